@@ -1,0 +1,110 @@
+// The C++ half of torch-ext. Every function returns nullptr, or a message allocated with strdup that the caller frees
+// with grimace_free; no exception leaves this file.
+
+#include <dlfcn.h>
+
+#include <cstring>
+#include <sstream>
+#include <string>
+
+#include <ATen/Version.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/script.h>
+#include <torch/version.h>
+
+namespace {
+
+char* message(const std::string& text) { return strdup(text.c_str()); }
+
+template <typename F>
+char* guarded(F&& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return message(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return message(error.what());
+  } catch (...) {
+    return message("unknown C++ exception");
+  }
+}
+
+// Registers `tensor` under a dotted name, making the submodules on the way.
+void register_tensor(torch::jit::Module module, const std::string& name, const at::Tensor& tensor, bool buffer,
+                     const std::string& type_name) {
+  const auto dot = name.find('.');
+  if (dot == std::string::npos) {
+    if (buffer) {
+      module.register_buffer(name, tensor);
+    } else {
+      module.register_parameter(name, tensor, false);
+    }
+    return;
+  }
+  const auto head = name.substr(0, dot);
+  const auto child_type = type_name + "_" + head;
+  if (!module.hasattr(head)) {
+    module.register_module(head, torch::jit::Module(c10::QualifiedName(child_type), module._ivalue()->compilation_unit()));
+  }
+  register_tensor(module.attr(head).toModule(), name.substr(dot + 1), tensor, buffer, child_type);
+}
+
+}  // namespace
+
+extern "C" {
+
+// Computes `*out` (a new tensor, owned by the caller of the callback) from `in` (borrowed); nonzero when it failed.
+typedef int (*grimace_forward)(void* context, at::Tensor* in, at::Tensor** out);
+
+void grimace_free(char* text) { free(text); }
+
+const char* grimace_torch_version() { return TORCH_VERSION; }
+
+char* grimace_cpu_capability() { return message(at::get_cpu_capability()); }
+
+char* grimace_open_library(const char* path) {
+  if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    const char* reason = dlerror();
+    return message(reason == nullptr ? "dlopen failed" : reason);
+  }
+  return nullptr;
+}
+
+char* grimace_trace_module(const char* path, const char* const* names, at::Tensor* const* tensors, const bool* buffers,
+                           size_t count, at::Tensor* example, void* context, grimace_forward forward,
+                           const char* const* extra_names, const char* const* extra_texts, size_t extra_count) {
+  return guarded([&] {
+    torch::NoGradGuard no_grad;
+    auto unit = std::make_shared<torch::jit::CompilationUnit>();
+    const std::string type_name = "__torch__.grimace";
+    torch::jit::Module module(c10::QualifiedName(type_name), unit);
+    for (size_t i = 0; i < count; i++) {
+      register_tensor(module, names[i], *tensors[i], buffers[i], type_name);
+    }
+    auto body = [&](torch::jit::Stack inputs) -> torch::jit::Stack {
+      at::Tensor in = inputs.at(0).toTensor();
+      at::Tensor* out = nullptr;
+      if (forward(context, &in, &out) != 0 || out == nullptr) {
+        throw std::runtime_error("the forward function failed while it was traced");
+      }
+      at::Tensor result = std::move(*out);
+      delete out;
+      return {result};
+    };
+    auto no_names = [](const at::Tensor&) { return std::string(); };
+    // With `self` given, the tracer reads parameters from the module's attributes instead of baking them in.
+    auto traced = torch::jit::tracer::trace({*example}, body, no_names, /*strict=*/true, /*force_outplace=*/false, &module,
+                                            {"pixels"});
+    auto* function = unit->create_function(c10::QualifiedName(c10::QualifiedName(type_name), "forward"), traced.first->graph);
+    module.type()->addMethod(function);
+    module.eval();
+    torch::jit::ExtraFilesMap extra;
+    for (size_t i = 0; i < extra_count; i++) {
+      extra[extra_names[i]] = extra_texts[i];
+    }
+    module.save(path, extra);
+  });
+}
+
+}  // extern "C"

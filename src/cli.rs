@@ -1,0 +1,200 @@
+//! The command line: types only, no logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grey faces.
+#[derive(Debug, Parser)]
+#[command(name = "grimace", version, arg_required_else_help = true, after_help = "Example:\n  grimace train configs/seed.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at CSV files of faces, or draw some
+    #[command(subcommand)]
+    Data(Data),
+    /// Train a network
+    Train(Train),
+    /// Score a trained run on labelled faces
+    Evaluate(Evaluate),
+    /// Write a trained run's predictions as CSV
+    Predict(Predict),
+    /// Write a trained run as TorchScript
+    Export(Export),
+    /// Show libtorch, devices, threads, instructions, and why CUDA is not used when it is not
+    Doctor(Doctor),
+}
+
+/// `grimace data ...`
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Count classes, blanks, exact copies, conflicting labels and copies across splits
+    Check(Check),
+    /// Draw schematic faces, for a machine without data
+    Synth(Synth),
+    /// Draw a contact sheet of originals beside augmented faces
+    Augment(AugmentSheet),
+}
+
+/// A config and changes to it.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Config file (TOML)
+    pub config: PathBuf,
+    /// Change a key: the value is TOML, or else a string; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// `grimace data check`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExits with 0 whatever it finds in readable rows, 2 where rows cannot be read; with --strict, findings exit with 1.")]
+pub struct Check {
+    /// CSV files; copies are looked for within and across them
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Class names in the order of their numbers, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub classes: Option<Vec<String>>,
+    /// Exit with 1 when anything was found: blanks, copies, conflicting labels
+    #[arg(long)]
+    pub strict: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace data synth`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace data synth --out drawn\n\nWrites my_emotion_train.csv (emotion,pixels), my_emotion_test.csv (id,pixels) and my_emotion_test_labels.csv (id,emotion).")]
+pub struct Synth {
+    /// Folder to write to; created when missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Training faces
+    #[arg(long, default_value_t = 12_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub train: u32,
+    /// Test faces
+    #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub test: u32,
+    /// Seed: the same faces for the same seed
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+/// `grimace data augment`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace data augment --config configs/seed.toml --out sheet.png\n\nEach row: an original on the left, then what training makes of it in its first epochs.")]
+pub struct AugmentSheet {
+    /// Config file (TOML)
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Change a key of the config; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// PNG to write
+    #[arg(long, value_name = "PNG")]
+    pub out: PathBuf,
+    /// Originals
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rows: u32,
+    /// Augmented faces beside each
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub columns: u32,
+}
+
+/// `grimace train`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace train configs/seed.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/seed.toml --out runs/batch128 --resume")]
+pub struct Train {
+    /// Config and changes to it
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Run directory; default runs/<name>-<UTC time>
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Continue the run in --out, or the newest run of this name
+    #[arg(long)]
+    pub resume: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace evaluate`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n  grimace evaluate runs/mine --data data/fer2013.csv --usage PublicTest --json")]
+pub struct Evaluate {
+    /// Run directory
+    pub run: PathBuf,
+    /// CSV of faces, with a column emotion or with --labels
+    #[arg(long, value_name = "CSV")]
+    pub data: PathBuf,
+    /// CSV of labels: id,emotion
+    #[arg(long, value_name = "CSV")]
+    pub labels: Option<PathBuf>,
+    /// Take only the rows of this Usage
+    #[arg(long)]
+    pub usage: Option<String>,
+    /// Device: auto, cpu, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: crate::config::DeviceChoice,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace predict`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace predict runs/mine --data data/my_emotion_test.csv --out submission.csv")]
+pub struct Predict {
+    /// Run directory
+    pub run: PathBuf,
+    /// CSV of faces
+    #[arg(long, value_name = "CSV")]
+    pub data: PathBuf,
+    /// CSV to write: id,emotion
+    #[arg(long, value_name = "CSV")]
+    pub out: PathBuf,
+    /// Add a column per class with its probability
+    #[arg(long)]
+    pub probabilities: bool,
+    /// Take only the rows of this Usage
+    #[arg(long)]
+    pub usage: Option<String>,
+    /// Device: auto, cpu, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: crate::config::DeviceChoice,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace export`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  probabilities = model(faces)    # uint8 or float32, 0..255, [N, 1, 48, 48]")]
+pub struct Export {
+    /// Run directory
+    pub run: PathBuf,
+    /// TorchScript file to write; model.json goes beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace doctor --json")]
+pub struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,31 @@
+//! `grimace export`
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{print, print_json};
+use crate::cli::Export;
+use crate::error::Outcome;
+use crate::export::export;
+use crate::files::check_output_file;
+use crate::rundir::TrainedRun;
+
+pub fn run(args: &Export) -> Result<Outcome> {
+    check_output_file(&args.out)?;
+    let run = TrainedRun::open(&args.run)?;
+    crate::device::place_for_inference(crate::config::DeviceChoice::Cpu, run.config.threads)?;
+    let done = export(&run, &args.out)?;
+    if args.json {
+        let found = json!({"out": args.out, "description": done.description, "checked_faces": done.faces, "greatest_difference": done.difference});
+        print_json(&found)?;
+    } else {
+        print(&format!(
+            "{} written, {} beside it; read back and compared on {} faces: probabilities differ by {:.1e} at most\n",
+            args.out.display(),
+            done.description.display(),
+            done.faces,
+            done.difference,
+        ))?;
+    }
+    Ok(Outcome::Done)
+}

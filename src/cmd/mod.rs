@@ -1,0 +1,65 @@
+//! One file per command: wiring, no logic.
+
+mod check;
+mod doctor;
+mod evaluate;
+mod export;
+mod predict;
+mod sheet;
+mod synth;
+mod train;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli::{Cli, Command, Data};
+use crate::config::OnBadRow;
+use crate::data::csv::{self, ReadOptions};
+use crate::data::faces::Faces;
+use crate::error::Outcome;
+
+/// Runs the command.
+///
+/// # Errors
+/// What the command could not do; see [`crate::error::exit_code`].
+pub fn run(cli: Cli) -> Result<Outcome> {
+    let result = match cli.command {
+        Command::Data(Data::Check(args)) => check::run(&args),
+        Command::Data(Data::Synth(args)) => synth::run(&args),
+        Command::Data(Data::Augment(args)) => sheet::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    result.map_err(crate::device::explain)
+}
+
+/// Prints a result to stdout.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        // `grimace ... | head` closes the pipe early; that is the reader's choice.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints a result to stdout as one JSON object.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Reads faces for a trained run: labels only where `needs_labels`, rows of `usage` only where one is named.
+fn read_faces(path: &Path, classes: &[String], needs_labels: bool, usage: Option<&str>) -> Result<Faces> {
+    let faces = csv::read(path, ReadOptions { classes, needs_labels, on_bad_row: OnBadRow::Error })?;
+    match usage {
+        Some(usage) => faces.with_usage(usage, path),
+        None => Ok(faces),
+    }
+}

@@ -1,0 +1,31 @@
+//! `grimace predict`
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{print, print_json, read_faces};
+use crate::cli::Predict;
+use crate::data::batches::DeviceFaces;
+use crate::device::place_for_inference;
+use crate::error::Outcome;
+use crate::files::check_output_file;
+use crate::model::infer::Outputs;
+use crate::report::table::thousands;
+use crate::rundir::TrainedRun;
+use crate::submit;
+
+pub fn run(args: &Predict) -> Result<Outcome> {
+    check_output_file(&args.out)?;
+    let run = TrainedRun::open(&args.run)?;
+    let placement = place_for_inference(args.device, run.config.threads)?;
+    let classes = &run.config.data.classes;
+    let faces = read_faces(&args.data, classes, false, args.usage.as_deref())?;
+    let outputs = Outputs::of(&run.net(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
+    submit::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
+    if args.json {
+        print_json(&json!({"out": args.out, "rows": faces.len(), "probabilities": args.probabilities}))?;
+    } else {
+        print(&format!("{} predictions written to {}\n", thousands(faces.len()), args.out.display()))?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,40 @@
+//! `grimace data augment`
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::print;
+use crate::augment::{Augment, sample};
+use crate::cli::AugmentSheet;
+use crate::config::{self, SIDE};
+use crate::data::dataset;
+use crate::error::Outcome;
+use crate::files::check_output_file;
+use crate::report::picture::Sheet;
+
+pub fn run(args: &AugmentSheet) -> Result<Outcome> {
+    check_output_file(&args.out)?;
+    let config = config::load(&args.config, &args.sets)?;
+    let faces = dataset::load(&config)?.train;
+    let augment = Augment::new(&config.augment, config.seed);
+    let (rows, columns) = ((args.rows as usize).min(faces.len()), args.columns as usize);
+    let side = SIDE as i64;
+    let mut sheet = Sheet::new(rows, &[1, columns], 2);
+    for row in 0..rows {
+        // Spread over the file, so that the sheet shows different people and classes.
+        let position = row * faces.len() / rows;
+        let face = faces.face(position);
+        sheet.place(row, 0, face);
+        let original = Tensor::f_from_slice(face)?.f_view([1, 1, side, side])?.f_to_dtype(Kind::Float, false, false)?;
+        for epoch in 0..columns {
+            let theta = augment.thetas(epoch as u64, &[position as i64]);
+            let theta = Tensor::f_from_slice(&theta)?.f_view([1, 2, 3])?;
+            let read = sample(&original, &theta)?.f_round()?.f_to_dtype(Kind::Uint8, false, false)?.f_to_device(Device::Cpu)?;
+            let pixels: Vec<u8> = Vec::try_from(read.f_flatten(0, -1)?)?;
+            sheet.place(row, 1 + epoch, &pixels);
+        }
+    }
+    sheet.write(&args.out)?;
+    print(&format!("{rows} faces, each with {columns} augmented, drawn in {}\n", args.out.display()))?;
+    Ok(Outcome::Done)
+}

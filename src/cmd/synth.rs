@@ -1,0 +1,34 @@
+//! `grimace data synth`
+
+use anyhow::Result;
+use fs_err as fs;
+use rayon::prelude::*;
+
+use super::print;
+use crate::cli::Synth;
+use crate::data::synth::{draw, label};
+use crate::error::{Outcome, input};
+use crate::files::write_atomically;
+use crate::report::table::thousands;
+
+pub fn run(args: &Synth) -> Result<Outcome> {
+    let out = &args.out;
+    if out.exists() && !out.is_dir() {
+        return Err(input(format!("{}: is not a folder; expected a folder to write drawn faces to", out.display())));
+    }
+    fs::create_dir_all(out)?;
+    let (train, test) = (u64::from(args.train), u64::from(args.test));
+    let row = |index: u64, first: String| {
+        let face = draw(args.seed, index, label(args.seed, index));
+        let pixels: Vec<String> = face.iter().map(ToString::to_string).collect();
+        format!("{first},{}\n", pixels.join(" "))
+    };
+    let emotion = |index: u64| label(args.seed, index).to_string();
+    // Test faces follow the training faces in the sequence, so the two never share one.
+    let file = |name: &str, header: &str, rows: Vec<String>| write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes());
+    file("my_emotion_train.csv", "emotion,pixels\n", (0..train).into_par_iter().map(|i| row(i, emotion(i))).collect())?;
+    file("my_emotion_test.csv", "id,pixels\n", (0..test).into_par_iter().map(|i| row(train + i, i.to_string())).collect())?;
+    file("my_emotion_test_labels.csv", "id,emotion\n", (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect())?;
+    print(&format!("{} training and {} test faces drawn in {}\n", thousands(train as usize), thousands(test as usize), out.display()))?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,156 @@
+//! `grimace train`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{print, print_json};
+use crate::checkpoint;
+use crate::cli::Train;
+use crate::config::{self, Config};
+use crate::data::dataset::{self, Dataset};
+use crate::device;
+use crate::error::{Outcome, input};
+use crate::files::write_atomically;
+use crate::report::table::thousands;
+use crate::report::{Console, duration};
+use crate::rundir::{RunDir, Summary};
+use crate::train::run::{Resumed, Run, Stopped};
+
+pub fn run(args: &Train) -> Result<Outcome> {
+    let config = config::load(&args.config.config, &args.config.sets)?;
+    let mut console = Console::default();
+    let placement = device::place(config.device, config.precision, config.threads)?;
+    let (dir, resumes) = prepare_dir(args, &config)?;
+    console.log_to(&dir.log_txt())?;
+    let result = train(&config, &dir, resumes, placement, &mut console);
+    if let Err(error) = &result {
+        // For whoever reads the log later; on screen the program's last line says it.
+        console.log_line(&format!("error: {error:#}"))?;
+    }
+    let (stopped, summary) = result?;
+    if args.json {
+        print_json(&summary)?;
+    } else {
+        print(&describe(&summary, &dir))?;
+    }
+    if let Stopped::Interrupted(signal) = stopped {
+        let sets: String = args.config.sets.iter().map(|set| format!(" --set '{set}'")).collect();
+        let config = args.config.config.display();
+        console.line(&format!("to go on: grimace train {config}{sets} --out {} --resume", dir.path().display()))?;
+        return Ok(Outcome::Interrupted(signal));
+    }
+    Ok(Outcome::Done)
+}
+
+/// The run directory, and whether a run in it goes on.
+fn prepare_dir(args: &Train, config: &Config) -> Result<(RunDir, bool)> {
+    if !args.resume {
+        let path = args.out.clone().unwrap_or_else(|| RunDir::default_path(&config.name));
+        return Ok((RunDir::create(&path)?, false));
+    }
+    let path: PathBuf = match &args.out {
+        Some(path) => path.clone(),
+        None => RunDir::newest(&config.name)?,
+    };
+    let is_new = |path: &Path| !path.exists() || fs_err::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if is_new(&path) { Ok((RunDir::create(&path)?, false)) } else { Ok((RunDir::open(&path)?, true)) }
+}
+
+fn train(
+    config: &Config,
+    dir: &RunDir,
+    resumes: bool,
+    placement: device::Placement,
+    console: &mut Console,
+) -> Result<(Stopped, Summary)> {
+    let data = dataset::load(config)?;
+    let checkpoint = if resumes && dir.last().exists() { Some(checkpoint::load(&dir.last())?) } else { None };
+    let resumed = match checkpoint {
+        None => {
+            if resumes {
+                console.line(&format!("{} holds no checkpoint yet: starting from the beginning", dir.path().display()))?;
+            }
+            write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
+            write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
+            None
+        }
+        Some(checkpoint) => {
+            let shown = dir.last().display().to_string();
+            for note in resume_notes(&checkpoint, config, &data, &shown)? {
+                console.line(&note)?;
+            }
+            let records = dir.read_metrics(checkpoint.state.epoch)?;
+            write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
+            Some(Resumed { checkpoint, records })
+        }
+    };
+    announce(config, dir, &data, &placement, console)?;
+    let signal = Arc::new(AtomicUsize::new(0));
+    for number in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize).context("cannot watch signals")?;
+    }
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    Run { config, data: &data, placement: &placement, dir, console, command, signal }.train(resumed)
+}
+
+/// What a reader of the log should know about going on; refuses to go on with something else.
+fn resume_notes(saved: &checkpoint::Checkpoint, config: &Config, data: &Dataset, shown: &str) -> Result<Vec<String>> {
+    let refuse = |what: &str| Err(input(format!("{shown}: cannot go on: {what}; train into a new --out instead")));
+    if saved.state.data_hash != data.data_hash {
+        return refuse("the faces or labels differ from those it was trained on");
+    }
+    if saved.state.split_hash != data.split_hash() {
+        return refuse("the split into training and validation differs");
+    }
+    let old: toml::Table = toml::from_str(&saved.config).context("its config cannot be read")?;
+    let new: toml::Table = toml::from_str(&config.to_toml()?)?;
+    let mut notes = vec![match saved.state.step {
+        0 => format!("going on after epoch {}", saved.state.epoch),
+        step => format!("going on in epoch {} after step {step}", saved.state.epoch + 1),
+    }];
+    for key in config::differing_keys(&old, &new) {
+        // What may change without changing what was trained so far.
+        let free = ["train.epochs", "train.early_stop.patience", "train.checkpoint_every", "device", "threads", "data.train", "data.test", "data.validation", "data.on_bad_row"];
+        if !free.iter().any(|free| key == *free || key.starts_with(&format!("{free}."))) {
+            return refuse(&format!("{key} was {}, now it is {}", config::shown_key(&old, &key), config::shown_key(&new, &key)));
+        }
+        notes.push(format!("{key} changed from {} to {}", config::shown_key(&old, &key), config::shown_key(&new, &key)));
+    }
+    let threads = tch::get_num_threads().unsigned_abs() as usize;
+    if saved.state.threads != threads {
+        notes.push(format!("warning: {} threads before, {threads} now: figures may differ in the last digits", saved.state.threads));
+    }
+    Ok(notes)
+}
+
+fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &device::Placement, console: &mut Console) -> Result<()> {
+    let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
+    console.line(&format!("data: {}: {train} training and {validation} validation faces", config.data.train.display()))?;
+    for note in &data.notes {
+        console.line(&format!("data: {note}"))?;
+    }
+    let reason = placement.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    let threads = tch::get_num_threads();
+    console.line(&format!("device: {}{reason}, {}, {threads} threads", placement.device_name(), placement.precision_name()))?;
+    console.line(&format!("run: {}", dir.path().display()))
+}
+
+fn describe(summary: &Summary, dir: &RunDir) -> String {
+    let shown = dir.path().display();
+    let Some(best) = summary.best_val_accuracy else {
+        return format!("{shown}: stopped ({}) before the first epoch was done\n", summary.stopped);
+    };
+    let without = summary.best_val_accuracy_without_copies.map_or("-".into(), |value| format!("{value:.4}"));
+    format!(
+        "best validation accuracy {best:.4} in epoch {} ({without} without faces that also stand in the training rows); \
+         stopped after {} epochs ({}), {}; best weights: {shown}/best.safetensors\n",
+        summary.best_epoch.unwrap_or(0),
+        summary.epochs,
+        summary.stopped,
+        duration(Duration::from_secs_f64(summary.seconds)),
+    )
+}

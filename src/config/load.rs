@@ -1,0 +1,275 @@
+//! Reading a config file and laying `--set key=value` over it, with errors that name file, line and key.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{Config, RawConfig};
+use crate::error::input;
+use crate::files::read_small_text;
+
+const LARGEST_CONFIG: u64 = 1 << 20;
+
+/// Reads the config at `path` and applies `sets` (each `key=value`, dotted keys) in their order.
+///
+/// # Errors
+/// An input error that names the file, the line where TOML has one, the key and what is allowed.
+pub fn load(path: &Path, sets: &[String]) -> anyhow::Result<Config> {
+    let text = read_small_text(path, LARGEST_CONFIG, "a config file in TOML")?;
+    let shown = path.display().to_string();
+    parse(&text, &shown, sets)
+}
+
+/// [`load`] for a text that is already in memory, such as a checkpoint's; `shown` names it in errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text(text: &str, shown: &str) -> anyhow::Result<Config> {
+    parse(text, shown, &[])
+}
+
+fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
+    let mut table: Table = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(String::new(), |span| format!(":{}", line_of(text, span.start)));
+        input(format!("{shown}{line}: not valid TOML: {}", error.message()))
+    })?;
+    if sets.is_empty() {
+        return checked(&table, text).map_err(|problem| input(format!("{shown}{problem}")));
+    }
+    for set in sets {
+        apply(&mut table, set).map_err(|problem| input(format!("--set {set}: {problem}")))?;
+    }
+    checked(&table, text).map_err(|problem| {
+        // Who made the mistake? If the file alone is fine, one of the sets did.
+        let file_is_fine = toml::from_str::<Table>(text).is_ok_and(|alone| checked(&alone, text).is_ok());
+        let key = problem.key();
+        let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
+        match blamed {
+            Some(set) if file_is_fine || !key.is_empty() => input(format!("{shown} with --set {set}: {}", problem.message)),
+            _ => input(format!("{shown}{problem}")),
+        }
+    })
+}
+
+/// Whether a key set on the command line and the key of an error speak of the same place.
+fn related(set: &str, key: &str) -> bool {
+    let inside = |long: &str, short: &str| long == short || long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+    !key.is_empty() && (inside(set, key) || inside(key, set))
+}
+
+/// What is wrong and, as far as it can be told, where.
+struct Problem {
+    line: Option<usize>,
+    path: String,
+    message: String,
+}
+
+impl Problem {
+    fn key(&self) -> String {
+        // Messages of range checks begin with the key; serde's come with a path.
+        match self.message.split_once(" = ") {
+            Some((key, _)) if self.path.is_empty() => key.to_owned(),
+            _ => self.path.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
+    let raw: RawConfig = serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+        let mut path = error.path().to_string();
+        if path == "." {
+            path.clear();
+        }
+        let message = error.into_inner().message().trim().to_owned();
+        // An unknown or missing key is named in backquotes by serde; the path leads to the table it is in.
+        let named = message.split('`').nth(1).map(str::to_owned);
+        let full = match (&named, message.starts_with("unknown field")) {
+            (Some(field), true) if path.rsplit('.').next() != Some(field) => join(&path, field),
+            _ => path,
+        };
+        let line = find_line(text, &full);
+        let shown = if full.is_empty() { message } else { format!("{full}: {message}") };
+        Problem { line, path: full, message: shown }
+    })?;
+    raw.check().map_err(|message| {
+        let key = message.split(" = ").next().unwrap_or_default();
+        Problem { line: find_line(text, key), path: String::new(), message: message.clone() }
+    })
+}
+
+fn join(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The 1-based line where a dotted key stands in the file: its own `key =`, or else that of the table around it.
+fn find_line(text: &str, key: &str) -> Option<usize> {
+    let mut section = String::new();
+    let mut best: Option<(usize, usize)> = None;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = header.trim().to_owned();
+        }
+        let full = match line.split_once('=') {
+            Some((name, _)) if !line.starts_with(['#', '[']) => join(&section, name.trim()),
+            _ if line.starts_with('[') => section.clone(),
+            _ => continue,
+        };
+        if (key == full || key.starts_with(&format!("{full}."))) && best.is_none_or(|(length, _)| full.len() > length) {
+            best = Some((full.len(), index + 1));
+        }
+    }
+    best.map(|(_, line)| line)
+}
+
+/// The dotted keys at which two resolved configs differ, sorted.
+pub fn differing_keys(old: &Table, new: &Table) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let mut found = Vec::new();
+    for name in names {
+        match (old.get(name), new.get(name)) {
+            (Some(Value::Table(old)), Some(Value::Table(new))) => {
+                found.extend(differing_keys(old, new).into_iter().map(|key| join(name, &key)));
+            }
+            (old, new) if old != new => found.push(name.clone()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The value at a dotted key as a person reads it; `unset` where there is none.
+pub fn shown_key(table: &Table, key: &str) -> String {
+    let mut value = None;
+    let mut place = Some(table);
+    for part in key.split('.') {
+        value = place.and_then(|table| table.get(part));
+        place = value.and_then(Value::as_table);
+    }
+    value.map_or("unset".into(), ToString::to_string)
+}
+
+/// Lays `key.path=value` over `table`. The value is TOML, or else a string; a table is added to the one that is there,
+/// unless it names another `kind`.
+fn apply(table: &mut Table, set: &str) -> Result<(), String> {
+    let (key, text) = set.split_once('=').ok_or("expected key=value, such as train.batch=128")?;
+    let parts: Vec<&str> = key.trim().split('.').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err("the key is empty or has an empty part; expected key=value, such as train.batch=128".into());
+    }
+    let value = parse_value(text.trim());
+    let (last, folders) = parts.split_last().ok_or("the key is empty")?;
+    let mut place = table;
+    for folder in folders {
+        let entry = place.entry((*folder).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| format!("{folder} is not a table, so it has no key {last}"))?;
+    }
+    match (place.get_mut(*last), value) {
+        (Some(Value::Table(old)), Value::Table(new)) if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) => {
+            old.extend(new);
+        }
+        (_, value) => {
+            place.insert((*last).to_owned(), value);
+        }
+    }
+    Ok(())
+}
+
+fn parse_value(text: &str) -> Value {
+    toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ModelConfig, OptimizerConfig, SgdConfig, Validation};
+    use super::*;
+
+    const SMALL: &str = "name = \"x\"\n[data]\ntrain = \"a.csv\"\n\n[model]\nkind = \"cnn\"\n[train]\nbatch = 32\n";
+
+    fn error(text: &str, sets: &[&str]) -> String {
+        let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+        format!("{:#}", parse(text, "c.toml", &sets).unwrap_err())
+    }
+
+    fn good(sets: &[&str]) -> Config {
+        let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+        parse(SMALL, "c.toml", &sets).unwrap()
+    }
+
+    #[test]
+    fn everything_but_name_train_and_model_has_a_default() {
+        let config = good(&[]);
+        assert_eq!(config.seed, 42);
+        assert_eq!(config.data.validation, Validation::Fraction(0.2));
+        assert!(config.data.keep_copies_together);
+        assert_eq!(config.train.epochs, 50);
+        let ModelConfig::Cnn(cnn) = &config.model;
+        assert_eq!(cnn.filters, [32, 64, 128]);
+        for missing in ["name = \"x\"\n", "train = \"a.csv\"\n", "[model]\nkind = \"cnn\"\n"] {
+            let message = error(&SMALL.replace(missing, ""), &[]);
+            assert!(message.contains("missing field"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_resolved_config_reads_back_the_same() {
+        let config = good(&["train.optimizer={kind=\"sgd\",lr=0.1}", "data.validation=\"val/x.csv\"", "device=cuda:1"]);
+        let text = config.to_toml().unwrap();
+        assert_eq!(parse(&text, "again", &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn sets_are_toml_or_strings_and_add_to_tables() {
+        assert_eq!(good(&["train.batch=128"]).train.batch, 128);
+        assert_eq!(good(&["name=big-one"]).name, "big-one");
+        assert_eq!(good(&["data.validation=PublicTest"]).data.validation, Validation::Usage("PublicTest".into()));
+        let adam = good(&["train.optimizer={beta1=0.8}", "train.optimizer.lr=0.01"]);
+        let OptimizerConfig::Adam(adam) = &adam.train.optimizer else { panic!("not adam: {adam:?}") };
+        assert_eq!((adam.lr, adam.beta1), (0.01, 0.8));
+        let sgd = good(&["train.optimizer.beta1=0.8", "train.optimizer={kind=\"sgd\",lr=0.1}"]);
+        assert_eq!(sgd.train.optimizer, OptimizerConfig::Sgd(SgdConfig { lr: 0.1, ..SgdConfig::default() }));
+    }
+
+    #[test]
+    fn errors_name_file_line_key_and_what_is_allowed() {
+        let cases: &[(&str, &[&str], &[&str])] = &[
+            (&SMALL.replace("batch", "bacth"), &[], &["c.toml:8", "train.bacth", "expected one of", "`batch`"]),
+            (&SMALL.replace("32", "\"many\""), &[], &["c.toml:8", "train.batch", "invalid type: string"]),
+            (&SMALL.replace("32", "0"), &[], &["c.toml:8", "train.batch = 0", "1 to 65536"]),
+            (&SMALL.replace("\"cnn\"", "\"cmm\""), &[], &["c.toml:", "model", "cmm", "`cnn`"]),
+            ("name = ", &[], &["c.toml:1", "not valid TOML"]),
+            (SMALL, &["train.batch=-1"], &["--set train.batch=-1", "train.batch"]),
+            (SMALL, &["train.lr=1"], &["--set train.lr=1", "train.lr", "expected one of"]),
+            (SMALL, &["augment.zoom=1.5"], &["--set augment.zoom=1.5", "0 to below 1"]),
+            (SMALL, &["train"], &["--set train", "expected key=value"]),
+            (SMALL, &["name.x=1"], &["name is not a table"]),
+            (SMALL, &["device=gpu"], &["device", "cuda:N"]),
+            (SMALL, &["data.validation=1.5"], &["data.validation = 1.5"]),
+            (SMALL, &["model.filters=[8,8,8,8,8,8]"], &["model.filters", "at least one pixel"]),
+            (SMALL, &["train.optimizer={kind=\"sdg\"}"], &["train.optimizer", "sdg", "`sgd`"]),
+        ];
+        for (text, sets, wanted) in cases {
+            let message = error(text, sets);
+            for part in *wanted {
+                assert!(message.contains(part), "{part:?} is not in {message:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `grimace data check`: what is in CSV files of faces, and what a careful person would want to know before training.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::faces::{FaceHash, Faces};
+
+/// What was found in one file.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    /// Path as given.
+    pub file: PathBuf,
+    /// Rows that could be read.
+    pub rows: usize,
+    /// Rows of each class, in the order of the classes; absent where the file has no labels.
+    pub classes: Option<Vec<ClassCount>>,
+    /// Rows of each Usage, where the file has that column.
+    pub usages: BTreeMap<String, usize>,
+    /// Faces of a single grey value.
+    pub blank: usize,
+    /// Rows whose face already stood in an earlier row of the file.
+    pub copies: usize,
+    /// Rows that could not be read, each with its line and reason.
+    pub bad_rows: Vec<String>,
+}
+
+/// Rows of one class.
+#[derive(Debug, Serialize)]
+pub struct ClassCount {
+    /// Name of the class.
+    pub class: String,
+    /// Its rows.
+    pub rows: usize,
+}
+
+/// What was found in all files together.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Each file by itself.
+    pub files: Vec<FileReport>,
+    /// Faces that carry more than one label, over all files.
+    pub conflicting_labels: usize,
+    /// Between each two splits (files, or usages of a file): rows of the second whose face stands in the first.
+    pub copies_across: Vec<Across>,
+}
+
+/// Copies between two splits.
+#[derive(Debug, Serialize)]
+pub struct Across {
+    /// One split: a file, or a Usage of it.
+    pub from: String,
+    /// The other.
+    pub to: String,
+    /// Rows of `to` whose face stands in `from`.
+    pub rows: usize,
+}
+
+impl Report {
+    /// Whether rows could not be read.
+    pub fn has_bad_rows(&self) -> bool {
+        self.files.iter().any(|file| !file.bad_rows.is_empty())
+    }
+
+    /// Whether anything was found that may spoil a figure: blanks, copies, conflicting labels, copies across splits.
+    pub fn has_findings(&self) -> bool {
+        let in_files = self.files.iter().any(|file| file.blank + file.copies > 0);
+        in_files || self.conflicting_labels > 0 || self.copies_across.iter().any(|across| across.rows > 0)
+    }
+}
+
+/// Looks at files that have been read.
+pub fn check(files: &[(PathBuf, Faces)], classes: &[String]) -> Report {
+    let mut labels: HashMap<FaceHash, BTreeSet<u8>> = HashMap::new();
+    for (_, faces) in files {
+        for (hash, label) in faces.hashes.iter().zip(faces.labels.iter().flatten()) {
+            labels.entry(*hash).or_default().insert(*label);
+        }
+    }
+    Report {
+        files: files.iter().map(|(path, faces)| check_file(path, faces, classes)).collect(),
+        conflicting_labels: labels.values().filter(|labels| labels.len() > 1).count(),
+        copies_across: across(files),
+    }
+}
+
+fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> FileReport {
+    let blank = |index: &usize| faces.face(*index).windows(2).all(|pair| matches!(pair, [a, b] if a == b));
+    let unique: BTreeSet<&FaceHash> = faces.hashes.iter().collect();
+    let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
+    let mut usages = BTreeMap::new();
+    for usage in faces.usages.iter().flatten() {
+        *usages.entry(usage.clone()).or_insert(0) += 1;
+    }
+    FileReport {
+        file: path.to_path_buf(),
+        rows: faces.len(),
+        classes: faces.labels.as_ref().map(|labels| {
+            let counted = |(number, class): (usize, &String)| ClassCount { class: class.clone(), rows: count(number, labels) };
+            classes.iter().enumerate().map(counted).collect()
+        }),
+        usages,
+        blank: (0..faces.len()).filter(blank).count(),
+        copies: faces.len() - unique.len(),
+        bad_rows: faces.skipped.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Copies between splits: files are splits, and so are the usages of a file that has them.
+fn across(files: &[(PathBuf, Faces)]) -> Vec<Across> {
+    let mut splits: Vec<(String, Vec<FaceHash>)> = Vec::new();
+    for (path, faces) in files {
+        let name = path.display().to_string();
+        match &faces.usages {
+            None => splits.push((name, faces.hashes.clone())),
+            Some(usages) => {
+                let known: BTreeSet<&String> = usages.iter().collect();
+                // Training first: what matters is which rows of the others stand in it.
+                let mut known: Vec<&String> = known.into_iter().collect();
+                known.sort_by_key(|usage| *usage != "Training");
+                for usage in known {
+                    let of = |(u, hash): (&String, &FaceHash)| (u == usage).then_some(*hash);
+                    splits.push((format!("{name} [{usage}]"), usages.iter().zip(&faces.hashes).filter_map(of).collect()));
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (number, (from, first)) in splits.iter().enumerate() {
+        let known = first.iter().copied().collect();
+        for (to, second) in splits.iter().skip(number + 1) {
+            let rows = super::split::seen_in(second, &known).iter().filter(|seen| **seen).count();
+            found.push(Across { from: from.clone(), to: to.clone(), rows });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PIXELS;
+
+    fn faces(values: &[u8], labels: &[u8], usages: Option<&[&str]>) -> Faces {
+        let face = |value: &u8| (0..PIXELS).map(move |i| if *value == 0 { 0 } else { *value ^ (i % 2) as u8 });
+        Faces {
+            pixels: values.iter().flat_map(face).collect(),
+            labels: Some(labels.to_vec()),
+            usages: usages.map(|usages| usages.iter().map(|usage| (*usage).to_owned()).collect()),
+            rows: (0..values.len() as u32).collect(),
+            ..Faces::default()
+        }
+        .hash()
+    }
+
+    #[test]
+    fn blanks_copies_conflicts_and_leaks_are_counted() {
+        let classes: Vec<String> = ["a", "b"].map(String::from).to_vec();
+        let train = faces(&[0, 4, 4, 6, 8], &[0, 0, 1, 1, 1], None);
+        let test = faces(&[4, 6, 10], &[0, 1, 0], Some(&["PublicTest", "PublicTest", "Training"]));
+        let report = check(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes);
+        let [first, second] = &report.files[..] else { panic!("two files") };
+        assert_eq!((first.rows, first.blank, first.copies), (5, 1, 1));
+        assert_eq!(first.classes.as_ref().unwrap().iter().map(|c| c.rows).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!((second.copies, second.usages["PublicTest"]), (0, 2));
+        assert_eq!(report.conflicting_labels, 1, "face 4 is labelled both ways");
+        let across: Vec<_> = report.copies_across.iter().map(|a| (a.from.as_str(), a.to.as_str(), a.rows)).collect();
+        assert_eq!(across[0], ("train.csv", "test.csv [Training]", 0));
+        assert_eq!(across[1], ("train.csv", "test.csv [PublicTest]", 2));
+        assert_eq!(across[2], ("test.csv [Training]", "test.csv [PublicTest]", 0));
+        assert!(report.has_findings() && !report.has_bad_rows());
+    }
+}

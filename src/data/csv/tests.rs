@@ -1,0 +1,133 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn classes() -> Vec<String> {
+    crate::config::CLASSES.map(String::from).to_vec()
+}
+
+fn face(value: usize) -> String {
+    (0..PIXELS).map(|i| ((i * 7 + value) % 256).to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn read_text(text: &[u8], needs_labels: bool, on_bad_row: OnBadRow) -> anyhow::Result<Faces> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("faces.csv");
+    fs_err::write(&path, text).unwrap();
+    read(&path, ReadOptions { classes: &classes(), needs_labels, on_bad_row })
+}
+
+fn good(text: &str) -> Faces {
+    let options = ReadOptions { classes: &classes(), needs_labels: false, on_bad_row: OnBadRow::Error };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("faces.csv");
+    fs_err::write(&path, text).unwrap();
+    let columns = read_header(&path, false).unwrap();
+    let fast = read_fast(&path, &columns, options).expect("the fast way reads a file without mistakes");
+    let slow = slow_csv::read(&path, &columns, options).unwrap();
+    assert_eq!(fast.pixels, slow.pixels);
+    assert_eq!((&fast.labels, &fast.ids, &fast.usages, &fast.rows), (&slow.labels, &slow.ids, &slow.usages, &slow.rows));
+    read(&path, options).unwrap()
+}
+
+fn message(text: &[u8]) -> String {
+    format!("{:#}", read_text(text, true, OnBadRow::Error).unwrap_err())
+}
+
+#[test]
+fn every_kaggle_layout_reads_the_same_on_both_ways() {
+    let (a, b) = (face(1), face(2));
+    let seed = good(&format!("emotion,pixels\n3,{a}\n6,{b}\n"));
+    assert_eq!(seed.len(), 2);
+    assert_eq!(seed.labels.as_deref(), Some(&[3, 6][..]));
+    assert_eq!(&seed.face(0)[..3], &[1, 8, 15]);
+
+    let test = good(&format!("id,pixels\n17,{a}\nx9,{b}\n"));
+    assert_eq!(test.ids.as_deref(), Some(&["17".to_owned(), "x9".to_owned()][..]));
+    assert_eq!(test.labels, None);
+
+    let fer = good(&format!("emotion,pixels,Usage\n0,{a},Training\n1,{b},PublicTest\n"));
+    assert_eq!(fer.with_usage("PublicTest", Path::new("f")).unwrap().rows, [1]);
+    let error = fer.with_usage("Test", Path::new("f")).unwrap_err().to_string();
+    assert!(error.contains("PublicTest") && error.contains("Training"), "{error}");
+
+    let icml = good(&format!("emotion, Usage, pixels\n0,Training,{a}\n2,PrivateTest,{b}\n"));
+    assert_eq!(icml.labels.as_deref(), Some(&[0, 2][..]));
+    assert_eq!(icml.usages.as_deref(), Some(&["Training".to_owned(), "PrivateTest".to_owned()][..]));
+
+    let quoted = good(&format!("\u{feff}emotion,pixels\r\n0,\"{a}\"\r\n2,\"{b}\"\r\n"));
+    assert_eq!(quoted.pixels, seed.pixels);
+    let bare = good(&format!("pixels\r\n\"{a}\"\r\n\"{b}\""));
+    assert_eq!((bare.pixels, bare.rows), (seed.pixels.clone(), vec![0, 1]));
+
+    let extra = good(&format!("note,pixels,emotion,who\nx,{a},0,y\n,{b},1,\n").replace("\n,", "\nq,").replace(",\n", ",z\n"));
+    assert_eq!(extra.pixels, seed.pixels);
+}
+
+#[test]
+fn empty_cells_of_ignored_columns_are_fine() {
+    let text = format!("note,pixels,emotion,who\n,{},0,\nx,{},1,y\n", face(1), face(2));
+    assert_eq!(read_text(text.as_bytes(), true, OnBadRow::Error).unwrap().len(), 2);
+}
+
+#[test]
+fn bad_input_is_named_by_line_and_column() {
+    let a = face(1);
+    let short = a.rsplit_once(' ').unwrap().0;
+    let high = a.replacen("8", "300", 1);
+    let cases: Vec<(Vec<u8>, Vec<&str>)> = vec![
+        (b"".to_vec(), vec!["is empty", "emotion and pixels"]),
+        (b"emotion,pixels\n".to_vec(), vec!["no rows of faces"]),
+        (b"emotion,pixel\n0,1\n".to_vec(), vec!["line 1: no column pixels", "\"emotion\", \"pixel\""]),
+        (format!("id,pixels\n0,{a}\n").into_bytes(), vec!["line 1: no column emotion"]),
+        (format!("emotion,pixels,pixels\n0,{a},{a}\n").into_bytes(), vec!["two columns are named pixels"]),
+        (format!("emotion,pixels\n0,{a}\n1,{short}\n").into_bytes(), vec!["line 3, column pixels: 2303 pixels; expected 2304"]),
+        (format!("emotion,pixels\n0,{a} 1\n").into_bytes(), vec!["line 2, column pixels: 2305 pixels"]),
+        (format!("emotion,pixels\n0,{high}\n").into_bytes(), vec!["line 2, column pixels: pixel 2 is 300; expected 0..255"]),
+        (format!("emotion,pixels\n0,{}\n", a.replacen(' ', " x", 1)).into_bytes(), vec!["pixel 2 is \"x8\""]),
+        (format!("emotion,pixels\n7,{a}\n").into_bytes(), vec!["line 2, column emotion: unknown label \"7\"; expected 0..6 (angry"]),
+        (format!("emotion,pixels\nhappy,{a}\n").into_bytes(), vec!["unknown label \"happy\""]),
+        (format!("emotion,pixels\n,{a}\n").into_bytes(), vec!["line 2, column emotion: unknown label \"\""]),
+        (format!("emotion,pixels\n0,{a}\n1\n").into_bytes(), vec!["line 3: 1 fields; the header has 2"]),
+        (format!("emotion,pixels\n0,{a}\n1,{a},5\n").into_bytes(), vec!["line 3: 3 fields; the header has 2"]),
+        (format!("emotion,pixels,x\n0,{a},1\n1,{a}\n").into_bytes(), vec!["line 3: 2 fields; the header has 3"]),
+        ([b"emotion,pixels\n0,1 2 \xff\xfe\n".to_vec()].concat(), vec!["line 2, column pixels: not UTF-8 at byte 5"]),
+        (b"emo\xfftion,pixels\n".to_vec(), vec!["line 1: not UTF-8 at byte 4"]),
+        (format!("emotion,pixels\n0,\"{a}\n1,{a}\n").into_bytes(), vec!["line 2, column pixels", "expected"]),
+        (format!("emotion;pixels\n0;{a}\n").into_bytes(), vec!["no column pixels", "emotion;pixels"]),
+        ([b"a,".repeat(40_000), b"\n".to_vec()].concat(), vec!["line 1 is over 65536 bytes long"]),
+    ];
+    for (text, wanted) in cases {
+        let message = message(&text);
+        for part in wanted {
+            assert!(message.contains(part), "{part:?} is not in {:?}", &message[..message.len().min(400)]);
+        }
+    }
+}
+
+#[test]
+fn skip_leaves_bad_rows_out_and_keeps_row_numbers() {
+    let text = format!("emotion,pixels\n0,{a}\n9,{a}\n1,1 2 3\n2,{a}\n", a = face(1));
+    let faces = read_text(text.as_bytes(), true, OnBadRow::Skip).unwrap();
+    assert_eq!(faces.rows, [0, 3]);
+    assert_eq!(faces.labels.as_deref(), Some(&[0, 2][..]));
+    let skipped: Vec<String> = faces.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(skipped.len(), 2);
+    assert!(skipped[0].starts_with("line 3, column emotion"), "{skipped:?}");
+    assert_eq!(skipped[1], "line 4, column pixels: 3 pixels; expected 2304 (48x48)");
+    let all_bad = read_text(b"emotion,pixels\n9,1\n", true, OnBadRow::Skip).unwrap_err().to_string();
+    assert!(all_bad.contains("all 1 were skipped"), "{all_bad}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_give_faces_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300), header in any::<bool>()) {
+        let mut text = if header { b"emotion,pixels\n".to_vec() } else { Vec::new() };
+        text.extend(bytes);
+        // Neither way may panic; a face of 2304 pixels does not fit into 300 bytes.
+        prop_assert!(read_text(&text, false, OnBadRow::Error).is_err());
+        prop_assert!(read_text(&text, true, OnBadRow::Skip).is_err());
+    }
+}

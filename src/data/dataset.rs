@@ -1,0 +1,155 @@
+//! What a config's `[data]` names, read and divided: the training and the validation faces of a run.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::csv::{self, ReadOptions};
+use super::faces::{FaceHash, Faces};
+use super::split::{self, SplitRequest};
+use crate::config::{Config, DataConfig, Validation};
+use crate::error::input;
+
+/// The Usage that Kaggle gives training rows.
+const TRAINING: &str = "Training";
+
+/// Training and validation faces, all labelled.
+#[derive(Debug)]
+pub struct Dataset {
+    /// Training rows in file order.
+    pub train: Faces,
+    /// Validation rows in file order.
+    pub validation: Faces,
+    /// For each validation face whether it also stands among the training rows.
+    pub validation_seen: Vec<bool>,
+    /// Hash of the faces and labels read, whatever their CSV layout.
+    pub data_hash: String,
+    /// `split.csv`: which row of which face went where.
+    pub split_csv: String,
+    /// What a reader of the log should know: rows left out, copies across the parts.
+    pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// Hash of `split.csv`.
+    pub fn split_hash(&self) -> String {
+        blake3::hash(self.split_csv.as_bytes()).to_hex().to_string()
+    }
+
+    /// Training labels, [N].
+    pub fn train_labels(&self) -> &[u8] {
+        self.train.labels.as_deref().unwrap_or_default()
+    }
+
+    /// Validation labels, [N].
+    pub fn validation_labels(&self) -> &[u8] {
+        self.validation.labels.as_deref().unwrap_or_default()
+    }
+}
+
+/// Reads what the config names and divides it.
+///
+/// # Errors
+/// Input errors: those of [`csv::read`], a Usage that is not there, a class without training rows.
+pub fn load(config: &Config) -> Result<Dataset> {
+    let data = &config.data;
+    let all = read(&data.train, data)?;
+    let mut notes = Vec::new();
+    note_skipped(&all, &data.train, &mut notes);
+    let labelled = |usage: &str| all.with_usage(usage, &data.train);
+    let (train, validation) = match &data.validation {
+        Validation::Usage(usage) => (labelled(TRAINING)?, labelled(usage)?),
+        Validation::Path(path) => {
+            let validation = read(path, data)?;
+            note_skipped(&validation, path, &mut notes);
+            if validation.usages.iter().flatten().any(|usage| usage == TRAINING) {
+                let shown = path.display();
+                return Err(input(format!("{shown}: holds rows of Usage Training; as validation rows give a Usage of data.train, such as data.validation = \"PublicTest\"")));
+            }
+            (if all.usages.is_some() { labelled(TRAINING)? } else { all }, validation)
+        }
+        Validation::Fraction(fraction) => {
+            let rows = if all.usages.is_some() { labelled(TRAINING)? } else { all };
+            let request = SplitRequest {
+                fraction: *fraction,
+                kind: data.split,
+                keep_copies_together: data.keep_copies_together,
+                seed: config.seed,
+            };
+            let taken = split::draw(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
+            let part = |wanted: bool| -> Vec<usize> {
+                taken.iter().enumerate().filter(|(_, v)| **v == wanted).map(|(position, _)| position).collect()
+            };
+            (rows.select(&part(false)), rows.select(&part(true)))
+        }
+    };
+    check_parts(&train, &validation, data)?;
+    let known: HashSet<FaceHash> = train.hashes.iter().copied().collect();
+    let validation_seen = split::seen_in(&validation.hashes, &known);
+    let seen = validation_seen.iter().filter(|seen| **seen).count();
+    if seen > 0 {
+        notes.push(format!("{seen} of {} validation faces are exact copies of training faces; figures without them stand beside", validation.len()));
+    }
+    let data_hash = blake3::hash([train.content_hash(), validation.content_hash()].concat().as_bytes()).to_hex().to_string();
+    let split_csv = split_csv(&train, &validation, matches!(data.validation, Validation::Path(_)));
+    Ok(Dataset { train, validation, validation_seen, data_hash, split_csv, notes })
+}
+
+fn read(path: &Path, data: &DataConfig) -> Result<Faces> {
+    csv::read(path, ReadOptions { classes: &data.classes, needs_labels: true, on_bad_row: data.on_bad_row })
+}
+
+fn note_skipped(faces: &Faces, path: &Path, notes: &mut Vec<String>) {
+    if let Some(first) = faces.skipped.first() {
+        notes.push(format!("{}: {} bad rows left out, the first at {first}", path.display(), faces.skipped.len()));
+    }
+}
+
+fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<()> {
+    let shown = data.train.display();
+    let labels = train.labels.as_deref().unwrap_or_default();
+    for (number, class) in data.classes.iter().enumerate() {
+        if !labels.iter().any(|label| usize::from(*label) == number) {
+            return Err(input(format!("{shown}: no training rows for class {number} ({class}); every class of data.classes needs at least one")));
+        }
+    }
+    if validation.is_empty() {
+        return Err(input(format!("{shown}: no validation rows: {} rows are too few for this data.validation", train.len())));
+    }
+    Ok(())
+}
+
+/// `row,part,face`: rows from 0 in their own file, in file order; a validation file of its own follows the training rows.
+fn split_csv(train: &Faces, validation: &Faces, separate_files: bool) -> String {
+    let part = |faces: &Faces, name: &'static str, file: u8| -> Vec<((u8, u32), (&'static str, FaceHash))> {
+        faces.rows.iter().zip(&faces.hashes).map(|(row, hash)| ((file, *row), (name, *hash))).collect()
+    };
+    let validation_file = u8::from(separate_files);
+    let rows: BTreeMap<_, _> = part(train, "train", 0).into_iter().chain(part(validation, "validation", validation_file)).collect();
+    let mut text = String::from("row,part,face\n");
+    for ((_, row), (part, face)) in rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{row},{part},{face}");
+    }
+    text
+}
+
+/// The faces that a run's `split.csv` names as training rows.
+///
+/// # Errors
+/// When a line is not one that [`load`] writes.
+pub fn training_faces(split_csv: &str, path: &Path) -> Result<HashSet<FaceHash>> {
+    let mut known = HashSet::new();
+    for (number, line) in split_csv.lines().enumerate().skip(1) {
+        let mut fields = line.split(',').skip(1);
+        let (part, face) = (fields.next(), fields.next().and_then(FaceHash::from_hex));
+        match (part, face) {
+            (Some("train"), Some(face)) => drop(known.insert(face)),
+            (Some("validation"), Some(_)) => {}
+            _ => return Err(input(format!("{}: line {}: expected row,part,face, got {line:?}", path.display(), number + 1))),
+        }
+    }
+    Ok(known)
+}

@@ -1,0 +1,11 @@
+//! From CSV files to faces: read, hash, split, and put into batches on the training device.
+
+pub mod batches;
+pub mod check;
+pub mod csv;
+pub mod dataset;
+pub mod faces;
+mod pixels;
+mod slow_csv;
+pub mod split;
+pub mod synth;

@@ -1,0 +1,147 @@
+//! Files that are either whole or not there, and paths looked at before they are read.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+
+use crate::error::input;
+
+/// Writes `bytes` to `path` so that a crash or a full disk leaves the old file or the new one, never a part of either:
+/// a temporary file beside it, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// Any I/O error, with the path; the temporary file is removed and what was at `path` stays.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_atomically(path, |temporary| {
+        let mut file = fs::File::create(temporary)?;
+        file.write_all(bytes)?;
+        Ok(())
+    })
+}
+
+/// As [`write_atomically`], for writers that want a path: `write` creates the file it is given.
+///
+/// # Errors
+/// What `write` returns, or an I/O error with the path.
+pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = temporary_beside(path)?;
+    let result = write(&temporary).and_then(|()| {
+        fs::File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder_of(path)
+    });
+    if result.is_err() {
+        // The first error is the one to report; a temporary file that cannot be removed either is harmless.
+        drop(std::fs::remove_file(&temporary));
+    }
+    result.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn temporary_beside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(temporary))
+}
+
+/// Makes a rename or a new file in the folder of `path` durable.
+///
+/// # Errors
+/// An I/O error with the path.
+pub fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// Checks that `path` is a regular file that can be opened; a folder, a FIFO or a device is refused before it is read.
+///
+/// # Errors
+/// An input error (exit code 2) that names the path and what it is.
+pub fn check_regular_file(path: &Path, what: &str) -> Result<()> {
+    let shown = path.display();
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(input(format!("{shown}: no such file ({what})")));
+        }
+        Err(error) => return Err(input(format!("{shown}: cannot be read as {what}: {error}"))),
+    };
+    if metadata.is_dir() {
+        return Err(input(format!("{shown}: is a folder; expected {what}")));
+    }
+    if !metadata.is_file() {
+        return Err(input(format!("{shown}: is not a regular file (a pipe or a device); expected {what}")));
+    }
+    std::fs::File::open(path).map_err(|error| input(format!("{shown}: cannot be opened: {error}")))?;
+    Ok(())
+}
+
+/// Reads a small text file such as a config, with a bound on its size.
+///
+/// # Errors
+/// An input error when it is missing, not a regular file, larger than `limit` bytes or not UTF-8.
+pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
+    check_regular_file(path, what)?;
+    let size = fs::metadata(path)?.len();
+    if size > limit {
+        return Err(input(format!("{}: {size} bytes; {what} has at most {limit}", path.display())));
+    }
+    let bytes = fs::read(path)?;
+    String::from_utf8(bytes).map_err(|error| {
+        input(format!("{}: not UTF-8 (byte {}); expected {what}", path.display(), error.utf8_error().valid_up_to()))
+    })
+}
+
+/// Refuses an output file whose folder does not exist or that is a folder itself, before any work is done for it.
+///
+/// # Errors
+/// An input error that names the path and what to do.
+pub fn check_output_file(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(input(format!("{}: is a folder; expected the path of a file to write", path.display())));
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => return Ok(()),
+    };
+    if !folder.is_dir() {
+        return Err(input(format!("{}: no such folder; create it first: mkdir -p {}", folder.display(), folder.display())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_temporary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        write_atomically(&path, b"old").unwrap();
+        let error = replace_atomically(&path, |temporary| {
+            fs::write(temporary, "half")?;
+            anyhow::bail!("power cut")
+        })
+        .unwrap_err();
+        assert!(format!("{error:#}").contains("x.json"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the temporary file is gone");
+    }
+
+    #[test]
+    fn odd_paths_are_named_for_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| format!("{:#}", check_regular_file(path, "a CSV file").unwrap_err());
+        assert!(message(folder.path()).contains("is a folder; expected a CSV file"));
+        assert!(message(&folder.path().join("none.csv")).contains("no such file"));
+        assert!(message(Path::new("/dev/null")).contains("not a regular file"));
+    }
+}

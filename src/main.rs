@@ -1,0 +1,18 @@
+//! Parses the command line, runs the command, prints the error chain once, and exits with its code.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use grimace::{cli::Cli, cmd, error};
+
+fn main() -> ExitCode {
+    let result = cmd::run(Cli::parse());
+    if let Err(error) = &result {
+        // A closed stderr must not turn into a panic.
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    }
+    ExitCode::from(error::exit_code(&result))
+}

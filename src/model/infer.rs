@@ -1,0 +1,70 @@
+//! Running a network over many faces.
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::{Mode, Net};
+use crate::data::batches::{DeviceFaces, to_unit};
+
+/// Faces in a batch of inference: large enough to keep a GPU busy; on a CPU what fits its caches is faster.
+fn batch(device: Device) -> i64 {
+    if device == Device::Cpu { 128 } else { 2048 }
+}
+
+/// Logits of all faces, float32 [N, classes] on the device.
+///
+/// Always in float32, whatever precision training uses: what is reported is what the saved and exported weights give.
+///
+/// # Errors
+/// libtorch's.
+pub fn logits(net: &Net, faces: &DeviceFaces) -> Result<Tensor> {
+    let size = batch(faces.device());
+    let parts = (0..faces.len())
+        .step_by(usize::try_from(size)?)
+        .map(|start| -> Result<Tensor> {
+            let pixels = to_unit(&faces.slice(start, size)?)?;
+            tch::no_grad(|| net.forward(&pixels, Mode::Inference))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::f_cat(&parts, 0)?)
+}
+
+/// Logits and probabilities of all faces, read back: each float32 [N, classes], row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// Before the softmax.
+    pub logits: Vec<f32>,
+    /// After it.
+    pub probabilities: Vec<f32>,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Outputs {
+    /// Runs `net` over `faces`.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(net: &Net, faces: &DeviceFaces) -> Result<Self> {
+        let logits = logits(net, faces)?;
+        let probabilities = logits.f_softmax(-1, Kind::Float)?;
+        let read = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?) };
+        Ok(Self { logits: read(&logits)?, probabilities: read(&probabilities)?, classes: net.classes() })
+    }
+
+    /// The class of the greatest logit of each face; the lowest of equals.
+    pub fn predicted(&self) -> Vec<u8> {
+        self.logits.chunks(self.classes.max(1)).map(argmax).collect()
+    }
+}
+
+fn argmax(row: &[f32]) -> u8 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (class, value) in row.iter().enumerate() {
+        if *value > best.1 {
+            best = (class, *value);
+        }
+    }
+    // Configs allow at most 100 classes.
+    best.0 as u8
+}

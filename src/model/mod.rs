@@ -1,0 +1,126 @@
+//! Networks: each architecture is one file, a function over `nn::Path` that names every tensor; the names are the
+//! checkpoint's contract. To add one: its file, its config in `ModelConfig`, a line in [`Net::new`] and in [`Net::forward`].
+
+mod cnn;
+mod flat;
+pub mod infer;
+mod layers;
+
+use anyhow::{Context, Result, bail};
+use tch::{Device, Tensor, nn};
+
+pub use flat::FlatParameters;
+
+use crate::config::ModelConfig;
+
+/// Whether a forward pass belongs to training (batch statistics, dropout) or to inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch norm uses and updates batch statistics; dropout drops.
+    Train,
+    /// Batch norm uses running statistics; dropout does nothing.
+    Inference,
+}
+
+#[derive(Debug)]
+enum Architecture {
+    Cnn(cnn::Cnn),
+}
+
+/// A network with its weights on one device.
+#[derive(Debug)]
+pub struct Net {
+    store: nn::VarStore,
+    architecture: Architecture,
+    classes: usize,
+}
+
+/// A tensor of a network by name.
+#[derive(Debug)]
+pub struct Named {
+    /// Dotted name, as `block1.conv.weight`.
+    pub name: String,
+    /// The tensor itself, not a copy.
+    pub tensor: Tensor,
+    /// A parameter that training changes, rather than a buffer of running statistics.
+    pub trainable: bool,
+}
+
+impl Net {
+    /// A fresh network for `classes` classes; its initial weights follow from `seed` alone, on every device.
+    ///
+    /// # Errors
+    /// libtorch's, such as a device that has too little memory.
+    pub fn new(config: &ModelConfig, classes: usize, seed: u64, device: Device) -> Result<Self> {
+        let mut store = nn::VarStore::new(Device::Cpu);
+        let architecture = match config {
+            ModelConfig::Cnn(cnn) => Architecture::Cnn(cnn::Cnn::new(&store.root(), cnn, classes as i64, seed)?),
+        };
+        if device != Device::Cpu {
+            store.set_device(device);
+        }
+        Ok(Self { store, architecture, classes })
+    }
+
+    /// Logits float32 or bf16 [N, classes] for faces in 0..1, [N, 1, 48, 48]; computed in the faces' number format.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
+        match &self.architecture {
+            Architecture::Cnn(cnn) => cnn.forward(faces, mode),
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.store.device()
+    }
+
+    /// All tensors, sorted by name.
+    pub fn named(&self) -> Vec<Named> {
+        let mut all: Vec<Named> = self
+            .store
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| Named { trainable: tensor.requires_grad(), name, tensor })
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Number of trainable values.
+    pub fn parameters(&self) -> usize {
+        self.named().iter().filter(|named| named.trainable).map(|named| named.tensor.numel()).sum()
+    }
+
+    /// Copies `values` (name and tensor of the same shape) into the network.
+    ///
+    /// # Errors
+    /// When a name or shape differs from the network's, naming it.
+    pub fn load(&self, values: &[(String, Tensor)]) -> Result<()> {
+        let mut named = self.named();
+        if let Some((extra, _)) = values.iter().find(|(name, _)| named.iter().all(|own| own.name != *name)) {
+            bail!("it holds a tensor {extra}, which this architecture does not have");
+        }
+        for own in &mut named {
+            let (_, value) = values
+                .iter()
+                .find(|(name, _)| *name == own.name)
+                .with_context(|| format!("it holds no tensor {}, which this architecture has", own.name))?;
+            if value.size() != own.tensor.size() {
+                bail!("tensor {} has shape {:?}; this architecture has {:?}", own.name, value.size(), own.tensor.size());
+            }
+            tch::no_grad(|| own.tensor.f_copy_(value))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

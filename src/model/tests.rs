@@ -1,0 +1,221 @@
+use tch::{Kind, Reduction};
+
+use super::*;
+use crate::config::{Activation, CnnConfig, Padding, Pooling};
+use crate::data::batches::to_unit;
+use crate::testing::{golden, golden_face, golden_label, numbers, signed};
+
+/// The names in the order in which scripts/golden/keras_cnn.py numbers them.
+const NAMES: [&str; 6] = ["conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"];
+
+fn names() -> Vec<String> {
+    let blocks = (1..=3).flat_map(|block| NAMES.map(|name| format!("block{block}.{name}")));
+    blocks.chain(["dense1.weight", "dense1.bias", "output.weight", "output.bias"].map(String::from)).collect()
+}
+
+/// The weights that scripts/golden/keras_cnn.py sets, by its formula.
+fn golden_weights(net: &Net) {
+    let own = net.named();
+    let values: Vec<(String, Tensor)> = names()
+        .into_iter()
+        .enumerate()
+        .map(|(k, name)| {
+            let shape = own.iter().find(|named| named.name == name).expect("every name is the network's").tensor.size();
+            let fans = match shape[..] {
+                [o, i, h, w] => Some((i * h * w, o * h * w)),
+                [o, i] => Some((i, o)),
+                _ => None,
+            };
+            let (base, scale) = match (fans, name.rsplit('.').next().unwrap(), name.contains("norm")) {
+                (Some((fan_in, fan_out)), ..) => (0.0, (6.0 / (fan_in + fan_out) as f64).sqrt()),
+                (None, "weight", true) => (1.0, 0.1),
+                (None, "bias", true) => (0.0, 0.1),
+                (None, "running_mean", _) => (0.3, 0.1),
+                (None, "running_var", _) => (0.5, 0.2),
+                _ => (0.0, 0.05),
+            };
+            let count = shape.iter().product::<i64>() as u32;
+            let values: Vec<f32> = (0..count).map(|i| (base + scale * signed(i, k as u32)) as f32).collect();
+            (name, Tensor::from_slice(&values).view(&shape[..]))
+        })
+        .collect();
+    net.load(&values).unwrap();
+}
+
+fn golden_batch() -> (Tensor, Tensor) {
+    let pixels: Vec<u8> = (0..8).flat_map(golden_face).collect();
+    let labels: Vec<i64> = (0..8).map(golden_label).collect();
+    (to_unit(&Tensor::from_slice(&pixels).view([8, 1, 48, 48])).unwrap(), Tensor::from_slice(&labels))
+}
+
+fn net(dropout: f64) -> Net {
+    let config = ModelConfig::Cnn(CnnConfig { dropout, ..CnnConfig::default() });
+    Net::new(&config, 7, 42, Device::Cpu).unwrap()
+}
+
+fn worst(ours: &Tensor, theirs: &[f64]) -> f64 {
+    let ours: Vec<f32> = Vec::try_from(ours.to_kind(Kind::Float).contiguous().flatten(0, -1)).unwrap();
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
+}
+
+fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
+    logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0)
+}
+
+/// Expected values: scripts/golden/keras_cnn.py, Keras 3.15 with the same weights and faces.
+#[test]
+fn agrees_with_keras_in_inference() {
+    let golden = golden("keras_cnn.json");
+    let net = net(0.5);
+    golden_weights(&net);
+    let (faces, labels) = golden_batch();
+    let logits = tch::no_grad(|| net.forward(&faces, Mode::Inference)).unwrap();
+    let rows = |key: &str| golden[key].as_array().unwrap().iter().flat_map(numbers).collect::<Vec<_>>();
+    assert!(worst(&logits, &rows("inference_logits")) < 1e-5);
+    assert!(worst(&logits.softmax(-1, Kind::Float), &rows("inference_probabilities")) < 1e-6);
+    let wanted = golden["inference_loss_from_logits"].as_f64().unwrap();
+    assert!((loss(&logits, &labels).double_value(&[]) - wanted).abs() < 1e-5);
+}
+
+#[test]
+fn agrees_with_keras_in_training() {
+    let golden = golden("keras_cnn.json");
+    let net = net(0.0);
+    golden_weights(&net);
+    let mut flat = FlatParameters::new(&net).unwrap();
+    flat.zero_gradients().unwrap();
+    let (faces, labels) = golden_batch();
+    let logits = net.forward(&faces, Mode::Train).unwrap();
+    let wanted: Vec<f64> = golden["training_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
+    assert!(worst(&logits, &wanted) < 1e-4);
+    let loss = loss(&logits, &labels);
+    assert!((loss.double_value(&[]) - golden["training_loss"].as_f64().unwrap()).abs() < 1e-5);
+    loss.backward();
+
+    let own = net.named();
+    let find = |name: &str| own.iter().find(|named| named.name == name).unwrap().tensor.shallow_clone();
+    let first = |tensor: &Tensor| tensor.contiguous().flatten(0, -1).slice(0, 0, 8, 1);
+    for record in golden["statistics_after_one_forward"].as_array().unwrap() {
+        let tensor = find(record["name"].as_str().unwrap());
+        assert!(worst(&first(&tensor), &numbers(&record["first"])) < 1e-6, "{}: Keras keeps the biased variance", record["name"]);
+        assert!((tensor.sum(Kind::Double).double_value(&[]) - record["sum"].as_f64().unwrap()).abs() < 1e-5);
+    }
+    let gradients = golden["gradients"].as_array().unwrap();
+    assert_eq!(gradients.len(), 16);
+    for record in gradients {
+        let gradient = find(record["name"].as_str().unwrap()).grad();
+        let scale = gradient.abs().max().double_value(&[]);
+        assert!(worst(&first(&gradient), &numbers(&record["first"])) < 1e-4 * scale, "{}", record["name"]);
+        let squares = gradient.square().sum(Kind::Double).double_value(&[]);
+        let wanted = record["sum_of_squares"].as_f64().unwrap();
+        assert!((squares / wanted - 1.0).abs() < 1e-4, "{}: {squares} against {wanted}", record["name"]);
+    }
+}
+
+#[test]
+fn the_seed_network_has_keras_size_and_initial_values() {
+    let net = net(0.5);
+    assert_eq!(net.parameters(), 619_463);
+    let golden = golden("keras_cnn.json");
+    for record in golden["initialisers"].as_array().unwrap().iter().filter(|r| r["limit"].is_number()) {
+        let name = format!("{}.weight", record["name"].as_str().unwrap());
+        let named = net.named();
+        let weight = &named.iter().find(|n| n.name == name).expect("Keras' layer is the network's").tensor;
+        let (limit, count) = (record["limit"].as_f64().unwrap(), weight.numel() as f64);
+        let greatest = weight.abs().max().double_value(&[]);
+        assert!(greatest <= limit + 1e-7 && greatest > 0.97 * limit, "{name}: {greatest} of {limit}");
+        // U(-l, l) has mean 0 and standard deviation l / sqrt(3); five standard errors are allowed.
+        let mean = weight.mean(Kind::Double).double_value(&[]);
+        assert!(mean.abs() < 5.0 * limit / (3.0 * count).sqrt(), "{name}: mean {mean}");
+    }
+    for named in net.named() {
+        let expected = match named.name.rsplit('.').next().unwrap() {
+            "bias" | "running_mean" => 0.0,
+            "running_var" => 1.0,
+            "weight" if named.name.contains("norm") => 1.0,
+            _ => continue,
+        };
+        assert_eq!((named.tensor - expected).abs().max().double_value(&[]), 0.0);
+    }
+}
+
+#[test]
+fn initial_weights_follow_from_the_seed() {
+    let weight = |seed| {
+        let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), 7, seed, Device::Cpu).unwrap();
+        net.named().swap_remove(0).tensor.copy()
+    };
+    let zero = |t: Tensor| t.abs().max().double_value(&[]) == 0.0;
+    assert!(net(0.0).named()[0].name == "block1.conv.bias");
+    let conv = |seed| Net::new(&ModelConfig::Cnn(CnnConfig::default()), 7, seed, Device::Cpu).unwrap().named().swap_remove(1).tensor.copy();
+    assert!(zero(weight(1)) && zero(conv(1) - conv(1)) && !zero(conv(1) - conv(2)));
+}
+
+/// Every kind of network in the list.
+fn registry() -> Vec<CnnConfig> {
+    let base = || CnnConfig { filters: vec![4, 6], dense: vec![10], ..CnnConfig::default() };
+    vec![
+        base(),
+        CnnConfig { convolutions: 2, ..base() },
+        CnnConfig { kernel: 5, padding: Padding::Same, ..base() },
+        CnnConfig { pooling: Pooling::Average, normalization: false, ..base() },
+        CnnConfig { dense: vec![], activation: Activation::Gelu, ..base() },
+        CnnConfig { dense: vec![12, 8], activation: Activation::Silu, ..base() },
+        CnnConfig { activation: Activation::Elu, ..base() },
+        CnnConfig { activation: Activation::LeakyRelu, pooling: Pooling::Average, ..base() },
+    ]
+}
+
+#[test]
+fn every_network_runs_and_reaches_every_parameter() {
+    let (faces, labels) = golden_batch();
+    for config in registry() {
+        let net = Net::new(&ModelConfig::Cnn(config.clone()), 7, 1, Device::Cpu).unwrap();
+        let mut flat = FlatParameters::new(&net).unwrap();
+        flat.zero_gradients().unwrap();
+        for (kind, mode) in [(Kind::Float, Mode::Inference), (Kind::BFloat16, Mode::Train), (Kind::Float, Mode::Train)] {
+            let logits = net.forward(&faces.to_kind(kind), mode).unwrap();
+            assert_eq!(logits.size(), [8, 7]);
+            assert_eq!(logits.kind(), kind);
+            loss(&logits.to_kind(Kind::Float), &labels).backward();
+        }
+        for named in net.named().iter().filter(|named| named.trainable) {
+            let gradient = named.tensor.grad();
+            assert!(gradient.abs().max().double_value(&[]) > 0.0, "{config:?}: no gradient at {}", named.name);
+        }
+        assert!(flat.gradients.square().sum(Kind::Float).double_value(&[]) > 0.0, "gradients land in the flat tensor");
+        let total = flat.views(&flat.values).unwrap().iter().map(|(_, view)| view.numel()).sum::<usize>();
+        assert_eq!(total, net.parameters());
+    }
+}
+
+/// The fast order (pool, then activate) against the plain one, forward and backward.
+#[test]
+fn pooling_before_a_monotone_activation_changes_nothing() {
+    for activation in [Activation::Relu, Activation::LeakyRelu, Activation::Elu] {
+        let x = (Tensor::arange(2 * 3 * 8 * 8, (Kind::Float, Device::Cpu)).view([2, 3, 8, 8]) * 1.7).sin();
+        let run = |pool_first: bool| {
+            let x = x.copy().set_requires_grad(true);
+            let pool = |t: &Tensor| t.max_pool2d(2, 2, 0, 1, false);
+            let y = if pool_first { activation.forward(&pool(&x)).unwrap() } else { pool(&activation.forward(&x).unwrap()) };
+            (&y * &y).sum(Kind::Float).backward();
+            (y, x.grad())
+        };
+        let (fast, plain) = (run(true), run(false));
+        assert!(fast.0.equal(&plain.0) && fast.1.equal(&plain.1), "{activation:?}");
+    }
+}
+
+#[test]
+fn loading_names_what_differs() {
+    let net = net(0.5);
+    let mut values: Vec<(String, Tensor)> = net.named().into_iter().map(|n| (n.name, n.tensor.copy())).collect();
+    net.load(&values).unwrap();
+    values[1].1 = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
+    assert!(net.load(&values).unwrap_err().to_string().contains("block1.conv.weight has shape [2, 2]"));
+    let (name, _) = values.remove(1);
+    assert!(net.load(&values).unwrap_err().to_string().contains(&name));
+    values.push(("block9.conv.weight".into(), Tensor::zeros([1], (Kind::Float, Device::Cpu))));
+    assert!(net.load(&values).unwrap_err().to_string().contains("block9.conv.weight"));
+}

@@ -1,0 +1,102 @@
+//! Progress and log: a bar for each epoch on a terminal, plain lines elsewhere, and the same lines in `log.txt`.
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Writes to stderr and, once [`log_to`](Console::log_to) was called, to a log file too.
+#[derive(Debug)]
+pub struct Console {
+    log: Option<std::fs::File>,
+    bar: Option<ProgressBar>,
+    terminal: bool,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { log: None, bar: None, terminal: std::io::stderr().is_terminal() }
+    }
+}
+
+impl Console {
+    /// Appends every further line to the file at `path` as well.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn log_to(&mut self, path: &Path) -> Result<()> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        self.log = Some(file.with_context(|| format!("cannot open {}", path.display()))?);
+        Ok(())
+    }
+
+    /// One line.
+    ///
+    /// # Errors
+    /// When the log cannot be written; a closed stderr is no reason to stop a training.
+    pub fn line(&mut self, text: &str) -> Result<()> {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprint_line(text)),
+            None => eprint_line(text),
+        }
+        self.log_line(text)
+    }
+
+    /// One line for the log alone.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn log_line(&mut self, text: &str) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            writeln!(log, "{text}").context("cannot write log.txt")?;
+        }
+        Ok(())
+    }
+
+    /// Begins a bar of `steps`, at `done`; does nothing when stderr is no terminal.
+    pub fn begin(&mut self, title: &str, steps: u64, done: u64) {
+        if !self.terminal {
+            return;
+        }
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos:>4}/{len}  {msg}  {eta} left");
+        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(5));
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_prefix(title.to_owned());
+        bar.set_position(done);
+        bar.reset_eta();
+        self.bar = Some(bar);
+    }
+
+    /// Moves the bar; `message` is made only when there is one to show.
+    pub fn advance(&self, done: u64, message: impl FnOnce() -> String) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(message());
+        }
+    }
+
+    /// Ends the bar without a trace.
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn eprint_line(text: &str) {
+    // A reader that went away (a closed pipe) must not end a training; println! would panic.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A time as people read it: `45 s`, `12 min 30 s`, `2 h 05 min`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match seconds {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,7 @@
+//! What a person sees while and after something runs.
+
+mod console;
+pub mod picture;
+pub mod table;
+
+pub use console::{Console, duration};

@@ -1,0 +1,94 @@
+//! Grey pictures made of faces, as PNG.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+
+use crate::config::SIDE;
+use crate::files::replace_atomically;
+
+/// Pixels between faces, and their grey.
+const GAP: usize = 2;
+const PAPER: u8 = 255;
+
+/// Faces in rows and columns, each drawn `scale` times its size.
+#[derive(Debug)]
+pub struct Sheet {
+    width: usize,
+    height: usize,
+    scale: usize,
+    /// Left edge of each column of faces.
+    lefts: Vec<usize>,
+    pixels: Vec<u8>,
+}
+
+impl Sheet {
+    /// An empty sheet of `rows` rows; `groups` says how many faces stand together in each group of columns, with a wider
+    /// gap between groups.
+    pub fn new(rows: usize, groups: &[usize], scale: usize) -> Self {
+        let cell = SIDE * scale + GAP;
+        let (mut lefts, mut left) = (Vec::new(), GAP);
+        for count in groups {
+            for _ in 0..*count {
+                lefts.push(left);
+                left += cell;
+            }
+            left += 4 * GAP;
+        }
+        let width = left.saturating_sub(4 * GAP);
+        let height = GAP + rows * cell;
+        Self { width, height, scale, lefts, pixels: vec![PAPER; width * height] }
+    }
+
+    /// Draws `face` (48x48 bytes) at a row and a column, both from 0; what lies outside the sheet is left out.
+    pub fn place(&mut self, row: usize, column: usize, face: &[u8]) {
+        let Some(&left) = self.lefts.get(column) else { return };
+        let top = GAP + row * (SIDE * self.scale + GAP);
+        for y in 0..SIDE * self.scale {
+            for x in 0..SIDE * self.scale {
+                let value = face.get(y / self.scale * SIDE + x / self.scale).copied().unwrap_or(PAPER);
+                if let Some(pixel) = self.pixels.get_mut((top + y) * self.width + left + x) {
+                    *pixel = value;
+                }
+            }
+        }
+    }
+
+    /// Writes it as an 8-bit grey PNG.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let (width, height) = (u32::try_from(self.width)?, u32::try_from(self.height)?);
+        replace_atomically(path, |temporary| {
+            let mut encoder = png::Encoder::new(std::io::BufWriter::new(fs::File::create(temporary)?), width, height);
+            encoder.set_color(png::ColorType::Grayscale);
+            encoder.set_depth(png::BitDepth::Eight);
+            let mut writer = encoder.write_header().context("PNG header")?;
+            writer.write_image_data(&self.pixels).context("PNG data")?;
+            writer.finish().context("PNG end")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sheet_reads_back_as_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        let mut sheet = Sheet::new(2, &[1, 2], 2);
+        sheet.place(1, 2, &[7; SIDE * SIDE]);
+        sheet.place(9, 9, &[0; SIDE * SIDE]);
+        sheet.write(&path).unwrap();
+        let mut reader = png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((info.width, info.height), (2 + 3 * 98 + 8, 2 + 2 * 98));
+        assert_eq!(pixels.iter().filter(|v| **v == 7).count(), 96 * 96);
+        assert_eq!(pixels.iter().filter(|v| **v == 255).count(), pixels.len() - 96 * 96);
+    }
+}

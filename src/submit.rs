@@ -1,0 +1,102 @@
+//! Prediction files: `id,emotion` as Kaggle takes it, or with a probability for each class; and reading labels for scoring.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::data::csv::parse_label;
+use crate::data::faces::Faces;
+use crate::error::input;
+use crate::files::{check_regular_file, write_atomically};
+use crate::model::infer::Outputs;
+
+/// The ids of faces: their `id` column, or else their 0-based row numbers.
+pub fn ids(faces: &Faces) -> Vec<String> {
+    faces.ids.clone().unwrap_or_else(|| faces.rows.iter().map(ToString::to_string).collect())
+}
+
+/// Writes one row a face to `path`, atomically: `id,emotion`, and with `classes` a column per class, named as the class.
+///
+/// # Errors
+/// An I/O error with the path.
+pub fn write(path: &Path, faces: &Faces, outputs: &Outputs, classes: Option<&[String]>) -> Result<()> {
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
+    let names = classes.unwrap_or_default();
+    writer.write_record(["id", "emotion"].into_iter().chain(names.iter().map(String::as_str)))?;
+    let rows = outputs.probabilities.chunks(outputs.classes.max(1));
+    for ((id, label), row) in ids(faces).into_iter().zip(outputs.predicted()).zip(rows) {
+        let shown = if classes.is_some() { row } else { &[] };
+        let cells = [id, label.to_string()].into_iter().chain(shown.iter().map(ToString::to_string));
+        writer.write_record(cells)?;
+    }
+    let bytes = writer.into_inner().context("writing CSV to memory")?;
+    write_atomically(path, &bytes)
+}
+
+/// Reads `id,emotion` and gives the label of each of `wanted`, in that order.
+///
+/// # Errors
+/// Input errors that name file and line: a missing column, an unknown label, an id twice, an id without a label.
+pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec<u8>> {
+    let shown = path.display();
+    check_regular_file(path, "a CSV of labels")?;
+    let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_path(path)?;
+    let header = reader.headers().map_err(|error| input(format!("{shown}: {error}")))?.clone();
+    let find = |name: &str| {
+        let place = header.iter().position(|column| column.trim_start_matches('\u{feff}') == name);
+        place.ok_or_else(|| input(format!("{shown}: line 1: no column {name}; expected id,emotion")))
+    };
+    let (id_place, label_place) = (find("id")?, find("emotion")?);
+    let mut labels: HashMap<String, u8> = HashMap::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| input(format!("{shown}: {error}")))?;
+        let line = record.position().map_or(0, ::csv::Position::line);
+        let id = record.get(id_place).unwrap_or_default().to_owned();
+        let text = record.get(label_place).unwrap_or_default();
+        let label = parse_label(text, classes)
+            .ok_or_else(|| input(format!("{shown}: line {line}, column emotion: unknown label {text:?}; expected 0..{}", classes - 1)))?;
+        if labels.insert(id.clone(), label).is_some() {
+            return Err(input(format!("{shown}: line {line}, column id: {id:?} stands there twice")));
+        }
+    }
+    let missing = || wanted.iter().find(|id| !labels.contains_key(*id));
+    wanted
+        .iter()
+        .map(|id| labels.get(id).copied())
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(|| input(format!("{shown}: no label for id {:?}", missing().cloned().unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_come_back_in_the_order_of_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.csv");
+        let read = |text: &str, ids: &[&str]| {
+            fs_err::write(&path, text).unwrap();
+            read_labels(&path, &ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), 7)
+        };
+        assert_eq!(read("\u{feff}id, emotion\r\na,3\r\nb,6\r\n", &["b", "a"]).unwrap(), [6, 3]);
+        let message = |text: &str| read(text, &["a"]).unwrap_err().to_string();
+        assert!(message("id,label\na,3\n").contains("line 1: no column emotion"));
+        assert!(message("id,emotion\na,9\n").contains("line 2, column emotion: unknown label \"9\"; expected 0..6"));
+        assert!(message("id,emotion\na,1\na,2\n").contains("line 3, column id: \"a\" stands there twice"));
+        assert!(message("id,emotion\nb,1\n").contains("no label for id \"a\""));
+    }
+
+    #[test]
+    fn predictions_are_written_with_and_without_probabilities() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let faces = Faces { rows: vec![0, 2], ..Faces::default() };
+        let outputs = Outputs { logits: vec![0.0, 1.0, 3.0, 1.0], probabilities: vec![0.25, 0.75, 0.9, 0.1], classes: 2 };
+        write(&path, &faces, &outputs, None).unwrap();
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), "id,emotion\n0,1\n2,0\n");
+        write(&path, &faces, &outputs, Some(&["sad".into(), "happy".into()])).unwrap();
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), "id,emotion,sad,happy\n0,1,0.25,0.75\n2,0,0.9,0.1\n");
+    }
+}

@@ -1,0 +1,73 @@
+//! Shared by unit tests: golden files, and the faces and weights that scripts/golden/formulas.py makes by the same formulas.
+
+use serde_json::Value;
+
+/// A file of tests/golden.
+pub fn golden(name: &str) -> Value {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A list of numbers in a golden file.
+pub fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+fn hash(i: u32, k: u32) -> u32 {
+    let mut x = i.wrapping_add(k.wrapping_mul(0x9E37_79B9));
+    x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
+    x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
+    x ^ (x >> 16)
+}
+
+fn unit(i: u32, k: u32) -> f64 {
+    f64::from(hash(i, k)) / 4_294_967_296.0
+}
+
+/// Value `i` of stream `k`, in -1..1.
+pub fn signed(i: u32, k: u32) -> f64 {
+    2.0 * unit(i, k) - 1.0
+}
+
+/// Golden face `n`: smooth blobs and fine texture, 48x48 bytes.
+pub fn golden_face(n: u64) -> Vec<u8> {
+    let dx = ((5 * n) % 7) as f64 - 3.0;
+    let dy = ((3 * n) % 5) as f64 - 2.0;
+    let wide = 5.0 + (n % 4) as f64;
+    let pixel = |index: u32| {
+        let (x, y) = (f64::from(index % 48) - 23.5, f64::from(index / 48) - 23.5);
+        let blob = |cx: f64, cy: f64, sx: f64, sy: f64| {
+            let (u, w) = ((x - cx) / sx, (y - cy) / sy);
+            1.0 / (1.0 + u * u + w * w)
+        };
+        let mut v = 30.0;
+        v += 190.0 * blob(dx, dy, 17.0, 21.0);
+        v -= 80.0 * blob(dx - 8.0, dy - 6.0, 4.0, 2.5);
+        v -= 80.0 * blob(dx + 8.0, dy - 6.0, 4.0, 2.5);
+        v += 35.0 * blob(dx, dy + 1.0, 2.0, 6.0);
+        v -= 70.0 * blob(dx, dy + 11.0, wide, 2.0);
+        v += 36.0 * (unit(index, 1000 + n as u32) - 0.5);
+        v.floor().clamp(0.0, 255.0) as u8
+    };
+    (0..2304).map(pixel).collect()
+}
+
+/// The label of golden face `n`.
+pub fn golden_label(n: u64) -> i64 {
+    ((3 * n) % 7) as i64
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_agree_with_python() {
+        let probe = &golden("keras_cnn.json")["probe"];
+        assert_eq!(u64::from(hash(1, 0)), probe["hash_1_0"].as_u64().unwrap());
+        assert_eq!(u64::from(hash(524_287, 18)), probe["hash_524287_18"].as_u64().unwrap());
+        let sums = numbers(&probe["face_sums"]);
+        for (n, sum) in sums.iter().enumerate() {
+            assert_eq!(golden_face(n as u64).iter().map(|v| f64::from(*v)).sum::<f64>(), *sum, "face {n}");
+        }
+    }
+}

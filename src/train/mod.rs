@@ -1,0 +1,8 @@
+//! Training: what a step does, how the learning rate goes, and the loop.
+
+pub mod optimizer;
+pub mod plan;
+pub mod run;
+pub mod schedule;
+pub mod step;
+pub mod stop;

@@ -1,0 +1,347 @@
+//! The loop, top to bottom: epochs of steps, validation, checkpoints, early stopping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use super::plan::EpochPlan;
+use super::schedule::learning_rate;
+use super::step::{NonFinite, Trainer};
+use super::stop;
+use crate::augment::Augment;
+use crate::checkpoint::{self, Best, State};
+use crate::config::{Config, Monitor};
+use crate::data::batches::DeviceFaces;
+use crate::data::dataset::Dataset;
+use crate::device::Placement;
+use crate::metrics;
+use crate::model::Net;
+use crate::model::infer::Outputs;
+use crate::report::{Console, duration};
+use crate::rundir::{EpochRecord, Provenance, RunDir, Summary};
+
+/// What a run works with.
+pub struct Run<'a> {
+    /// The checked config.
+    pub config: &'a Config,
+    /// Training and validation faces.
+    pub data: &'a Dataset,
+    /// Device and number format.
+    pub placement: &'a Placement,
+    /// Where its files go.
+    pub dir: &'a RunDir,
+    /// Where its lines go.
+    pub console: &'a mut Console,
+    /// The command line, for the record.
+    pub command: String,
+    /// Number of the signal that asks to stop; 0 for none.
+    pub signal: Arc<AtomicUsize>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// All epochs are done.
+    Epochs,
+    /// No improvement for `patience` epochs.
+    EarlyStop,
+    /// By this signal, after saving.
+    Interrupted(i32),
+}
+
+/// What was kept of earlier epochs when a run goes on.
+pub struct Resumed {
+    /// The newest checkpoint.
+    pub checkpoint: checkpoint::Checkpoint,
+    /// The records of its finished epochs.
+    pub records: Vec<EpochRecord>,
+}
+
+impl Run<'_> {
+    /// Trains until the epochs are done, early stopping says so, or a signal comes.
+    ///
+    /// # Errors
+    /// A loss that is not a number (the last good checkpoint stays), libtorch's errors, I/O errors with their path.
+    pub fn train(&mut self, resumed: Option<Resumed>) -> Result<(Stopped, Summary)> {
+        let config = self.config;
+        let device = self.placement.device;
+        let epochs = config.train.epochs;
+        let augment = Augment::new(&config.augment, config.seed);
+        let rows = self.data.train.len();
+        let steps = rows.div_ceil(config.train.batch) as u64;
+        let config_toml = config.to_toml()?;
+
+        let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
+        let parameters = net.parameters();
+        let faces = DeviceFaces::new(&self.data.train, device)?;
+        let validation = DeviceFaces::new(&self.data.validation, device)?;
+        let mut trainer = Trainer::new(net, faces, &config.train.optimizer, self.placement.kind, config.seed, steps)?;
+        let (mut state, mut records) = match resumed {
+            None => (self.fresh_state(), Vec::new()),
+            Some(resumed) => {
+                trainer.load(resumed.checkpoint.tensors)?;
+                (resumed.checkpoint.state, resumed.records)
+            }
+        };
+        let mut saved = Instant::now();
+
+        let stopped = loop {
+            let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
+            if state.step == 0 && state.epoch > 0 && stop::is_over(&config.train.early_stop, state.epoch, best_epoch) {
+                break Stopped::EarlyStop;
+            }
+            if state.epoch >= epochs {
+                break Stopped::Epochs;
+            }
+            let epoch = state.epoch;
+            let lr = learning_rate(&config.train.schedule, config.train.optimizer.lr(), epoch);
+            let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &augment, device)?;
+            let already = state.epoch_seconds;
+            let (before, began) = (state.step, Instant::now());
+            trainer.begin_epoch(state.step);
+            self.console.begin(&format!("epoch {:>3}/{epochs}", epoch + 1), plan.steps(), state.step);
+            while state.step < plan.steps() {
+                trainer.step(&plan, epoch, state.step, lr)?;
+                state.step += 1;
+                state.epoch_seconds = already + began.elapsed().as_secs_f64();
+                // Waiting for a CPU costs nothing; a GPU is left alone until the epoch ends.
+                if device == tch::Device::Cpu {
+                    self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
+                    let shown = state.clone();
+                    let speed = faces_done(&plan, before, shown.step) / began.elapsed().as_secs_f64();
+                    self.console.advance(shown.step, || progress_text(&plan, &shown, speed));
+                } else {
+                    self.console.advance(state.step, || records.last().map_or(String::new(), |last| format!("last epoch: val_acc {:.4}", last.val_accuracy)));
+                }
+                let signal = self.signal.load(Ordering::Relaxed);
+                let every = &config.train.checkpoint_every;
+                let due = every.steps.is_some_and(|n| (u64::from(epoch) * steps + state.step).is_multiple_of(n))
+                    || every.seconds.is_some_and(|seconds| saved.elapsed() >= Duration::from_secs_f64(seconds));
+                if (due || signal != 0) && state.step < plan.steps() {
+                    self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
+                    checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
+                    saved = Instant::now();
+                }
+                if signal != 0 && state.step < plan.steps() {
+                    break;
+                }
+            }
+            self.console.end();
+            if state.step < plan.steps() {
+                break Stopped::Interrupted(self.signal.load(Ordering::Relaxed) as i32);
+            }
+            self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
+            let speed = faces_done(&plan, before, state.step) / began.elapsed().as_secs_f64();
+
+            let outputs = Outputs::of(&trainer.net, &validation)?;
+            let seconds = already + began.elapsed().as_secs_f64();
+            let record = self.record(&state, &outputs, epoch + 1, lr, seconds, speed);
+            if !record.val_loss.is_finite() {
+                self.check(Some(NonFinite { step: state.step }), &mut state, &records, parameters)?;
+            }
+            let is_best = finish_epoch(&mut state, &record, config.train.early_stop.monitor);
+            self.console.line(&epoch_text(&record, &state, epochs))?;
+            records.push(record);
+            self.dir.write_metrics(&records)?;
+            if is_best {
+                checkpoint::save(&self.dir.best(), &config_toml, &state, &trainer.weights())?;
+            }
+            let signal = self.signal.load(Ordering::Relaxed);
+            let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
+            let ends = state.epoch >= epochs || stop::is_over(&config.train.early_stop, state.epoch, best_epoch);
+            let every = &config.train.checkpoint_every;
+            let due = every.epochs.is_some_and(|n| state.epoch.is_multiple_of(n))
+                || every.steps.is_some_and(|n| (u64::from(state.epoch) * steps).is_multiple_of(n))
+                || every.seconds.is_some_and(|seconds| saved.elapsed() >= Duration::from_secs_f64(seconds));
+            if ends || due || signal != 0 {
+                checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
+                saved = Instant::now();
+            }
+            if signal != 0 && !ends {
+                break Stopped::Interrupted(signal as i32);
+            }
+        };
+        let word = match stopped {
+            Stopped::Epochs => "epochs",
+            Stopped::EarlyStop => "early_stop",
+            Stopped::Interrupted(_) => "interrupted",
+        };
+        let summary = self.summary(&state, &records, parameters, word);
+        self.dir.write_summary(&summary)?;
+        Ok((stopped, summary))
+    }
+
+    fn fresh_state(&self) -> State {
+        State {
+            data_hash: self.data.data_hash.clone(),
+            split_hash: self.data.split_hash(),
+            threads: tch::get_num_threads().unsigned_abs() as usize,
+            precision: self.placement.precision_name().to_owned(),
+            device: self.placement.device_name(),
+            ..State::default()
+        }
+    }
+
+    /// Turns a loss that is not a number into the end of the run: summary written, last good checkpoint left alone.
+    fn check(&mut self, found: Option<NonFinite>, state: &mut State, records: &[EpochRecord], parameters: usize) -> Result<()> {
+        let Some(NonFinite { step }) = found else { return Ok(()) };
+        self.console.end();
+        let epoch = state.epoch + 1;
+        self.dir.write_summary(&self.summary(state, records, parameters, "diverged"))?;
+        let kept = if self.dir.last().exists() {
+            format!("{} keeps the last good state", self.dir.last().display())
+        } else {
+            "no epoch was finished, so there is no checkpoint".to_owned()
+        };
+        Err(anyhow!(
+            "the loss is not a finite number in epoch {epoch}, step {step}: training diverged; try a smaller \
+             train.optimizer.lr (now {:e}) or precision = \"f32\"; {kept}",
+            self.config.train.optimizer.lr()
+        ))
+    }
+
+    fn record(&self, state: &State, outputs: &Outputs, epoch: u32, lr: f64, seconds: f64, speed: f64) -> EpochRecord {
+        let (labels, predicted) = (self.data.validation_labels(), outputs.predicted());
+        let rows = self.data.train.len() as f64;
+        EpochRecord {
+            epoch,
+            lr,
+            loss: state.loss_sum / rows,
+            accuracy: state.hits as f64 / rows,
+            val_loss: metrics::cross_entropy(&outputs.logits, outputs.classes, labels),
+            val_accuracy: metrics::accuracy(labels, &predicted),
+            val_accuracy_without_copies: metrics::accuracy_without(labels, &predicted, &self.data.validation_seen),
+            seconds: round(seconds, 3),
+            images_per_second: round(speed, 1),
+        }
+    }
+
+    fn summary(&self, state: &State, records: &[EpochRecord], parameters: usize, stopped: &str) -> Summary {
+        Summary {
+            name: self.config.name.clone(),
+            parameters,
+            device: self.placement.device_name(),
+            precision: self.placement.precision_name().to_owned(),
+            threads: tch::get_num_threads().unsigned_abs() as usize,
+            seed: self.config.seed,
+            epochs: state.epoch,
+            best_epoch: state.best.map(|best| best.epoch),
+            best_val_accuracy: state.best.map(|best| best.val_accuracy),
+            best_val_accuracy_without_copies: state.best.and_then(|best| best.val_accuracy_without_copies),
+            last_val_accuracy: state.last_val_accuracy,
+            train_rows: self.data.train.len(),
+            validation_rows: self.data.validation.len(),
+            stopped: stopped.to_owned(),
+            seconds: round(state.seconds + state.epoch_seconds, 3),
+            train_images_per_second: median(records.iter().map(|record| record.images_per_second).collect()),
+            provenance: Provenance {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                libtorch: torch_ext::torch_version().to_owned(),
+                command: self.command.clone(),
+                data_hash: state.data_hash.clone(),
+                split_hash: state.split_hash.clone(),
+            },
+        }
+    }
+}
+
+/// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
+fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bool {
+    let watched = match monitor {
+        Monitor::ValAccuracy => record.val_accuracy,
+        Monitor::ValLoss => record.val_loss,
+    };
+    if stop::improves(monitor, watched, state.monitor.map(|(value, _)| value)) {
+        state.monitor = Some((watched, record.epoch));
+    }
+    let is_best = state.best.is_none_or(|best| record.val_accuracy > best.val_accuracy);
+    if is_best {
+        state.best = Some(Best {
+            epoch: record.epoch,
+            val_accuracy: record.val_accuracy,
+            val_accuracy_without_copies: record.val_accuracy_without_copies,
+        });
+    }
+    state.epoch = record.epoch;
+    state.seconds += record.seconds;
+    state.last_val_accuracy = Some(record.val_accuracy);
+    (state.step, state.loss_sum, state.hits, state.epoch_seconds) = (0, 0.0, 0, 0.0);
+    is_best
+}
+
+fn faces_done(plan: &EpochPlan, from: u64, to: u64) -> f64 {
+    (from..to).map(|step| plan.faces(step)).sum::<i64>() as f64
+}
+
+fn progress_text(plan: &EpochPlan, state: &State, speed: f64) -> String {
+    let done = faces_done(plan, 0, state.step);
+    format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.hits as f64 / done)
+}
+
+fn epoch_text(record: &EpochRecord, state: &State, epochs: u32) -> String {
+    let best = state.best.map_or(String::new(), |best| {
+        if best.epoch == record.epoch { "  best".to_owned() } else { format!("  best {:.4} (epoch {})", best.val_accuracy, best.epoch) }
+    });
+    format!(
+        "epoch {:>3}/{epochs}  loss {:.4}  acc {:.4}  val_loss {:.4}  val_acc {:.4}  lr {:.2e}  {:.0} images/s  {}{best}",
+        record.epoch,
+        record.loss,
+        record.accuracy,
+        record.val_loss,
+        record.val_accuracy,
+        record.lr,
+        record.images_per_second,
+        duration(Duration::from_secs_f64(record.seconds)),
+    )
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        length if length % 2 == 1 => values.get(middle).copied(),
+        _ => Some(f64::midpoint(*values.get(middle - 1)?, *values.get(middle)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_epoch_is_strictly_better_and_the_rest_is_reset() {
+        let mut state = State { step: 9, loss_sum: 3.0, hits: 4, ..State::default() };
+        let record = |epoch, val_accuracy, val_loss| EpochRecord {
+            epoch,
+            lr: 0.1,
+            loss: 1.0,
+            accuracy: 0.5,
+            val_loss,
+            val_accuracy,
+            val_accuracy_without_copies: None,
+            seconds: 1.5,
+            images_per_second: 10.0,
+        };
+        assert!(finish_epoch(&mut state, &record(1, 0.5, 1.0), Monitor::ValLoss));
+        assert_eq!((state.step, state.loss_sum, state.hits), (0, 0.0, 0));
+        assert!(!finish_epoch(&mut state, &record(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
+        assert_eq!(state.best.map(|best| best.epoch), Some(1));
+        assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");
+        assert_eq!((state.epoch, state.seconds), (2, 3.0));
+    }
+
+    #[test]
+    fn median_of_few() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}

@@ -1,0 +1,157 @@
+//! One training step: pick, augment, forward, loss, backward, update. Nothing is read back from the device.
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::optimizer::Optimizer;
+use super::plan::EpochPlan;
+use crate::augment;
+use crate::checkpoint::{NamedTensors, State};
+use crate::config::OptimizerConfig;
+use crate::data::batches::{DeviceFaces, to_unit};
+use crate::model::{FlatParameters, Mode, Net};
+use crate::rng::{Rng, Stream};
+
+/// A network in training, with everything that a step needs on one device.
+#[derive(Debug)]
+pub struct Trainer {
+    /// The network.
+    pub net: Net,
+    parameters: FlatParameters,
+    optimizer: Optimizer,
+    faces: DeviceFaces,
+    /// Number format of forward and backward.
+    kind: Kind,
+    seed: u64,
+    /// float32 [steps]: the loss of each step of the epoch, filled on the device.
+    losses: Tensor,
+    /// int64 [steps]: correct predictions of each step.
+    hits: Tensor,
+    /// Steps whose losses and hits have been read back.
+    collected: u64,
+}
+
+/// A loss that is not a number, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NonFinite {
+    /// Step of the epoch, from 1.
+    pub step: u64,
+}
+
+/// The prefix of optimizer tensors in a checkpoint.
+const OPTIMIZER: &str = "optimizer";
+
+impl Trainer {
+    /// Gets a fresh network ready to train on `faces`, computing in `kind`.
+    ///
+    /// # Errors
+    /// libtorch's, such as a device that has too little memory.
+    pub fn new(net: Net, faces: DeviceFaces, optimizer: &OptimizerConfig, kind: Kind, seed: u64, steps: u64) -> Result<Self> {
+        let parameters = FlatParameters::new(&net)?;
+        let optimizer = Optimizer::new(optimizer, &parameters)?;
+        let steps = i64::try_from(steps)?;
+        let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
+        let hits = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
+        Ok(Self { net, parameters, optimizer, faces, kind, seed, losses, hits, collected: 0 })
+    }
+
+    /// Runs `step` (from 0) of `epoch` (from 0).
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
+        self.seed_libtorch(epoch, step);
+        let (rows, thetas) = plan.batch(step)?;
+        let (faces, labels) = self.faces.pick(&rows)?;
+        let mut x = to_unit(&faces)?;
+        if let Some(thetas) = thetas {
+            x = augment::sample(&x, &thetas)?;
+        }
+        if self.kind != Kind::Float {
+            x = x.f_to_dtype(self.kind, false, false)?;
+        }
+        let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
+        let loss = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)?;
+        self.parameters.zero_gradients()?;
+        loss.f_backward()?;
+        self.optimizer.step(&mut self.parameters, lr, u64::from(epoch) * plan.steps() + step + 1)?;
+
+        let place = i64::try_from(step)?;
+        tch::no_grad(|| -> Result<()> {
+            self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
+            let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
+            self.hits.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
+            Ok(())
+        })
+    }
+
+    /// Reads back loss and hits of the steps up to `state.step` that have not been read yet, and adds them to `state`;
+    /// the first loss that is not a number, if any. Waits for the device.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn collect(&mut self, plan: &EpochPlan, state: &mut State) -> Result<Option<NonFinite>> {
+        let (from, count) = (i64::try_from(self.collected)?, i64::try_from(state.step.saturating_sub(self.collected))?);
+        let losses: Vec<f32> = Vec::try_from(self.losses.f_narrow(0, from, count)?.f_to_device(Device::Cpu)?)?;
+        let hits: Vec<i64> = Vec::try_from(self.hits.f_narrow(0, from, count)?.f_to_device(Device::Cpu)?)?;
+        for (step, (loss, hits)) in (self.collected..).zip(losses.iter().zip(hits)) {
+            if !loss.is_finite() {
+                return Ok(Some(NonFinite { step: step + 1 }));
+            }
+            state.loss_sum += f64::from(*loss) * plan.faces(step) as f64;
+            state.hits += hits;
+        }
+        self.collected = state.step;
+        Ok(None)
+    }
+
+    /// Begins an epoch at `step`: 0, or where a resumed run goes on.
+    pub fn begin_epoch(&mut self, step: u64) {
+        self.collected = step;
+    }
+
+    /// The network's tensors, sorted by name.
+    pub fn weights(&self) -> NamedTensors {
+        self.net.named().into_iter().map(|named| (named.name, named.tensor)).collect()
+    }
+
+    /// The network's tensors and the optimizer's, as `last.safetensors` holds them.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn all_tensors(&self) -> Result<NamedTensors> {
+        let mut all = self.weights();
+        for (slot, flat) in self.optimizer.state() {
+            all.extend(self.parameters.views(flat)?.into_iter().map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
+        }
+        Ok(all)
+    }
+
+    /// Takes over what [`all_tensors`](Self::all_tensors) gave.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape, naming it.
+    pub fn load(&mut self, tensors: NamedTensors) -> Result<()> {
+        let (optimizer, weights): (NamedTensors, NamedTensors) =
+            tensors.into_iter().partition(|(name, _)| name.starts_with("optimizer."));
+        self.net.load(&weights)?;
+        for (slot, flat) in self.optimizer.state() {
+            for (name, mut view) in self.parameters.views(flat)? {
+                let full = format!("{OPTIMIZER}.{slot}.{name}");
+                let (_, value) = optimizer.iter().find(|(n, _)| *n == full).with_context(|| format!("it holds no tensor {full}"))?;
+                if value.size() != view.size() {
+                    anyhow::bail!("tensor {full} has shape {:?}; this architecture has {:?}", value.size(), view.size());
+                }
+                tch::no_grad(|| view.f_copy_(value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes whatever libtorch draws in this step (dropout) follow from seed, epoch and step.
+    #[allow(clippy::disallowed_methods)]
+    fn seed_libtorch(&self, epoch: u32, step: u64) {
+        let key = Rng::new(&[Stream::Step as u64, self.seed, u64::from(epoch), step]).next_u64();
+        tch::manual_seed((key >> 1) as i64);
+    }
+}
