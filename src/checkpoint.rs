@@ -86,7 +86,8 @@ pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor
         .iter()
         .map(|(name, tensor)| -> Result<(String, Vec<usize>, Vec<u8>)> {
             let shape = tensor.size().iter().map(|edge| usize::try_from(*edge)).collect::<Result<Vec<_>, _>>()?;
-            let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, false)?.f_contiguous()?;
+            let flat =
+                tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, false)?.f_contiguous()?;
             let values: Vec<f32> = Vec::try_from(flat.f_flatten(0, -1)?)?;
             Ok((name.clone(), shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
         })
@@ -100,7 +101,10 @@ pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor
         ("state".to_owned(), serde_json::to_string(state)?),
         ("epoch".to_owned(), state.epoch.to_string()),
         ("best_val_accuracy".to_owned(), state.best.map_or(String::new(), |best| best.val_accuracy.to_string())),
-        ("checksum".to_owned(), checksum(dense.iter().map(|(name, shape, bytes)| (name.as_str(), &shape[..], &bytes[..])))),
+        (
+            "checksum".to_owned(),
+            checksum(dense.iter().map(|(name, shape, bytes)| (name.as_str(), &shape[..], &bytes[..]))),
+        ),
     ]);
     let views = dense
         .iter()
@@ -172,9 +176,17 @@ mod tests {
     use super::*;
 
     fn example() -> (State, NamedTensors) {
-        let state = State { epoch: 3, loss_sum: 0.1 + 0.2, best: Some(Best { epoch: 2, val_accuracy: 0.5, val_accuracy_without_copies: None }), ..State::default() };
+        let state = State {
+            epoch: 3,
+            loss_sum: 0.1 + 0.2,
+            best: Some(Best { epoch: 2, val_accuracy: 0.5, val_accuracy_without_copies: None }),
+            ..State::default()
+        };
         let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([2, 3, 2, 2]);
-        (state, vec![("b.weight".into(), base.permute([0, 3, 1, 2])), ("a".into(), Tensor::from_slice(&[0.1f32, -0.0]))])
+        (
+            state,
+            vec![("b.weight".into(), base.permute([0, 3, 1, 2])), ("a".into(), Tensor::from_slice(&[0.1f32, -0.0]))],
+        )
     }
 
     #[test]

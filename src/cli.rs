@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand};
 
 /// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grey faces.
 #[derive(Debug, Parser)]
-#[command(name = "grimace", version, arg_required_else_help = true, after_help = "Example:\n  grimace train configs/seed.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving")]
+#[command(
+    name = "grimace",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  grimace train configs/seed.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -54,7 +59,9 @@ pub struct ConfigArgs {
 
 /// `grimace data check`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExits with 0 whatever it finds in readable rows, 2 where rows cannot be read; with --strict, findings exit with 1.")]
+#[command(
+    after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExits with 0 whatever it finds in readable rows, 2 where rows cannot be read; with --strict, findings exit with 1."
+)]
 pub struct Check {
     /// CSV files; copies are looked for within and across them
     #[arg(required = true)]
@@ -72,7 +79,9 @@ pub struct Check {
 
 /// `grimace data synth`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace data synth --out drawn\n\nWrites my_emotion_train.csv (emotion,pixels), my_emotion_test.csv (id,pixels) and my_emotion_test_labels.csv (id,emotion).")]
+#[command(
+    after_help = "Example:\n  grimace data synth --out drawn\n\nWrites my_emotion_train.csv (emotion,pixels), my_emotion_test.csv (id,pixels) and my_emotion_test_labels.csv (id,emotion)."
+)]
 pub struct Synth {
     /// Folder to write to; created when missing
     #[arg(long, value_name = "DIR")]
@@ -90,7 +99,9 @@ pub struct Synth {
 
 /// `grimace data augment`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace data augment --config configs/seed.toml --out sheet.png\n\nEach row: an original on the left, then what training makes of it in its first epochs.")]
+#[command(
+    after_help = "Example:\n  grimace data augment --config configs/seed.toml --out sheet.png\n\nEach row: an original on the left, then what training makes of it in its first epochs."
+)]
 pub struct AugmentSheet {
     /// Config file (TOML)
     #[arg(long)]
@@ -111,7 +122,9 @@ pub struct AugmentSheet {
 
 /// `grimace train`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace train configs/seed.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/seed.toml --out runs/batch128 --resume")]
+#[command(
+    after_help = "Example:\n  grimace train configs/seed.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/seed.toml --out runs/batch128 --resume"
+)]
 pub struct Train {
     /// Config and changes to it
     #[command(flatten)]
@@ -129,7 +142,9 @@ pub struct Train {
 
 /// `grimace evaluate`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n  grimace evaluate runs/mine --data data/fer2013.csv --usage PublicTest --json")]
+#[command(
+    after_help = "Example:\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n  grimace evaluate runs/mine --data data/fer2013.csv --usage PublicTest --json"
+)]
 pub struct Evaluate {
     /// Run directory
     pub run: PathBuf,
@@ -178,7 +193,9 @@ pub struct Predict {
 
 /// `grimace export`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  probabilities = model(faces)    # uint8 or float32, 0..255, [N, 1, 48, 48]")]
+#[command(
+    after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  probabilities = model(faces)    # uint8 or float32, 0..255, [N, 1, 48, 48]"
+)]
 pub struct Export {
     /// Run directory
     pub run: PathBuf,

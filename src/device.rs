@@ -77,14 +77,18 @@ fn pick_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
     match choice {
         DeviceChoice::Cpu => Ok((Device::Cpu, None)),
         DeviceChoice::Mps if tch::utils::has_mps() => Ok((Device::Mps, None)),
-        DeviceChoice::Mps => Err(input("device = \"mps\": this machine has no Apple GPU that libtorch can use; use device = \"auto\" or \"cpu\"")),
+        DeviceChoice::Mps => Err(input(
+            "device = \"mps\": this machine has no Apple GPU that libtorch can use; use device = \"auto\" or \"cpu\"",
+        )),
         DeviceChoice::Auto if tch::utils::has_mps() => Ok((Device::Mps, None)),
         DeviceChoice::Auto => Ok(match cuda() {
             Ok(()) => (Device::Cuda(0), None),
             Err(reason) => (Device::Cpu, Some(reason)),
         }),
         DeviceChoice::Cuda(index) => {
-            let refused = |reason: String| input(format!("device = \"cuda:{index}\": {reason}; use device = \"auto\" or \"cpu\""));
+            let refused = |reason: String| {
+                input(format!("device = \"cuda:{index}\": {reason}; use device = \"auto\" or \"cpu\""))
+            };
             cuda().map_err(refused)?;
             let count = tch::Cuda::device_count();
             if index as i64 >= count {
@@ -115,7 +119,11 @@ fn open_cuda() -> Result<(), String> {
     torch_ext::open_library("libtorch_cuda.so").map_err(|error| {
         format!("libtorch's CUDA libraries cannot be opened ({error}); `make setup` installs them where an NVIDIA device is present")
     })?;
-    if tch::Cuda::is_available() { Ok(()) } else { Err("the NVIDIA driver reports no usable device (see nvidia-smi)".into()) }
+    if tch::Cuda::is_available() {
+        Ok(())
+    } else {
+        Err("the NVIDIA driver reports no usable device (see nvidia-smi)".into())
+    }
 }
 
 /// Whether bf16 is computed natively, so that it pays.
@@ -140,7 +148,8 @@ pub fn explain(error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let Some((message, _stack)) = text.split_once("\nException raised from") else { return error };
     if message.contains("out of memory") || message.contains("not enough memory") {
-        return anyhow!("{message}").context("the device has too little memory: use a smaller train.batch, or device = \"cpu\"");
+        return anyhow!("{message}")
+            .context("the device has too little memory: use a smaller train.batch, or device = \"cpu\"");
     }
     anyhow!("{message}")
 }

@@ -136,15 +136,24 @@ fn verify(path: &Path, net: &Net, faces: &Tensor) -> Result<f64> {
     };
     let mut worst: f64 = 0.0;
     let large = Tensor::f_cat(&[faces, &faces.f_narrow(0, 0, 44)?], 0)?;
-    for pixels in [faces.shallow_clone(), faces.f_to_dtype(Kind::Float, false, false)?, faces.f_narrow(0, 7, 1)?, large] {
+    for pixels in [faces.shallow_clone(), faces.f_to_dtype(Kind::Float, false, false)?, faces.f_narrow(0, 7, 1)?, large]
+    {
         let (wanted, got) = (own(&pixels)?, theirs(&pixels)?);
         if got.size() != wanted.size() || got.f_kind()? != Kind::Float {
-            return Err(anyhow!("the exported module returns {:?} {:?} for {:?}", got.f_kind()?, got.size(), pixels.size()));
+            return Err(anyhow!(
+                "the exported module returns {:?} {:?} for {:?}",
+                got.f_kind()?,
+                got.size(),
+                pixels.size()
+            ));
         }
         let difference = (got - wanted).f_abs()?.f_max()?.f_double_value(&[])?;
         // `!(<=)` so that NaN fails, too.
         if !(difference <= TOLERANCE) {
-            return Err(anyhow!("the exported module differs from the checkpoint by {difference:.1e} for {:?}; allowed is {TOLERANCE:.0e}", pixels.size()));
+            return Err(anyhow!(
+                "the exported module differs from the checkpoint by {difference:.1e} for {:?}; allowed is {TOLERANCE:.0e}",
+                pixels.size()
+            ));
         }
         worst = worst.max(difference);
     }

@@ -112,7 +112,11 @@ pub fn check_output_file(path: &Path) -> Result<()> {
         _ => return Ok(()),
     };
     if !folder.is_dir() {
-        return Err(input(format!("{}: no such folder; create it first: mkdir -p {}", folder.display(), folder.display())));
+        return Err(input(format!(
+            "{}: no such folder; create it first: mkdir -p {}",
+            folder.display(),
+            folder.display()
+        )));
     }
     Ok(())
 }

@@ -37,7 +37,8 @@ fn mix(mut z: u64) -> u64 {
 impl Rng {
     /// The stream of these keys. Keys are hashed one after another: order and number matter.
     pub fn new(keys: &[u64]) -> Self {
-        let state = keys.iter().fold(GOLDEN, |state, key| mix(state.wrapping_add(GOLDEN) ^ mix(key.wrapping_add(GOLDEN))));
+        let state =
+            keys.iter().fold(GOLDEN, |state, key| mix(state.wrapping_add(GOLDEN) ^ mix(key.wrapping_add(GOLDEN))));
         Self { state }
     }
 
@@ -95,7 +96,8 @@ mod tests {
     fn keys_fix_the_stream() {
         let draw = |keys: &[u64]| Rng::new(keys).next_u64();
         assert_eq!(draw(&[1, 2]), draw(&[1, 2]));
-        let streams = [draw(&[1, 2]), draw(&[2, 1]), draw(&[1, 2, 0]), draw(&[1]), draw(&[]), draw(&[0]), draw(&[0, 0])];
+        let streams =
+            [draw(&[1, 2]), draw(&[2, 1]), draw(&[1, 2, 0]), draw(&[1]), draw(&[]), draw(&[0]), draw(&[0, 0])];
         for (i, a) in streams.iter().enumerate() {
             assert!(streams[..i].iter().all(|b| a != b), "two key lists share a stream");
         }

@@ -114,27 +114,49 @@ impl RunDir {
     pub fn newest(name: &str) -> Result<PathBuf> {
         let prefix = format!("{name}-");
         let is_time = |rest: &str| rest.len() == 15 && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-        let mut found: Vec<PathBuf> = fs::read_dir("runs").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut found: Vec<PathBuf> =
+            fs::read_dir("runs").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         found.retain(|path| {
             let file = path.file_name().and_then(|file| file.to_str());
             path.is_dir() && file.and_then(|file| file.strip_prefix(&prefix)).is_some_and(is_time)
         });
         found.sort();
-        found.pop().ok_or_else(|| input(format!("--resume: there is no runs/{name}-<time> to resume; name the run with --out DIR")))
+        found.pop().ok_or_else(|| {
+            input(format!("--resume: there is no runs/{name}-<time> to resume; name the run with --out DIR"))
+        })
+    }
+
+    /// Whether nothing is at `path` yet, or an empty folder.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn is_free(path: &Path) -> Result<bool> {
+        Ok(!path.exists() || (path.is_dir() && fs::read_dir(path)?.next().is_none()))
+    }
+
+    /// Refuses a path that a new run cannot have.
+    ///
+    /// # Errors
+    /// An input error that says what is there already.
+    pub fn check_free(path: &Path) -> Result<()> {
+        let shown = path.display();
+        if path.exists() && !path.is_dir() {
+            return Err(input(format!("{shown}: is a file; expected a folder for the run")));
+        }
+        if !Self::is_free(path)? {
+            return Err(input(format!(
+                "{shown}: exists and is not empty; choose another --out, or continue that run with --resume"
+            )));
+        }
+        Ok(())
     }
 
     /// Creates the directory, or takes an empty one.
     ///
     /// # Errors
-    /// An input error when something is there already; an I/O error with the path.
+    /// As [`check_free`](Self::check_free), or an I/O error with the path.
     pub fn create(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        if path.is_file() {
-            return Err(input(format!("{shown}: is a file; expected a folder for the run")));
-        }
-        if path.is_dir() && fs::read_dir(path)?.next().is_some() {
-            return Err(input(format!("{shown}: exists and is not empty; choose another --out, or continue that run with --resume")));
-        }
+        Self::check_free(path)?;
         fs::create_dir_all(path)?;
         Ok(Self { path: path.to_path_buf() })
     }
@@ -215,9 +237,14 @@ impl RunDir {
     pub fn read_metrics(&self, epochs: u32) -> Result<Vec<EpochRecord>> {
         let path = self.metrics_jsonl();
         let text = if path.exists() { read_small_text(&path, LARGEST_TEXT, "metrics")? } else { String::new() };
-        let records: Vec<EpochRecord> = text.lines().map_while(|line| serde_json::from_str(line).ok()).take(epochs as usize).collect();
+        let records: Vec<EpochRecord> =
+            text.lines().map_while(|line| serde_json::from_str(line).ok()).take(epochs as usize).collect();
         if records.len() < epochs as usize {
-            return Err(input(format!("{}: has {} readable epochs; the checkpoint has {epochs}", path.display(), records.len())));
+            return Err(input(format!(
+                "{}: has {} readable epochs; the checkpoint has {epochs}",
+                path.display(),
+                records.len()
+            )));
         }
         Ok(records)
     }
@@ -251,7 +278,9 @@ impl TrainedRun {
         let dir = RunDir::open(path)?;
         if !dir.best().exists() {
             let shown = path.display();
-            return Err(input(format!("{shown}: holds no best.safetensors: no epoch was finished yet; train it on with --resume --out {shown}")));
+            return Err(input(format!(
+                "{shown}: holds no best.safetensors: no epoch was finished yet; train it on with --resume --out {shown}"
+            )));
         }
         let checkpoint = checkpoint::load(&dir.best())?;
         // The checkpoint's own config, not config.toml: a file that was edited since must not change what the weights mean.
@@ -265,7 +294,8 @@ impl TrainedRun {
     /// An input error when weights and architecture do not fit.
     pub fn net(&self, device: tch::Device) -> Result<Net> {
         let net = Net::new(&self.config.model, self.config.data.classes.len(), 0, device)?;
-        net.load(&self.checkpoint.tensors).map_err(|error| input(format!("{}: {error:#}", self.dir.best().display())))?;
+        net.load(&self.checkpoint.tensors)
+            .map_err(|error| input(format!("{}: {error:#}", self.dir.best().display())))?;
         Ok(net)
     }
 
@@ -275,7 +305,8 @@ impl TrainedRun {
     /// An input error when `split.csv` is missing or damaged.
     pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
         let path = self.dir.split_csv();
-        let text = read_small_text(&path, LARGEST_TEXT, "the split of a run").context("which faces were trained on cannot be told")?;
+        let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
+            .context("which faces were trained on cannot be told")?;
         training_faces(&text, &path)
     }
 }

@@ -54,8 +54,9 @@ pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec
         let line = record.position().map_or(0, ::csv::Position::line);
         let id = record.get(id_place).unwrap_or_default().to_owned();
         let text = record.get(label_place).unwrap_or_default();
-        let label = parse_label(text, classes)
-            .ok_or_else(|| input(format!("{shown}: line {line}, column emotion: unknown label {text:?}; expected 0..{}", classes - 1)))?;
+        let label = parse_label(text, classes).ok_or_else(|| {
+            input(format!("{shown}: line {line}, column emotion: unknown label {text:?}; expected 0..{}", classes - 1))
+        })?;
         if labels.insert(id.clone(), label).is_some() {
             return Err(input(format!("{shown}: line {line}, column id: {id:?} stands there twice")));
         }
@@ -93,7 +94,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
         let faces = Faces { rows: vec![0, 2], ..Faces::default() };
-        let outputs = Outputs { logits: vec![0.0, 1.0, 3.0, 1.0], probabilities: vec![0.25, 0.75, 0.9, 0.1], classes: 2 };
+        let outputs =
+            Outputs { logits: vec![0.0, 1.0, 3.0, 1.0], probabilities: vec![0.25, 0.75, 0.9, 0.1], classes: 2 };
         write(&path, &faces, &outputs, None).unwrap();
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "id,emotion\n0,1\n2,0\n");
         write(&path, &faces, &outputs, Some(&["sad".into(), "happy".into()])).unwrap();

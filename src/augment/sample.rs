@@ -37,7 +37,8 @@ mod tests {
                 .then(zoom::by(number("zoom_x"), number("zoom_y")))
                 .then(shift::by(number("shift_x_px"), number("shift_y_px")))
                 .then(rotate::by(number("a_degrees")));
-            let pixels: Vec<f32> = golden_face(record["face"].as_u64().unwrap()).iter().map(|v| f32::from(*v)).collect();
+            let pixels: Vec<f32> =
+                golden_face(record["face"].as_u64().unwrap()).iter().map(|v| f32::from(*v)).collect();
             let face = Tensor::from_slice(&pixels).view([1, 1, 48, 48]);
             let theta = Tensor::from_slice(&map.theta()).view([1, 2, 3]);
             let ours: Vec<f32> = Vec::try_from(sample(&face, &theta).unwrap().flatten(0, -1)).unwrap();
@@ -56,7 +57,8 @@ mod tests {
         assert_eq!(thetas.len(), 3 * THETA);
         let together = sample(&faces, &Tensor::from_slice(&thetas).view([3, 2, 3])).unwrap();
         for (index, map) in maps.iter().enumerate() {
-            let alone = sample(&faces.narrow(0, index as i64, 1), &Tensor::from_slice(&map.theta()).view([1, 2, 3])).unwrap();
+            let alone =
+                sample(&faces.narrow(0, index as i64, 1), &Tensor::from_slice(&map.theta()).view([1, 2, 3])).unwrap();
             assert!((together.narrow(0, index as i64, 1) - alone).abs().max().double_value(&[]) < 1e-4);
         }
         assert!((together.narrow(0, 0, 1) - faces.narrow(0, 0, 1)).abs().max().double_value(&[]) < 1e-3);

@@ -16,7 +16,8 @@ const SHOWN: usize = 10;
 pub fn run(args: &Check) -> Result<Outcome> {
     let classes = args.classes.clone().unwrap_or_else(|| CLASSES.map(String::from).to_vec());
     let options = ReadOptions { classes: &classes, needs_labels: false, on_bad_row: OnBadRow::Skip };
-    let files = args.files.iter().map(|path| Ok((path.clone(), csv::read(path, options)?))).collect::<Result<Vec<_>>>()?;
+    let files =
+        args.files.iter().map(|path| Ok((path.clone(), csv::read(path, options)?))).collect::<Result<Vec<_>>>()?;
     let report = check(&files, &classes);
     if args.json {
         print_json(&report)?;
@@ -39,7 +40,9 @@ fn describe(report: &Report) -> String {
     text += &format!("over all files\n  faces with conflicting labels  {}\n", thousands(report.conflicting_labels));
     if !report.copies_across.is_empty() {
         text += "\nexact copies across splits: rows of the second whose face stands in the first\n";
-        let line = |across: &crate::data::check::Across| vec![format!("  {} -> {}", across.from, across.to), thousands(across.rows)];
+        let line = |across: &crate::data::check::Across| {
+            vec![format!("  {} -> {}", across.from, across.to), thousands(across.rows)]
+        };
         text += &table(&report.copies_across.iter().map(line).collect::<Vec<_>>());
     }
     text

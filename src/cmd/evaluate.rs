@@ -24,7 +24,9 @@ pub fn run(args: &Evaluate) -> Result<Outcome> {
         (None, Some(labels)) => labels.clone(),
         (None, None) => {
             let shown = args.data.display();
-            return Err(input(format!("{shown}: has no column emotion, so there is nothing to compare with; give the labels with --labels CSV (id,emotion)")));
+            return Err(input(format!(
+                "{shown}: has no column emotion, so there is nothing to compare with; give the labels with --labels CSV (id,emotion)"
+            )));
         }
     };
     let seen = seen_in(&faces.hashes, &run.training_faces()?);

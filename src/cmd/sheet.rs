@@ -29,7 +29,10 @@ pub fn run(args: &AugmentSheet) -> Result<Outcome> {
         for epoch in 0..columns {
             let theta = augment.thetas(epoch as u64, &[position as i64]);
             let theta = Tensor::f_from_slice(&theta)?.f_view([1, 2, 3])?;
-            let read = sample(&original, &theta)?.f_round()?.f_to_dtype(Kind::Uint8, false, false)?.f_to_device(Device::Cpu)?;
+            let read = sample(&original, &theta)?
+                .f_round()?
+                .f_to_dtype(Kind::Uint8, false, false)?
+                .f_to_device(Device::Cpu)?;
             let pixels: Vec<u8> = Vec::try_from(read.f_flatten(0, -1)?)?;
             sheet.place(row, 1 + epoch, &pixels);
         }

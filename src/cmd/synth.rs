@@ -25,10 +25,25 @@ pub fn run(args: &Synth) -> Result<Outcome> {
     };
     let emotion = |index: u64| label(args.seed, index).to_string();
     // Test faces follow the training faces in the sequence, so the two never share one.
-    let file = |name: &str, header: &str, rows: Vec<String>| write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes());
+    let file = |name: &str, header: &str, rows: Vec<String>| {
+        write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes())
+    };
     file("my_emotion_train.csv", "emotion,pixels\n", (0..train).into_par_iter().map(|i| row(i, emotion(i))).collect())?;
-    file("my_emotion_test.csv", "id,pixels\n", (0..test).into_par_iter().map(|i| row(train + i, i.to_string())).collect())?;
-    file("my_emotion_test_labels.csv", "id,emotion\n", (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect())?;
-    print(&format!("{} training and {} test faces drawn in {}\n", thousands(train as usize), thousands(test as usize), out.display()))?;
+    file(
+        "my_emotion_test.csv",
+        "id,pixels\n",
+        (0..test).into_par_iter().map(|i| row(train + i, i.to_string())).collect(),
+    )?;
+    file(
+        "my_emotion_test_labels.csv",
+        "id,emotion\n",
+        (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect(),
+    )?;
+    print(&format!(
+        "{} training and {} test faces drawn in {}\n",
+        thousands(train as usize),
+        thousands(test as usize),
+        out.display()
+    ))?;
     Ok(Outcome::Done)
 }

@@ -1,6 +1,6 @@
 //! `grimace train`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::checkpoint;
 use crate::cli::Train;
 use crate::config::{self, Config};
 use crate::data::dataset::{self, Dataset};
-use crate::device;
+use crate::device::{self, Placement};
 use crate::error::{Outcome, input};
 use crate::files::write_atomically;
 use crate::report::table::thousands;
@@ -23,10 +23,13 @@ use crate::train::run::{Resumed, Run, Stopped};
 pub fn run(args: &Train) -> Result<Outcome> {
     let config = config::load(&args.config.config, &args.config.sets)?;
     let mut console = Console::default();
+    let (path, resumes) = find_dir(args, &config)?;
     let placement = device::place(config.device, config.precision, config.threads)?;
-    let (dir, resumes) = prepare_dir(args, &config)?;
+    // The data comes before the directory: a run that cannot begin leaves nothing behind.
+    let data = dataset::load(&config)?;
+    let dir = if resumes { RunDir::open(&path)? } else { RunDir::create(&path)? };
     console.log_to(&dir.log_txt())?;
-    let result = train(&config, &dir, resumes, placement, &mut console);
+    let result = train(&config, &data, &dir, resumes, &placement, &mut console);
     if let Err(error) = &result {
         // For whoever reads the log later; on screen the program's last line says it.
         console.log_line(&format!("error: {error:#}"))?;
@@ -46,33 +49,35 @@ pub fn run(args: &Train) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The run directory, and whether a run in it goes on.
-fn prepare_dir(args: &Train, config: &Config) -> Result<(RunDir, bool)> {
-    if !args.resume {
-        let path = args.out.clone().unwrap_or_else(|| RunDir::default_path(&config.name));
-        return Ok((RunDir::create(&path)?, false));
-    }
-    let path: PathBuf = match &args.out {
+/// Where the run directory is, and whether a run in it goes on; refuses one that cannot be used before any work is done.
+fn find_dir(args: &Train, config: &Config) -> Result<(PathBuf, bool)> {
+    let path = match &args.out {
         Some(path) => path.clone(),
-        None => RunDir::newest(&config.name)?,
+        None if args.resume => RunDir::newest(&config.name)?,
+        None => RunDir::default_path(&config.name),
     };
-    let is_new = |path: &Path| !path.exists() || fs_err::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if is_new(&path) { Ok((RunDir::create(&path)?, false)) } else { Ok((RunDir::open(&path)?, true)) }
+    if args.resume && !RunDir::is_free(&path)? {
+        RunDir::open(&path)?;
+        return Ok((path, true));
+    }
+    RunDir::check_free(&path)?;
+    Ok((path, false))
 }
 
 fn train(
     config: &Config,
+    data: &Dataset,
     dir: &RunDir,
     resumes: bool,
-    placement: device::Placement,
+    placement: &Placement,
     console: &mut Console,
 ) -> Result<(Stopped, Summary)> {
-    let data = dataset::load(config)?;
     let checkpoint = if resumes && dir.last().exists() { Some(checkpoint::load(&dir.last())?) } else { None };
     let resumed = match checkpoint {
         None => {
             if resumes {
-                console.line(&format!("{} holds no checkpoint yet: starting from the beginning", dir.path().display()))?;
+                console
+                    .line(&format!("{} holds no checkpoint yet: starting from the beginning", dir.path().display()))?;
             }
             write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
             write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
@@ -80,7 +85,7 @@ fn train(
         }
         Some(checkpoint) => {
             let shown = dir.last().display().to_string();
-            for note in resume_notes(&checkpoint, config, &data, &shown)? {
+            for note in resume_notes(&checkpoint, config, data, &shown)? {
                 console.line(&note)?;
             }
             let records = dir.read_metrics(checkpoint.state.epoch)?;
@@ -88,13 +93,14 @@ fn train(
             Some(Resumed { checkpoint, records })
         }
     };
-    announce(config, dir, &data, &placement, console)?;
+    announce(config, dir, data, placement, console)?;
     let signal = Arc::new(AtomicUsize::new(0));
     for number in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize).context("cannot watch signals")?;
+        signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)
+            .context("cannot watch signals")?;
     }
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    Run { config, data: &data, placement: &placement, dir, console, command, signal }.train(resumed)
+    Run { config, data, placement, dir, console, command, signal }.train(resumed)
 }
 
 /// What a reader of the log should know about going on; refuses to go on with something else.
@@ -114,28 +120,54 @@ fn resume_notes(saved: &checkpoint::Checkpoint, config: &Config, data: &Dataset,
     }];
     for key in config::differing_keys(&old, &new) {
         // What may change without changing what was trained so far.
-        let free = ["train.epochs", "train.early_stop.patience", "train.checkpoint_every", "device", "threads", "data.train", "data.test", "data.validation", "data.on_bad_row"];
+        let free = [
+            "train.epochs",
+            "train.early_stop.patience",
+            "train.checkpoint_every",
+            "device",
+            "threads",
+            "data.train",
+            "data.test",
+            "data.validation",
+            "data.on_bad_row",
+        ];
         if !free.iter().any(|free| key == *free || key.starts_with(&format!("{free}."))) {
-            return refuse(&format!("{key} was {}, now it is {}", config::shown_key(&old, &key), config::shown_key(&new, &key)));
+            return refuse(&format!(
+                "{key} was {}, now it is {}",
+                config::shown_key(&old, &key),
+                config::shown_key(&new, &key)
+            ));
         }
-        notes.push(format!("{key} changed from {} to {}", config::shown_key(&old, &key), config::shown_key(&new, &key)));
+        notes.push(format!(
+            "{key} changed from {} to {}",
+            config::shown_key(&old, &key),
+            config::shown_key(&new, &key)
+        ));
     }
     let threads = tch::get_num_threads().unsigned_abs() as usize;
     if saved.state.threads != threads {
-        notes.push(format!("warning: {} threads before, {threads} now: figures may differ in the last digits", saved.state.threads));
+        notes.push(format!(
+            "warning: {} threads before, {threads} now: figures may differ in the last digits",
+            saved.state.threads
+        ));
     }
     Ok(notes)
 }
 
-fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &device::Placement, console: &mut Console) -> Result<()> {
+fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement, console: &mut Console) -> Result<()> {
     let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
-    console.line(&format!("data: {}: {train} training and {validation} validation faces", config.data.train.display()))?;
+    console
+        .line(&format!("data: {}: {train} training and {validation} validation faces", config.data.train.display()))?;
     for note in &data.notes {
         console.line(&format!("data: {note}"))?;
     }
     let reason = placement.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     let threads = tch::get_num_threads();
-    console.line(&format!("device: {}{reason}, {}, {threads} threads", placement.device_name(), placement.precision_name()))?;
+    console.line(&format!(
+        "device: {}{reason}, {}, {threads} threads",
+        placement.device_name(),
+        placement.precision_name()
+    ))?;
     console.line(&format!("run: {}", dir.path().display()))
 }
 

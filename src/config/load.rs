@@ -45,7 +45,9 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
         let key = problem.key();
         let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
         match blamed {
-            Some(set) if file_is_fine || !key.is_empty() => input(format!("{shown} with --set {set}: {}", problem.message)),
+            Some(set) if file_is_fine || !key.is_empty() => {
+                input(format!("{shown} with --set {set}: {}", problem.message))
+            }
             _ => input(format!("{shown}{problem}")),
         }
     })
@@ -53,7 +55,8 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
 
 /// Whether a key set on the command line and the key of an error speak of the same place.
 fn related(set: &str, key: &str) -> bool {
-    let inside = |long: &str, short: &str| long == short || long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+    let inside =
+        |long: &str, short: &str| long == short || long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
     !key.is_empty() && (inside(set, key) || inside(key, set))
 }
 
@@ -83,8 +86,22 @@ impl std::fmt::Display for Problem {
     }
 }
 
+/// Tables of the defaults that have a `kind`: where one is given without it, the default's holds.
+const DEFAULT_KINDS: [(&str, &str); 2] = [("optimizer", "adam"), ("schedule", "hold_then_decay")];
+
+fn with_default_kinds(mut table: Table) -> Table {
+    if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut) {
+        for (name, kind) in DEFAULT_KINDS {
+            if let Some(inner) = train.get_mut(name).and_then(Value::as_table_mut) {
+                inner.entry("kind").or_insert_with(|| Value::String(kind.to_owned()));
+            }
+        }
+    }
+    table
+}
+
 fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
-    let raw: RawConfig = serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+    let raw: RawConfig = serde_path_to_error::deserialize(with_default_kinds(table.clone())).map_err(|error| {
         let mut path = error.path().to_string();
         if path == "." {
             path.clear();
@@ -178,7 +195,9 @@ fn apply(table: &mut Table, set: &str) -> Result<(), String> {
         place = entry.as_table_mut().ok_or_else(|| format!("{folder} is not a table, so it has no key {last}"))?;
     }
     match (place.get_mut(*last), value) {
-        (Some(Value::Table(old)), Value::Table(new)) if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) => {
+        (Some(Value::Table(old)), Value::Table(new))
+            if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
+        {
             old.extend(new);
         }
         (_, value) => {

@@ -441,11 +441,26 @@ impl RawConfig {
     fn check_general(&self) -> Result<(), String> {
         let name_ok = |c: char| c.is_alphanumeric() || "-_.+".contains(c);
         let named = !self.name.is_empty() && self.name.len() <= 100 && !self.name.starts_with('.');
-        require(named && self.name.chars().all(name_ok), "name", &self.name, "1 to 100 letters, digits or -_.+, not starting with a dot")?;
-        require(self.seed <= i64::MAX as u64, "seed", self.seed, "at most 9223372036854775807, the greatest integer of TOML")?;
+        require(
+            named && self.name.chars().all(name_ok),
+            "name",
+            &self.name,
+            "1 to 100 letters, digits or -_.+, not starting with a dot",
+        )?;
+        require(
+            self.seed <= i64::MAX as u64,
+            "seed",
+            self.seed,
+            "at most 9223372036854775807, the greatest integer of TOML",
+        )?;
         require(self.threads <= 1024, "threads", self.threads, "0 (one per core) to 1024")?;
         if let Validation::Fraction(fraction) = self.data.validation {
-            require(fraction > 0.0 && fraction < 1.0, "data.validation", fraction, "a fraction above 0 and below 1, a CSV's path, or a Usage")?;
+            require(
+                fraction > 0.0 && fraction < 1.0,
+                "data.validation",
+                fraction,
+                "a fraction above 0 and below 1, a CSV's path, or a Usage",
+            )?;
         }
         let classes = &self.data.classes;
         require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
@@ -472,15 +487,32 @@ impl CnnConfig {
     fn check(&self) -> Result<(), String> {
         let widths = |values: &[i64], most: i64| values.iter().all(|v| (1..=most).contains(v));
         let filters = format!("{:?}", self.filters);
-        require((1..=8).contains(&self.filters.len()) && widths(&self.filters, 4096), "model.filters", filters, "1 to 8 numbers of 1 to 4096")?;
+        require(
+            (1..=8).contains(&self.filters.len()) && widths(&self.filters, 4096),
+            "model.filters",
+            filters,
+            "1 to 8 numbers of 1 to 4096",
+        )?;
         require((1..=8).contains(&self.convolutions), "model.convolutions", self.convolutions, "1 to 8 a block")?;
-        require((1..=15).contains(&self.kernel) && self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number, 1 to 15")?;
+        require(
+            (1..=15).contains(&self.kernel) && self.kernel % 2 == 1,
+            "model.kernel",
+            self.kernel,
+            "an odd number, 1 to 15",
+        )?;
         let dense = format!("{:?}", self.dense);
-        require(self.dense.len() <= 8 && widths(&self.dense, 65536), "model.dense", dense, "up to 8 numbers of 1 to 65536")?;
+        require(
+            self.dense.len() <= 8 && widths(&self.dense, 65536),
+            "model.dense",
+            dense,
+            "up to 8 numbers of 1 to 65536",
+        )?;
         require((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "0 to below 1")?;
         if self.side_after_blocks().is_none() {
-            let shape = format!("{} blocks of {} convolutions, kernel {}", self.filters.len(), self.convolutions, self.kernel);
-            let advice = "blocks that leave at least one pixel of 48x48: fewer blocks, a smaller kernel, or padding = \"same\"";
+            let shape =
+                format!("{} blocks of {} convolutions, kernel {}", self.filters.len(), self.convolutions, self.kernel);
+            let advice =
+                "blocks that leave at least one pixel of 48x48: fewer blocks, a smaller kernel, or padding = \"same\"";
             return require(false, "model.filters", shape, advice);
         }
         Ok(())
@@ -502,9 +534,15 @@ impl TrainConfig {
             require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")?;
         }
         let every = &self.checkpoint_every;
-        let positive = every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(|s| s > 0.0 && s.is_finite());
+        let positive =
+            every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(|s| s > 0.0 && s.is_finite());
         let some = every.epochs.is_some() || every.steps.is_some() || every.seconds.is_some();
-        require(positive && some, "train.checkpoint_every", format!("{every:?}"), "at least one of epochs, steps, seconds, above 0")
+        require(
+            positive && some,
+            "train.checkpoint_every",
+            format!("{every:?}"),
+            "at least one of epochs, steps, seconds, above 0",
+        )
     }
 }
 
@@ -526,13 +564,19 @@ impl OptimizerConfig {
             require((0.0..1.0).contains(&beta2), "train.optimizer.beta2", beta2, "0 to below 1")?;
             require(eps > 0.0 && eps <= 1.0, "train.optimizer.eps", eps, "above 0, at most 1")
         };
-        let decay = |value: f64| require((0.0..=10.0).contains(&value), "train.optimizer.weight_decay", value, "0 to 10");
+        let decay =
+            |value: f64| require((0.0..=10.0).contains(&value), "train.optimizer.weight_decay", value, "0 to 10");
         match self {
             Self::Adam(adam) => moments(adam.beta1, adam.beta2, adam.eps),
             Self::Adamw(adamw) => moments(adamw.beta1, adamw.beta2, adamw.eps).and_then(|()| decay(adamw.weight_decay)),
             Self::Sgd(sgd) => {
                 require((0.0..1.0).contains(&sgd.momentum), "train.optimizer.momentum", sgd.momentum, "0 to below 1")?;
-                require(!sgd.nesterov || sgd.momentum > 0.0, "train.optimizer.nesterov", "true", "false where momentum is 0")?;
+                require(
+                    !sgd.nesterov || sgd.momentum > 0.0,
+                    "train.optimizer.nesterov",
+                    "true",
+                    "false where momentum is 0",
+                )?;
                 decay(sgd.weight_decay)
             }
         }

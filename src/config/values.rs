@@ -40,11 +40,11 @@ impl std::str::FromStr for DeviceChoice {
             "cpu" => Ok(Self::Cpu),
             "mps" => Ok(Self::Mps),
             "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| format!("unknown device {text:?}: expected \"auto\", \"cpu\", \"cuda:N\" or \"mps\"")),
+            _ => {
+                text.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(Self::Cuda).ok_or_else(|| {
+                    format!("unknown device {text:?}: expected \"auto\", \"cpu\", \"cuda:N\" or \"mps\"")
+                })
+            }
         }
     }
 }

@@ -97,7 +97,8 @@ fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> File
         file: path.to_path_buf(),
         rows: faces.len(),
         classes: faces.labels.as_ref().map(|labels| {
-            let counted = |(number, class): (usize, &String)| ClassCount { class: class.clone(), rows: count(number, labels) };
+            let counted =
+                |(number, class): (usize, &String)| ClassCount { class: class.clone(), rows: count(number, labels) };
             classes.iter().enumerate().map(counted).collect()
         }),
         usages,
@@ -121,7 +122,8 @@ fn across(files: &[(PathBuf, Faces)]) -> Vec<Across> {
                 known.sort_by_key(|usage| *usage != "Training");
                 for usage in known {
                     let of = |(u, hash): (&String, &FaceHash)| (u == usage).then_some(*hash);
-                    splits.push((format!("{name} [{usage}]"), usages.iter().zip(&faces.hashes).filter_map(of).collect()));
+                    splits
+                        .push((format!("{name} [{usage}]"), usages.iter().zip(&faces.hashes).filter_map(of).collect()));
                 }
             }
         }
@@ -143,7 +145,10 @@ mod tests {
     use crate::config::PIXELS;
 
     fn faces(values: &[u8], labels: &[u8], usages: Option<&[&str]>) -> Faces {
-        let face = |value: &u8| (0..PIXELS).map(move |i| if *value == 0 { 0 } else { *value ^ (i % 2) as u8 });
+        let face = |value: &u8| {
+            let value = *value;
+            (0..PIXELS).map(move |i| if value == 0 { 0 } else { value ^ (i % 2) as u8 })
+        };
         Faces {
             pixels: values.iter().flat_map(face).collect(),
             labels: Some(labels.to_vec()),

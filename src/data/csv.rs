@@ -75,11 +75,18 @@ fn read_header(path: &Path, needs_labels: bool) -> anyhow::Result<Columns> {
         return Err(input(format!("{shown}: is empty; expected a CSV with the columns emotion and pixels")));
     }
     if line.len() as u64 > LONGEST_HEADER {
-        return Err(input(format!("{shown}: line 1 is over {LONGEST_HEADER} bytes long; expected a header such as emotion,pixels")));
+        return Err(input(format!(
+            "{shown}: line 1 is over {LONGEST_HEADER} bytes long; expected a header such as emotion,pixels"
+        )));
     }
-    let text = std::str::from_utf8(&line)
-        .map_err(|error| input(format!("{shown}: line 1: not UTF-8 at byte {}; expected a header such as emotion,pixels", error.valid_up_to() + 1)))?;
-    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let text = std::str::from_utf8(&line).map_err(|error| {
+        input(format!(
+            "{shown}: line 1: not UTF-8 at byte {}; expected a header such as emotion,pixels",
+            error.valid_up_to() + 1
+        ))
+    })?;
+    let mut reader =
+        ::csv::ReaderBuilder::new().has_headers(false).from_reader(text.trim_start_matches('\u{feff}').as_bytes());
     let mut header = ::csv::StringRecord::new();
     reader.read_record(&mut header).map_err(|error| input(format!("{shown}: line 1: {error}")))?;
     let names: Vec<&str> = header.iter().map(str::trim).collect();
@@ -123,16 +130,15 @@ fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> Option
     let labels = match columns.emotion {
         None => None,
         Some(place) => Some(
-            texts(place)?
-                .iter()
-                .map(|text| parse_label(text?, options.classes.len()))
-                .collect::<Option<Vec<u8>>>()?,
+            texts(place)?.iter().map(|text| parse_label(text?, options.classes.len())).collect::<Option<Vec<u8>>>()?,
         ),
     };
     let owned = |place: Option<usize>| -> Option<Option<Vec<String>>> {
         match place {
             None => Some(None),
-            Some(place) => texts(place)?.iter().map(|text| Some(text?.trim().to_owned())).collect::<Option<Vec<_>>>().map(Some),
+            Some(place) => {
+                texts(place)?.iter().map(|text| Some(text?.trim().to_owned())).collect::<Option<Vec<_>>>().map(Some)
+            }
         }
     };
     let count = frame.height();

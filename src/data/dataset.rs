@@ -66,7 +66,9 @@ pub fn load(config: &Config) -> Result<Dataset> {
             note_skipped(&validation, path, &mut notes);
             if validation.usages.iter().flatten().any(|usage| usage == TRAINING) {
                 let shown = path.display();
-                return Err(input(format!("{shown}: holds rows of Usage Training; as validation rows give a Usage of data.train, such as data.validation = \"PublicTest\"")));
+                return Err(input(format!(
+                    "{shown}: holds rows of Usage Training; as validation rows give a Usage of data.train, such as data.validation = \"PublicTest\""
+                )));
             }
             (if all.usages.is_some() { labelled(TRAINING)? } else { all }, validation)
         }
@@ -90,9 +92,13 @@ pub fn load(config: &Config) -> Result<Dataset> {
     let validation_seen = split::seen_in(&validation.hashes, &known);
     let seen = validation_seen.iter().filter(|seen| **seen).count();
     if seen > 0 {
-        notes.push(format!("{seen} of {} validation faces are exact copies of training faces; figures without them stand beside", validation.len()));
+        notes.push(format!(
+            "{seen} of {} validation faces are exact copies of training faces; figures without them stand beside",
+            validation.len()
+        ));
     }
-    let data_hash = blake3::hash([train.content_hash(), validation.content_hash()].concat().as_bytes()).to_hex().to_string();
+    let data_hash =
+        blake3::hash([train.content_hash(), validation.content_hash()].concat().as_bytes()).to_hex().to_string();
     let split_csv = split_csv(&train, &validation, matches!(data.validation, Validation::Path(_)));
     Ok(Dataset { train, validation, validation_seen, data_hash, split_csv, notes })
 }
@@ -112,11 +118,16 @@ fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<(
     let labels = train.labels.as_deref().unwrap_or_default();
     for (number, class) in data.classes.iter().enumerate() {
         if !labels.iter().any(|label| usize::from(*label) == number) {
-            return Err(input(format!("{shown}: no training rows for class {number} ({class}); every class of data.classes needs at least one")));
+            return Err(input(format!(
+                "{shown}: no training rows for class {number} ({class}); every class of data.classes needs at least one"
+            )));
         }
     }
     if validation.is_empty() {
-        return Err(input(format!("{shown}: no validation rows: {} rows are too few for this data.validation", train.len())));
+        return Err(input(format!(
+            "{shown}: no validation rows: {} rows are too few for this data.validation",
+            train.len()
+        )));
     }
     Ok(())
 }
@@ -127,7 +138,8 @@ fn split_csv(train: &Faces, validation: &Faces, separate_files: bool) -> String 
         faces.rows.iter().zip(&faces.hashes).map(|(row, hash)| ((file, *row), (name, *hash))).collect()
     };
     let validation_file = u8::from(separate_files);
-    let rows: BTreeMap<_, _> = part(train, "train", 0).into_iter().chain(part(validation, "validation", validation_file)).collect();
+    let rows: BTreeMap<_, _> =
+        part(train, "train", 0).into_iter().chain(part(validation, "validation", validation_file)).collect();
     let mut text = String::from("row,part,face\n");
     for ((_, row), (part, face)) in rows {
         // Writing to a String cannot fail.
@@ -148,7 +160,13 @@ pub fn training_faces(split_csv: &str, path: &Path) -> Result<HashSet<FaceHash>>
         match (part, face) {
             (Some("train"), Some(face)) => drop(known.insert(face)),
             (Some("validation"), Some(_)) => {}
-            _ => return Err(input(format!("{}: line {}: expected row,part,face, got {line:?}", path.display(), number + 1))),
+            _ => {
+                return Err(input(format!(
+                    "{}: line {}: expected row,part,face, got {line:?}",
+                    path.display(),
+                    number + 1
+                )));
+            }
         }
     }
     Ok(known)

@@ -119,7 +119,10 @@ impl Faces {
     /// An input error when the file has no Usage column or no such row; it lists the usages there are.
     pub fn with_usage(&self, usage: &str, path: &std::path::Path) -> anyhow::Result<Self> {
         let usages = self.usages.as_ref().ok_or_else(|| {
-            input(format!("{}: has no column Usage, so no rows of Usage {usage:?} can be taken from it", path.display()))
+            input(format!(
+                "{}: has no column Usage, so no rows of Usage {usage:?} can be taken from it",
+                path.display()
+            ))
         })?;
         let positions: Vec<usize> = (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| u == usage)).collect();
         if positions.is_empty() {

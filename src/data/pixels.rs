@@ -53,7 +53,8 @@ pub fn parse(cell: &[u8], face: &mut [u8]) -> Result<(), PixelError> {
         if at == start || cell.get(at).is_some_and(|byte| *byte != b' ') {
             return Err(PixelError::NotANumber { position: count + 1, text: token(cell, start) });
         }
-        let pixel = u8::try_from(value).map_err(|_| PixelError::OutOfRange { position: count + 1, text: token(cell, start) })?;
+        let pixel = u8::try_from(value)
+            .map_err(|_| PixelError::OutOfRange { position: count + 1, text: token(cell, start) })?;
         if let Some(place) = face.get_mut(count) {
             *place = pixel;
         }
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(read(""), Err(PixelError::Count(0)));
         assert_eq!(read("1 2 3"), Err(PixelError::Count(3)));
         assert_eq!(read("1 2 3 4 5"), Err(PixelError::Count(5)));
-        let message = |cell| read(cell).unwrap_err().to_string();
+        let message = |cell: &str| read(cell).unwrap_err().to_string();
         assert_eq!(message("1 256 3 4"), "pixel 2 is 256; expected 0..255");
         assert_eq!(message("1 99999999999999999999 3 4"), "pixel 2 is 99999999999999999999; expected 0..255");
         assert_eq!(message("1 2 -3 4"), "pixel 3 is \"-3\"; expected an integer 0..255");

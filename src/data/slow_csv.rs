@@ -49,7 +49,8 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
 
 /// The text of an error over bad rows: the first few, then a count.
 pub(super) fn describe(path: &Path, bad: &[BadRow]) -> String {
-    let mut text = bad.iter().take(SHOWN).map(|row| format!("{}: {row}", path.display())).collect::<Vec<_>>().join("\n");
+    let mut text =
+        bad.iter().take(SHOWN).map(|row| format!("{}: {row}", path.display())).collect::<Vec<_>>().join("\n");
     if bad.len() > SHOWN {
         text += &format!("\nand {} further bad rows", bad.len() - SHOWN);
     }
@@ -90,13 +91,18 @@ impl Cells {
     }
 }
 
-fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<'_>) -> Result<Cells, (&'static str, String)> {
+fn read_row(
+    record: &::csv::ByteRecord,
+    columns: &Columns,
+    options: ReadOptions<'_>,
+) -> Result<Cells, (&'static str, String)> {
     if record.len() != columns.count {
         return Err(("", format!("{} fields; the header has {}", record.len(), columns.count)));
     }
     let cell = |place: usize, name: &'static str| -> Result<&str, (&'static str, String)> {
         let bytes = record.get(place).unwrap_or_default();
-        std::str::from_utf8(bytes).map_err(|error| (name, format!("not UTF-8 at byte {} of the cell", error.valid_up_to() + 1)))
+        std::str::from_utf8(bytes)
+            .map_err(|error| (name, format!("not UTF-8 at byte {} of the cell", error.valid_up_to() + 1)))
     };
     let text = |place: Option<usize>, name: &'static str| -> Result<Option<String>, (&'static str, String)> {
         place.map(|place| cell(place, name).map(|text| text.trim().to_owned())).transpose()
@@ -109,7 +115,8 @@ fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<
         })
         .transpose()?;
     let mut face = [0; PIXELS];
-    pixels::parse(cell(columns.pixels, "pixels")?.as_bytes(), &mut face).map_err(|error| ("pixels", error.to_string()))?;
+    pixels::parse(cell(columns.pixels, "pixels")?.as_bytes(), &mut face)
+        .map_err(|error| ("pixels", error.to_string()))?;
     let id = text(columns.id, "id")?;
     if id.as_ref().is_some_and(String::is_empty) {
         return Err(("id", "is empty; expected the id of the row".into()));

@@ -164,7 +164,10 @@ mod tests {
             assert_eq!(broken(&together), 0);
             let count = together.iter().filter(|v| **v).count();
             assert!((397..=403).contains(&count), "{count} validation rows of 2000");
-            assert!(broken(&draw(&hashes, &labels, request(kind, false, 42)).unwrap()) > 50, "without it they are torn apart");
+            assert!(
+                broken(&draw(&hashes, &labels, request(kind, false, 42)).unwrap()) > 50,
+                "without it they are torn apart"
+            );
         }
     }
 }

@@ -23,7 +23,8 @@ pub struct PerClass {
 pub fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<PerClass> {
     let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
     let of = |(number, class): (usize, &String)| {
-        let (hits, labelled, predicted) = (confusion.hits(number), confusion.labelled(number), confusion.predicted(number));
+        let (hits, labelled, predicted) =
+            (confusion.hits(number), confusion.labelled(number), confusion.predicted(number));
         PerClass {
             class: class.clone(),
             rows: labelled,
@@ -55,7 +56,8 @@ mod tests {
     fn agrees_with_scikit_learn() {
         let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
         let figures = per_class(&Confusion::of(&[0, 0, 1, 2, 2, 2], &[0, 1, 1, 2, 2, 0], 3), &names);
-        let rounded: Vec<_> = figures.iter().map(|c| [c.precision, c.recall, c.f1].map(|v| (v * 1e6).round() / 1e6)).collect();
+        let rounded: Vec<_> =
+            figures.iter().map(|c| [c.precision, c.recall, c.f1].map(|v| (v * 1e6).round() / 1e6)).collect();
         assert_eq!(rounded, [[0.5, 0.5, 0.5], [0.5, 1.0, 0.666_667], [1.0, 0.666_667, 0.8]]);
         assert!((macro_f1(&figures) - 0.655_555_6).abs() < 1e-6);
     }

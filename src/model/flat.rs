@@ -50,7 +50,12 @@ impl FlatParameters {
             }
         }
         let options = (Kind::Float, net.device());
-        let flat = Self { values: Tensor::f_zeros([size], options)?, gradients: Tensor::f_zeros([size], options)?, decayed, layout };
+        let flat = Self {
+            values: Tensor::f_zeros([size], options)?,
+            gradients: Tensor::f_zeros([size], options)?,
+            decayed,
+            layout,
+        };
         for (named, place) in own.iter_mut().zip(&flat.layout) {
             let mut view = place.view(&flat.values)?;
             tch::no_grad(|| view.f_copy_(&named.tensor))?;

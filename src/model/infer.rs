@@ -48,7 +48,9 @@ impl Outputs {
     pub fn of(net: &Net, faces: &DeviceFaces) -> Result<Self> {
         let logits = logits(net, faces)?;
         let probabilities = logits.f_softmax(-1, Kind::Float)?;
-        let read = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?) };
+        let read = |tensor: &Tensor| -> Result<Vec<f32>> {
+            Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?)
+        };
         Ok(Self { logits: read(&logits)?, probabilities: read(&probabilities)?, classes: net.classes() })
     }
 

@@ -110,12 +110,15 @@ impl BatchNorm {
         let variance = if training { self.running_var.f_mul_scalar(1.0)? } else { self.running_var.shallow_clone() };
         let statistics = (Some(&self.running_mean), Some(&variance));
         let affine = (Some(&self.weight), Some(&self.bias));
-        let y = x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, NORM_UPDATE, NORM_EPSILON, true)?;
+        let y =
+            x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, NORM_UPDATE, NORM_EPSILON, true)?;
         if training {
             // libtorch moves towards the unbiased variance, Keras towards the biased one, which is (n - 1) / n of it.
             let n = (x.numel() / self.weight.numel().max(1)).max(1) as f64;
             let mut own = self.running_var.shallow_clone();
-            let _ = tch::no_grad(|| own.f_mul_scalar_((1.0 - NORM_UPDATE) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?))?;
+            let _ = tch::no_grad(|| {
+                own.f_mul_scalar_((1.0 - NORM_UPDATE) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?)
+            })?;
         }
         Ok(y)
     }

@@ -114,7 +114,12 @@ impl Net {
                 .find(|(name, _)| *name == own.name)
                 .with_context(|| format!("it holds no tensor {}, which this architecture has", own.name))?;
             if value.size() != own.tensor.size() {
-                bail!("tensor {} has shape {:?}; this architecture has {:?}", own.name, value.size(), own.tensor.size());
+                bail!(
+                    "tensor {} has shape {:?}; this architecture has {:?}",
+                    own.name,
+                    value.size(),
+                    own.tensor.size()
+                );
             }
             tch::no_grad(|| own.tensor.f_copy_(value))?;
         }

@@ -6,7 +6,8 @@ use crate::data::batches::to_unit;
 use crate::testing::{golden, golden_face, golden_label, numbers, signed};
 
 /// The names in the order in which scripts/golden/keras_cnn.py numbers them.
-const NAMES: [&str; 6] = ["conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"];
+const NAMES: [&str; 6] =
+    ["conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"];
 
 fn names() -> Vec<String> {
     let blocks = (1..=3).flat_map(|block| NAMES.map(|name| format!("block{block}.{name}")));
@@ -98,7 +99,11 @@ fn agrees_with_keras_in_training() {
     let first = |tensor: &Tensor| tensor.contiguous().flatten(0, -1).slice(0, 0, 8, 1);
     for record in golden["statistics_after_one_forward"].as_array().unwrap() {
         let tensor = find(record["name"].as_str().unwrap());
-        assert!(worst(&first(&tensor), &numbers(&record["first"])) < 1e-6, "{}: Keras keeps the biased variance", record["name"]);
+        assert!(
+            worst(&first(&tensor), &numbers(&record["first"])) < 1e-6,
+            "{}: Keras keeps the biased variance",
+            record["name"]
+        );
         assert!((tensor.sum(Kind::Double).double_value(&[]) - record["sum"].as_f64().unwrap()).abs() < 1e-5);
     }
     let gradients = golden["gradients"].as_array().unwrap();
@@ -148,7 +153,14 @@ fn initial_weights_follow_from_the_seed() {
     };
     let zero = |t: Tensor| t.abs().max().double_value(&[]) == 0.0;
     assert!(net(0.0).named()[0].name == "block1.conv.bias");
-    let conv = |seed| Net::new(&ModelConfig::Cnn(CnnConfig::default()), 7, seed, Device::Cpu).unwrap().named().swap_remove(1).tensor.copy();
+    let conv = |seed| {
+        Net::new(&ModelConfig::Cnn(CnnConfig::default()), 7, seed, Device::Cpu)
+            .unwrap()
+            .named()
+            .swap_remove(1)
+            .tensor
+            .copy()
+    };
     assert!(zero(weight(1)) && zero(conv(1) - conv(1)) && !zero(conv(1) - conv(2)));
 }
 
@@ -174,7 +186,8 @@ fn every_network_runs_and_reaches_every_parameter() {
         let net = Net::new(&ModelConfig::Cnn(config.clone()), 7, 1, Device::Cpu).unwrap();
         let mut flat = FlatParameters::new(&net).unwrap();
         flat.zero_gradients().unwrap();
-        for (kind, mode) in [(Kind::Float, Mode::Inference), (Kind::BFloat16, Mode::Train), (Kind::Float, Mode::Train)] {
+        for (kind, mode) in [(Kind::Float, Mode::Inference), (Kind::BFloat16, Mode::Train), (Kind::Float, Mode::Train)]
+        {
             let logits = net.forward(&faces.to_kind(kind), mode).unwrap();
             assert_eq!(logits.size(), [8, 7]);
             assert_eq!(logits.kind(), kind);
@@ -198,7 +211,11 @@ fn pooling_before_a_monotone_activation_changes_nothing() {
         let run = |pool_first: bool| {
             let x = x.copy().set_requires_grad(true);
             let pool = |t: &Tensor| t.max_pool2d(2, 2, 0, 1, false);
-            let y = if pool_first { activation.forward(&pool(&x)).unwrap() } else { pool(&activation.forward(&x).unwrap()) };
+            let y = if pool_first {
+                activation.forward(&pool(&x)).unwrap()
+            } else {
+                pool(&activation.forward(&x).unwrap())
+            };
             (&y * &y).sum(Kind::Float).backward();
             (y, x.grad())
         };

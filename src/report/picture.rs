@@ -84,7 +84,8 @@ mod tests {
         sheet.place(1, 2, &[7; SIDE * SIDE]);
         sheet.place(9, 9, &[0; SIDE * SIDE]);
         sheet.write(&path).unwrap();
-        let mut reader = png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
+        let mut reader =
+            png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.width, info.height), (2 + 3 * 98 + 8, 2 + 2 * 98));

@@ -3,7 +3,9 @@
 /// Lays out `rows`, the first being the header. Rows may have fewer cells than the header.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
@@ -11,7 +13,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
             .iter()
             .zip(&widths)
             .enumerate()
-            .map(|(column, (cell, width))| if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") })
+            .map(
+                |(column, (cell, width))| {
+                    if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            )
             .collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
@@ -40,6 +46,9 @@ mod tests {
     fn columns_line_up() {
         let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
         assert_eq!(table(&[row(&["class", "rows"]), row(&["fear", "7"])]), "class  rows\nfear      7\n");
-        assert_eq!((thousands(7), thousands(28_709), thousands(1_000_000)), ("7".into(), "28,709".into(), "1,000,000".into()));
+        assert_eq!(
+            (thousands(7), thousands(28_709), thousands(1_000_000)),
+            ("7".into(), "28,709".into(), "1,000,000".into())
+        );
     }
 }

@@ -23,7 +23,8 @@ impl Optimizer {
     /// # Errors
     /// libtorch's.
     pub fn new(config: &OptimizerConfig, parameters: &FlatParameters) -> Result<Self> {
-        let state = Self::slots(config).iter().map(|_| parameters.values.f_zeros_like()).collect::<Result<Vec<_>, _>>()?;
+        let state =
+            Self::slots(config).iter().map(|_| parameters.values.f_zeros_like()).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { config: config.clone(), state })
     }
 
@@ -50,7 +51,8 @@ impl Optimizer {
                 adam(parameters, [first, second], lr, step, [c.beta1, c.beta2, c.eps])
             }
             (OptimizerConfig::Adamw(c), [first, second]) => {
-                let _ = parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
+                let _ =
+                    parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
                 adam(parameters, [first, second], lr, step, [c.beta1, c.beta2, c.eps])
             }
             (OptimizerConfig::Sgd(c), [momentum]) => {
@@ -72,7 +74,13 @@ impl Optimizer {
     }
 }
 
-fn adam(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Result<()> {
+fn adam(
+    p: &mut FlatParameters,
+    [first, second]: [&mut Tensor; 2],
+    lr: f64,
+    step: u64,
+    [beta1, beta2, eps]: [f64; 3],
+) -> Result<()> {
     let correction = |beta: f64| 1.0 - beta.powf(step as f64);
     let _ = first.f_lerp_(&p.gradients, 1.0 - beta1)?;
     let _ = second.f_lerp_(&p.gradients.f_square()?, 1.0 - beta2)?;
@@ -92,7 +100,12 @@ mod tests {
         let number = |key: &str| record[key].as_f64().unwrap();
         let (lr, weight_decay) = (number("lr"), number("weight_decay"));
         match record["kind"].as_str().unwrap() {
-            "Adam" => OptimizerConfig::Adam(AdamConfig { lr, beta1: number("beta1"), beta2: number("beta2"), eps: number("eps") }),
+            "Adam" => OptimizerConfig::Adam(AdamConfig {
+                lr,
+                beta1: number("beta1"),
+                beta2: number("beta2"),
+                eps: number("eps"),
+            }),
             "AdamW" => OptimizerConfig::Adamw(AdamwConfig {
                 lr,
                 beta1: number("beta1"),
@@ -122,7 +135,8 @@ mod tests {
             let mut optimizer = Optimizer::new(&configured(record), &parameters).unwrap();
             let mut compared = 0;
             for step in 1..=20u32 {
-                let gradient: Vec<f32> = (0..24).map(|i| ((0.1 + 0.05 * f64::from(step)) * signed(24 * step + i, 101)) as f32).collect();
+                let gradient: Vec<f32> =
+                    (0..24).map(|i| ((0.1 + 0.05 * f64::from(step)) * signed(24 * step + i, 101)) as f32).collect();
                 parameters.gradients.copy_(&Tensor::from_slice(&gradient));
                 let lr = record[if step > 10 { "lr_after_10" } else { "lr" }].as_f64().unwrap();
                 optimizer.step(&mut parameters, lr, u64::from(step)).unwrap();

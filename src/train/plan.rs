@@ -31,7 +31,12 @@ impl EpochPlan {
             let thetas = Tensor::f_from_slice(&augment.thetas(epoch, &order))?;
             Some(thetas.f_view([-1, 2, THETA as i64 / 2])?.f_to_device(device)?)
         };
-        Ok(Self { order: Tensor::f_from_slice(&order)?.f_to_device(device)?, thetas, batch: batch as i64, count: count as i64 })
+        Ok(Self {
+            order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
+            thetas,
+            batch: batch as i64,
+            count: count as i64,
+        })
     }
 
     /// Steps in the epoch; the last may hold fewer faces.

@@ -113,7 +113,11 @@ impl Run<'_> {
                     let speed = faces_done(&plan, before, shown.step) / began.elapsed().as_secs_f64();
                     self.console.advance(shown.step, || progress_text(&plan, &shown, speed));
                 } else {
-                    self.console.advance(state.step, || records.last().map_or(String::new(), |last| format!("last epoch: val_acc {:.4}", last.val_accuracy)));
+                    self.console.advance(state.step, || {
+                        records
+                            .last()
+                            .map_or(String::new(), |last| format!("last epoch: val_acc {:.4}", last.val_accuracy))
+                    });
                 }
                 let signal = self.signal.load(Ordering::Relaxed);
                 let every = &config.train.checkpoint_every;
@@ -185,7 +189,13 @@ impl Run<'_> {
     }
 
     /// Turns a loss that is not a number into the end of the run: summary written, last good checkpoint left alone.
-    fn check(&mut self, found: Option<NonFinite>, state: &mut State, records: &[EpochRecord], parameters: usize) -> Result<()> {
+    fn check(
+        &mut self,
+        found: Option<NonFinite>,
+        state: &mut State,
+        records: &[EpochRecord],
+        parameters: usize,
+    ) -> Result<()> {
         let Some(NonFinite { step }) = found else { return Ok(()) };
         self.console.end();
         let epoch = state.epoch + 1;
@@ -282,7 +292,11 @@ fn progress_text(plan: &EpochPlan, state: &State, speed: f64) -> String {
 
 fn epoch_text(record: &EpochRecord, state: &State, epochs: u32) -> String {
     let best = state.best.map_or(String::new(), |best| {
-        if best.epoch == record.epoch { "  best".to_owned() } else { format!("  best {:.4} (epoch {})", best.val_accuracy, best.epoch) }
+        if best.epoch == record.epoch {
+            "  best".to_owned()
+        } else {
+            format!("  best {:.4} (epoch {})", best.val_accuracy, best.epoch)
+        }
     });
     format!(
         "epoch {:>3}/{epochs}  loss {:.4}  acc {:.4}  val_loss {:.4}  val_acc {:.4}  lr {:.2e}  {:.0} images/s  {}{best}",

@@ -46,7 +46,14 @@ impl Trainer {
     ///
     /// # Errors
     /// libtorch's, such as a device that has too little memory.
-    pub fn new(net: Net, faces: DeviceFaces, optimizer: &OptimizerConfig, kind: Kind, seed: u64, steps: u64) -> Result<Self> {
+    pub fn new(
+        net: Net,
+        faces: DeviceFaces,
+        optimizer: &OptimizerConfig,
+        kind: Kind,
+        seed: u64,
+        steps: u64,
+    ) -> Result<Self> {
         let parameters = FlatParameters::new(&net)?;
         let optimizer = Optimizer::new(optimizer, &parameters)?;
         let steps = i64::try_from(steps)?;
@@ -122,7 +129,12 @@ impl Trainer {
     pub fn all_tensors(&self) -> Result<NamedTensors> {
         let mut all = self.weights();
         for (slot, flat) in self.optimizer.state() {
-            all.extend(self.parameters.views(flat)?.into_iter().map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
+            all.extend(
+                self.parameters
+                    .views(flat)?
+                    .into_iter()
+                    .map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)),
+            );
         }
         Ok(all)
     }
@@ -138,9 +150,14 @@ impl Trainer {
         for (slot, flat) in self.optimizer.state() {
             for (name, mut view) in self.parameters.views(flat)? {
                 let full = format!("{OPTIMIZER}.{slot}.{name}");
-                let (_, value) = optimizer.iter().find(|(n, _)| *n == full).with_context(|| format!("it holds no tensor {full}"))?;
+                let (_, value) =
+                    optimizer.iter().find(|(n, _)| *n == full).with_context(|| format!("it holds no tensor {full}"))?;
                 if value.size() != view.size() {
-                    anyhow::bail!("tensor {full} has shape {:?}; this architecture has {:?}", value.size(), view.size());
+                    anyhow::bail!(
+                        "tensor {full} has shape {:?}; this architecture has {:?}",
+                        value.size(),
+                        view.size()
+                    );
                 }
                 tch::no_grad(|| view.f_copy_(value))?;
             }

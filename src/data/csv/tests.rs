@@ -26,7 +26,10 @@ fn good(text: &str) -> Faces {
     let fast = read_fast(&path, &columns, options).expect("the fast way reads a file without mistakes");
     let slow = slow_csv::read(&path, &columns, options).unwrap();
     assert_eq!(fast.pixels, slow.pixels);
-    assert_eq!((&fast.labels, &fast.ids, &fast.usages, &fast.rows), (&slow.labels, &slow.ids, &slow.usages, &slow.rows));
+    assert_eq!(
+        (&fast.labels, &fast.ids, &fast.usages, &fast.rows),
+        (&slow.labels, &slow.ids, &slow.usages, &slow.rows)
+    );
     read(&path, options).unwrap()
 }
 
@@ -60,7 +63,8 @@ fn every_kaggle_layout_reads_the_same_on_both_ways() {
     let bare = good(&format!("pixels\r\n\"{a}\"\r\n\"{b}\""));
     assert_eq!((bare.pixels, bare.rows), (seed.pixels.clone(), vec![0, 1]));
 
-    let extra = good(&format!("note,pixels,emotion,who\nx,{a},0,y\n,{b},1,\n").replace("\n,", "\nq,").replace(",\n", ",z\n"));
+    let extra =
+        good(&format!("note,pixels,emotion,who\nx,{a},0,y\n,{b},1,\n").replace("\n,", "\nq,").replace(",\n", ",z\n"));
     assert_eq!(extra.pixels, seed.pixels);
 }
 
@@ -81,11 +85,20 @@ fn bad_input_is_named_by_line_and_column() {
         (b"emotion,pixel\n0,1\n".to_vec(), vec!["line 1: no column pixels", "\"emotion\", \"pixel\""]),
         (format!("id,pixels\n0,{a}\n").into_bytes(), vec!["line 1: no column emotion"]),
         (format!("emotion,pixels,pixels\n0,{a},{a}\n").into_bytes(), vec!["two columns are named pixels"]),
-        (format!("emotion,pixels\n0,{a}\n1,{short}\n").into_bytes(), vec!["line 3, column pixels: 2303 pixels; expected 2304"]),
+        (
+            format!("emotion,pixels\n0,{a}\n1,{short}\n").into_bytes(),
+            vec!["line 3, column pixels: 2303 pixels; expected 2304"],
+        ),
         (format!("emotion,pixels\n0,{a} 1\n").into_bytes(), vec!["line 2, column pixels: 2305 pixels"]),
-        (format!("emotion,pixels\n0,{high}\n").into_bytes(), vec!["line 2, column pixels: pixel 2 is 300; expected 0..255"]),
+        (
+            format!("emotion,pixels\n0,{high}\n").into_bytes(),
+            vec!["line 2, column pixels: pixel 2 is 300; expected 0..255"],
+        ),
         (format!("emotion,pixels\n0,{}\n", a.replacen(' ', " x", 1)).into_bytes(), vec!["pixel 2 is \"x8\""]),
-        (format!("emotion,pixels\n7,{a}\n").into_bytes(), vec!["line 2, column emotion: unknown label \"7\"; expected 0..6 (angry"]),
+        (
+            format!("emotion,pixels\n7,{a}\n").into_bytes(),
+            vec!["line 2, column emotion: unknown label \"7\"; expected 0..6 (angry"],
+        ),
         (format!("emotion,pixels\nhappy,{a}\n").into_bytes(), vec!["unknown label \"happy\""]),
         (format!("emotion,pixels\n,{a}\n").into_bytes(), vec!["line 2, column emotion: unknown label \"\""]),
         (format!("emotion,pixels\n0,{a}\n1\n").into_bytes(), vec!["line 3: 1 fields; the header has 2"]),

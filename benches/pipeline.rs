@@ -1,0 +1,80 @@
+//! What a training spends its time on: reading CSV, drawing and sampling augmentation, one step.
+//!
+//! `make bench` runs it. Faces are drawn, 2,000 of them; speed does not depend on what they show.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use grimace::augment::{Augment, sample};
+use grimace::config::{AugmentConfig, CLASSES, CnnConfig, ModelConfig, OnBadRow, TrainConfig};
+use grimace::data::batches::{DeviceFaces, to_unit};
+use grimace::data::csv::{self, ReadOptions};
+use grimace::data::faces::Faces;
+use grimace::data::synth::{draw, label};
+use grimace::model::Net;
+use grimace::train::plan::EpochPlan;
+use grimace::train::step::Trainer;
+use tch::{Device, Kind, Tensor};
+
+const FACES: u64 = 2_000;
+const BATCH: usize = 64;
+
+fn write_csv(path: &Path) {
+    let mut text = String::from("emotion,pixels\n");
+    for index in 0..FACES {
+        let emotion = label(1, index);
+        let pixels: Vec<String> = draw(1, index, emotion).iter().map(ToString::to_string).collect();
+        writeln!(text, "{emotion},{}", pixels.join(" ")).expect("writing to a String");
+    }
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .expect("the temporary folder is writable");
+}
+
+fn read(path: &Path) -> Faces {
+    let classes = CLASSES.map(String::from);
+    let options = ReadOptions { classes: &classes, needs_labels: true, on_bad_row: OnBadRow::Error };
+    csv::read(path, options).expect("drawn faces are readable")
+}
+
+fn pipeline(criterion: &mut Criterion) {
+    let path = std::env::temp_dir().join(format!("grimace-bench-{}.csv", std::process::id()));
+    write_csv(&path);
+    let mut group = criterion.benchmark_group("pipeline");
+
+    group.throughput(Throughput::Bytes(path.metadata().map_or(0, |metadata| metadata.len())));
+    group.bench_function("read CSV of 2,000 faces", |bencher| bencher.iter(|| read(&path)));
+    let faces = read(&path);
+    let _ = std::fs::remove_file(&path);
+
+    let augment = Augment::new(&AugmentConfig::default(), 1);
+    let rows: Vec<i64> = (0..FACES as i64).collect();
+    group.throughput(Throughput::Elements(FACES));
+    group.bench_function("draw 2,000 maps", |bencher| bencher.iter(|| augment.thetas(0, &rows)));
+
+    let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
+    let batch = to_unit(&on_device.slice(0, BATCH as i64).expect("64 faces")).expect("floats");
+    let thetas = Tensor::from_slice(&augment.thetas(0, &rows[..BATCH])).view([BATCH as i64, 2, 3]);
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("sample a batch of 64", |bencher| bencher.iter(|| sample(&batch, &thetas).expect("sampling")));
+
+    for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
+        let plan = EpochPlan::new(1, 0, faces.len(), BATCH, &augment, Device::Cpu).expect("a plan");
+        let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
+        let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
+        let optimizer = TrainConfig::default().optimizer;
+        let mut trainer = Trainer::new(net, on_device, &optimizer, kind, 1, plan.steps()).expect("a trainer");
+        group.bench_function(format!("one step of 64, {name}"), |bencher| {
+            bencher.iter(|| trainer.step(&plan, 0, 3, 1e-3).expect("a step"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pipeline);
+criterion_main!(benches);

@@ -1,0 +1,139 @@
+//! Running the program, and one small set of drawn faces and one small trained run that tests share.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a finished command left.
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// Both streams, for messages.
+    pub fn all(&self) -> String {
+        format!("exit {}\n{}{}", self.code, self.stdout, self.stderr)
+    }
+
+    /// Stdout as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.all()))
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// The program with these arguments, in an empty working folder's stead: `folder`.
+pub fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grimace"));
+    // Small nets on small data: more threads only fight with the tests beside this one.
+    command.current_dir(folder).args(args).env("OMP_NUM_THREADS", "1").env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// Runs the program to its end.
+pub fn grimace(folder: &Path, args: &[&str]) -> Done {
+    command(folder, args).output().expect("the program starts").into()
+}
+
+/// Runs it and expects success.
+pub fn good(folder: &Path, args: &[&str]) -> Done {
+    let done = grimace(folder, args);
+    assert_eq!(done.code, 0, "grimace {}: {}", args.join(" "), done.all());
+    done
+}
+
+/// Runs it, expects this exit code, no panic, and every part in what it says on stderr.
+pub fn bad(folder: &Path, args: &[&str], code: i32, parts: &[&str]) -> Done {
+    let done = grimace(folder, args);
+    assert_eq!(done.code, code, "grimace {}: {}", args.join(" "), done.all());
+    assert!(!done.stderr.contains("panicked"), "{}", done.all());
+    for part in parts {
+        assert!(done.stderr.contains(part), "{part:?} is not in: {}", done.all());
+    }
+    done
+}
+
+/// A folder with 600 drawn training faces and 150 test faces in `data/`, a config `tiny.toml`, and a run of it in `run/`.
+pub fn workshop() -> &'static Path {
+    static WORKSHOP: OnceLock<TempDir> = OnceLock::new();
+    WORKSHOP
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            good(folder.path(), &["data", "synth", "--out", "data", "--train", "600", "--test", "150", "--seed", "7"]);
+            fs_err::write(folder.path().join("tiny.toml"), TINY).expect("a config");
+            good(folder.path(), &["train", "tiny.toml", "--out", "run"]);
+            folder
+        })
+        .path()
+}
+
+/// Trains in a second; every part of the recipe is on.
+pub const TINY: &str = r#"name = "tiny"
+device = "cpu"
+precision = "f32"
+[data]
+train = "data/my_emotion_train.csv"
+[model]
+kind = "cnn"
+filters = [4, 8]
+dense = [16]
+[train]
+epochs = 3
+batch = 64
+optimizer = { kind = "adam", lr = 3e-3 }
+"#;
+
+/// A fresh temporary folder with the workshop's data and config linked in.
+pub fn bench() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::os::unix::fs::symlink(workshop().join("data"), folder.path().join("data")).expect("a link");
+    fs_err::copy(workshop().join("tiny.toml"), folder.path().join("tiny.toml")).expect("a copy");
+    folder
+}
+
+/// A file's text.
+pub fn text(path: impl AsRef<Path>) -> String {
+    fs_err::read_to_string(path.as_ref()).expect("a text file")
+}
+
+/// A JSON file.
+pub fn json(path: impl AsRef<Path>) -> Value {
+    serde_json::from_str(&text(path)).expect("a JSON file")
+}
+
+/// The lines of `metrics.jsonl` without what depends on the clock.
+pub fn timeless_metrics(run: &Path) -> Vec<Value> {
+    let without_times = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).expect("a JSON line");
+        let object = record.as_object_mut().expect("an object");
+        assert!(object.remove("seconds").is_some() && object.remove("images_per_second").is_some());
+        record
+    };
+    text(run.join("metrics.jsonl")).lines().map(without_times).collect()
+}
+
+/// Real faces as `unpack.py` writes them, when `GRIMACE_FACES` names the folder; says so when it does not.
+pub fn real_faces(test: &str) -> Option<PathBuf> {
+    match std::env::var_os("GRIMACE_FACES") {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => {
+            println!(
+                "skipped {test}: GRIMACE_FACES is not set; it names a folder with FER2013 as my_emotion_train.csv and others"
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `grimace train`: what a run leaves behind, that it repeats exactly, stops, goes on, and refuses.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::common::{Done, bad, bench, command, good, json, text, timeless_metrics, workshop};
+
+/// The tensors of a checkpoint by name, bit for bit.
+fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs_err::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<(String, Vec<u8>)> =
+        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_run_directory_holds_everything() {
+    let run = workshop().join("run");
+    let summary = json(run.join("summary.json"));
+    for key in [
+        "name",
+        "parameters",
+        "device",
+        "precision",
+        "threads",
+        "seed",
+        "epochs",
+        "best_epoch",
+        "best_val_accuracy",
+        "best_val_accuracy_without_copies",
+        "last_val_accuracy",
+        "stopped",
+        "seconds",
+        "train_images_per_second",
+    ] {
+        assert!(!summary[key].is_null(), "summary.json has no {key}");
+    }
+    for key in ["version", "libtorch", "command", "data_hash", "split_hash"] {
+        assert!(summary["provenance"][key].as_str().is_some_and(|text| !text.is_empty()), "provenance has no {key}");
+    }
+    assert_eq!(summary["stopped"], "epochs");
+    let lines: Vec<serde_json::Value> =
+        text(run.join("metrics.jsonl")).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    for (number, line) in lines.iter().enumerate() {
+        assert_eq!(line["epoch"], number as u64 + 1);
+        for key in ["lr", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "images_per_second"] {
+            assert!(line[key].is_number(), "metrics.jsonl has no {key}");
+        }
+    }
+    assert!(lines[2]["loss"].as_f64() < lines[0]["loss"].as_f64(), "it learns");
+    let split = text(run.join("split.csv"));
+    assert!(split.starts_with("row,part,face\n0,"));
+    assert_eq!(split.lines().count(), 601);
+    assert_eq!(
+        split.lines().filter(|line| line.contains(",validation,")).count(),
+        120,
+        "a fifth of every class, rounded"
+    );
+    assert!(text(run.join("config.toml")).contains("beta2 = 0.999"), "config.toml is resolved");
+    assert!(text(run.join("log.txt")).contains("epoch   3/3"));
+    let best: Vec<String> = tensors(&run.join("best.safetensors")).into_iter().map(|(name, _)| name).collect();
+    assert!(best.contains(&"block1.conv.weight".to_owned()) && best.iter().all(|name| !name.starts_with("optimizer")));
+    let last = tensors(&run.join("last.safetensors"));
+    assert!(last.iter().any(|(name, _)| name == "optimizer.second_moment.block1.conv.weight"));
+}
+
+#[test]
+fn one_seed_gives_one_result() {
+    let bench = bench();
+    good(bench.path(), &["train", "tiny.toml", "--out", "again"]);
+    good(bench.path(), &["train", "tiny.toml", "--out", "other", "--set", "seed=43"]);
+    assert_eq!(timeless_metrics(&bench.path().join("again")), timeless_metrics(&workshop().join("run")));
+    let best = |run: &Path| tensors(&run.join("best.safetensors"));
+    assert_eq!(best(&bench.path().join("again")), best(&workshop().join("run")));
+    assert_ne!(timeless_metrics(&bench.path().join("other")), timeless_metrics(&workshop().join("run")));
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_nothing_had_happened() {
+    let bench = bench();
+    let out = bench.path().join("stopped");
+    let long =
+        ["train", "tiny.toml", "--out", "stopped", "--set", "train.epochs=40", "--set", "train.early_stop.patience=0"];
+    let child = command(bench.path(), &long)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let finished_epochs =
+        || if out.join("metrics.jsonl").exists() { text(out.join("metrics.jsonl")).lines().count() } else { 0 };
+    while finished_epochs() < 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let done: Done = child.wait_with_output().unwrap().into();
+    assert_eq!(done.code, 130, "{}", done.all());
+    assert!(done.stderr.contains("to go on: grimace train tiny.toml"), "{}", done.all());
+    assert_eq!(json(out.join("summary.json"))["stopped"], "interrupted");
+    let before = text(out.join("metrics.jsonl"));
+    let epochs = before.lines().count() + 2;
+
+    let epochs = format!("train.epochs={epochs}");
+    let changed = ["--set", &epochs, "--set", "train.early_stop.patience=0"];
+    let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "stopped", "--resume"], &changed[..]].concat());
+    assert!(done.stderr.contains("going on"), "{}", done.all());
+    assert!(text(out.join("metrics.jsonl")).starts_with(&before), "finished epochs stay byte for byte");
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "whole"], &changed[..]].concat());
+    let whole = bench.path().join("whole");
+    assert_eq!(timeless_metrics(&out), timeless_metrics(&whole));
+    for name in ["best.safetensors", "last.safetensors"] {
+        assert!(tensors(&out.join(name)) == tensors(&whole.join(name)), "{name} differs from that of an unbroken run");
+    }
+}
+
+#[test]
+fn early_stopping_ends_the_run_patience_epochs_after_the_best() {
+    let bench = bench();
+    let sets = ["--set", "train.epochs=60", "--set", "train.early_stop.patience=2"];
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "early"], &sets[..]].concat());
+    let summary = json(bench.path().join("early/summary.json"));
+    assert_eq!(summary["stopped"], "early_stop");
+    assert_eq!(summary["epochs"].as_u64().unwrap(), summary["best_epoch"].as_u64().unwrap() + 2);
+}
+
+#[test]
+fn validation_can_be_a_file_or_a_usage() {
+    let bench = bench();
+    let train = text(bench.path().join("data/my_emotion_train.csv"));
+    let rows: Vec<&str> = train.lines().skip(1).collect();
+    let part = |from: usize, to: usize| format!("emotion,pixels\n{}\n", rows[from..to].join("\n"));
+    fs_err::write(bench.path().join("train.csv"), part(0, 450)).unwrap();
+    fs_err::write(bench.path().join("validation.csv"), part(440, 600)).unwrap();
+    let kaggle: Vec<String> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, row)| format!("{row},{}", ["Training", "PublicTest"][usize::from(i >= 450)]))
+        .collect();
+    fs_err::write(bench.path().join("fer2013.csv"), format!("emotion,pixels,Usage\n{}\n", kaggle.join("\n"))).unwrap();
+    let short = ["--set", "train.epochs=1"];
+    let by_path = ["--set", "data.train=train.csv", "--set", "data.validation=validation.csv"];
+    let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "p"], &by_path[..], &short].concat());
+    assert!(done.stderr.contains("450 training and 160 validation faces"), "{}", done.all());
+    assert!(done.stderr.contains("10 of 160 validation faces are exact copies of training faces"), "{}", done.all());
+    let by_usage = ["--set", "data.train=fer2013.csv", "--set", "data.validation=PublicTest"];
+    let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "u"], &by_usage[..], &short].concat());
+    assert!(done.stderr.contains("450 training and 150 validation faces"), "{}", done.all());
+    let wrong = ["--set", "data.train=fer2013.csv", "--set", "data.validation=PrivateTest"];
+    bad(bench.path(), &[&["train", "tiny.toml", "--out", "w"], &wrong[..]].concat(), 2, &["PrivateTest", "PublicTest"]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_with_epoch_step_and_advice() {
+    let bench = bench();
+    let sets = [
+        "--set",
+        "train.optimizer={kind=\"sgd\",lr=100.0}",
+        "--set",
+        "model.normalization=false",
+        "--set",
+        "model.activation=leaky_relu",
+    ];
+    let args = [&["train", "tiny.toml", "--out", "nan"], &sets[..]].concat();
+    bad(bench.path(), &args, 1, &["the loss is not a finite number in epoch ", "step ", "smaller train.optimizer.lr"]);
+    assert_eq!(json(bench.path().join("nan/summary.json"))["stopped"], "diverged");
+    assert!(text(bench.path().join("nan/log.txt")).contains("not a finite number"));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() {
+    let bench = bench();
+    let folder = bench.path();
+    let train = |args: &[&str], parts: &[&str]| bad(folder, &[&["train", "tiny.toml"], args].concat(), 2, parts);
+    fs_err::create_dir(folder.join("full")).unwrap();
+    fs_err::write(folder.join("full/notes.txt"), "mine").unwrap();
+    train(&["--out", "full"], &["full: exists and is not empty", "--resume"]);
+    train(&["--out", "full", "--resume"], &["not a run directory"]);
+    train(&["--out", "tiny.toml"], &["is a file; expected a folder"]);
+    train(&["--resume"], &["there is no runs/tiny-<time> to resume"]);
+    train(&["--out", "x", "--set", "train.batches=3"], &["--set train.batches=3", "expected one of", "`batch`"]);
+    train(&["--out", "x", "--set", "data.train=no.csv"], &["no.csv: no such file"]);
+    train(
+        &["--out", "x", "--set", "data.classes=[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\"]"],
+        &["no training rows for class 7 (h)"],
+    );
+    assert_eq!(text(folder.join("full/notes.txt")), "mine");
+
+    good(folder, &["train", "tiny.toml", "--out", "done"]);
+    let resume = |sets: &[&str], parts: &[&str]| train(&[&["--out", "done", "--resume"], sets].concat(), parts);
+    resume(&["--set", "model.dropout=0.4"], &["cannot go on: model.dropout was 0.5, now it is 0.4"]);
+    resume(&["--set", "data.validation=0.3"], &["cannot go on: the faces or labels differ"]);
+    fs_err::write(folder.join("done/last.safetensors"), "torn").unwrap();
+    resume(&[], &["last.safetensors: not a usable checkpoint"]);
+}

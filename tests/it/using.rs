@@ -1,0 +1,105 @@
+//! `grimace evaluate` and `grimace predict` on a trained run.
+
+use crate::common::{bad, good, grimace, json, text, workshop};
+
+/// Writes the run's own validation rows as a CSV.
+fn validation_rows(path: &std::path::Path) {
+    let split = text(workshop().join("run/split.csv"));
+    let train = text(workshop().join("data/my_emotion_train.csv"));
+    let rows: Vec<&str> = train.lines().skip(1).collect();
+    let chosen = split.lines().filter(|line| line.contains(",validation,")).map(|line| {
+        let row: usize = line.split(',').next().unwrap().parse().unwrap();
+        rows[row]
+    });
+    let text: String = std::iter::once("emotion,pixels").chain(chosen).map(|line| format!("{line}\n")).collect();
+    fs_err::write(path, text).unwrap();
+}
+
+#[test]
+fn evaluate_gives_the_accuracy_that_training_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("validation.csv");
+    validation_rows(&csv);
+    let csv = csv.to_str().unwrap();
+    let found = good(workshop(), &["evaluate", "run", "--data", csv, "--json"]).json();
+    let summary = json(workshop().join("run/summary.json"));
+    assert_eq!(found["accuracy"], summary["best_val_accuracy"]);
+    assert_eq!(found["accuracy_without_copies"], summary["best_val_accuracy_without_copies"]);
+    let counted: u64 = found["confusion"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|v| v.as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, 120);
+    assert_eq!(found["per_class"].as_array().unwrap().len(), 7);
+    for key in ["macro_f1", "ece"] {
+        assert!((0.0..=1.0).contains(&found[key].as_f64().unwrap()), "{key}");
+    }
+    let shown = good(workshop(), &["evaluate", "run", "--data", csv]).stdout;
+    assert!(shown.contains("macro F1") && shown.contains("confusion") && shown.contains("surprise"), "{shown}");
+}
+
+#[test]
+fn training_faces_do_not_count_without_copies() {
+    let found = good(workshop(), &["evaluate", "run", "--data", "data/my_emotion_train.csv", "--json"]).json();
+    assert_eq!((found["rows"].as_u64(), found["rows_without_copies"].as_u64()), (Some(600), Some(120)));
+    assert_eq!(found["accuracy_without_copies"], json(workshop().join("run/summary.json"))["best_val_accuracy"]);
+}
+
+#[test]
+fn a_submission_scored_by_hand_agrees_with_evaluate() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("submission.csv");
+    let (out, test, labels) = (out.to_str().unwrap(), "data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
+    good(workshop(), &["predict", "run", "--data", test, "--out", out]);
+    let (predicted, truth) = (text(out), text(workshop().join(labels)));
+    assert!(predicted.starts_with("id,emotion\n0,"));
+    let hits = predicted.lines().skip(1).zip(truth.lines().skip(1)).filter(|(a, b)| a == b).count();
+    let found = good(workshop(), &["evaluate", "run", "--data", test, "--labels", labels, "--json"]).json();
+    assert_eq!(found["accuracy"].as_f64(), Some(hits as f64 / 150.0));
+
+    good(workshop(), &["predict", "run", "--data", test, "--out", out, "--probabilities"]);
+    let detailed = text(out);
+    assert!(detailed.starts_with("id,emotion,angry,disgust,fear,happy,sad,surprise,neutral\n"));
+    for (line, plain) in detailed.lines().zip(predicted.lines()).skip(1) {
+        assert!(line.starts_with(&format!("{plain},")));
+        let values: Vec<f64> = line.split(',').skip(2).map(|v| v.parse().unwrap()).collect();
+        assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+        let label: usize = plain.split(',').nth(1).unwrap().parse().unwrap();
+        assert!(values.iter().all(|v| *v <= values[label]), "the label is the most probable class");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let (test, labels) = ("data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
+    bad(workshop(), &["evaluate", "run", "--data", test], 2, &["no column emotion", "--labels"]);
+    bad(workshop(), &["evaluate", "run", "--data", labels], 2, &["no column pixels"]);
+    bad(workshop(), &["evaluate", "data", "--data", test], 2, &["data: is not a run directory"]);
+    bad(workshop(), &["evaluate", "run", "--data", test, "--usage", "PublicTest"], 2, &["no column Usage"]);
+    bad(workshop(), &["predict", "run", "--data", test, "--out", "nowhere/x.csv"], 2, &["nowhere: no such folder"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("run");
+    fs_err::create_dir(&damaged).unwrap();
+    for name in ["config.toml", "split.csv"] {
+        fs_err::copy(workshop().join("run").join(name), damaged.join(name)).unwrap();
+    }
+    let run = damaged.to_str().unwrap();
+    bad(workshop(), &["predict", run, "--data", test, "--out", "/dev/null"], 2, &["no best.safetensors"]);
+    let mut bytes = fs_err::read(workshop().join("run/best.safetensors")).unwrap();
+    let end = bytes.len() - 40;
+    bytes[end] ^= 1;
+    fs_err::write(damaged.join("best.safetensors"), bytes).unwrap();
+    bad(workshop(), &["evaluate", run, "--data", test, "--labels", labels], 2, &["best.safetensors", "checksum"]);
+}
+
+#[test]
+fn output_survives_a_closed_pipe() {
+    let line = format!("{} doctor | true; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_grimace"));
+    let output = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+    assert!(grimace(workshop(), &["doctor"]).code == 0);
+}
