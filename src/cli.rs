@@ -129,7 +129,7 @@ pub struct Train {
     /// Config and changes to it
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Run directory; default runs/<name>-<UTC time>
+    /// Run directory; default `runs/NAME-TIME`, the time in UTC
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Continue the run in --out, or the newest run of this name

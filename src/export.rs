@@ -148,8 +148,7 @@ fn verify(path: &Path, net: &Net, faces: &Tensor) -> Result<f64> {
             ));
         }
         let difference = (got - wanted).f_abs()?.f_max()?.f_double_value(&[])?;
-        // `!(<=)` so that NaN fails, too.
-        if !(difference <= TOLERANCE) {
+        if difference.is_nan() || difference > TOLERANCE {
             return Err(anyhow!(
                 "the exported module differs from the checkpoint by {difference:.1e} for {:?}; allowed is {TOLERANCE:.0e}",
                 pixels.size()

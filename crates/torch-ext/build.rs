@@ -1,5 +1,7 @@
 //! Compiles the shim against the libtorch that torch-sys found, and hands its library folder on as `DEP_TORCH_EXT_LIBTORCH_LIB`.
 
+#![allow(clippy::expect_used)] // a build script's panic is how it reports an error
+
 use std::env;
 use std::path::PathBuf;
 

@@ -11,7 +11,7 @@ use crate::config::SIDE;
 pub struct DeviceFaces {
     /// uint8 [N, 1, 48, 48]
     pixels: Tensor,
-    /// int64 [N]
+    /// int64 `[N]`
     labels: Tensor,
 }
 
@@ -46,7 +46,7 @@ impl DeviceFaces {
         self.pixels.device()
     }
 
-    /// The faces (uint8 [B, 1, 48, 48]) and labels (int64 [B]) at `index` (int64 [B], on the device).
+    /// The faces (uint8 [B, 1, 48, 48]) and labels (int64 `[B]`) at `index` (int64 `[B]`, on the device).
     ///
     /// # Errors
     /// libtorch's.

@@ -1,7 +1,7 @@
 //! Reading a CSV of faces: the header first, then everything at once through polars, pixels parsed in parallel.
 //!
 //! Polars names no line in its errors, so whatever it or the parser stumbles over is read again by
-//! [`slow_csv`](super::slow_csv), row by row, which says where. A file without mistakes never takes that way.
+//! `slow_csv`, row by row, which says where. A file without mistakes never takes that way.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -114,10 +114,19 @@ fn read_header(path: &Path, needs_labels: bool) -> anyhow::Result<Columns> {
 }
 
 /// The fast way; `None` when anything at all is not as it should be.
+///
+/// Looking for quotes is half of polars' work on these files, and most of them have none. So it first reads without,
+/// and again with them when that meets a quote or does not work out.
 fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> Option<Faces> {
+    let without_quotes = read_with_polars(path, columns, options, None);
+    without_quotes.or_else(|| read_with_polars(path, columns, options, Some(b'"')))
+}
+
+fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Option<u8>) -> Option<Faces> {
     let frame = CsvReadOptions::default()
         .with_infer_schema_length(Some(0))
         .with_has_header(true)
+        .map_parse_options(|parse| parse.with_quote_char(quote))
         .try_into_reader_with_file_path(Some(path.to_path_buf()))
         .and_then(CsvReader::finish)
         .ok()?;
@@ -137,7 +146,9 @@ fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> Option
         match place {
             None => Some(None),
             Some(place) => {
-                texts(place)?.iter().map(|text| Some(text?.trim().to_owned())).collect::<Option<Vec<_>>>().map(Some)
+                let plain = |text: &&str| quote.is_some() || !text.contains('"');
+                let text = |text: Option<&str>| text.filter(plain).map(|text| text.trim().to_owned());
+                texts(place)?.iter().map(text).collect::<Option<Vec<_>>>().map(Some)
             }
         }
     };

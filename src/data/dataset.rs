@@ -38,12 +38,12 @@ impl Dataset {
         blake3::hash(self.split_csv.as_bytes()).to_hex().to_string()
     }
 
-    /// Training labels, [N].
+    /// Training labels, `[N]`.
     pub fn train_labels(&self) -> &[u8] {
         self.train.labels.as_deref().unwrap_or_default()
     }
 
-    /// Validation labels, [N].
+    /// Validation labels, `[N]`.
     pub fn validation_labels(&self) -> &[u8] {
         self.validation.labels.as_deref().unwrap_or_default()
     }
@@ -134,12 +134,12 @@ fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<(
 
 /// `row,part,face`: rows from 0 in their own file, in file order; a validation file of its own follows the training rows.
 fn split_csv(train: &Faces, validation: &Faces, separate_files: bool) -> String {
-    let part = |faces: &Faces, name: &'static str, file: u8| -> Vec<((u8, u32), (&'static str, FaceHash))> {
-        faces.rows.iter().zip(&faces.hashes).map(|(row, hash)| ((file, *row), (name, *hash))).collect()
-    };
-    let validation_file = u8::from(separate_files);
-    let rows: BTreeMap<_, _> =
-        part(train, "train", 0).into_iter().chain(part(validation, "validation", validation_file)).collect();
+    let mut rows = BTreeMap::new();
+    for (part, faces, file) in [("train", train, 0), ("validation", validation, u8::from(separate_files))] {
+        for (row, face) in faces.rows.iter().zip(&faces.hashes) {
+            rows.insert((file, *row), (part, *face));
+        }
+    }
     let mut text = String::from("row,part,face\n");
     for ((_, row), (part, face)) in rows {
         // Writing to a String cannot fail.

@@ -39,15 +39,15 @@ impl fmt::Display for FaceHash {
 pub struct Faces {
     /// uint8 [N, 48, 48], row-major.
     pub pixels: Vec<u8>,
-    /// [N] class numbers, where the file has `emotion`.
+    /// `[N]` class numbers, where the file has `emotion`.
     pub labels: Option<Vec<u8>>,
-    /// [N] what the `id` column says, where there is one.
+    /// `[N]` what the `id` column says, where there is one.
     pub ids: Option<Vec<String>>,
-    /// [N] what the `Usage` column says, where there is one.
+    /// `[N]` what the `Usage` column says, where there is one.
     pub usages: Option<Vec<String>>,
-    /// [N] data row in the file, from 0; not consecutive where rows were skipped.
+    /// `[N]` data row in the file, from 0; not consecutive where rows were skipped.
     pub rows: Vec<u32>,
-    /// [N] identity of each face.
+    /// `[N]` identity of each face.
     pub hashes: Vec<FaceHash>,
     /// Rows left out by `on_bad_row = "skip"`, each with its line and reason.
     pub skipped: Vec<BadRow>,

@@ -1,4 +1,4 @@
-//! One metric per file. Labels and predictions are class numbers [N]; probabilities are float32 [N, classes], row-major.
+//! One metric per file. Labels and predictions are class numbers `[N]`; probabilities are float32 [N, classes], row-major.
 
 mod accuracy;
 mod calibration;

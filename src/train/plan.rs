@@ -9,7 +9,7 @@ use crate::rng::{Rng, Stream};
 /// Order and maps of one epoch, on the training device.
 #[derive(Debug)]
 pub struct EpochPlan {
-    /// int64 [N]: positions among the training faces.
+    /// int64 `[N]`: positions among the training faces.
     order: Tensor,
     /// float32 [N, 2, 3] in the same order; `None` when nothing is augmented.
     thetas: Option<Tensor>,
@@ -49,7 +49,7 @@ impl EpochPlan {
         (self.count - self.start(step)).clamp(0, self.batch)
     }
 
-    /// Positions (int64 [B]) and maps (float32 [B, 2, 3]) of `step`, without a copy.
+    /// Positions (int64 `[B]`) and maps (float32 [B, 2, 3]) of `step`, without a copy.
     ///
     /// # Errors
     /// libtorch's, for a step that the epoch does not have.

@@ -23,9 +23,9 @@ pub struct Trainer {
     /// Number format of forward and backward.
     kind: Kind,
     seed: u64,
-    /// float32 [steps]: the loss of each step of the epoch, filled on the device.
+    /// float32 `[steps]`: the loss of each step of the epoch, filled on the device.
     losses: Tensor,
-    /// int64 [steps]: correct predictions of each step.
+    /// int64 `[steps]`: correct predictions of each step.
     hits: Tensor,
     /// Steps whose losses and hits have been read back.
     collected: u64,
@@ -54,6 +54,7 @@ impl Trainer {
         seed: u64,
         steps: u64,
     ) -> Result<Self> {
+        torch_ext::keep_memory();
         let parameters = FlatParameters::new(&net)?;
         let optimizer = Optimizer::new(optimizer, &parameters)?;
         let steps = i64::try_from(steps)?;

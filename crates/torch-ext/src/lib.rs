@@ -20,6 +20,7 @@ unsafe extern "C" {
     fn grimace_free(text: *mut c_char);
     fn grimace_torch_version() -> *const c_char;
     fn grimace_cpu_capability() -> *mut c_char;
+    fn grimace_keep_memory();
     fn grimace_open_library(path: *const c_char) -> *mut c_char;
     fn grimace_trace_module(
         path: *const c_char,
@@ -59,6 +60,15 @@ pub fn torch_version() -> &'static str {
 pub fn cpu_capability() -> String {
     // SAFETY: takes no arguments; the text is handed over.
     take_text(unsafe { grimace_cpu_capability() }).unwrap_or_default()
+}
+
+/// Asks the C library to keep freed memory for the next step instead of handing it back to the system.
+///
+/// A training step frees and asks again for the same tens of megabytes; by default each time the kernel has to map and
+/// clear the pages anew. Does nothing where the C library is not glibc.
+pub fn keep_memory() {
+    // SAFETY: sets tuning parameters of the allocator, which guards them itself.
+    unsafe { grimace_keep_memory() };
 }
 
 /// Opens a shared library and makes its symbols known to the whole process.

@@ -2,7 +2,11 @@
 // with grimace_free; no exception leaves this file.
 
 #include <dlfcn.h>
+#ifdef __linux__
+#include <malloc.h>
+#endif
 
+#include <climits>
 #include <cstring>
 #include <sstream>
 #include <string>
@@ -62,6 +66,14 @@ void grimace_free(char* text) { free(text); }
 const char* grimace_torch_version() { return TORCH_VERSION; }
 
 char* grimace_cpu_capability() { return message(at::get_cpu_capability()); }
+
+void grimace_keep_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
 
 char* grimace_open_library(const char* path) {
   if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == nullptr) {

@@ -60,6 +60,10 @@ fn every_kaggle_layout_reads_the_same_on_both_ways() {
 
     let quoted = good(&format!("\u{feff}emotion,pixels\r\n0,\"{a}\"\r\n2,\"{b}\"\r\n"));
     assert_eq!(quoted.pixels, seed.pixels);
+    let ids = good(&format!("id,pixels\n\"17\",{a}\n\"x,9\",{b}\n"));
+    assert_eq!(ids.ids.as_deref(), Some(&["17".to_owned(), "x,9".to_owned()][..]));
+    let usages = good(&format!("emotion,pixels,Usage,note\n0,{a},\"Training\",\"a\nb\"\n1,{b},\"PublicTest\",c\n"));
+    assert_eq!(usages.usages.as_deref(), Some(&["Training".to_owned(), "PublicTest".to_owned()][..]));
     let bare = good(&format!("pixels\r\n\"{a}\"\r\n\"{b}\""));
     assert_eq!((bare.pixels, bare.rows), (seed.pixels.clone(), vec![0, 1]));
 

@@ -1,0 +1,50 @@
+# Grimace from a shell. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build train sweep export test lint bench
+
+CONFIG ?= configs/seed.toml
+ARGS ?=
+GRIMACE := ./target/release/grimace
+
+help:
+	@echo "make train     set up, build, and train $(CONFIG) on data/, or on drawn faces when there is no data/"
+	@echo "               CONFIG=configs/x.toml ARGS='--set train.batch=128' change what is trained"
+	@echo "make export    write a run as TorchScript: RUN=runs/seed-... OUT=model.pt (default: the newest run, model.pt)"
+	@echo "make sweep     train the five configurations of configs/sweep (not there yet)"
+	@echo "make setup     install libtorch into .venv (LIBTORCH, when set, is used instead)"
+	@echo "make build     build target/release/grimace"
+	@echo "make test      set up and run every test"
+	@echo "make lint      rustfmt, clippy and rustdoc, warnings are errors"
+	@echo "make bench     criterion benches of the pipeline"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@scripts/build.sh
+
+train: build
+	@CONFIG='$(CONFIG)' scripts/train.sh $(ARGS)
+
+sweep: build
+	@$(GRIMACE) sweep configs/sweep/*.toml $(ARGS)
+
+# Without RUN: the directory under runs/ that was changed last.
+export: build
+	@run='$(RUN)'; run=$${run:-$$(ls -td runs/*/ 2>/dev/null | head -n 1)}; \
+	if [ -z "$$run" ]; then echo "export: there is no run in runs/; train one first: make train" >&2; exit 2; fi; \
+	$(GRIMACE) export "$$run" --out '$(or $(OUT),model.pt)'
+
+test:
+	@scripts/setup.sh --python
+	cargo test --release --workspace --exclude grimace-benches
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+bench: setup
+	cargo bench -p grimace-benches
