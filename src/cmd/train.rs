@@ -156,8 +156,8 @@ fn resume_notes(saved: &checkpoint::Checkpoint, config: &Config, data: &Dataset,
 
 fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement, console: &mut Console) -> Result<()> {
     let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
-    console
-        .line(&format!("data: {}: {train} training and {validation} validation faces", config.data.train.display()))?;
+    let (file, time) = (config.data.train.display(), duration(data.load_time));
+    console.line(&format!("data: {file}: {train} training and {validation} validation faces, read in {time}"))?;
     for note in &data.notes {
         console.line(&format!("data: {note}"))?;
     }

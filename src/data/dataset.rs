@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -28,6 +29,8 @@ pub struct Dataset {
     pub data_hash: String,
     /// `split.csv`: which row of which face went where.
     pub split_csv: String,
+    /// Time it took to read and divide them.
+    pub load_time: Duration,
     /// What a reader of the log should know: rows left out, copies across the parts.
     pub notes: Vec<String>,
 }
@@ -54,6 +57,7 @@ impl Dataset {
 /// # Errors
 /// Input errors: those of [`csv::read`], a Usage that is not there, a class without training rows.
 pub fn load(config: &Config) -> Result<Dataset> {
+    let began = Instant::now();
     let data = &config.data;
     let all = read(&data.train, data)?;
     let mut notes = Vec::new();
@@ -100,7 +104,7 @@ pub fn load(config: &Config) -> Result<Dataset> {
     let data_hash =
         blake3::hash([train.content_hash(), validation.content_hash()].concat().as_bytes()).to_hex().to_string();
     let split_csv = split_csv(&train, &validation, matches!(data.validation, Validation::Path(_)));
-    Ok(Dataset { train, validation, validation_seen, data_hash, split_csv, notes })
+    Ok(Dataset { train, validation, validation_seen, data_hash, split_csv, load_time: began.elapsed(), notes })
 }
 
 fn read(path: &Path, data: &DataConfig) -> Result<Faces> {
