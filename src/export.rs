@@ -19,6 +19,9 @@ pub const EXTRA_FILE: &str = "model.json";
 /// Greatest difference in a probability that the exported file may show against the checkpoint.
 const TOLERANCE: f64 = 1e-5;
 
+/// Faces that an export is checked on.
+const CHECKED_FACES: usize = 256;
+
 /// What an export did.
 #[derive(Debug)]
 pub struct Exported {
@@ -27,7 +30,7 @@ pub struct Exported {
     /// Greatest difference of a probability found by the check.
     pub difference: f64,
     /// Faces checked.
-    pub faces: i64,
+    pub faces: usize,
 }
 
 /// Writes the best weights of `run` as TorchScript to `out`, and `model.json` beside it.
@@ -40,25 +43,31 @@ pub struct Exported {
 pub fn export(run: &TrainedRun, out: &Path) -> Result<Exported> {
     let net = run.net(Device::Cpu)?;
     let description = serde_json::to_string_pretty(&describe(run, &net))?;
+    let difference = write_module(&net, &description, out)?;
+    let beside = beside(out);
+    write_atomically(&beside, (description + "\n").as_bytes())?;
+    Ok(Exported { description: beside, difference, faces: CHECKED_FACES })
+}
+
+/// Traces `net` into `out` and checks the file; the greatest difference of a probability.
+fn write_module(net: &Net, description: &str, out: &Path) -> Result<f64> {
     let named = net.named();
     let tensors: Vec<NamedTensor> = named
         .iter()
         .map(|named| NamedTensor { name: &named.name, tensor: &named.tensor, buffer: !named.trainable })
         .collect();
-    let faces = check_faces(256);
+    let faces = check_faces(CHECKED_FACES);
     let example = faces.f_narrow(0, 0, 3)?;
     let first = named.first().context("the network has no tensors")?;
-    let forward = |pixels: &Tensor| probabilities(&net, &first.tensor, pixels);
+    let forward = |pixels: &Tensor| probabilities(net, &first.tensor, pixels);
     let mut difference = 0.0;
     replace_atomically(out, |temporary| {
-        torch_ext::trace_module(temporary, &tensors, &example, &forward, &[(EXTRA_FILE, &description)])
+        torch_ext::trace_module(temporary, &tensors, &example, &forward, &[(EXTRA_FILE, description)])
             .context("tracing the network failed")?;
-        difference = verify(temporary, &net, &faces)?;
+        difference = verify(temporary, net, &faces)?;
         Ok(())
     })?;
-    let beside = beside(out);
-    write_atomically(&beside, (description + "\n").as_bytes())?;
-    Ok(Exported { description: beside, difference, faces: 256 })
+    Ok(difference)
 }
 
 /// `model.pt` -> `model.json`, in the same folder.
@@ -157,4 +166,38 @@ fn verify(path: &Path, net: &Net, faces: &Tensor) -> Result<f64> {
         worst = worst.max(difference);
     }
     Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ModelConfig;
+    use crate::testing::networks;
+
+    #[test]
+    fn every_network_survives_export() {
+        let folder = tempfile::tempdir().unwrap();
+        for config in networks() {
+            let net = Net::new(&ModelConfig::Cnn(config.clone()), 5, 3, Device::Cpu).unwrap();
+            let out = folder.path().join("model.pt");
+            let difference = write_module(&net, "{}", &out).unwrap_or_else(|error| panic!("{config:?}: {error:#}"));
+            assert!(difference <= TOLERANCE, "{config:?}: {difference}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_computes_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let net = |seed| Net::new(&ModelConfig::Cnn(networks().swap_remove(0)), 5, seed, Device::Cpu).unwrap();
+        let out = folder.path().join("model.pt");
+        write_module(&net(1), "{}", &out).unwrap();
+        let message = verify(&out, &net(2), &check_faces(256)).unwrap_err().to_string();
+        assert!(message.contains("differs from the checkpoint by"), "{message}");
+    }
+
+    #[test]
+    fn the_description_stands_beside_the_model() {
+        assert_eq!(beside(Path::new("a/model.pt")), Path::new("a/model.json"));
+        assert_eq!(beside(Path::new("model.json")), Path::new("model.json.json"));
+    }
 }

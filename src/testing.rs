@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::config::{Activation, CnnConfig, Padding, Pooling};
+
 /// A file of tests/golden.
 pub fn golden(name: &str) -> Value {
     let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -55,6 +57,21 @@ pub fn golden_face(n: u64) -> Vec<u8> {
 /// The label of golden face `n`.
 pub fn golden_label(n: u64) -> i64 {
     ((3 * n) % 7) as i64
+}
+
+/// One small network of every kind; each must run, reach every parameter with a gradient, and survive export.
+pub fn networks() -> Vec<CnnConfig> {
+    let base = || CnnConfig { filters: vec![4, 6], dense: vec![10], ..CnnConfig::default() };
+    vec![
+        base(),
+        CnnConfig { convolutions: 2, ..base() },
+        CnnConfig { kernel: 5, padding: Padding::Same, ..base() },
+        CnnConfig { pooling: Pooling::Average, normalization: false, ..base() },
+        CnnConfig { dense: vec![], activation: Activation::Gelu, ..base() },
+        CnnConfig { dense: vec![12, 8], activation: Activation::Silu, ..base() },
+        CnnConfig { activation: Activation::Elu, ..base() },
+        CnnConfig { activation: Activation::LeakyRelu, pooling: Pooling::Average, ..base() },
+    ]
 }
 
 mod tests {

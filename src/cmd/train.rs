@@ -13,11 +13,12 @@ use crate::cli::Train;
 use crate::config::{self, Config};
 use crate::data::dataset::{self, Dataset};
 use crate::device::{self, Placement};
-use crate::error::{Outcome, input};
+use crate::error::Outcome;
 use crate::files::write_atomically;
 use crate::report::table::thousands;
 use crate::report::{Console, duration};
 use crate::rundir::{RunDir, Summary};
+use crate::train::resume;
 use crate::train::run::{Resumed, Run, Stopped};
 
 pub fn run(args: &Train) -> Result<Outcome> {
@@ -85,7 +86,7 @@ fn train(
         }
         Some(checkpoint) => {
             let shown = dir.last().display().to_string();
-            for note in resume_notes(&checkpoint, config, data, &shown)? {
+            for note in resume::compare(&checkpoint, config, data, placement, &shown)? {
                 console.line(&note)?;
             }
             let records = dir.read_metrics(checkpoint.state.epoch)?;
@@ -101,57 +102,6 @@ fn train(
     }
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     Run { config, data, placement, dir, console, command, signal }.train(resumed)
-}
-
-/// What a reader of the log should know about going on; refuses to go on with something else.
-fn resume_notes(saved: &checkpoint::Checkpoint, config: &Config, data: &Dataset, shown: &str) -> Result<Vec<String>> {
-    let refuse = |what: &str| Err(input(format!("{shown}: cannot go on: {what}; train into a new --out instead")));
-    if saved.state.data_hash != data.data_hash {
-        return refuse("the faces or labels differ from those it was trained on");
-    }
-    if saved.state.split_hash != data.split_hash() {
-        return refuse("the split into training and validation differs");
-    }
-    let old: toml::Table = toml::from_str(&saved.config).context("its config cannot be read")?;
-    let new: toml::Table = toml::from_str(&config.to_toml()?)?;
-    let mut notes = vec![match saved.state.step {
-        0 => format!("going on after epoch {}", saved.state.epoch),
-        step => format!("going on in epoch {} after step {step}", saved.state.epoch + 1),
-    }];
-    for key in config::differing_keys(&old, &new) {
-        // What may change without changing what was trained so far.
-        let free = [
-            "train.epochs",
-            "train.early_stop.patience",
-            "train.checkpoint_every",
-            "device",
-            "threads",
-            "data.train",
-            "data.test",
-            "data.validation",
-            "data.on_bad_row",
-        ];
-        if !free.iter().any(|free| key == *free || key.starts_with(&format!("{free}."))) {
-            return refuse(&format!(
-                "{key} was {}, now it is {}",
-                config::shown_key(&old, &key),
-                config::shown_key(&new, &key)
-            ));
-        }
-        notes.push(format!(
-            "{key} changed from {} to {}",
-            config::shown_key(&old, &key),
-            config::shown_key(&new, &key)
-        ));
-    }
-    let threads = tch::get_num_threads().unsigned_abs() as usize;
-    if saved.state.threads != threads {
-        notes.push(format!(
-            "warning: {} threads before, {threads} now: figures may differ in the last digits",
-            saved.state.threads
-        ));
-    }
-    Ok(notes)
 }
 
 fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement, console: &mut Console) -> Result<()> {

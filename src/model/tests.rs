@@ -1,9 +1,9 @@
 use tch::{Kind, Reduction};
 
 use super::*;
-use crate::config::{Activation, CnnConfig, Padding, Pooling};
+use crate::config::{Activation, CnnConfig};
 use crate::data::batches::to_unit;
-use crate::testing::{golden, golden_face, golden_label, numbers, signed};
+use crate::testing::{golden, golden_face, golden_label, networks, numbers, signed};
 
 /// The names in the order in which scripts/golden/keras_cnn.py numbers them.
 const NAMES: [&str; 6] =
@@ -164,25 +164,10 @@ fn initial_weights_follow_from_the_seed() {
     assert!(zero(weight(1)) && zero(conv(1) - conv(1)) && !zero(conv(1) - conv(2)));
 }
 
-/// Every kind of network in the list.
-fn registry() -> Vec<CnnConfig> {
-    let base = || CnnConfig { filters: vec![4, 6], dense: vec![10], ..CnnConfig::default() };
-    vec![
-        base(),
-        CnnConfig { convolutions: 2, ..base() },
-        CnnConfig { kernel: 5, padding: Padding::Same, ..base() },
-        CnnConfig { pooling: Pooling::Average, normalization: false, ..base() },
-        CnnConfig { dense: vec![], activation: Activation::Gelu, ..base() },
-        CnnConfig { dense: vec![12, 8], activation: Activation::Silu, ..base() },
-        CnnConfig { activation: Activation::Elu, ..base() },
-        CnnConfig { activation: Activation::LeakyRelu, pooling: Pooling::Average, ..base() },
-    ]
-}
-
 #[test]
 fn every_network_runs_and_reaches_every_parameter() {
     let (faces, labels) = golden_batch();
-    for config in registry() {
+    for config in networks() {
         let net = Net::new(&ModelConfig::Cnn(config.clone()), 7, 1, Device::Cpu).unwrap();
         let mut flat = FlatParameters::new(&net).unwrap();
         flat.zero_gradients().unwrap();

@@ -2,6 +2,7 @@
 
 pub mod optimizer;
 pub mod plan;
+pub mod resume;
 pub mod run;
 pub mod schedule;
 pub mod step;

@@ -12,7 +12,7 @@ use super::step::{NonFinite, Trainer};
 use super::stop;
 use crate::augment::Augment;
 use crate::checkpoint::{self, Best, State};
-use crate::config::{Config, Monitor};
+use crate::config::{CheckpointEvery, Config, Monitor};
 use crate::data::batches::DeviceFaces;
 use crate::data::dataset::Dataset;
 use crate::device::Placement;
@@ -82,10 +82,12 @@ impl Run<'_> {
             None => (self.fresh_state(), Vec::new()),
             Some(resumed) => {
                 trainer.load(resumed.checkpoint.tensors)?;
-                (resumed.checkpoint.state, resumed.records)
+                // What it goes on with is recorded; what it went on from is in the log.
+                let State { threads, precision, device, .. } = self.fresh_state();
+                (State { threads, precision, device, ..resumed.checkpoint.state }, resumed.records)
             }
         };
-        let mut saved = Instant::now();
+        let mut cadence = Cadence { every: &config.train.checkpoint_every, last: Instant::now() };
 
         let stopped = loop {
             let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
@@ -109,9 +111,10 @@ impl Run<'_> {
                 // Waiting for a CPU costs nothing; a GPU is left alone until the epoch ends.
                 if device == tch::Device::Cpu {
                     self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
-                    let shown = state.clone();
-                    let speed = faces_done(&plan, before, shown.step) / began.elapsed().as_secs_f64();
-                    self.console.advance(shown.step, || progress_text(&plan, &shown, speed));
+                    self.console.advance(state.step, || {
+                        let speed = faces_done(&plan, before, state.step) / began.elapsed().as_secs_f64();
+                        progress_text(&plan, &state, speed)
+                    });
                 } else {
                     self.console.advance(state.step, || {
                         records
@@ -119,16 +122,15 @@ impl Run<'_> {
                             .map_or(String::new(), |last| format!("last epoch: val_acc {:.4}", last.val_accuracy))
                     });
                 }
-                let signal = self.signal.load(Ordering::Relaxed);
-                let every = &config.train.checkpoint_every;
-                let due = every.steps.is_some_and(|n| (u64::from(epoch) * steps + state.step).is_multiple_of(n))
-                    || every.seconds.is_some_and(|seconds| saved.elapsed() >= Duration::from_secs_f64(seconds));
-                if (due || signal != 0) && state.step < plan.steps() {
-                    self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
-                    checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
-                    saved = Instant::now();
+                let stops = self.signal.load(Ordering::Relaxed) != 0;
+                if state.step == plan.steps() || !(stops || cadence.is_due(u64::from(epoch) * steps + state.step, None))
+                {
+                    continue;
                 }
-                if signal != 0 && state.step < plan.steps() {
+                self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
+                checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
+                cadence.saved();
+                if stops {
                     break;
                 }
             }
@@ -155,13 +157,10 @@ impl Run<'_> {
             let signal = self.signal.load(Ordering::Relaxed);
             let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
             let ends = state.epoch >= epochs || stop::is_over(&config.train.early_stop, state.epoch, best_epoch);
-            let every = &config.train.checkpoint_every;
-            let due = every.epochs.is_some_and(|n| state.epoch.is_multiple_of(n))
-                || every.steps.is_some_and(|n| (u64::from(state.epoch) * steps).is_multiple_of(n))
-                || every.seconds.is_some_and(|seconds| saved.elapsed() >= Duration::from_secs_f64(seconds));
-            if ends || due || signal != 0 {
+            // Whenever there is a new best, too: a resumed run must know of every best that is on disk.
+            if ends || is_best || signal != 0 || cadence.is_due(u64::from(state.epoch) * steps, Some(state.epoch)) {
                 checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
-                saved = Instant::now();
+                cadence.saved();
             }
             if signal != 0 && !ends {
                 break Stopped::Interrupted(signal as i32);
@@ -254,6 +253,25 @@ impl Run<'_> {
                 split_hash: state.split_hash.clone(),
             },
         }
+    }
+}
+
+/// When `last.safetensors` is due.
+struct Cadence<'a> {
+    every: &'a CheckpointEvery,
+    last: Instant,
+}
+
+impl Cadence<'_> {
+    /// After `steps` steps of the whole run; `epochs` finished ones when an epoch has just ended.
+    fn is_due(&self, steps: u64, epochs: Option<u32>) -> bool {
+        self.every.steps.is_some_and(|every| steps.is_multiple_of(every))
+            || self.every.seconds.is_some_and(|every| self.last.elapsed().as_secs_f64() >= every)
+            || self.every.epochs.zip(epochs).is_some_and(|(every, epochs)| epochs.is_multiple_of(every))
+    }
+
+    fn saved(&mut self) {
+        self.last = Instant::now();
     }
 }
 
@@ -350,6 +368,18 @@ mod tests {
         assert_eq!(state.best.map(|best| best.epoch), Some(1));
         assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");
         assert_eq!((state.epoch, state.seconds), (2, 3.0));
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_by_steps_epochs_or_seconds() {
+        let every = |epochs, steps, seconds| CheckpointEvery { epochs, steps, seconds };
+        let due =
+            |every: &CheckpointEvery, steps, epochs| Cadence { every, last: Instant::now() }.is_due(steps, epochs);
+        let by_steps = every(None, Some(10), None);
+        assert!(due(&by_steps, 20, None) && !due(&by_steps, 21, None) && !due(&by_steps, 21, Some(3)));
+        let by_epochs = every(Some(2), None, None);
+        assert!(due(&by_epochs, 21, Some(4)) && !due(&by_epochs, 21, Some(3)) && !due(&by_epochs, 20, None));
+        assert!(!due(&every(None, None, Some(3600.0)), 20, Some(2)) && due(&every(None, None, Some(1e-12)), 21, None));
     }
 
     #[test]
