@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::data::csv::parse_label;
+use crate::data::columns::parse_label;
 use crate::data::faces::Faces;
 use crate::error::input;
 use crate::files::{check_regular_file, write_atomically};

@@ -6,7 +6,8 @@ use super::{print, print_json};
 use crate::cli::Check;
 use crate::config::{CLASSES, OnBadRow};
 use crate::data::check::{FileReport, Report, check};
-use crate::data::csv::{self, ReadOptions};
+use crate::data::columns::ReadOptions;
+use crate::data::csv;
 use crate::error::{Outcome, input};
 use crate::report::table::{table, thousands};
 

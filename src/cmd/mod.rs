@@ -17,7 +17,8 @@ use serde::Serialize;
 
 use crate::cli::{Cli, Command, Data};
 use crate::config::OnBadRow;
-use crate::data::csv::{self, ReadOptions};
+use crate::data::columns::ReadOptions;
+use crate::data::csv;
 use crate::data::faces::Faces;
 use crate::error::Outcome;
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::csv::{self, ReadOptions};
+use super::columns::ReadOptions;
+use super::csv;
 use super::faces::{FaceHash, Faces};
 use super::split::{self, SplitRequest};
 use crate::config::{Config, DataConfig, Validation};

@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod check;
+pub mod columns;
 pub mod csv;
 pub mod dataset;
 pub mod faces;

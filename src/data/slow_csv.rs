@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::csv::{Columns, ReadOptions, parse_label};
+use super::columns::{Columns, ReadOptions, parse_label};
 use super::faces::{BadRow, Faces};
 use super::pixels;
 use crate::config::{OnBadRow, PIXELS};

@@ -1,5 +1,6 @@
 //! Training: what a step does, how the learning rate goes, and the loop.
 
+pub mod cadence;
 pub mod optimizer;
 pub mod plan;
 pub mod resume;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use super::cadence::Cadence;
 use super::plan::EpochPlan;
 use super::schedule::learning_rate;
 use super::step::{NonFinite, Trainer};
 use super::stop;
 use crate::augment::Augment;
 use crate::checkpoint::{self, Best, State};
-use crate::config::{CheckpointEvery, Config, Monitor};
+use crate::config::{Config, Monitor};
 use crate::data::batches::DeviceFaces;
 use crate::data::dataset::Dataset;
 use crate::device::Placement;
@@ -87,7 +88,7 @@ impl Run<'_> {
                 (State { threads, precision, device, ..resumed.checkpoint.state }, resumed.records)
             }
         };
-        let mut cadence = Cadence { every: &config.train.checkpoint_every, last: Instant::now() };
+        let mut cadence = Cadence::new(&config.train.checkpoint_every);
 
         let stopped = loop {
             let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
@@ -256,25 +257,6 @@ impl Run<'_> {
     }
 }
 
-/// When `last.safetensors` is due.
-struct Cadence<'a> {
-    every: &'a CheckpointEvery,
-    last: Instant,
-}
-
-impl Cadence<'_> {
-    /// After `steps` steps of the whole run; `epochs` finished ones when an epoch has just ended.
-    fn is_due(&self, steps: u64, epochs: Option<u32>) -> bool {
-        self.every.steps.is_some_and(|every| steps.is_multiple_of(every))
-            || self.every.seconds.is_some_and(|every| self.last.elapsed().as_secs_f64() >= every)
-            || self.every.epochs.zip(epochs).is_some_and(|(every, epochs)| epochs.is_multiple_of(every))
-    }
-
-    fn saved(&mut self) {
-        self.last = Instant::now();
-    }
-}
-
 /// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
 fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bool {
     let watched = match monitor {
@@ -368,18 +350,6 @@ mod tests {
         assert_eq!(state.best.map(|best| best.epoch), Some(1));
         assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");
         assert_eq!((state.epoch, state.seconds), (2, 3.0));
-    }
-
-    #[test]
-    fn a_checkpoint_is_due_by_steps_epochs_or_seconds() {
-        let every = |epochs, steps, seconds| CheckpointEvery { epochs, steps, seconds };
-        let due =
-            |every: &CheckpointEvery, steps, epochs| Cadence { every, last: Instant::now() }.is_due(steps, epochs);
-        let by_steps = every(None, Some(10), None);
-        assert!(due(&by_steps, 20, None) && !due(&by_steps, 21, None) && !due(&by_steps, 21, Some(3)));
-        let by_epochs = every(Some(2), None, None);
-        assert!(due(&by_epochs, 21, Some(4)) && !due(&by_epochs, 21, Some(3)) && !due(&by_epochs, 20, None));
-        assert!(!due(&every(None, None, Some(3600.0)), 20, Some(2)) && due(&every(None, None, Some(1e-12)), 21, None));
     }
 
     #[test]

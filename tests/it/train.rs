@@ -127,6 +127,32 @@ fn early_stopping_ends_the_run_patience_epochs_after_the_best() {
 }
 
 #[test]
+fn every_choice_of_the_config_trains() {
+    let bench = bench();
+    let choices: [&[&str]; 6] = [
+        &["precision=bf16"],
+        &["train.optimizer={kind=\"adamw\",weight_decay=0.05}", "train.schedule={kind=\"constant\"}"],
+        &["train.optimizer={kind=\"sgd\",lr=0.05}", "train.early_stop.monitor=val_loss"],
+        &["model.pooling=average", "model.convolutions=2", "model.padding=same", "model.activation=gelu"],
+        &["augment.rotate=0", "augment.shift=0", "augment.zoom=0", "augment.flip=false", "model.dense=[]"],
+        &["threads=2", "train.batch=1000", "train.checkpoint_every={steps=1}", "model.normalization=false"],
+    ];
+    for (number, choice) in choices.iter().enumerate() {
+        let out = format!("choice{number}");
+        let sets = choice.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<&str> =
+            ["train", "tiny.toml", "--out", &out, "--set", "train.epochs=2"].into_iter().chain(sets).collect();
+        good(bench.path(), &args);
+        let summary = json(bench.path().join(&out).join("summary.json"));
+        assert_eq!(summary["epochs"], 2, "{choice:?}");
+        assert_eq!(summary["precision"], if number == 0 { "bf16" } else { "f32" });
+        assert_eq!(summary["threads"], if number == 5 { 2 } else { 1 });
+        let lines = text(bench.path().join(&out).join("metrics.jsonl"));
+        assert!(!lines.contains("null"), "{choice:?}: {lines}");
+    }
+}
+
+#[test]
 fn validation_can_be_a_file_or_a_usage() {
     let bench = bench();
     let train = text(bench.path().join("data/my_emotion_train.csv"));

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::OnBadRow;
 
 fn classes() -> Vec<String> {
     crate::config::CLASSES.map(String::from).to_vec()

@@ -3,8 +3,8 @@
 use super::expression::Action;
 use super::identity::Identity;
 use super::portrait::Portrait;
-use super::raster::{Area, Canvas, Frame, Ink};
-use super::shapes::{Almond, Stroke, ellipse};
+use super::raster::{Canvas, Frame, Ink};
+use super::shapes::{Almond, Area, Stroke, ellipse};
 
 /// Strength below which a wrinkle is left out.
 const FAINT: f64 = 0.05;

@@ -2,8 +2,8 @@
 
 use super::expression::{Action, Expression};
 use super::identity::{HairStyle, Identity};
-use super::raster::{Area, Canvas, Frame, Ink};
-use super::shapes::{Stroke, ellipse, rounded_box};
+use super::raster::{Canvas, Frame, Ink};
+use super::shapes::{Area, Stroke, ellipse, rounded_box};
 
 /// A face about to be drawn. Frames are in face units: origin at the head's centre, y downwards.
 pub(super) struct Portrait<'a> {

@@ -3,7 +3,7 @@
 //! Only `+ - * /` and `sqrt` are used, which IEEE 754 rounds the same way everywhere, so that a face has the
 //! same bytes on every platform.
 
-use super::shapes::{Stroke, capsule};
+use super::shapes::{Area, Stroke, capsule};
 
 /// Side of a face in pixels.
 pub(super) const SIDE: usize = 48;
@@ -70,22 +70,6 @@ impl Frame {
             let side = SIDE as f64;
             (low - 1.0).clamp(0.0, side) as usize..(high + 2.0).clamp(0.0, side) as usize
         })
-    }
-}
-
-/// A box in local coordinates outside of which a shape paints nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Area {
-    pub(super) left: f64,
-    pub(super) top: f64,
-    pub(super) right: f64,
-    pub(super) bottom: f64,
-}
-
-impl Area {
-    /// The box of a shape that reaches `x` and `y` from (`center_x`, `center_y`).
-    pub(super) fn around(center_x: f64, center_y: f64, x: f64, y: f64) -> Area {
-        Area { left: center_x - x, top: center_y - y, right: center_x + x, bottom: center_y + y }
     }
 }
 

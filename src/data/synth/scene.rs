@@ -1,8 +1,8 @@
 //! What surrounds a face: pose, light, background, things in front of it, and the camera's faults.
 
 use super::expression::bell;
-use super::raster::{Area, Canvas, Frame, Ink};
-use super::shapes::{Stroke, capsule, ellipse};
+use super::raster::{Canvas, Frame, Ink};
+use super::shapes::{Area, Stroke, capsule, ellipse};
 use crate::rng::Rng;
 
 /// Pixels per face unit of a face of average size: the face fills the picture.

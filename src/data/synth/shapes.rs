@@ -1,6 +1,20 @@
 //! Shapes as signed distance functions: negative inside, positive outside, in local units.
 
-use super::raster::Area;
+/// A box in local coordinates outside of which a shape paints nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Area {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) right: f64,
+    pub(super) bottom: f64,
+}
+
+impl Area {
+    /// The box of a shape that reaches `x` and `y` from (`center_x`, `center_y`).
+    pub(super) fn around(center_x: f64, center_y: f64, x: f64, y: f64) -> Area {
+        Area { left: center_x - x, top: center_y - y, right: center_x + x, bottom: center_y + y }
+    }
+}
 
 /// Segments a [`Stroke`] is flattened into; at 48 pixels more are not visible.
 const STROKE_SEGMENTS: usize = 5;

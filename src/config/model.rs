@@ -1,0 +1,145 @@
+//! `[model]`: the networks and what may be said about them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SIDE, require};
+
+/// `[model]`: the network; `kind` names the architecture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// Blocks of convolution, pooling and batch norm, then dense layers.
+    Cnn(CnnConfig),
+}
+
+/// `[model] kind = "cnn"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CnnConfig {
+    /// Filters of each block: 1 to 8 blocks.
+    pub filters: Vec<i64>,
+    /// Convolutions in each block.
+    pub convolutions: usize,
+    /// Edge of the convolution kernel, odd.
+    pub kernel: i64,
+    /// Whether convolutions keep the picture's size.
+    pub padding: Padding,
+    /// How each block halves the picture.
+    pub pooling: Pooling,
+    /// Batch normalisation at the end of each block.
+    pub normalization: bool,
+    /// Widths of the hidden dense layers; may be empty.
+    pub dense: Vec<i64>,
+    /// Dropout probability after each hidden dense layer: 0 to below 1.
+    pub dropout: f64,
+    /// After each convolution and each hidden dense layer.
+    pub activation: Activation,
+}
+
+impl Default for CnnConfig {
+    fn default() -> Self {
+        Self {
+            filters: vec![32, 64, 128],
+            convolutions: 1,
+            kernel: 3,
+            padding: Padding::Valid,
+            pooling: Pooling::Max,
+            normalization: true,
+            dense: vec![256],
+            dropout: 0.5,
+            activation: Activation::Relu,
+        }
+    }
+}
+
+/// Padding of convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// None: each convolution takes kernel - 1 pixels off height and width.
+    Valid,
+    /// Zeros around: the size stays.
+    Same,
+}
+
+/// Pooling over 2x2 pixels, stride 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The greatest.
+    Max,
+    /// The mean.
+    Average,
+}
+
+/// Activation functions, as PyTorch's of the same name with its default parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(0, x)
+    Relu,
+    /// x where positive, else x/100
+    LeakyRelu,
+    /// x where positive, else exp(x) - 1
+    Elu,
+    /// x * Phi(x)
+    Gelu,
+    /// x * sigmoid(x)
+    Silu,
+}
+
+impl CnnConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let widths = |values: &[i64], most: i64| values.iter().all(|v| (1..=most).contains(v));
+        let filters = format!("{:?}", self.filters);
+        require(
+            (1..=8).contains(&self.filters.len()) && widths(&self.filters, 4096),
+            "model.filters",
+            filters,
+            "1 to 8 numbers of 1 to 4096",
+        )?;
+        require((1..=8).contains(&self.convolutions), "model.convolutions", self.convolutions, "1 to 8 a block")?;
+        require(
+            (1..=15).contains(&self.kernel) && self.kernel % 2 == 1,
+            "model.kernel",
+            self.kernel,
+            "an odd number, 1 to 15",
+        )?;
+        let dense = format!("{:?}", self.dense);
+        require(
+            self.dense.len() <= 8 && widths(&self.dense, 65536),
+            "model.dense",
+            dense,
+            "up to 8 numbers of 1 to 65536",
+        )?;
+        require((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "0 to below 1")?;
+        if self.side_after_blocks().is_none() {
+            let shape =
+                format!("{} blocks of {} convolutions, kernel {}", self.filters.len(), self.convolutions, self.kernel);
+            let advice =
+                "blocks that leave at least one pixel of 48x48: fewer blocks, a smaller kernel, or padding = \"same\"";
+            return require(false, "model.filters", shape, advice);
+        }
+        Ok(())
+    }
+
+    /// Edge of the feature map after the last block; `None` when a block would leave nothing.
+    pub fn side_after_blocks(&self) -> Option<i64> {
+        let lost = if self.padding == Padding::Valid { (self.kernel - 1) * self.convolutions as i64 } else { 0 };
+        self.filters.iter().try_fold(SIDE as i64, |side, _| Some((side - lost).max(0) / 2).filter(|side| *side > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_network_ends_at_four_by_four() {
+        assert_eq!(CnnConfig::default().side_after_blocks(), Some(4));
+        let deep = CnnConfig { filters: vec![8; 6], ..CnnConfig::default() };
+        assert_eq!(deep.side_after_blocks(), None);
+        let same = CnnConfig { filters: vec![8; 5], padding: Padding::Same, ..CnnConfig::default() };
+        assert_eq!(same.side_after_blocks(), Some(1));
+    }
+}

@@ -1,0 +1,234 @@
+//! `[train]`: epochs, optimizer, learning rate, stopping, checkpoints.
+
+use serde::{Deserialize, Serialize};
+
+use super::require;
+
+/// `[train]`: how to train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Greatest number of epochs.
+    pub epochs: u32,
+    /// Faces in a step; the last of an epoch may hold fewer.
+    pub batch: usize,
+    /// The optimizer and its learning rate.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes with the epochs.
+    pub schedule: ScheduleConfig,
+    /// When to stop before `epochs`.
+    pub early_stop: EarlyStopConfig,
+    /// How often `last.safetensors` is written; at least one of the three.
+    pub checkpoint_every: CheckpointEvery,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 50,
+            batch: 64,
+            optimizer: OptimizerConfig::Adam(AdamConfig::default()),
+            schedule: ScheduleConfig::HoldThenDecay { hold: 10, rate: 0.1 },
+            early_stop: EarlyStopConfig::default(),
+            checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
+        }
+    }
+}
+
+/// `train.optimizer`; `kind` names the rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OptimizerConfig {
+    /// Kingma and Ba 2015.
+    Adam(AdamConfig),
+    /// Adam with decoupled weight decay, Loshchilov and Hutter 2019.
+    Adamw(AdamwConfig),
+    /// Stochastic gradient descent with momentum.
+    Sgd(SgdConfig),
+}
+
+/// `train.optimizer = { kind = "adam", ... }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamConfig {
+    /// Learning rate at the start.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment after bias correction, as PyTorch does.
+    pub eps: f64,
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-7 }
+    }
+}
+
+/// `train.optimizer = { kind = "adamw", ... }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamwConfig {
+    /// Learning rate at the start.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment after bias correction.
+    pub eps: f64,
+    /// Decoupled decay of convolution and dense weights; biases and norms are exempt.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamwConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-7, weight_decay: 0.01 }
+    }
+}
+
+/// `train.optimizer = { kind = "sgd", ... }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SgdConfig {
+    /// Learning rate at the start.
+    pub lr: f64,
+    /// Share of the last update that is kept: 0 to below 1.
+    pub momentum: f64,
+    /// Look ahead along the momentum (Nesterov), as PyTorch does.
+    pub nesterov: bool,
+    /// L2 penalty on convolution and dense weights; biases and norms are exempt.
+    pub weight_decay: f64,
+}
+
+impl Default for SgdConfig {
+    fn default() -> Self {
+        Self { lr: 0.01, momentum: 0.9, nesterov: true, weight_decay: 0.0 }
+    }
+}
+
+/// `train.schedule`; `kind` names the function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleConfig {
+    /// The learning rate stays.
+    Constant,
+    /// It stays for `hold` epochs, then is multiplied by exp(-rate) at the start of every further epoch.
+    HoldThenDecay {
+        /// Epochs at the full rate.
+        #[serde(default = "hold")]
+        hold: u32,
+        /// Decay an epoch.
+        #[serde(default = "rate")]
+        rate: f64,
+    },
+}
+
+/// `train.early_stop`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EarlyStopConfig {
+    /// The figure watched.
+    pub monitor: Monitor,
+    /// Stop this many epochs after the best one; 0 never stops.
+    pub patience: u32,
+}
+
+impl Default for EarlyStopConfig {
+    fn default() -> Self {
+        Self { monitor: Monitor::ValAccuracy, patience: 5 }
+    }
+}
+
+/// The figure that early stopping watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Monitor {
+    /// Validation accuracy, higher is better.
+    ValAccuracy,
+    /// Validation loss, lower is better.
+    ValLoss,
+}
+
+/// `train.checkpoint_every`: whichever comes first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointEvery {
+    /// Every so many epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u32>,
+    /// Every so many steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Every so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+fn hold() -> u32 {
+    10
+}
+
+fn rate() -> f64 {
+    0.1
+}
+
+impl TrainConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        require((1..=1_000_000).contains(&self.epochs), "train.epochs", self.epochs, "1 to 1000000")?;
+        require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
+        self.optimizer.check()?;
+        if let ScheduleConfig::HoldThenDecay { rate, .. } = self.schedule {
+            require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")?;
+        }
+        let every = &self.checkpoint_every;
+        let positive =
+            every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(|s| s > 0.0 && s.is_finite());
+        let some = every.epochs.is_some() || every.steps.is_some() || every.seconds.is_some();
+        require(
+            positive && some,
+            "train.checkpoint_every",
+            format!("{every:?}"),
+            "at least one of epochs, steps, seconds, above 0",
+        )
+    }
+}
+
+impl OptimizerConfig {
+    /// The learning rate before the schedule.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Self::Adam(adam) => adam.lr,
+            Self::Adamw(adamw) => adamw.lr,
+            Self::Sgd(sgd) => sgd.lr,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let lr = self.lr();
+        require(lr > 0.0 && lr <= 100.0, "train.optimizer.lr", lr, "above 0, at most 100")?;
+        let moments = |beta1: f64, beta2: f64, eps: f64| {
+            require((0.0..1.0).contains(&beta1), "train.optimizer.beta1", beta1, "0 to below 1")?;
+            require((0.0..1.0).contains(&beta2), "train.optimizer.beta2", beta2, "0 to below 1")?;
+            require(eps > 0.0 && eps <= 1.0, "train.optimizer.eps", eps, "above 0, at most 1")
+        };
+        let decay =
+            |value: f64| require((0.0..=10.0).contains(&value), "train.optimizer.weight_decay", value, "0 to 10");
+        match self {
+            Self::Adam(adam) => moments(adam.beta1, adam.beta2, adam.eps),
+            Self::Adamw(adamw) => moments(adamw.beta1, adamw.beta2, adamw.eps).and_then(|()| decay(adamw.weight_decay)),
+            Self::Sgd(sgd) => {
+                require((0.0..1.0).contains(&sgd.momentum), "train.optimizer.momentum", sgd.momentum, "0 to below 1")?;
+                require(
+                    !sgd.nesterov || sgd.momentum > 0.0,
+                    "train.optimizer.nesterov",
+                    "true",
+                    "false where momentum is 0",
+                )?;
+                decay(sgd.weight_decay)
+            }
+        }
+    }
+}
