@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use grimace::augment::{Augment, sample};
 use grimace::config::{AugmentConfig, CLASSES, CnnConfig, ModelConfig, OnBadRow, TrainConfig};
 use grimace::data::batches::{DeviceFaces, to_unit};
-use grimace::data::columns::ReadOptions;
+use grimace::data::columns::{Labels, ReadOptions};
 use grimace::data::csv;
 use grimace::data::faces::Faces;
 use grimace::data::synth::{draw, label};
@@ -41,7 +41,7 @@ fn write_csv(path: &Path) {
 
 fn read(path: &Path) -> Faces {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions { classes: &classes, needs_labels: true, on_bad_row: OnBadRow::Error };
+    let options = ReadOptions { classes: &classes, labels: Labels::Needed, on_bad_row: OnBadRow::Error };
     csv::read(path, options).expect("drawn faces are readable")
 }
 

@@ -53,6 +53,8 @@ pub struct State {
     pub precision: String,
     /// Device used.
     pub device: String,
+    /// The command that began the run, then those that went on with it.
+    pub commands: Vec<String>,
 }
 
 /// The best epoch by validation accuracy.

@@ -95,6 +95,12 @@ pub struct Synth {
     /// Seed: the same faces for the same seed
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+    /// Replace files that are there
+    #[arg(long)]
+    pub force: bool,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `grimace data augment`
@@ -118,6 +124,9 @@ pub struct AugmentSheet {
     /// Augmented faces beside each
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub columns: u32,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `grimace train`

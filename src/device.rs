@@ -37,7 +37,7 @@ impl Placement {
     }
 }
 
-/// Decides where to compute, and sets libtorch's and rayon's threads (0: one per core).
+/// Decides where to compute, and sets libtorch's threads (0: one per core). Reading CSV uses every core always.
 ///
 /// # Errors
 /// When a device was asked for by name and cannot be had.

@@ -8,7 +8,8 @@ use tch::{CModule, Device, IValue, Kind, Tensor};
 use torch_ext::NamedTensor;
 
 use crate::config::{CLASSES, PIXELS, SIDE};
-use crate::files::{replace_atomically, write_atomically};
+use crate::error::input;
+use crate::files::{check_output_file, read_small_text, replace_atomically, write_atomically};
 use crate::model::{Mode, Net};
 use crate::rng::{Rng, Stream};
 use crate::rundir::TrainedRun;
@@ -41,10 +42,11 @@ pub struct Exported {
 /// # Errors
 /// libtorch's, I/O errors with their path, and a file that does not compute what the checkpoint does.
 pub fn export(run: &TrainedRun, out: &Path) -> Result<Exported> {
+    let beside = beside(out);
+    check_beside(&beside)?;
     let net = run.net(Device::Cpu)?;
     let description = serde_json::to_string_pretty(&describe(run, &net))?;
     let difference = write_module(&net, &description, out)?;
-    let beside = beside(out);
     write_atomically(&beside, (description + "\n").as_bytes())?;
     Ok(Exported { description: beside, difference, faces: CHECKED_FACES })
 }
@@ -74,6 +76,23 @@ fn write_module(net: &Net, description: &str, out: &Path) -> Result<f64> {
 fn beside(out: &Path) -> PathBuf {
     let json = out.with_extension("json");
     if json == out { out.with_extension("json.json") } else { json }
+}
+
+/// Refuses to replace a JSON file that no export wrote, such as a run's summary.json.
+fn check_beside(path: &Path) -> Result<()> {
+    check_output_file(path)?;
+    if !path.exists() {
+        return Ok(());
+    }
+    let is_ours = |text: &str| {
+        let found: Option<Value> = serde_json::from_str(text).ok();
+        found.is_some_and(|value| value.get("labels").is_some() && value.get("input").is_some())
+    };
+    if read_small_text(path, 1 << 24, "a description of an exported model").is_ok_and(|text| is_ours(&text)) {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(input(format!("{shown}: would be replaced by the model's description, but is none; choose another --out")))
 }
 
 /// What the exported module computes. `weight` is one of its parameters: pixels take on its number format and device, so

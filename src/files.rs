@@ -26,12 +26,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What `write` returns, or an I/O error with the path.
 pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    // Through a link, to the file it names: the link stays.
+    let resolved = if path.is_symlink() && path.exists() { fs::canonicalize(path)? } else { path.to_path_buf() };
+    let path = resolved.as_path();
+    check_replaceable(path)?;
     let temporary = temporary_beside(path)?;
-    let result = write(&temporary).and_then(|()| {
-        fs::File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder_of(path)
-    });
+    // Created here, so that a folder that cannot be written to is named as such, whatever `write` would make of it.
+    let result =
+        fs::File::create(&temporary).map_err(anyhow::Error::from).and_then(|_| write(&temporary)).and_then(|()| {
+            fs::File::open(&temporary)?.sync_all()?;
+            fs::rename(&temporary, path)?;
+            sync_folder_of(path)
+        });
     if result.is_err() {
         // The first error is the one to report; a temporary file that cannot be removed either is harmless.
         drop(std::fs::remove_file(&temporary));
@@ -99,14 +105,26 @@ pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
     })
 }
 
+/// Refuses to put a file in the place of something else: a folder, a pipe, a device.
+fn check_replaceable(path: &Path) -> Result<()> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(input(format!("{shown}: is a folder; expected the path of a file to write")));
+    }
+    if path.exists() && !path.is_file() {
+        return Err(input(format!(
+            "{shown}: is a pipe or a device, which a file would replace; expected the path of a file to write"
+        )));
+    }
+    Ok(())
+}
+
 /// Refuses an output file whose folder does not exist or that is a folder itself, before any work is done for it.
 ///
 /// # Errors
 /// An input error that names the path and what to do.
 pub fn check_output_file(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(input(format!("{}: is a folder; expected the path of a file to write", path.display())));
-    }
+    check_replaceable(path)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => return Ok(()),
@@ -138,6 +156,18 @@ mod tests {
         assert!(format!("{error:#}").contains("x.json"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the temporary file is gone");
+    }
+
+    #[test]
+    fn only_files_are_replaced_and_links_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(link.is_symlink() && fs::read(&target).unwrap() == b"new");
+        assert!(format!("{:#}", write_atomically(Path::new("/dev/null"), b"x").unwrap_err()).contains("a device"));
+        assert!(check_output_file(Path::new("/dev/null")).is_err() && check_output_file(folder.path()).is_err());
     }
 
     #[test]

@@ -92,8 +92,10 @@ pub struct Provenance {
     pub version: String,
     /// Of libtorch.
     pub libtorch: String,
-    /// The command line.
+    /// The command that began the run.
     pub command: String,
+    /// The commands that went on with it.
+    pub resumed: Vec<String>,
     /// Hash of the faces and labels.
     pub data_hash: String,
     /// Hash of `split.csv`.
@@ -103,8 +105,10 @@ pub struct Provenance {
 impl RunDir {
     /// `runs/<name>-<UTC time>`, the default place of a new run.
     pub fn default_path(name: &str) -> PathBuf {
-        let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-        Path::new("runs").join(format!("{name}-{now}"))
+        let first = format!("{name}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
+        // Runs that begin in the same second are told apart by a number.
+        let names = std::iter::once(first.clone()).chain((2..).map(|number| format!("{first}-{number}")));
+        names.map(|name| Path::new("runs").join(name)).find(|path| !path.exists()).unwrap_or_default()
     }
 
     /// The newest default place of a run called `name`.
@@ -113,7 +117,7 @@ impl RunDir {
     /// An input error when there is none.
     pub fn newest(name: &str) -> Result<PathBuf> {
         let prefix = format!("{name}-");
-        let is_time = |rest: &str| rest.len() == 15 && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let is_time = |rest: &str| rest.len() >= 15 && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         let mut found: Vec<PathBuf> =
             fs::read_dir("runs").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         found.retain(|path| {
@@ -307,6 +311,12 @@ impl TrainedRun {
         let path = self.dir.split_csv();
         let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
             .context("which faces were trained on cannot be told")?;
+        if blake3::hash(text.as_bytes()).to_hex().to_string() != self.checkpoint.state.split_hash {
+            let shown = path.display();
+            return Err(input(format!(
+                "{shown}: is not the split of this run (its hash differs), so which faces were trained on cannot be told"
+            )));
+        }
         training_faces(&text, &path)
     }
 }

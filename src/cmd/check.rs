@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::{print, print_json};
 use crate::cli::Check;
-use crate::config::{CLASSES, OnBadRow};
+use crate::config::{self, CLASSES, OnBadRow};
 use crate::data::check::{FileReport, Report, check};
-use crate::data::columns::ReadOptions;
+use crate::data::columns::{Labels, ReadOptions};
 use crate::data::csv;
 use crate::error::{Outcome, input};
 use crate::report::table::{table, thousands};
@@ -16,9 +16,10 @@ const SHOWN: usize = 10;
 
 pub fn run(args: &Check) -> Result<Outcome> {
     let classes = args.classes.clone().unwrap_or_else(|| CLASSES.map(String::from).to_vec());
-    let options = ReadOptions { classes: &classes, needs_labels: false, on_bad_row: OnBadRow::Skip };
+    config::check_classes(&classes).map_err(|problem| input(format!("--classes: {problem}")))?;
+    let options = ReadOptions { classes: &classes, labels: Labels::IfPresent, on_bad_row: OnBadRow::Skip };
     let files =
-        args.files.iter().map(|path| Ok((path.clone(), csv::read(path, options)?))).collect::<Result<Vec<_>>>()?;
+        args.files.iter().map(|path| Ok((path.clone(), csv::read_any(path, options)?))).collect::<Result<Vec<_>>>()?;
     let report = check(&files, &classes);
     if args.json {
         print_json(&report)?;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{print, print_json, read_faces};
 use crate::cli::Evaluate;
 use crate::data::batches::DeviceFaces;
+use crate::data::columns::Labels;
 use crate::data::split::seen_in;
 use crate::device::place_for_inference;
 use crate::error::{Outcome, input};
@@ -18,7 +19,8 @@ pub fn run(args: &Evaluate) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
     let placement = place_for_inference(args.device, run.config.threads)?;
     let classes = &run.config.data.classes;
-    let faces = read_faces(&args.data, classes, false, args.usage.as_deref())?;
+    let wanted = if args.labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
+    let faces = read_faces(&args.data, &run, wanted, args.usage.as_deref())?;
     let labels = match (&args.labels, &faces.labels) {
         (Some(path), _) => submit::read_labels(path, &submit::ids(&faces), classes.len())?,
         (None, Some(labels)) => labels.clone(),

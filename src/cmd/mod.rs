@@ -12,15 +12,16 @@ mod train;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, Data};
-use crate::config::OnBadRow;
-use crate::data::columns::ReadOptions;
+use crate::data::columns::{Labels, ReadOptions};
 use crate::data::csv;
 use crate::data::faces::Faces;
 use crate::error::Outcome;
+use crate::report::Console;
+use crate::rundir::TrainedRun;
 
 /// Runs the command.
 ///
@@ -47,7 +48,7 @@ fn print(text: &str) -> Result<()> {
     match written {
         // `grimace ... | head` closes the pipe early; that is the reader's choice.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        other => other.context("cannot write to stdout"),
     }
 }
 
@@ -56,9 +57,14 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Reads faces for a trained run: labels only where `needs_labels`, rows of `usage` only where one is named.
-fn read_faces(path: &Path, classes: &[String], needs_labels: bool, usage: Option<&str>) -> Result<Faces> {
-    let faces = csv::read(path, ReadOptions { classes, needs_labels, on_bad_row: OnBadRow::Error })?;
+/// Reads faces for a trained run, bad rows as its config says; rows of `usage` only where one is named.
+fn read_faces(path: &Path, run: &TrainedRun, labels: Labels, usage: Option<&str>) -> Result<Faces> {
+    let data = &run.config.data;
+    let faces = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
+    if let Some(first) = faces.skipped.first() {
+        let count = faces.skipped.len();
+        Console::default().line(&format!("{}: {count} bad rows left out, the first at {first}", path.display()))?;
+    }
     match usage {
         Some(usage) => faces.with_usage(usage, path),
         None => Ok(faces),

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{print, print_json, read_faces};
 use crate::cli::Predict;
 use crate::data::batches::DeviceFaces;
+use crate::data::columns::Labels;
 use crate::device::place_for_inference;
 use crate::error::Outcome;
 use crate::files::check_output_file;
@@ -19,7 +20,7 @@ pub fn run(args: &Predict) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
     let placement = place_for_inference(args.device, run.config.threads)?;
     let classes = &run.config.data.classes;
-    let faces = read_faces(&args.data, classes, false, args.usage.as_deref())?;
+    let faces = read_faces(&args.data, &run, Labels::Ignored, args.usage.as_deref())?;
     let outputs = Outputs::of(&run.net(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
     submit::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
     if args.json {

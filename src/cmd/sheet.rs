@@ -1,9 +1,10 @@
 //! `grimace data augment`
 
 use anyhow::Result;
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::print;
+use super::{print, print_json};
 use crate::augment::{Augment, sample};
 use crate::cli::AugmentSheet;
 use crate::config::{self, SIDE};
@@ -38,6 +39,10 @@ pub fn run(args: &AugmentSheet) -> Result<Outcome> {
         }
     }
     sheet.write(&args.out)?;
+    if args.json {
+        print_json(&json!({"out": args.out, "faces": rows, "augmented_each": columns}))?;
+        return Ok(Outcome::Done);
+    }
     print(&format!("{rows} faces, each with {columns} augmented, drawn in {}\n", args.out.display()))?;
     Ok(Outcome::Done)
 }

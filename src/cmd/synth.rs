@@ -3,8 +3,9 @@
 use anyhow::Result;
 use fs_err as fs;
 use rayon::prelude::*;
+use serde_json::json;
 
-use super::print;
+use super::{print, print_json};
 use crate::cli::Synth;
 use crate::data::synth::{draw, label};
 use crate::error::{Outcome, input};
@@ -15,6 +16,11 @@ pub fn run(args: &Synth) -> Result<Outcome> {
     let out = &args.out;
     if out.exists() && !out.is_dir() {
         return Err(input(format!("{}: is not a folder; expected a folder to write drawn faces to", out.display())));
+    }
+    let names = ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"];
+    if let Some(name) = names.iter().find(|name| out.join(name).exists()).filter(|_| !args.force) {
+        let shown = out.join(name);
+        return Err(input(format!("{}: exists; choose another --out, or replace it with --force", shown.display())));
     }
     fs::create_dir_all(out)?;
     let (train, test) = (u64::from(args.train), u64::from(args.test));
@@ -39,6 +45,10 @@ pub fn run(args: &Synth) -> Result<Outcome> {
         "id,emotion\n",
         (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect(),
     )?;
+    if args.json {
+        print_json(&json!({"out": out, "train": train, "test": test, "seed": args.seed}))?;
+        return Ok(Outcome::Done);
+    }
     print(&format!(
         "{} training and {} test faces drawn in {}\n",
         thousands(train as usize),

@@ -13,7 +13,7 @@ use crate::cli::Train;
 use crate::config::{self, Config};
 use crate::data::dataset::{self, Dataset};
 use crate::device::{self, Placement};
-use crate::error::Outcome;
+use crate::error::{Outcome, input};
 use crate::files::write_atomically;
 use crate::report::table::thousands;
 use crate::report::{Console, duration};
@@ -42,12 +42,21 @@ pub fn run(args: &Train) -> Result<Outcome> {
         print(&describe(&summary, &dir))?;
     }
     if let Stopped::Interrupted(signal) = stopped {
-        let sets: String = args.config.sets.iter().map(|set| format!(" --set '{set}'")).collect();
-        let config = args.config.config.display();
-        console.line(&format!("to go on: grimace train {config}{sets} --out {} --resume", dir.path().display()))?;
+        let sets: String = args.config.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        let (config, out) = (args.config.config.display().to_string(), dir.path().display().to_string());
+        console.line(&format!("to go on: grimace train {}{sets} --out {} --resume", quoted(&config), quoted(&out)))?;
         return Ok(Outcome::Interrupted(signal));
     }
     Ok(Outcome::Done)
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Where the run directory is, and whether a run in it goes on; refuses one that cannot be used before any work is done.
@@ -76,6 +85,12 @@ fn train(
     let checkpoint = if resumes && dir.last().exists() { Some(checkpoint::load(&dir.last())?) } else { None };
     let resumed = match checkpoint {
         None => {
+            if dir.best().exists() || dir.metrics_jsonl().exists() {
+                let shown = dir.path().display();
+                return Err(input(format!(
+                    "{shown}: holds results but no last.safetensors to go on from; train into a new --out"
+                )));
+            }
             if resumes {
                 console
                     .line(&format!("{} holds no checkpoint yet: starting from the beginning", dir.path().display()))?;

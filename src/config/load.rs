@@ -45,9 +45,7 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
         let key = problem.key();
         let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
         match blamed {
-            Some(set) if file_is_fine || !key.is_empty() => {
-                input(format!("{shown} with --set {set}: {}", problem.message))
-            }
+            Some(set) if file_is_fine => input(format!("{shown} with --set {set}: {}", problem.message)),
             _ => input(format!("{shown}{problem}")),
         }
     })
@@ -100,23 +98,64 @@ fn with_default_kinds(mut table: Table) -> Table {
     table
 }
 
-fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
-    let raw: RawConfig = serde_path_to_error::deserialize(with_default_kinds(table.clone())).map_err(|error| {
-        let mut path = error.path().to_string();
-        if path == "." {
-            path.clear();
+/// What serde says and at which key.
+struct Complaint {
+    path: String,
+    message: String,
+}
+
+impl From<serde_path_to_error::Error<toml::de::Error>> for Complaint {
+    fn from(error: serde_path_to_error::Error<toml::de::Error>) -> Self {
+        let path = error.path().to_string();
+        Self {
+            path: if path == "." { String::new() } else { path },
+            message: error.inner().message().trim().to_owned(),
         }
-        let message = error.into_inner().message().trim().to_owned();
-        // An unknown or missing key is named in backquotes by serde; the path leads to the table it is in.
-        let named = message.split('`').nth(1).map(str::to_owned);
-        let full = match (&named, message.starts_with("unknown field")) {
-            (Some(field), true) if path.rsplit('.').next() != Some(field) => join(&path, field),
-            _ => path,
-        };
-        let line = find_line(text, &full);
-        let shown = if full.is_empty() { message } else { format!("{full}: {message}") };
-        Problem { line, path: full, message: shown }
-    })?;
+    }
+}
+
+/// A complaint as a person reads it: with the whole key, its line, and no names of Rust types.
+fn problem(prefix: &str, complaint: &Complaint, text: &str) -> Problem {
+    let path = [prefix, &complaint.path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+    let message = match complaint
+        .message
+        .split_once("expected internally tagged enum ")
+        .or(complaint.message.split_once("expected struct "))
+    {
+        Some((before, _)) => format!("{before}expected a table"),
+        None => complaint.message.clone(),
+    };
+    // serde names an unknown key in backquotes; the path leads to the table it is in, or to itself.
+    let full = match message.split('`').nth(1) {
+        Some(field) if message.starts_with("unknown field") && path.rsplit('.').next() != Some(field) => {
+            join(&path, field)
+        }
+        _ => path,
+    };
+    let shown = if full.is_empty() { message } else { format!("{full}: {message}") };
+    Problem { line: find_line(text, &full), path: full, message: shown }
+}
+
+/// Reads a table by itself, to learn what is wrong with it.
+type Probe = fn(Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>>;
+
+const PROBES: [(&[&str], Probe); 3] = [
+    (&["model"], super::model::probe),
+    (&["train", "optimizer"], super::train::probe_optimizer),
+    (&["train", "schedule"], super::train::probe_schedule),
+];
+
+fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
+    let table = &with_default_kinds(table.clone());
+    // First the tables whose `kind` decides about their keys: serde reads those through a buffer that loses the key.
+    for (place, probe) in PROBES {
+        let inner = place.iter().try_fold(table, |table, name| table.get(*name).and_then(Value::as_table));
+        if let Some(inner) = inner {
+            probe(inner.clone()).map_err(|error| problem(&place.join("."), &error.into(), text))?;
+        }
+    }
+    let raw: RawConfig =
+        serde_path_to_error::deserialize(table.clone()).map_err(|error| problem("", &error.into(), text))?;
     raw.check().map_err(|message| {
         let key = message.split(" = ").next().unwrap_or_default();
         Problem { line: find_line(text, key), path: String::new(), message: message.clone() }
@@ -280,6 +319,21 @@ mod tests {
             (SMALL, &["train"], &["--set train", "expected key=value"]),
             (SMALL, &["name.x=1"], &["name is not a table"]),
             (SMALL, &["device=gpu"], &["device", "cuda:N"]),
+            (
+                &SMALL.replace("\"cnn\"", "\"cnn\"\nkernel = \"abc\""),
+                &["model.filters=[4]"],
+                &["c.toml:7: model.kernel: invalid type"],
+            ),
+            (SMALL, &["model.kernels=3"], &["--set model.kernels=3", "model.kernels: unknown field", "`kernel`"]),
+            (
+                SMALL,
+                &["train.optimizer.lr=fast"],
+                &["--set train.optimizer.lr=fast", "train.optimizer.lr: invalid type"],
+            ),
+            (SMALL, &["train.optimizer=3"], &["train.optimizer: invalid type: integer `3`, expected a table"]),
+            (SMALL, &["train.schedule={kind=\"constant\",hold=3}"], &["train.schedule.hold: unknown field"]),
+            (SMALL, &["train.checkpoint_every={epochs=0}"], &["train.checkpoint_every", "above 0"]),
+            (SMALL, &["train.checkpoint_every={seconds=1e300,epochs=1}"], &["train.checkpoint_every", "1e9 seconds"]),
             (SMALL, &["data.validation=1.5"], &["data.validation = 1.5"]),
             (SMALL, &["model.filters=[8,8,8,8,8,8]"], &["model.filters", "at least one pixel"]),
             (SMALL, &["train.optimizer={kind=\"sdg\"}"], &["train.optimizer", "sdg", "`sgd`"]),

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use load::{differing_keys, from_text, load, shown_key};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
 pub use train::{
-    AdamConfig, AdamwConfig, CheckpointEvery, EarlyStopConfig, Monitor, OptimizerConfig, ScheduleConfig, SgdConfig,
-    TrainConfig,
+    AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, Monitor, OptimizerConfig,
+    ScheduleConfig, SgdConfig, TrainConfig,
 };
 pub use values::{DeviceChoice, Validation};
 
@@ -216,17 +216,24 @@ impl RawConfig {
                 "a fraction above 0 and below 1, a CSV's path, or a Usage",
             )?;
         }
-        let classes = &self.data.classes;
-        require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
-        let distinct: BTreeSet<&String> = classes.iter().collect();
-        let plain = |name: &String| !name.trim().is_empty() && !name.contains(['"', ',', '\n', '\r']);
-        require(
-            distinct.len() == classes.len() && classes.iter().all(plain),
-            "data.classes",
-            format!("{classes:?}"),
-            "distinct names without quotes, commas and line breaks",
-        )
+        check_classes(&self.data.classes)
     }
+}
+
+/// Checks class names: as many as labels can tell apart, distinct, and such that they can head a CSV column.
+///
+/// # Errors
+/// What is wrong, and what is allowed.
+pub fn check_classes(classes: &[String]) -> Result<(), String> {
+    require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
+    let distinct: BTreeSet<&String> = classes.iter().collect();
+    let plain = |name: &String| !name.trim().is_empty() && !name.contains(['"', ',', '\n', '\r']);
+    require(
+        distinct.len() == classes.len() && classes.iter().all(plain),
+        "data.classes",
+        format!("{classes:?}"),
+        "distinct names without quotes, commas and line breaks",
+    )
 }
 
 impl AugmentConfig {

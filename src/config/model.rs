@@ -130,6 +130,14 @@ impl CnnConfig {
     }
 }
 
+/// Reads `[model]` by itself: unlike the tagged enum, it tells which key is wrong.
+pub(super) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
+    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
+        Some("cnn") => serde_path_to_error::deserialize::<_, CnnConfig>(table).map(drop),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

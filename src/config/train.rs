@@ -28,7 +28,7 @@ impl Default for TrainConfig {
             epochs: 50,
             batch: 64,
             optimizer: OptimizerConfig::Adam(AdamConfig::default()),
-            schedule: ScheduleConfig::HoldThenDecay { hold: 10, rate: 0.1 },
+            schedule: ScheduleConfig::HoldThenDecay(HoldThenDecay::default()),
             early_stop: EarlyStopConfig::default(),
             checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
         }
@@ -111,19 +111,34 @@ impl Default for SgdConfig {
 
 /// `train.schedule`; `kind` names the function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ScheduleConfig {
     /// The learning rate stays.
-    Constant,
-    /// It stays for `hold` epochs, then is multiplied by exp(-rate) at the start of every further epoch.
-    HoldThenDecay {
-        /// Epochs at the full rate.
-        #[serde(default = "hold")]
-        hold: u32,
-        /// Decay an epoch.
-        #[serde(default = "rate")]
-        rate: f64,
-    },
+    Constant(Constant),
+    /// It stays for a while, then decays.
+    HoldThenDecay(HoldThenDecay),
+}
+
+/// `train.schedule = { kind = "constant" }`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constant {}
+
+/// `train.schedule = { kind = "hold_then_decay", ... }`: the learning rate stays for `hold` epochs, then is multiplied by
+/// exp(-rate) at the start of every further epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HoldThenDecay {
+    /// Epochs at the full rate.
+    pub hold: u32,
+    /// Decay an epoch.
+    pub rate: f64,
+}
+
+impl Default for HoldThenDecay {
+    fn default() -> Self {
+        Self { hold: 10, rate: 0.1 }
+    }
 }
 
 /// `train.early_stop`
@@ -167,12 +182,23 @@ pub struct CheckpointEvery {
     pub seconds: Option<f64>,
 }
 
-fn hold() -> u32 {
-    10
+/// Reads `train.optimizer` by itself: unlike the tagged enum, it tells which key is wrong.
+pub(super) fn probe_optimizer(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
+    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
+        Some("adam") => serde_path_to_error::deserialize::<_, AdamConfig>(table).map(drop),
+        Some("adamw") => serde_path_to_error::deserialize::<_, AdamwConfig>(table).map(drop),
+        Some("sgd") => serde_path_to_error::deserialize::<_, SgdConfig>(table).map(drop),
+        _ => Ok(()),
+    }
 }
 
-fn rate() -> f64 {
-    0.1
+/// Reads `train.schedule` by itself.
+pub(super) fn probe_schedule(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
+    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
+        Some("constant") => serde_path_to_error::deserialize::<_, Constant>(table).map(drop),
+        Some("hold_then_decay") => serde_path_to_error::deserialize::<_, HoldThenDecay>(table).map(drop),
+        _ => Ok(()),
+    }
 }
 
 impl TrainConfig {
@@ -180,19 +206,16 @@ impl TrainConfig {
         require((1..=1_000_000).contains(&self.epochs), "train.epochs", self.epochs, "1 to 1000000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         self.optimizer.check()?;
-        if let ScheduleConfig::HoldThenDecay { rate, .. } = self.schedule {
+        if let ScheduleConfig::HoldThenDecay(HoldThenDecay { rate, .. }) = self.schedule {
             require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")?;
         }
         let every = &self.checkpoint_every;
-        let positive =
-            every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(|s| s > 0.0 && s.is_finite());
+        let in_range = |seconds: f64| seconds > 0.0 && seconds <= 1e9;
+        let positive = every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(in_range);
         let some = every.epochs.is_some() || every.steps.is_some() || every.seconds.is_some();
-        require(
-            positive && some,
-            "train.checkpoint_every",
-            format!("{every:?}"),
-            "at least one of epochs, steps, seconds, above 0",
-        )
+        let shown = toml::to_string(every).unwrap_or_default().trim().replace('\n', ", ");
+        let allowed = "at least one of epochs, steps, seconds, each above 0, at most 1e9 seconds";
+        require(positive && some, "train.checkpoint_every", format!("{{ {shown} }}"), allowed)
     }
 }
 

@@ -15,10 +15,21 @@ const LONGEST_HEADER: u64 = 1 << 16;
 pub struct ReadOptions<'a> {
     /// Class names; a label is a number below their count.
     pub classes: &'a [String],
-    /// Whether the column `emotion` must be there.
-    pub needs_labels: bool,
+    /// What to do about the column `emotion`.
+    pub labels: Labels,
     /// What to do with a row that cannot be read.
     pub on_bad_row: OnBadRow,
+}
+
+/// What to do about the column `emotion`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// It must be there, and every label be known.
+    Needed,
+    /// Where it is there, every label must be known.
+    IfPresent,
+    /// It is not looked at.
+    Ignored,
 }
 
 /// Where the known columns stand, from 0; names are trimmed, other columns are not looked at.
@@ -32,7 +43,7 @@ pub(super) struct Columns {
 }
 
 /// Reads and checks the header line.
-pub(super) fn read_header(path: &Path, needs_labels: bool) -> anyhow::Result<Columns> {
+pub(super) fn read_header(path: &Path, labels: Labels) -> anyhow::Result<Columns> {
     let shown = path.display();
     let mut line = Vec::new();
     let file = File::open(path).map_err(|error| input(format!("{shown}: cannot be opened: {error}")))?;
@@ -71,12 +82,12 @@ pub(super) fn read_header(path: &Path, needs_labels: bool) -> anyhow::Result<Col
     let missing = |name: &str| input(format!("{shown}: line 1: no column {name}; found {}", found()));
     let columns = Columns {
         pixels: find("pixels")?.ok_or_else(|| missing("pixels"))?,
-        emotion: find("emotion")?,
+        emotion: if labels == Labels::Ignored { None } else { find("emotion")? },
         id: find("id")?,
         usage: find("Usage")?,
         count: names.len(),
     };
-    if needs_labels && columns.emotion.is_none() {
+    if labels == Labels::Needed && columns.emotion.is_none() {
         return Err(missing("emotion"));
     }
     Ok(columns)

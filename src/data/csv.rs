@@ -16,17 +16,12 @@ use crate::config::PIXELS;
 use crate::error::input;
 use crate::files::check_regular_file;
 
-/// Reads the faces of a CSV in any of the known layouts.
+/// Reads the faces of a CSV in any of the known layouts; at least one.
 ///
 /// # Errors
 /// Input errors that name file, line and column, and what was expected.
 pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
-    check_regular_file(path, "a CSV file of faces")?;
-    let columns = read_header(path, options.needs_labels)?;
-    let faces = match read_fast(path, &columns, options) {
-        Some(faces) => faces,
-        None => slow_csv::read(path, &columns, options)?,
-    };
+    let faces = read_any(path, options)?;
     if faces.is_empty() {
         let skipped = match faces.skipped.first() {
             None => String::new(),
@@ -34,6 +29,20 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
         };
         return Err(input(format!("{}: no rows of faces{skipped}", path.display())));
     }
+    Ok(faces)
+}
+
+/// As [`read`], for who is content with none.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
+    check_regular_file(path, "a CSV file of faces")?;
+    let columns = read_header(path, options.labels)?;
+    let faces = match read_fast(path, &columns, options) {
+        Some(faces) => faces,
+        None => slow_csv::read(path, &columns, options)?,
+    };
     Ok(faces.hash())
 }
 
@@ -58,6 +67,13 @@ fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, qu
     if frame.width() != columns.count || frame.columns().iter().any(|column| column.null_count() > 0) {
         return None;
     }
+    // A quote that was not looked for, in whatever column, may have joined fields or lines. (In the pixels it is no number.)
+    let has_quotes =
+        |column: &Column| column.str().is_ok_and(|texts| texts.iter().flatten().any(|text| text.contains('"')));
+    let others = || frame.columns().iter().enumerate().filter(|(place, _)| *place != columns.pixels);
+    if quote.is_none() && others().any(|(_, column)| has_quotes(column)) {
+        return None;
+    }
     let texts = |place: usize| frame.columns().get(place)?.str().ok();
     let pixel_texts = texts(columns.pixels)?;
     let labels = match columns.emotion {
@@ -69,11 +85,11 @@ fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, qu
     let owned = |place: Option<usize>| -> Option<Option<Vec<String>>> {
         match place {
             None => Some(None),
-            Some(place) => {
-                let plain = |text: &&str| quote.is_some() || !text.contains('"');
-                let text = |text: Option<&str>| text.filter(plain).map(|text| text.trim().to_owned());
-                texts(place)?.iter().map(text).collect::<Option<Vec<_>>>().map(Some)
-            }
+            Some(place) => texts(place)?
+                .iter()
+                .map(|text| text.map(|text| text.trim().to_owned()))
+                .collect::<Option<Vec<_>>>()
+                .map(Some),
         }
     };
     let count = frame.height();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::columns::ReadOptions;
+use super::columns::{Labels, ReadOptions};
 use super::csv;
 use super::faces::{FaceHash, Faces};
 use super::split::{self, SplitRequest};
@@ -26,7 +26,7 @@ pub struct Dataset {
     pub validation: Faces,
     /// For each validation face whether it also stands among the training rows.
     pub validation_seen: Vec<bool>,
-    /// Hash of the faces and labels read, whatever their CSV layout.
+    /// Hash of all faces and labels read, in file order, whatever their CSV layout and however they are divided.
     pub data_hash: String,
     /// `split.csv`: which row of which face went where.
     pub split_csv: String,
@@ -63,12 +63,18 @@ pub fn load(config: &Config) -> Result<Dataset> {
     let all = read(&data.train, data)?;
     let mut notes = Vec::new();
     note_skipped(&all, &data.train, &mut notes);
+    let mut hashes = vec![all.content_hash()];
     let labelled = |usage: &str| all.with_usage(usage, &data.train);
     let (train, validation) = match &data.validation {
+        Validation::Usage(usage) if usage == TRAINING => {
+            let expected = "expected another Usage, such as \"PublicTest\"";
+            return Err(input(format!("data.validation = \"Training\": those are the training rows; {expected}")));
+        }
         Validation::Usage(usage) => (labelled(TRAINING)?, labelled(usage)?),
         Validation::Path(path) => {
             let validation = read(path, data)?;
             note_skipped(&validation, path, &mut notes);
+            hashes.push(validation.content_hash());
             if validation.usages.iter().flatten().any(|usage| usage == TRAINING) {
                 let shown = path.display();
                 return Err(input(format!(
@@ -102,14 +108,13 @@ pub fn load(config: &Config) -> Result<Dataset> {
             validation.len()
         ));
     }
-    let data_hash =
-        blake3::hash([train.content_hash(), validation.content_hash()].concat().as_bytes()).to_hex().to_string();
+    let data_hash = blake3::hash(hashes.concat().as_bytes()).to_hex().to_string();
     let split_csv = split_csv(&train, &validation, matches!(data.validation, Validation::Path(_)));
     Ok(Dataset { train, validation, validation_seen, data_hash, split_csv, load_time: began.elapsed(), notes })
 }
 
 fn read(path: &Path, data: &DataConfig) -> Result<Faces> {
-    csv::read(path, ReadOptions { classes: &data.classes, needs_labels: true, on_bad_row: data.on_bad_row })
+    csv::read(path, ReadOptions { classes: &data.classes, labels: Labels::Needed, on_bad_row: data.on_bad_row })
 }
 
 fn note_skipped(faces: &Faces, path: &Path, notes: &mut Vec<String>) {
@@ -120,12 +125,17 @@ fn note_skipped(faces: &Faces, path: &Path, notes: &mut Vec<String>) {
 
 fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<()> {
     let shown = data.train.display();
-    let labels = train.labels.as_deref().unwrap_or_default();
     for (number, class) in data.classes.iter().enumerate() {
-        if !labels.iter().any(|label| usize::from(*label) == number) {
-            return Err(input(format!(
-                "{shown}: no training rows for class {number} ({class}); every class of data.classes needs at least one"
-            )));
+        let rows = |faces: &Faces| {
+            let labels = faces.labels.iter().flatten();
+            labels.filter(|label| usize::from(**label) == number).count()
+        };
+        if rows(train) == 0 {
+            let why = match rows(validation) {
+                0 => "every class of data.classes needs at least one".to_owned(),
+                rows => format!("its {rows} rows all went to validation: use a smaller data.validation"),
+            };
+            return Err(input(format!("{shown}: no training rows for class {number} ({class}); {why}")));
         }
     }
     if validation.is_empty() {

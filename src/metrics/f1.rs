@@ -37,10 +37,11 @@ pub fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<PerClass> {
 }
 
 /// Mean of F1 over the classes that occur among labels or predictions, as scikit-learn's `f1_score(average="macro")`.
-pub fn macro_f1(per_class: &[PerClass]) -> f64 {
-    let occurring = || per_class.iter().filter(|class| class.rows > 0 || class.precision > 0.0);
+pub fn macro_f1(confusion: &Confusion, per_class: &[PerClass]) -> f64 {
+    let occurs = |number: usize| confusion.labelled(number) + confusion.predicted(number) > 0;
+    let occurring = || per_class.iter().enumerate().filter(|(number, _)| occurs(*number));
     let count = occurring().count();
-    if count == 0 { 0.0 } else { occurring().map(|class| class.f1).sum::<f64>() / count as f64 }
+    if count == 0 { 0.0 } else { occurring().map(|(_, class)| class.f1).sum::<f64>() / count as f64 }
 }
 
 #[cfg(test)]
@@ -55,10 +56,21 @@ mod tests {
     #[test]
     fn agrees_with_scikit_learn() {
         let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
-        let figures = per_class(&Confusion::of(&[0, 0, 1, 2, 2, 2], &[0, 1, 1, 2, 2, 0], 3), &names);
+        let confusion = Confusion::of(&[0, 0, 1, 2, 2, 2], &[0, 1, 1, 2, 2, 0], 3);
+        let figures = per_class(&confusion, &names);
         let rounded: Vec<_> =
             figures.iter().map(|c| [c.precision, c.recall, c.f1].map(|v| (v * 1e6).round() / 1e6)).collect();
         assert_eq!(rounded, [[0.5, 0.5, 0.5], [0.5, 1.0, 0.666_667], [1.0, 0.666_667, 0.8]]);
-        assert!((macro_f1(&figures) - 0.655_555_6).abs() < 1e-6);
+        assert!((macro_f1(&confusion, &figures) - 0.655_555_6).abs() < 1e-6);
+    }
+
+    /// ```python
+    /// f1_score([0, 0, 0, 2], [0, 0, 1, 2], average="macro")  # 0.6: class 1 is predicted, if wrongly, and counts
+    /// ```
+    #[test]
+    fn a_class_that_is_only_predicted_counts_and_one_that_never_occurs_does_not() {
+        let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
+        let confusion = Confusion::of(&[0, 0, 0, 2], &[0, 0, 1, 2], 4);
+        assert!((macro_f1(&confusion, &per_class(&confusion, &names)) - 0.6).abs() < 1e-9);
     }
 }

@@ -50,7 +50,7 @@ impl Evaluation {
             rows_without_copies: seen.iter().filter(|seen| !**seen).count(),
             accuracy: accuracy(labels, &predicted),
             accuracy_without_copies: accuracy_without(labels, &predicted, seen),
-            macro_f1: macro_f1(&per_class),
+            macro_f1: macro_f1(&confusion, &per_class),
             ece: expected_calibration_error(&outputs.probabilities, outputs.classes, labels),
             loss: cross_entropy(&outputs.logits, outputs.classes, labels),
             per_class,

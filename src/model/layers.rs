@@ -116,8 +116,10 @@ impl BatchNorm {
             // libtorch moves towards the unbiased variance, Keras towards the biased one, which is (n - 1) / n of it.
             let n = (x.numel() / self.weight.numel().max(1)).max(1) as f64;
             let mut own = self.running_var.shallow_clone();
-            let _ = tch::no_grad(|| {
-                own.f_mul_scalar_((1.0 - NORM_UPDATE) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?)
+            let _ = tch::no_grad(|| match n {
+                // The variance of a single value is 0; libtorch's unbiased one is 0 / 0.
+                1.0 => own.f_mul_scalar_(1.0 - NORM_UPDATE),
+                _ => own.f_mul_scalar_((1.0 - NORM_UPDATE) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?),
             })?;
         }
         Ok(y)

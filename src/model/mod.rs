@@ -33,6 +33,7 @@ pub struct Net {
     store: nn::VarStore,
     architecture: Architecture,
     classes: usize,
+    device: Device,
 }
 
 /// A tensor of a network by name.
@@ -52,14 +53,15 @@ impl Net {
     /// # Errors
     /// libtorch's, such as a device that has too little memory.
     pub fn new(config: &ModelConfig, classes: usize, seed: u64, device: Device) -> Result<Self> {
-        let mut store = nn::VarStore::new(Device::Cpu);
+        let store = nn::VarStore::new(Device::Cpu);
         let architecture = match config {
             ModelConfig::Cnn(cnn) => Architecture::Cnn(cnn::Cnn::new(&store.root(), cnn, classes as i64, seed)?),
         };
-        if device != Device::Cpu {
-            store.set_device(device);
+        // Drawn on the CPU and moved: the same on every device. (`VarStore::set_device` would panic where memory is short.)
+        for mut tensor in store.variables().into_values().filter(|_| device != Device::Cpu) {
+            tch::no_grad(|| tensor.f_set_data(&tensor.f_to_device(device)?))?;
         }
-        Ok(Self { store, architecture, classes })
+        Ok(Self { store, architecture, classes, device })
     }
 
     /// Logits float32 or bf16 [N, classes] for faces in 0..1, [N, 1, 48, 48]; computed in the faces' number format.
@@ -79,7 +81,7 @@ impl Net {
 
     /// Where the weights are.
     pub fn device(&self) -> Device {
-        self.store.device()
+        self.device
     }
 
     /// All tensors, sorted by name.

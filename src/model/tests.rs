@@ -188,6 +188,16 @@ fn every_network_runs_and_reaches_every_parameter() {
     }
 }
 
+#[test]
+fn a_single_value_to_normalise_leaves_finite_statistics() {
+    let config = CnnConfig { filters: vec![2; 5], padding: crate::config::Padding::Same, ..CnnConfig::default() };
+    let net = Net::new(&ModelConfig::Cnn(config), 7, 1, Device::Cpu).unwrap();
+    drop(net.forward(&golden_batch().0.narrow(0, 0, 1), Mode::Train).unwrap());
+    for named in net.named().iter().filter(|named| !named.trainable) {
+        assert!(named.tensor.isfinite().all().int64_value(&[]) == 1, "{}", named.name);
+    }
+}
+
 /// The fast order (pool, then activate) against the plain one, forward and backward.
 #[test]
 fn pooling_before_a_monotone_activation_changes_nothing() {

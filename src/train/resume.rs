@@ -34,12 +34,6 @@ pub fn compare(
     shown: &str,
 ) -> Result<Vec<String>> {
     let refuse = |what: &str| Err(input(format!("{shown}: cannot go on: {what}; train into a new --out instead")));
-    if saved.state.data_hash != data.data_hash {
-        return refuse("the faces or labels differ from those it was trained on");
-    }
-    if saved.state.split_hash != data.split_hash() {
-        return refuse("the split into training and validation differs");
-    }
     let old: toml::Table = toml::from_str(&saved.config).context("its config cannot be read")?;
     let new: toml::Table = toml::from_str(&config.to_toml()?)?;
     let mut notes = vec![match saved.state.step {
@@ -59,6 +53,18 @@ pub fn compare(
             config::shown_key(&old, &key),
             config::shown_key(&new, &key)
         ));
+    }
+    if config.train.epochs < saved.state.epoch {
+        return refuse(&format!(
+            "{} epochs are done already, train.epochs is {}",
+            saved.state.epoch, config.train.epochs
+        ));
+    }
+    if saved.state.data_hash != data.data_hash {
+        return refuse("the faces or labels differ from those it was trained on");
+    }
+    if saved.state.split_hash != data.split_hash() {
+        return refuse("the split into training and validation differs");
     }
     let threads = tch::get_num_threads().unsigned_abs() as usize;
     let (device, precision) = (placement.device_name(), placement.precision_name());

@@ -50,6 +50,20 @@ pub enum Stopped {
     EarlyStop,
     /// By this signal, after saving.
     Interrupted(i32),
+    /// A loss was not a finite number.
+    Diverged,
+}
+
+impl Stopped {
+    /// As `summary.json` says it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Epochs => "epochs",
+            Self::EarlyStop => "early_stop",
+            Self::Interrupted(_) => "interrupted",
+            Self::Diverged => "diverged",
+        }
+    }
 }
 
 /// What was kept of earlier epochs when a run goes on.
@@ -85,9 +99,12 @@ impl Run<'_> {
                 trainer.load(resumed.checkpoint.tensors)?;
                 // What it goes on with is recorded; what it went on from is in the log.
                 let State { threads, precision, device, .. } = self.fresh_state();
-                (State { threads, precision, device, ..resumed.checkpoint.state }, resumed.records)
+                let mut state = State { threads, precision, device, ..resumed.checkpoint.state };
+                state.commands.push(self.command.clone());
+                (state, resumed.records)
             }
         };
+        let mut trained = false;
         let mut cadence = Cadence::new(&config.train.checkpoint_every);
 
         let stopped = loop {
@@ -98,11 +115,11 @@ impl Run<'_> {
             if state.epoch >= epochs {
                 break Stopped::Epochs;
             }
+            trained = true;
             let epoch = state.epoch;
             let lr = learning_rate(&config.train.schedule, config.train.optimizer.lr(), epoch);
+            let (already, began) = (state.epoch_seconds, Instant::now());
             let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &augment, device)?;
-            let already = state.epoch_seconds;
-            let (before, began) = (state.step, Instant::now());
             trainer.begin_epoch(state.step);
             self.console.begin(&format!("epoch {:>3}/{epochs}", epoch + 1), plan.steps(), state.step);
             while state.step < plan.steps() {
@@ -111,11 +128,8 @@ impl Run<'_> {
                 state.epoch_seconds = already + began.elapsed().as_secs_f64();
                 // Waiting for a CPU costs nothing; a GPU is left alone until the epoch ends.
                 if device == tch::Device::Cpu {
-                    self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
-                    self.console.advance(state.step, || {
-                        let speed = faces_done(&plan, before, state.step) / began.elapsed().as_secs_f64();
-                        progress_text(&plan, &state, speed)
-                    });
+                    self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
+                    self.console.advance(state.step, || progress_text(&plan, &state));
                 } else {
                     self.console.advance(state.step, || {
                         records
@@ -128,7 +142,7 @@ impl Run<'_> {
                 {
                     continue;
                 }
-                self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
+                self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
                 checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
                 cadence.saved();
                 if stops {
@@ -139,14 +153,16 @@ impl Run<'_> {
             if state.step < plan.steps() {
                 break Stopped::Interrupted(self.signal.load(Ordering::Relaxed) as i32);
             }
-            self.check(trainer.collect(&plan, &mut state)?, &mut state, &records, parameters)?;
-            let speed = faces_done(&plan, before, state.step) / began.elapsed().as_secs_f64();
+            self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
+            state.epoch_seconds = already + began.elapsed().as_secs_f64();
+            let speed = rows as f64 / state.epoch_seconds;
 
             let outputs = Outputs::of(&trainer.net, &validation)?;
             let seconds = already + began.elapsed().as_secs_f64();
             let record = self.record(&state, &outputs, epoch + 1, lr, seconds, speed);
             if !record.val_loss.is_finite() {
-                self.check(Some(NonFinite { step: state.step }), &mut state, &records, parameters)?;
+                let found = format!("the validation loss after epoch {} is not a finite number", epoch + 1);
+                return Err(self.diverged(&found, &state, &records, parameters));
             }
             let is_best = finish_epoch(&mut state, &record, config.train.early_stop.monitor);
             self.console.line(&epoch_text(&record, &state, epochs))?;
@@ -167,13 +183,11 @@ impl Run<'_> {
                 break Stopped::Interrupted(signal as i32);
             }
         };
-        let word = match stopped {
-            Stopped::Epochs => "epochs",
-            Stopped::EarlyStop => "early_stop",
-            Stopped::Interrupted(_) => "interrupted",
-        };
-        let summary = self.summary(&state, &records, parameters, word);
-        self.dir.write_summary(&summary)?;
+        let summary = self.summary(&state, &records, parameters, stopped);
+        // A finished run that was asked to go on and had nothing to do keeps its record.
+        if trained || !self.dir.summary_json().exists() {
+            self.dir.write_summary(&summary)?;
+        }
         Ok((stopped, summary))
     }
 
@@ -184,32 +198,40 @@ impl Run<'_> {
             threads: tch::get_num_threads().unsigned_abs() as usize,
             precision: self.placement.precision_name().to_owned(),
             device: self.placement.device_name(),
+            commands: vec![self.command.clone()],
             ..State::default()
         }
     }
 
-    /// Turns a loss that is not a number into the end of the run: summary written, last good checkpoint left alone.
+    /// Ends the run where a training loss is not a number.
     fn check(
         &mut self,
         found: Option<NonFinite>,
-        state: &mut State,
+        state: &State,
         records: &[EpochRecord],
         parameters: usize,
     ) -> Result<()> {
         let Some(NonFinite { step }) = found else { return Ok(()) };
+        let what = format!("the loss is not a finite number in epoch {}, step {step}", state.epoch + 1);
+        Err(self.diverged(&what, state, records, parameters))
+    }
+
+    /// The error of a run that diverged; writes the summary and leaves the last good checkpoint alone.
+    fn diverged(&mut self, what: &str, state: &State, records: &[EpochRecord], parameters: usize) -> anyhow::Error {
         self.console.end();
-        let epoch = state.epoch + 1;
-        self.dir.write_summary(&self.summary(state, records, parameters, "diverged"))?;
+        let summary = self.summary(state, records, parameters, Stopped::Diverged);
+        if let Err(error) = self.dir.write_summary(&summary) {
+            return error.context(what.to_owned());
+        }
         let kept = if self.dir.last().exists() {
             format!("{} keeps the last good state", self.dir.last().display())
         } else {
             "no epoch was finished, so there is no checkpoint".to_owned()
         };
-        Err(anyhow!(
-            "the loss is not a finite number in epoch {epoch}, step {step}: training diverged; try a smaller \
-             train.optimizer.lr (now {:e}) or precision = \"f32\"; {kept}",
+        anyhow!(
+            "{what}: training diverged; try a smaller train.optimizer.lr (now {:e}) or precision = \"f32\"; {kept}",
             self.config.train.optimizer.lr()
-        ))
+        )
     }
 
     fn record(&self, state: &State, outputs: &Outputs, epoch: u32, lr: f64, seconds: f64, speed: f64) -> EpochRecord {
@@ -228,7 +250,7 @@ impl Run<'_> {
         }
     }
 
-    fn summary(&self, state: &State, records: &[EpochRecord], parameters: usize, stopped: &str) -> Summary {
+    fn summary(&self, state: &State, records: &[EpochRecord], parameters: usize, stopped: Stopped) -> Summary {
         Summary {
             name: self.config.name.clone(),
             parameters,
@@ -243,13 +265,14 @@ impl Run<'_> {
             last_val_accuracy: state.last_val_accuracy,
             train_rows: self.data.train.len(),
             validation_rows: self.data.validation.len(),
-            stopped: stopped.to_owned(),
+            stopped: stopped.word().to_owned(),
             seconds: round(state.seconds + state.epoch_seconds, 3),
             train_images_per_second: median(records.iter().map(|record| record.images_per_second).collect()),
             provenance: Provenance {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 libtorch: torch_ext::torch_version().to_owned(),
-                command: self.command.clone(),
+                command: state.commands.first().cloned().unwrap_or_default(),
+                resumed: state.commands.get(1..).unwrap_or_default().to_vec(),
                 data_hash: state.data_hash.clone(),
                 split_hash: state.split_hash.clone(),
             },
@@ -281,12 +304,9 @@ fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bo
     is_best
 }
 
-fn faces_done(plan: &EpochPlan, from: u64, to: u64) -> f64 {
-    (from..to).map(|step| plan.faces(step)).sum::<i64>() as f64
-}
-
-fn progress_text(plan: &EpochPlan, state: &State, speed: f64) -> String {
-    let done = faces_done(plan, 0, state.step);
+fn progress_text(plan: &EpochPlan, state: &State) -> String {
+    let done = (0..state.step).map(|step| plan.faces(step)).sum::<i64>() as f64;
+    let speed = done / state.epoch_seconds;
     format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.hits as f64 / done)
 }
 

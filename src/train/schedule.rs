@@ -1,12 +1,12 @@
 //! Learning rates: pure functions of the epoch.
 
-use crate::config::ScheduleConfig;
+use crate::config::{HoldThenDecay, ScheduleConfig};
 
 /// The learning rate of `epoch` (from 0), given the optimizer's own.
 pub fn learning_rate(schedule: &ScheduleConfig, base: f64, epoch: u32) -> f64 {
     match schedule {
-        ScheduleConfig::Constant => base,
-        ScheduleConfig::HoldThenDecay { hold, rate } => {
+        ScheduleConfig::Constant(_) => base,
+        ScheduleConfig::HoldThenDecay(HoldThenDecay { hold, rate }) => {
             // The notebook multiplies by exp(-rate) at the start of epochs hold, hold + 1, ...: one decay at epoch `hold`.
             let decays = (epoch + 1).saturating_sub(*hold);
             base * (-rate * f64::from(decays)).exp()
@@ -26,12 +26,12 @@ mod tests {
     /// ```
     #[test]
     fn holds_then_decays_as_the_notebook() {
-        let schedule = ScheduleConfig::HoldThenDecay { hold: 10, rate: 0.1 };
+        let schedule = ScheduleConfig::HoldThenDecay(HoldThenDecay { hold: 10, rate: 0.1 });
         for (epoch, wanted) in [(0, 1e-3), (9, 1e-3), (10, 9.048_374e-4), (11, 8.187_308e-4), (49, 1.831_564e-5)] {
             let lr = learning_rate(&schedule, 1e-3, epoch);
             assert!((lr / wanted - 1.0).abs() < 1e-6, "epoch {epoch}: {lr}");
         }
-        assert_eq!(learning_rate(&ScheduleConfig::Constant, 0.1, 1000), 0.1);
+        assert_eq!(learning_rate(&ScheduleConfig::Constant(crate::config::Constant {}), 0.1, 1000), 0.1);
         assert_eq!(learning_rate(&schedule, 1e-3, u32::MAX - 1), 0.0, "far out it ends at 0");
     }
 }

@@ -51,6 +51,9 @@ check(len(list(model.parameters())) > 0 and all(not n.endswith("running_mean") f
 doubled = torch.jit.load(model_path).to(torch.float64)
 check(all(t.dtype == torch.float64 for t in doubled.state_dict().values()), ".to(float64) changes every tensor")
 
+check(model.training is False and model.train().training is True, "it knows training from inference mode")
+model.eval()
+
 code = model.code + "".join(module.code for module in model.modules() if hasattr(module, "code"))
 check("CONSTANTS" not in code and "device" not in code, f"no constant weights and no device in the code: {code}")
 print(f"{passed} checks passed")

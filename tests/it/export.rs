@@ -40,12 +40,13 @@ fn the_exported_file_stands_on_its_own() {
         .unwrap();
     let done: Done = output.into();
     assert_eq!(done.code, 0, "{}", done.all());
-    assert!(done.stdout.contains("9 checks passed"), "{}", done.all());
+    assert!(done.stdout.contains("10 checks passed"), "{}", done.all());
 }
 
 #[test]
 fn export_refuses_what_it_cannot_write() {
     bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 2, &["nowhere: no such folder"]);
+    bad(workshop(), &["export", "run", "--out", "run/summary.pt"], 2, &["run/summary.json: would be replaced"]);
     bad(workshop(), &["export", "run", "--out", "data"], 2, &["data: is a folder"]);
     bad(workshop(), &["export", "data", "--out", "model.pt"], 2, &["data: is not a run directory"]);
 }

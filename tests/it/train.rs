@@ -217,7 +217,19 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     good(folder, &["train", "tiny.toml", "--out", "done"]);
     let resume = |sets: &[&str], parts: &[&str]| train(&[&["--out", "done", "--resume"], sets].concat(), parts);
     resume(&["--set", "model.dropout=0.4"], &["cannot go on: model.dropout was 0.5, now it is 0.4"]);
-    resume(&["--set", "data.validation=0.3"], &["cannot go on: the faces or labels differ"]);
+    resume(&["--set", "data.validation=0.3"], &["cannot go on: the split into training and validation differs"]);
+    resume(&["--set", "seed=7"], &["cannot go on: seed was 42, now it is 7"]);
+    resume(&["--set", "train.epochs=2"], &["cannot go on: 3 epochs are done already"]);
+    let rows = text(folder.join("data/my_emotion_train.csv"));
+    let reversed: String = rows.lines().rev().take(600).map(|line| format!("{line}\n")).collect();
+    fs_err::write(folder.join("other.csv"), format!("emotion,pixels\n{reversed}")).unwrap();
+    resume(&["--set", "data.train=other.csv"], &["cannot go on: the faces or labels differ"]);
+    let summary = text(folder.join("done/summary.json"));
+    good(folder, &["train", "tiny.toml", "--out", "done", "--resume"]);
+    assert_eq!(text(folder.join("done/summary.json")), summary, "a finished run is left as it is");
     fs_err::write(folder.join("done/last.safetensors"), "torn").unwrap();
     resume(&[], &["last.safetensors: not a usable checkpoint"]);
+    fs_err::remove_file(folder.join("done/last.safetensors")).unwrap();
+    resume(&[], &["done: holds results but no last.safetensors to go on from"]);
+    train(&["--out", "x", "--set", "data.validation=Training"], &["those are the training rows"]);
 }

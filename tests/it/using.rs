@@ -80,6 +80,12 @@ fn what_cannot_be_used_is_named() {
     bad(workshop(), &["evaluate", "data", "--data", test], 2, &["data: is not a run directory"]);
     bad(workshop(), &["evaluate", "run", "--data", test, "--usage", "PublicTest"], 2, &["no column Usage"]);
     bad(workshop(), &["predict", "run", "--data", test, "--out", "nowhere/x.csv"], 2, &["nowhere: no such folder"]);
+    bad(
+        workshop(),
+        &["predict", "run", "--data", test, "--out", "/dev/null"],
+        2,
+        &["/dev/null: is a pipe or a device"],
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let damaged = folder.path().join("run");
@@ -88,7 +94,16 @@ fn what_cannot_be_used_is_named() {
         fs_err::copy(workshop().join("run").join(name), damaged.join(name)).unwrap();
     }
     let run = damaged.to_str().unwrap();
-    bad(workshop(), &["predict", run, "--data", test, "--out", "/dev/null"], 2, &["no best.safetensors"]);
+    bad(workshop(), &["predict", run, "--data", test, "--out", "x.csv"], 2, &["no best.safetensors"]);
+    fs_err::copy(workshop().join("run/best.safetensors"), damaged.join("best.safetensors")).unwrap();
+    let split = text(damaged.join("split.csv"));
+    fs_err::write(damaged.join("split.csv"), split.replacen("train", "validation", 1)).unwrap();
+    bad(
+        workshop(),
+        &["evaluate", run, "--data", test, "--labels", labels],
+        2,
+        &["split.csv: is not the split of this run"],
+    );
     let mut bytes = fs_err::read(workshop().join("run/best.safetensors")).unwrap();
     let end = bytes.len() - 40;
     bytes[end] ^= 1;

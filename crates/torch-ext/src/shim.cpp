@@ -34,6 +34,13 @@ char* guarded(F&& body) {
   }
 }
 
+// A module of its own type; with the flag that every torch.nn.Module has.
+torch::jit::Module new_module(const std::string& type_name, std::shared_ptr<torch::jit::CompilationUnit> unit) {
+  torch::jit::Module module(c10::QualifiedName(type_name), std::move(unit));
+  module.register_attribute("training", c10::BoolType::get(), true);
+  return module;
+}
+
 // Registers `tensor` under a dotted name, making the submodules on the way.
 void register_tensor(torch::jit::Module module, const std::string& name, const at::Tensor& tensor, bool buffer,
                      const std::string& type_name) {
@@ -49,7 +56,7 @@ void register_tensor(torch::jit::Module module, const std::string& name, const a
   const auto head = name.substr(0, dot);
   const auto child_type = type_name + "_" + head;
   if (!module.hasattr(head)) {
-    module.register_module(head, torch::jit::Module(c10::QualifiedName(child_type), module._ivalue()->compilation_unit()));
+    module.register_module(head, new_module(child_type, module._ivalue()->compilation_unit()));
   }
   register_tensor(module.attr(head).toModule(), name.substr(dot + 1), tensor, buffer, child_type);
 }
@@ -90,7 +97,7 @@ char* grimace_trace_module(const char* path, const char* const* names, at::Tenso
     torch::NoGradGuard no_grad;
     auto unit = std::make_shared<torch::jit::CompilationUnit>();
     const std::string type_name = "__torch__.grimace";
-    torch::jit::Module module(c10::QualifiedName(type_name), unit);
+    torch::jit::Module module = new_module(type_name, unit);
     for (size_t i = 0; i < count; i++) {
       register_tensor(module, names[i], *tensors[i], buffers[i], type_name);
     }

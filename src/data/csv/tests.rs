@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::OnBadRow;
+use crate::data::columns::Labels;
 
 fn classes() -> Vec<String> {
     crate::config::CLASSES.map(String::from).to_vec()
@@ -11,19 +12,19 @@ fn face(value: usize) -> String {
     (0..PIXELS).map(|i| ((i * 7 + value) % 256).to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn read_text(text: &[u8], needs_labels: bool, on_bad_row: OnBadRow) -> anyhow::Result<Faces> {
+fn read_text(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> anyhow::Result<Faces> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("faces.csv");
     fs_err::write(&path, text).unwrap();
-    read(&path, ReadOptions { classes: &classes(), needs_labels, on_bad_row })
+    read(&path, ReadOptions { classes: &classes(), labels, on_bad_row })
 }
 
 fn good(text: &str) -> Faces {
-    let options = ReadOptions { classes: &classes(), needs_labels: false, on_bad_row: OnBadRow::Error };
+    let options = ReadOptions { classes: &classes(), labels: Labels::IfPresent, on_bad_row: OnBadRow::Error };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("faces.csv");
     fs_err::write(&path, text).unwrap();
-    let columns = read_header(&path, false).unwrap();
+    let columns = read_header(&path, Labels::IfPresent).unwrap();
     let fast = read_fast(&path, &columns, options).expect("the fast way reads a file without mistakes");
     let slow = slow_csv::read(&path, &columns, options).unwrap();
     assert_eq!(fast.pixels, slow.pixels);
@@ -35,7 +36,7 @@ fn good(text: &str) -> Faces {
 }
 
 fn message(text: &[u8]) -> String {
-    format!("{:#}", read_text(text, true, OnBadRow::Error).unwrap_err())
+    format!("{:#}", read_text(text, Labels::Needed, OnBadRow::Error).unwrap_err())
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn every_kaggle_layout_reads_the_same_on_both_ways() {
 #[test]
 fn empty_cells_of_ignored_columns_are_fine() {
     let text = format!("note,pixels,emotion,who\n,{},0,\nx,{},1,y\n", face(1), face(2));
-    assert_eq!(read_text(text.as_bytes(), true, OnBadRow::Error).unwrap().len(), 2);
+    assert_eq!(read_text(text.as_bytes(), Labels::Needed, OnBadRow::Error).unwrap().len(), 2);
 }
 
 #[test]
@@ -126,14 +127,14 @@ fn bad_input_is_named_by_line_and_column() {
 #[test]
 fn skip_leaves_bad_rows_out_and_keeps_row_numbers() {
     let text = format!("emotion,pixels\n0,{a}\n9,{a}\n1,1 2 3\n2,{a}\n", a = face(1));
-    let faces = read_text(text.as_bytes(), true, OnBadRow::Skip).unwrap();
+    let faces = read_text(text.as_bytes(), Labels::Needed, OnBadRow::Skip).unwrap();
     assert_eq!(faces.rows, [0, 3]);
     assert_eq!(faces.labels.as_deref(), Some(&[0, 2][..]));
     let skipped: Vec<String> = faces.skipped.iter().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 2);
     assert!(skipped[0].starts_with("line 3, column emotion"), "{skipped:?}");
     assert_eq!(skipped[1], "line 4, column pixels: 3 pixels; expected 2304 (48x48)");
-    let all_bad = read_text(b"emotion,pixels\n9,1\n", true, OnBadRow::Skip).unwrap_err().to_string();
+    let all_bad = read_text(b"emotion,pixels\n9,1\n", Labels::Needed, OnBadRow::Skip).unwrap_err().to_string();
     assert!(all_bad.contains("all 1 were skipped"), "{all_bad}");
 }
 
@@ -145,7 +146,7 @@ proptest! {
         let mut text = if header { b"emotion,pixels\n".to_vec() } else { Vec::new() };
         text.extend(bytes);
         // Neither way may panic; a face of 2304 pixels does not fit into 300 bytes.
-        prop_assert!(read_text(&text, false, OnBadRow::Error).is_err());
-        prop_assert!(read_text(&text, true, OnBadRow::Skip).is_err());
+        prop_assert!(read_text(&text, Labels::Ignored, OnBadRow::Error).is_err());
+        prop_assert!(read_text(&text, Labels::Needed, OnBadRow::Skip).is_err());
     }
 }
