@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ ! -x target/release/grimace ]; then
-  echo "build: the first build compiles libtorch's bindings and polars: about 8 minutes on 2 cores, 2 on 16" >&2
+  echo "build: the first build compiles libtorch's bindings and polars: about 10 minutes on 2 cores, 2 on 16" >&2
   exec cargo build --release
 fi
 exec cargo build --release --quiet

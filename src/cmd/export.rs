@@ -20,11 +20,11 @@ pub fn run(args: &Export) -> Result<Outcome> {
         print_json(&found)?;
     } else {
         print(&format!(
-            "{} written, {} beside it; read back and compared on {} faces: probabilities differ by {:.1e} at most\n",
+            "{} written, {} beside it; read back and compared on {} faces: probabilities differ by {} at most\n",
             args.out.display(),
             done.description.display(),
             done.faces,
-            done.difference,
+            if done.difference == 0.0 { "0".to_owned() } else { format!("{:.0e}", done.difference) },
         ))?;
     }
     Ok(Outcome::Done)
