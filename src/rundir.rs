@@ -303,6 +303,17 @@ impl TrainedRun {
         Ok(net)
     }
 
+    /// The network as [`net`](Self::net), made ready to run over many faces.
+    ///
+    /// # Errors
+    /// As [`net`](Self::net).
+    pub fn net_for_inference(&self, device: tch::Device) -> Result<Net> {
+        torch_ext::keep_memory();
+        let net = self.net(device)?;
+        net.use_channels_last()?;
+        Ok(net)
+    }
+
     /// The faces it was trained on, by hash.
     ///
     /// # Errors

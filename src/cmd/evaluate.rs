@@ -32,7 +32,7 @@ pub fn run(args: &Evaluate) -> Result<Outcome> {
         }
     };
     let seen = seen_in(&faces.hashes, &run.training_faces()?);
-    let outputs = Outputs::of(&run.net(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
+    let outputs = Outputs::of(&run.net_for_inference(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
     let evaluation = Evaluation::of(&outputs, &labels, &seen, classes);
     if args.json {
         print_json(&evaluation)?;

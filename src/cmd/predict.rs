@@ -21,7 +21,7 @@ pub fn run(args: &Predict) -> Result<Outcome> {
     let placement = place_for_inference(args.device, run.config.threads)?;
     let classes = &run.config.data.classes;
     let faces = read_faces(&args.data, &run, Labels::Ignored, args.usage.as_deref())?;
-    let outputs = Outputs::of(&run.net(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
+    let outputs = Outputs::of(&run.net_for_inference(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
     submit::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
     if args.json {
         print_json(&json!({"out": args.out, "rows": faces.len(), "probabilities": args.probabilities}))?;

@@ -101,6 +101,20 @@ impl Net {
         self.named().iter().filter(|named| named.trainable).map(|named| named.tensor.numel()).sum()
     }
 
+    /// Lays convolution weights out channels-last, which convolutions are faster with, as training does
+    /// ([`FlatParameters`]); values and names stay.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn use_channels_last(&self) -> Result<()> {
+        for mut named in self.named().into_iter().filter(|named| named.tensor.dim() == 4) {
+            let weight = named.tensor.f_detach()?;
+            let laid_out = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+            named.tensor.f_set_data(&laid_out)?;
+        }
+        Ok(())
+    }
+
     /// Copies `values` (name and tensor of the same shape) into the network.
     ///
     /// # Errors

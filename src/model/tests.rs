@@ -220,6 +220,20 @@ fn pooling_before_a_monotone_activation_changes_nothing() {
 }
 
 #[test]
+fn the_layout_of_weights_changes_no_result() {
+    let net = net(0.5);
+    golden_weights(&net);
+    let faces = golden_batch().0;
+    let run = || tch::no_grad(|| net.forward(&faces, Mode::Inference)).unwrap();
+    let (plain, weights) = (run(), net.named().into_iter().map(|named| named.tensor.copy()).collect::<Vec<_>>());
+    net.use_channels_last().unwrap();
+    assert!((plain - run()).abs().max().double_value(&[]) < 1e-5);
+    assert!(net.named().iter().zip(&weights).all(|(named, before)| named.tensor.equal(before)));
+    let conv = net.named().swap_remove(7);
+    assert_eq!((conv.name.as_str(), conv.tensor.stride()), ("block2.conv.weight", vec![288, 1, 96, 32]));
+}
+
+#[test]
 fn loading_names_what_differs() {
     let net = net(0.5);
     let mut values: Vec<(String, Tensor)> = net.named().into_iter().map(|n| (n.name, n.tensor.copy())).collect();
