@@ -47,4 +47,5 @@ lint: setup
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
 bench: setup
+	@echo "bench: the first run compiles polars once more, for criterion: about 5 minutes on 2 cores" >&2
 	cargo bench -p grimace-benches
