@@ -67,6 +67,11 @@ fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
 }
 
+/// CPU threads that libtorch computes with.
+pub fn threads() -> usize {
+    tch::get_num_threads().unsigned_abs() as usize
+}
+
 /// Cores this process may use; OMP_NUM_THREADS, the customary limit, goes before it.
 pub fn cores() -> usize {
     let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|threads| *threads > 0);

@@ -127,7 +127,7 @@ fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement
         console.line(&format!("data: {note}"))?;
     }
     let reason = placement.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-    let threads = tch::get_num_threads();
+    let threads = device::threads();
     console.line(&format!(
         "device: {}{reason}, {}, {threads} threads",
         placement.device_name(),

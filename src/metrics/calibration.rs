@@ -1,6 +1,8 @@
 //! Expected calibration error: how far confidence is from accuracy, 0 to 1, lower is better
 //! (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017).
 
+use crate::model::infer::greatest;
+
 /// Bins of equal width over confidence.
 pub const BINS: usize = 15;
 
@@ -8,18 +10,13 @@ pub const BINS: usize = 15;
 pub fn expected_calibration_error(probabilities: &[f32], classes: usize, labels: &[u8]) -> f64 {
     let mut bins = [(0.0, 0.0); BINS];
     for (row, label) in probabilities.chunks(classes.max(1)).zip(labels) {
-        let mut best = (0, f32::NEG_INFINITY);
-        for (class, value) in row.iter().enumerate() {
-            if *value > best.1 {
-                best = (class, *value);
-            }
-        }
-        let confidence = f64::from(best.1);
+        let (class, confidence) = greatest(row);
+        let confidence = f64::from(confidence);
         // Bins are open below and closed above, as in Guo et al.
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
         if let Some((sum, hits)) = bins.get_mut(bin) {
             *sum += confidence;
-            *hits += f64::from(u8::from(best.0 == usize::from(*label)));
+            *hits += f64::from(u8::from(class == *label));
         }
     }
     let gap: f64 = bins.iter().map(|(sum, hits)| (sum - hits).abs()).sum();

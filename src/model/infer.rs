@@ -56,17 +56,17 @@ impl Outputs {
 
     /// The class of the greatest logit of each face; the lowest of equals.
     pub fn predicted(&self) -> Vec<u8> {
-        self.logits.chunks(self.classes.max(1)).map(argmax).collect()
+        self.logits.chunks(self.classes.max(1)).map(|row| greatest(row).0).collect()
     }
 }
 
-fn argmax(row: &[f32]) -> u8 {
+/// The class with the greatest value of a row, the lowest of equals, and that value. Configs allow at most 100 classes.
+pub fn greatest(row: &[f32]) -> (u8, f32) {
     let mut best = (0, f32::NEG_INFINITY);
-    for (class, value) in row.iter().enumerate() {
+    for (class, value) in (0u8..).zip(row) {
         if *value > best.1 {
             best = (class, *value);
         }
     }
-    // Configs allow at most 100 classes.
-    best.0 as u8
+    best
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config};
 use crate::data::dataset::Dataset;
-use crate::device::Placement;
+use crate::device::{self, Placement};
 use crate::error::input;
 
 /// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
@@ -66,7 +66,7 @@ pub fn compare(
     if saved.state.split_hash != data.split_hash() {
         return refuse("the split into training and validation differs");
     }
-    let threads = tch::get_num_threads().unsigned_abs() as usize;
+    let threads = device::threads();
     let (device, precision) = (placement.device_name(), placement.precision_name());
     if saved.state.device != device || saved.state.precision != precision {
         let before = format!("{}, {}", saved.state.device, saved.state.precision);

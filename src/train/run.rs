@@ -16,7 +16,7 @@ use crate::checkpoint::{self, Best, State};
 use crate::config::{Config, Monitor};
 use crate::data::batches::DeviceFaces;
 use crate::data::dataset::Dataset;
-use crate::device::Placement;
+use crate::device::{self, Placement};
 use crate::metrics;
 use crate::model::Net;
 use crate::model::infer::Outputs;
@@ -195,7 +195,7 @@ impl Run<'_> {
         State {
             data_hash: self.data.data_hash.clone(),
             split_hash: self.data.split_hash(),
-            threads: tch::get_num_threads().unsigned_abs() as usize,
+            threads: device::threads(),
             precision: self.placement.precision_name().to_owned(),
             device: self.placement.device_name(),
             commands: vec![self.command.clone()],
@@ -256,7 +256,7 @@ impl Run<'_> {
             parameters,
             device: self.placement.device_name(),
             precision: self.placement.precision_name().to_owned(),
-            threads: tch::get_num_threads().unsigned_abs() as usize,
+            threads: device::threads(),
             seed: self.config.seed,
             epochs: state.epoch,
             best_epoch: state.best.map(|best| best.epoch),
