@@ -6,7 +6,9 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/shim.cpp");
+    for file in ["shim.cpp", "autograd.cpp", "guarded.h"] {
+        println!("cargo:rerun-if-changed=src/{file}");
+    }
     println!("cargo:rerun-if-changed=build.rs");
     let lib = PathBuf::from(
         env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells where libtorch is: DEP_TCH_LIBTORCH_LIB"),
@@ -14,18 +16,30 @@ fn main() {
     let root = lib.parent().expect("libtorch's lib folder has a parent").to_path_buf();
     println!("cargo:libtorch_lib={}", lib.display());
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .warnings(false)
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file("src/shim.cpp")
-        .compile("grimace_torch_ext");
+        .files(["src/shim.cpp", "src/autograd.cpp"]);
+    // libtorch's threads are OpenMP's; without it `at::parallel_for` runs in the calling thread, correct but slow.
+    let openmp = build.get_compiler().is_like_gnu() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
+    if openmp {
+        build.flag("-fopenmp");
+    }
+    build.compile("grimace_torch_ext");
     println!("cargo:rustc-link-search=native={}", lib.display());
+    // For this crate's own tests; the programs that use it set theirs.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
+    if openmp {
+        // The run path leads to libtorch's own copy, so that there is one pool of threads.
+        println!("cargo:rustc-link-lib=gomp");
+    }
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-link-lib=dl");
     }

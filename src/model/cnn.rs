@@ -77,26 +77,23 @@ impl Cnn {
 impl Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut x = x.shallow_clone();
-        let last = self.convolutions.len() - 1;
-        for (index, convolution) in self.convolutions.iter().enumerate() {
-            x = convolution.forward(&x)?;
-            if index < last {
-                x = self.activation.forward(&x)?;
-            }
+        let Some((last, before)) = self.convolutions.split_last() else { anyhow::bail!("a block has a convolution") };
+        for convolution in before {
+            x = self.activation.forward(&convolution.forward(&x)?)?;
         }
-        // Max-pooling commutes with a monotone activation; pooling first makes the activation four times smaller.
         x = match self.pooling {
-            Pooling::Max if self.activation.is_monotone() => self.activation.forward(&max_pool(&x)?)?,
-            Pooling::Max => max_pool(&self.activation.forward(&x)?)?,
-            Pooling::Average => self.activation.forward(&x)?.f_avg_pool2d(2, 2, 0, false, true, None)?,
+            // Max-pooling commutes with a monotone activation; pooling first makes the activation four times smaller.
+            Pooling::Max if self.activation.is_monotone() => {
+                self.activation.forward(&last.forward_max_pool(&x, mode)?)?
+            }
+            Pooling::Max => self.activation.forward(&last.forward(&x)?)?.f_max_pool2d(2, 2, 0, 1, false)?,
+            Pooling::Average => {
+                self.activation.forward(&last.forward(&x)?)?.f_avg_pool2d(2, 2, 0, false, true, None)?
+            }
         };
         match &self.norm {
             Some(norm) => norm.forward(&x, mode),
             None => Ok(x),
         }
     }
-}
-
-fn max_pool(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_max_pool2d(2, 2, 0, 1, false)?)
 }

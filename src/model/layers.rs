@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Kind, Tensor, nn};
 
-use super::Mode;
+use super::{Mode, conv_pool};
 use crate::config::Activation;
 use crate::rng::{Rng, Stream};
 
@@ -57,6 +57,15 @@ impl Convolution {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (like(&self.weight, x)?, like(&self.bias, x)?);
         Ok(x.f_conv2d(&weight, Some(bias), 1, self.padding, 1, 1)?)
+    }
+
+    /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: the same, and 2x2 max-pooling.
+    pub fn forward_max_pool(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        // Inference keeps to libtorch's operations: they are what an export records.
+        match conv_pool::shape(x, &self.weight, self.padding) {
+            Some(shape) if mode == Mode::Train => conv_pool::forward(shape, x, &self.weight, &self.bias),
+            _ => Ok(self.forward(x)?.f_max_pool2d(2, 2, 0, 1, false)?),
+        }
     }
 }
 

@@ -4,7 +4,13 @@
 //!   (tch's `create_by_tracing` bakes them in as constants).
 //! - [`open_library`] opens the CUDA half of libtorch while the program runs, so that one binary serves machines with
 //!   and without a GPU.
+//! - [`autograd`] makes functions that are computed in Rust differentiable, [`memory`] shows them tensors as slices, and
+//!   [`parallel`] lends them libtorch's threads.
 //! - [`cpu_capability`] and [`torch_version`] say what libtorch is and which instructions its kernels use.
+
+pub mod autograd;
+pub mod memory;
+pub mod parallel;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +27,16 @@ unsafe extern "C" {
     fn grimace_torch_version() -> *const c_char;
     fn grimace_cpu_capability() -> *mut c_char;
     fn grimace_keep_memory();
+    fn grimace_copy_text(text: *const c_char) -> *mut c_char;
+    fn grimace_parallel(count: usize, context: *mut c_void, body: extern "C" fn(*mut c_void, usize)) -> *mut c_char;
+    fn grimace_set_backward(
+        output: *mut C_tensor,
+        inputs: *const *mut C_tensor,
+        count: usize,
+        context: *mut c_void,
+        backward: extern "C" fn(*mut c_void, *mut C_tensor, *mut *mut C_tensor) -> *mut c_char,
+        drop: extern "C" fn(*mut c_void),
+    ) -> *mut c_char;
     fn grimace_open_library(path: *const c_char) -> *mut c_char;
     fn grimace_trace_module(
         path: *const c_char,

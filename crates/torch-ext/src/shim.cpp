@@ -1,5 +1,5 @@
-// The C++ half of torch-ext. Every function returns nullptr, or a message allocated with strdup that the caller frees
-// with grimace_free; no exception leaves this file.
+// The C++ half of torch-ext: what libtorch is, and TorchScript. Every function returns nullptr, or a message allocated with
+// strdup that the caller frees with grimace_free; no exception leaves this file.
 
 #include <dlfcn.h>
 #ifdef __linux__
@@ -16,23 +16,9 @@
 #include <torch/script.h>
 #include <torch/version.h>
 
+#include "guarded.h"
+
 namespace {
-
-char* message(const std::string& text) { return strdup(text.c_str()); }
-
-template <typename F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return message(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return message(error.what());
-  } catch (...) {
-    return message("unknown C++ exception");
-  }
-}
 
 // A module of its own type; with the flag that every torch.nn.Module has.
 torch::jit::Module new_module(const std::string& type_name, std::shared_ptr<torch::jit::CompilationUnit> unit) {

@@ -1,0 +1,154 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Element, bf16};
+
+/// Numbers in -1..1 that look random.
+fn numbers(count: usize, salt: u32) -> Vec<f32> {
+    (0..count as u32)
+        .map(|i| {
+            let mixed =
+                (i.wrapping_add(salt << 20)).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519);
+            mixed as f32 / u32::MAX as f32 * 2.0 - 1.0
+        })
+        .collect()
+}
+
+/// Convolution by its definition, in `f64`.
+fn plain_conv(shape: &Shape, input: &[f32], filters: &[f32]) -> Vec<f64> {
+    let mut result = Vec::new();
+    for image in input.chunks_exact(shape.input_len()) {
+        for row in 0..shape.conv_height() {
+            for column in 0..shape.conv_width() {
+                for filter in filters.chunks_exact(TAPS * shape.channels) {
+                    let mut sum = 0.0;
+                    each_tap(shape, row, column, |tap, pixel| {
+                        for channel in 0..shape.channels {
+                            sum += f64::from(image[pixel * shape.channels + channel])
+                                * f64::from(filter[tap * shape.channels + channel]);
+                        }
+                    });
+                    result.push(sum);
+                }
+            }
+        }
+    }
+    result
+}
+
+fn each_tap(shape: &Shape, row: usize, column: usize, mut visit: impl FnMut(usize, usize)) {
+    for tap in 0..TAPS {
+        let (y, x) = (row + tap / KERNEL, column + tap % KERNEL);
+        let inside = |at: usize, side: usize| at >= shape.padding && at < side + shape.padding;
+        if inside(y, shape.height) && inside(x, shape.width) {
+            visit(tap, (y - shape.padding) * shape.width + x - shape.padding);
+        }
+    }
+}
+
+struct Wanted {
+    filters: Vec<f64>,
+    bias: Vec<f64>,
+    input: Vec<f64>,
+}
+
+/// The gradients by their definition: the pooled gradient spread over the convolution's result, then the dense backward pass.
+fn plain_backward(shape: &Shape, input: &[f32], filters: &[f32], winners: &[u8], gradient: &[f32]) -> Wanted {
+    let mut wanted = Wanted {
+        filters: vec![0.0; shape.weights_len()],
+        bias: vec![0.0; shape.filters],
+        input: vec![0.0; input.len()],
+    };
+    for (index, (winner, gradient)) in winners.iter().zip(gradient).enumerate() {
+        let (place, filter) = (index / shape.filters, index % shape.filters);
+        let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
+        let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());
+        let gradient = f64::from(*gradient);
+        wanted.bias[filter] += gradient;
+        let (row, column) = (2 * row + usize::from(winner / 2), 2 * column + usize::from(winner % 2));
+        each_tap(shape, row, column, |tap, pixel| {
+            for channel in 0..shape.channels {
+                let at_filter = (filter * TAPS + tap) * shape.channels + channel;
+                let at_input = image * shape.input_len() + pixel * shape.channels + channel;
+                wanted.filters[at_filter] += gradient * f64::from(input[at_input]);
+                wanted.input[at_input] += gradient * f64::from(filters[at_filter]);
+            }
+        });
+    }
+    wanted
+}
+
+fn close(ours: impl Iterator<Item = f32>, wanted: &[f64], tolerance: f64) -> Result<(), TestCaseError> {
+    let scale = wanted.iter().fold(1e-3f64, |most, value| most.max(value.abs()));
+    let mut count = 0;
+    for (index, (ours, wanted)) in ours.zip(wanted).enumerate() {
+        prop_assert!((f64::from(ours) - wanted).abs() <= tolerance * scale, "{index}: {ours} against {wanted}");
+        count += 1;
+    }
+    prop_assert_eq!(count, wanted.len());
+    Ok(())
+}
+
+fn check<E: Element>(shape: &Shape, images: usize, tolerance: f64) -> Result<(), TestCaseError> {
+    let element = |values: Vec<f32>| values.into_iter().map(E::from_f32).collect::<Vec<E>>();
+    let float = |values: &[E]| values.iter().map(|value| value.to_f32()).collect::<Vec<f32>>();
+    let input = element(numbers(images * shape.input_len(), 1));
+    let filters = numbers(shape.weights_len(), 2);
+    let bias = numbers(shape.filters, 3);
+
+    let conv = plain_conv(shape, &float(&input), &filters);
+    let conv: Vec<E> = conv.into_iter().map(|value| E::from_f32(value as f32)).collect();
+    let mut pooled = vec![E::default(); images * shape.pooled_len()];
+    let mut winners = vec![9; pooled.len()];
+    pool(shape, &conv, &bias, &mut pooled, &mut winners);
+    for (index, (pooled, winner)) in pooled.iter().zip(&winners).enumerate() {
+        let (place, filter) = (index / shape.filters, index % shape.filters);
+        let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
+        let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());
+        let four: Vec<f32> = (0..4)
+            .map(|kind| {
+                let pixel = (2 * row + kind / 2) * shape.conv_width() + 2 * column + kind % 2;
+                conv[image * shape.conv_len() + pixel * shape.filters + filter].to_f32()
+            })
+            .collect();
+        let most = four.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        prop_assert_eq!(four.iter().position(|value| *value == most), Some(usize::from(*winner)));
+        prop_assert_eq!(pooled.to_f32(), E::from_f32(most + bias[filter]).to_f32());
+    }
+
+    // As after ReLU: about half of it is zero.
+    let gradient = element(numbers(pooled.len(), 4).into_iter().map(|value| value.max(0.0)).collect());
+    let wanted = plain_backward(shape, &float(&input), &filters, &winners, &float(&gradient));
+    let saved = Saved { input: &input, winners: &winners, gradient: &gradient };
+    let mut of_filters = vec![0.0; shape.weights_len()];
+    let mut of_bias = vec![0.0; shape.filters];
+    let mut of_input = element(vec![7.0; input.len()]);
+    let packed = if shape.channels > 1 { pack_filters(shape, &filters) } else { Vec::new() };
+    let mut gradients = Gradients {
+        filters: &mut of_filters,
+        bias: &mut of_bias,
+        input: (shape.channels > 1).then_some((&mut of_input[..], &packed[..])),
+    };
+    backward(shape, &saved, &mut gradients);
+    close(of_filters.iter().copied(), &wanted.filters, 1e-5)?;
+    close(of_bias.iter().copied(), &wanted.bias, 1e-5)?;
+    if shape.channels > 1 {
+        close(float(&of_input).into_iter(), &wanted.input, tolerance)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn agrees_with_the_definition(
+        height in 2usize..26, width in 2usize..26, channels in 0usize..4, filters in 1usize..5, padding in 0usize..2,
+        images in 1usize..5,
+    ) {
+        let channels = if channels == 0 { 1 } else { 16 * channels };
+        let shape = Shape { height, width, channels, filters: 16 * filters, padding };
+        prop_assume!(shape.is_supported());
+        check::<f32>(&shape, images, 1e-5)?;
+        check::<bf16>(&shape, images, 4e-3)?;
+    }
+}

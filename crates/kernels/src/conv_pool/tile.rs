@@ -1,0 +1,70 @@
+//! Images cut to pieces that fit the first-level cache.
+
+use super::{BLOCK, Shape};
+use crate::Element;
+
+/// Bytes of one block of channels that a tile may have, so that it stays in a first-level cache of 32 KiB beside the rest.
+const TILE_BYTES: usize = 20 << 10;
+/// Images in a tile at most: more would only make lists longer.
+const TILE_IMAGES: usize = 8;
+
+/// Several small images together, or a part of a large one's rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiling {
+    /// Images that are unpacked together.
+    pub images: usize,
+    /// Pooled rows that are handled together.
+    pub rows: usize,
+}
+
+impl Tiling {
+    pub fn new(shape: &Shape) -> Self {
+        let row_bytes = shape.padded_width() * BLOCK.min(shape.channels) * size_of::<f32>();
+        let image_bytes = row_bytes * shape.padded_height();
+        // Two rows of input for each pooled row, and two more that the filters reach into.
+        let rows = (TILE_BYTES / row_bytes).saturating_sub(2) / 2;
+        Self { images: (TILE_BYTES / image_bytes).clamp(1, TILE_IMAGES), rows: rows.clamp(1, shape.pooled_height()) }
+    }
+}
+
+/// Unpacks images to `f32` [channel block][image][padded row][padded column][16], zeros around them.
+#[inline(always)]
+pub(super) fn unpack<E: Element>(shape: &Shape, images: usize, from: &[E], to: &mut [f32]) {
+    let block = shape.channels.min(BLOCK);
+    let (rows, columns) = (shape.padded_height(), shape.padded_width());
+    if shape.padding > 0 {
+        to.fill(0.0);
+    }
+    for (image, from) in from.chunks_exact(shape.input_len()).take(images).enumerate() {
+        for (row, from) in from.chunks_exact(shape.width * shape.channels).enumerate() {
+            for b in 0..shape.blocks() {
+                let start = ((b * images + image) * rows + row + shape.padding) * columns + shape.padding;
+                let to = &mut to[start * block..][..shape.width * block];
+                for (to, from) in to.chunks_exact_mut(block).zip(from.chunks_exact(shape.channels)) {
+                    for (to, from) in to.iter_mut().zip(&from[b * block..][..block]) {
+                        *to = from.to_f32();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The inverse of [`unpack`]: without the padding, rounded to `E`.
+#[inline(always)]
+pub(super) fn repack<E: Element>(shape: &Shape, images: usize, from: &[f32], to: &mut [E]) {
+    let (rows, columns) = (shape.padded_height(), shape.padded_width());
+    for (image, to) in to.chunks_exact_mut(shape.input_len()).take(images).enumerate() {
+        for (row, to) in to.chunks_exact_mut(shape.width * shape.channels).enumerate() {
+            for b in 0..shape.blocks() {
+                let start = ((b * images + image) * rows + row + shape.padding) * columns + shape.padding;
+                let from = &from[start * BLOCK..][..shape.width * BLOCK];
+                for (to, from) in to.chunks_exact_mut(shape.channels).zip(from.chunks_exact(BLOCK)) {
+                    for (to, from) in to[b * BLOCK..][..BLOCK].iter_mut().zip(from) {
+                        *to = E::from_f32(*from);
+                    }
+                }
+            }
+        }
+    }
+}
