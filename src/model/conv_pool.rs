@@ -50,19 +50,27 @@ fn forward_as<E: Element + memory::Number>(shape: Shape, x: &Tensor, weight: &Te
     let mut winners = Tensor::f_empty([images, rows, columns, filters], (Kind::Uint8, Device::Cpu))?;
     let (input, weights) = tch::no_grad(|| -> Result<_> {
         let weights = weight.f_detach()?.f_to_dtype(E::KIND, false, false)?;
-        let input = x.f_detach()?;
-        let conv = input.f_conv2d(&weights, None::<Tensor>, 1, shape.padding as i64, 1, 1)?;
-        let (conv, bias) = (dense(&conv)?, bias.f_detach()?.f_contiguous()?);
-        let (conv, bias): (&[E], &[f32]) = (memory::slice(&conv)?, memory::slice(&bias)?);
+        let (input, bias) = (dense(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
+        let bias: &[f32] = memory::slice(&bias)?;
+        let each = images_each(images);
         let mut pooled = pooled.f_permute([0, 2, 3, 1])?;
-        let each = shape.pooled_len() * images_each(images);
-        let work = conv
-            .chunks(shape.conv_len() * images_each(images))
-            .zip(memory::slice_mut::<E>(&mut pooled)?.chunks_mut(each))
-            .zip(memory::slice_mut::<u8>(&mut winners)?.chunks_mut(each))
-            .collect();
-        parallel::for_each(work, |((conv, pooled), winners)| conv_pool::pool(&shape, conv, bias, pooled, winners))?;
-        Ok((dense(&input)?, weights))
+        let pooled = memory::slice_mut::<E>(&mut pooled)?.chunks_mut(each * shape.pooled_len());
+        let outputs = pooled.zip(memory::slice_mut::<u8>(&mut winners)?.chunks_mut(each * shape.pooled_len()));
+        if conv_pool::has_forward::<E>(&shape) {
+            let packed = conv_pool::pack_for_forward::<E>(&shape, memory::slice(&dense(&weights)?)?);
+            let work = memory::slice::<E>(&input)?.chunks(each * shape.input_len()).zip(outputs).collect();
+            parallel::for_each(work, |(input, (pooled, winners))| {
+                conv_pool::forward(&shape, input, &packed, bias, pooled, winners);
+            })?;
+        } else {
+            let channels_first = input.f_permute([0, 3, 1, 2])?;
+            let conv = dense(&channels_first.f_conv2d(&weights, None::<Tensor>, 1, shape.padding as i64, 1, 1)?)?;
+            let work = memory::slice::<E>(&conv)?.chunks(each * shape.conv_len()).zip(outputs).collect();
+            parallel::for_each(work, |(conv, (pooled, winners))| {
+                conv_pool::pool(&shape, conv, bias, pooled, winners);
+            })?;
+        }
+        Ok((input, weights))
     })?;
     let wants_input = x.requires_grad();
     let backward = move |gradient: &Tensor| backward::<E>(shape, &input, &weights, &winners, gradient, wants_input);

@@ -24,11 +24,15 @@ fn run<E: Element>(name: &str) {
         let mut dw = vec![0.0; w.len()];
         let mut db = vec![0.0; filters];
         let mut dx = vec![E::default(); input.len()];
-        let mut times = [f64::MAX; 3];
+        let mut times = [f64::MAX; 4];
+        let packed_e = pack_for_forward(&shape, &w.iter().map(|v| E::from_f32(*v)).collect::<Vec<_>>());
         for _ in 0..10 {
             let t = Instant::now();
             pool(&shape, &conv, &bias, &mut pooled, &mut winners);
             times[0] = times[0].min(t.elapsed().as_secs_f64());
+            let t = Instant::now();
+            forward(&shape, &input, &packed_e, &bias, &mut pooled, &mut winners);
+            times[3] = times[3].min(t.elapsed().as_secs_f64());
             let saved = Saved { input: &input, winners: &winners, gradient: &grad };
             let t = Instant::now();
             backward(&shape, &saved, &mut Gradients { filters: &mut dw, bias: &mut db, input: None });
@@ -45,9 +49,8 @@ fn run<E: Element>(name: &str) {
             }
         }
         println!(
-            "{name} {side} {channels}->{filters}: pool {:.2} ms, weights {:.2} ms, both {:.2} ms (1 thread, 64 images)",
-            times[0] * 1e3,
-            times[1] * 1e3,
+            "{name} {side} {channels}->{filters}: pool {:.2} ms, forward {:.2} ms, weights {:.2} ms, both {:.2} ms (1 thread, 64 images)",
+            times[0] * 1e3, times[3] * 1e3, times[1] * 1e3,
             times[2] * 1e3
         );
     }

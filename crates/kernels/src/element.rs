@@ -2,8 +2,10 @@
 
 use half::bf16;
 
+use crate::lanes::Dot;
+
 /// A number format that kernels read and write; they compute in `f32`.
-pub trait Element: Copy + Default + Send + Sync + 'static {
+pub trait Element: Dot + Default + Send + Sync + 'static {
     /// Its value, exactly.
     fn to_f32(self) -> f32;
     /// The nearest value of this format, ties to even.

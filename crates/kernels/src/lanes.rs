@@ -21,6 +21,40 @@ pub(crate) trait Lanes: Copy {
     fn where_equal(self, keys: &[u8], key: u8) -> Self;
 }
 
+/// Numbers that dense kernels multiply with one AVX-512 instruction.
+pub trait Dot: Copy {
+    /// How many neighbouring values of each filter one instruction multiplies.
+    const STEP: usize;
+    /// Whether this processor has the instructions.
+    fn has_dot() -> bool;
+    /// Weights of 16 filters, `STEP` of each.
+    #[cfg(target_arch = "x86_64")]
+    type Weights: Copy;
+    /// `STEP` values of the input, the same in every lane.
+    #[cfg(target_arch = "x86_64")]
+    type Input: Copy;
+    /// Reads 16 times `STEP` values.
+    ///
+    /// # Safety
+    /// They can be read, and [`has_dot`](Self::has_dot) is true.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe fn load_weights(from: *const Self) -> Self::Weights;
+    /// Reads `STEP` values.
+    ///
+    /// # Safety
+    /// As [`load_weights`](Self::load_weights).
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe fn load_input(from: *const Self) -> Self::Input;
+    /// `sum` and the products, lane by lane.
+    #[cfg(target_arch = "x86_64")]
+    fn dot(weights: Self::Weights, input: Self::Input, sum: Avx512) -> Avx512;
+    /// Writes 16 values, rounded to nearest, ties to even.
+    #[cfg(target_arch = "x86_64")]
+    fn store(values: Avx512, to: &mut [Self]);
+}
+
 /// The instruction sets that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
@@ -46,22 +80,24 @@ pub fn isa() -> Option<Isa> {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
+pub use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Lanes;
+    use half::bf16;
+
+    use super::{Dot, Isa, Lanes, isa};
 
     /// 16 lanes.
     #[derive(Debug, Clone, Copy)]
-    pub(crate) struct Avx512(__m512);
+    pub struct Avx512(__m512);
 
     /// 8 lanes.
     #[derive(Debug, Clone, Copy)]
-    pub(crate) struct Avx2(__m256);
+    pub struct Avx2(__m256);
 
     // SAFETY of all below: values of these types are made only inside kernels that were entered after `isa` had found the
     // instruction set; slices are checked to hold enough numbers before a pointer is read or written.
@@ -99,6 +135,93 @@ mod x86 {
                 let keys = _mm_loadu_si128(keys[..Self::COUNT].as_ptr().cast());
                 _mm512_maskz_mov_ps(_mm_cmpeq_epi8_mask(keys, _mm_set1_epi8(key.cast_signed())), self.0)
             })
+        }
+    }
+
+    impl Avx512 {
+        /// The lanes in which `self` is greater than `other`, or is NaN.
+        #[inline(always)]
+        pub(crate) fn is_greater_or_nan(self, other: Self) -> __mmask16 {
+            unsafe {
+                _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)
+            }
+        }
+
+        /// `other` in the lanes of `mask`.
+        #[inline(always)]
+        pub(crate) fn replace(self, mask: __mmask16, other: Self) -> Self {
+            Self(unsafe { _mm512_mask_mov_ps(self.0, mask, other.0) })
+        }
+
+        /// Writes the lanes, whole numbers from 0 to 255, as bytes.
+        #[inline(always)]
+        pub(crate) fn store_bytes(self, to: &mut [u8]) {
+            unsafe {
+                let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+                _mm_storeu_si128(to[..Self::COUNT].as_mut_ptr().cast(), bytes);
+            }
+        }
+    }
+
+    impl Dot for f32 {
+        const STEP: usize = 1;
+        type Weights = __m512;
+        type Input = __m512;
+
+        fn has_dot() -> bool {
+            isa() == Some(Isa::Avx512)
+        }
+
+        #[inline(always)]
+        unsafe fn load_weights(from: *const Self) -> __m512 {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_input(from: *const Self) -> __m512 {
+            unsafe { _mm512_set1_ps(*from) }
+        }
+
+        #[inline(always)]
+        fn dot(weights: __m512, input: __m512, sum: Avx512) -> Avx512 {
+            Avx512(unsafe { _mm512_fmadd_ps(weights, input, sum.0) })
+        }
+
+        #[inline(always)]
+        fn store(values: Avx512, to: &mut [Self]) {
+            Lanes::store(values, to);
+        }
+    }
+
+    impl Dot for bf16 {
+        const STEP: usize = 2;
+        type Weights = __m512i;
+        type Input = __m512i;
+
+        fn has_dot() -> bool {
+            isa() == Some(Isa::Avx512) && std::arch::is_x86_feature_detected!("avx512bf16")
+        }
+
+        #[inline(always)]
+        unsafe fn load_weights(from: *const Self) -> __m512i {
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_input(from: *const Self) -> __m512i {
+            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        }
+
+        #[inline(always)]
+        fn dot(weights: __m512i, input: __m512i, sum: Avx512) -> Avx512 {
+            // The intrinsic's own vector type is the same bits.
+            Avx512(unsafe { _mm512_dpbf16_ps(sum.0, std::mem::transmute(weights), std::mem::transmute(input)) })
+        }
+
+        #[inline(always)]
+        fn store(values: Avx512, to: &mut [Self]) {
+            let to = to[..Avx512::COUNT].as_mut_ptr();
+            unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute(_mm512_cvtneps_pbh(values.0))) }
         }
     }
 

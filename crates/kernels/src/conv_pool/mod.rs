@@ -8,10 +8,12 @@
 //! in filter-row-column-channel order (channels-last [F, C, 3, 3]).
 
 mod backward;
+mod forward;
 mod pool;
 mod tile;
 
 pub use backward::{Gradients, Saved, backward, pack_filters};
+pub use forward::{forward, has_forward, pack_for_forward};
 pub use pool::pool;
 
 /// Side of the filters.

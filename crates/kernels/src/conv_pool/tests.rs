@@ -46,6 +46,17 @@ fn each_tap(shape: &Shape, row: usize, column: usize, mut visit: impl FnMut(usiz
     }
 }
 
+/// Where the four values are that pooled value `index` is the greatest of.
+fn four(shape: &Shape, index: usize) -> [usize; 4] {
+    let (place, filter) = (index / shape.filters, index % shape.filters);
+    let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
+    let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());
+    [0, 1, 2, 3].map(|kind| {
+        let pixel = (2 * row + kind / 2) * shape.conv_width() + 2 * column + kind % 2;
+        image * shape.conv_len() + pixel * shape.filters + filter
+    })
+}
+
 struct Wanted {
     filters: Vec<f64>,
     bias: Vec<f64>,
@@ -102,18 +113,25 @@ fn check<E: Element>(shape: &Shape, images: usize, tolerance: f64) -> Result<(),
     let mut winners = vec![9; pooled.len()];
     pool(shape, &conv, &bias, &mut pooled, &mut winners);
     for (index, (pooled, winner)) in pooled.iter().zip(&winners).enumerate() {
-        let (place, filter) = (index / shape.filters, index % shape.filters);
-        let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
-        let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());
-        let four: Vec<f32> = (0..4)
-            .map(|kind| {
-                let pixel = (2 * row + kind / 2) * shape.conv_width() + 2 * column + kind % 2;
-                conv[image * shape.conv_len() + pixel * shape.filters + filter].to_f32()
-            })
-            .collect();
+        let four = four(shape, index).map(|at| conv[at].to_f32());
         let most = four.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         prop_assert_eq!(four.iter().position(|value| *value == most), Some(usize::from(*winner)));
-        prop_assert_eq!(pooled.to_f32(), E::from_f32(most + bias[filter]).to_f32());
+        prop_assert_eq!(pooled.to_f32(), E::from_f32(most + bias[index % shape.filters]).to_f32());
+    }
+
+    if has_forward::<E>(shape) {
+        let filters = element(filters.clone());
+        let exact = plain_conv(shape, &float(&input), &float(&filters));
+        let (mut ours, mut which) = (vec![E::default(); pooled.len()], vec![9; pooled.len()]);
+        forward(shape, &input, &pack_for_forward(shape, &filters), &bias, &mut ours, &mut which);
+        let mut wanted = Vec::new();
+        for (index, winner) in which.iter().enumerate() {
+            let four = four(shape, index).map(|at| exact[at]);
+            let most = four.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            wanted.push(most + f64::from(bias[index % shape.filters]));
+            prop_assert!(four[usize::from(*winner)] > most - 1e-4, "{index}: {winner} of {four:?}");
+        }
+        close(float(&ours).into_iter(), &wanted, tolerance)?;
     }
 
     // As after ReLU: about half of it is zero.
