@@ -17,7 +17,8 @@ help:
 	@echo "make build     build target/release/grimace"
 	@echo "make test      set up and run every test"
 	@echo "make lint      rustfmt, clippy and rustdoc, warnings are errors"
-	@echo "make bench     criterion benches of the pipeline"
+	@echo "make bench     criterion benches, then Grimace beside PyTorch and Keras for an hour: docs/benchmarks.md"
+	@echo "               ARGS='--quick' takes minutes; python3 scripts/bench.py --help has the rest"
 
 setup:
 	@scripts/setup.sh
@@ -46,6 +47,7 @@ lint: setup
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
-bench: setup
+bench: build
 	@echo "bench: the first run compiles polars once more, for criterion: about 5 minutes on 2 cores" >&2
 	cargo bench -p grimace-benches
+	$(or $(PYTHON),python3) scripts/bench.py $(ARGS)

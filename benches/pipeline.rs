@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use grimace::augment::{Augment, sample};
+use grimace::augment::{Augment, pick};
 use grimace::config::{AugmentConfig, CLASSES, CnnConfig, ModelConfig, OnBadRow, TrainConfig};
-use grimace::data::batches::{DeviceFaces, to_unit};
+use grimace::data::batches::DeviceFaces;
 use grimace::data::columns::{Labels, ReadOptions};
 use grimace::data::csv;
 use grimace::data::faces::Faces;
@@ -61,10 +61,14 @@ fn pipeline(criterion: &mut Criterion) {
     group.bench_function("draw 2,000 maps", |bencher| bencher.iter(|| augment.thetas(0, &rows)));
 
     let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
-    let batch = to_unit(&on_device.slice(0, BATCH as i64).expect("64 faces")).expect("floats");
     let thetas = Tensor::from_slice(&augment.thetas(0, &rows[..BATCH])).view([BATCH as i64, 2, 3]);
+    let picked = Tensor::from_slice(&rows[..BATCH]);
     group.throughput(Throughput::Elements(BATCH as u64));
-    group.bench_function("sample a batch of 64", |bencher| bencher.iter(|| sample(&batch, &thetas).expect("sampling")));
+    for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
+        group.bench_function(format!("pick and sample a batch of 64, {name}"), |bencher| {
+            bencher.iter(|| pick(&on_device, &picked, &thetas, kind).expect("sampling"));
+        });
+    }
 
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
         let plan = EpochPlan::new(1, 0, faces.len(), BATCH, &augment, Device::Cpu).expect("a plan");

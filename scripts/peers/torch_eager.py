@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 
 def model():
+    """The seed's network; it returns logits."""
     def block(i, o):
         return [nn.Conv2d(i, o, 3), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(o)]
     return nn.Sequential(*block(1, 32), *block(32, 64), *block(64, 128), nn.Flatten(),
@@ -23,6 +24,7 @@ def model():
 
 
 def augment(x):
+    """Rotates, shifts, zooms and flips each face of x, float [N,1,48,48], at random within the seed's ranges."""
     n, device = len(x), x.device
     u = torch.rand(n, 6, device=device) * 2 - 1
     angle, zoom_x, zoom_y = u[:, 0] * math.pi / 18, 1 + 0.1 * u[:, 1], 1 + 0.1 * u[:, 2]
@@ -30,10 +32,12 @@ def augment(x):
     theta = torch.stack([
         torch.stack([flip * zoom_x * torch.cos(angle), -zoom_y * torch.sin(angle), 0.2 * u[:, 3]], 1),
         torch.stack([flip * zoom_x * torch.sin(angle), zoom_y * torch.cos(angle), 0.2 * u[:, 4]], 1)], 1)
-    return F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), padding_mode="border", align_corners=False)
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def time_steps(args, channels_last, bf16, compiled):
+    """The median milliseconds of args.steps training steps, after 15 that are not counted."""
     device = torch.device(args.device)
     net = model().to(device)
     if channels_last:

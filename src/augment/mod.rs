@@ -19,7 +19,7 @@ mod zoom;
 use rayon::prelude::*;
 
 pub use affine::Affine;
-pub use sample::sample;
+pub use sample::{pick, sample};
 
 use crate::config::AugmentConfig;
 use crate::rng::{Rng, Stream};

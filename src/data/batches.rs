@@ -46,12 +46,25 @@ impl DeviceFaces {
         self.pixels.device()
     }
 
-    /// The faces (uint8 [B, 1, 48, 48]) and labels (int64 `[B]`) at `index` (int64 `[B]`, on the device).
+    /// All of them, uint8 [N, 1, 48, 48].
+    pub fn pixels(&self) -> &Tensor {
+        &self.pixels
+    }
+
+    /// The faces at `index` (int64 `[B]`, on the device): uint8 [B, 1, 48, 48].
     ///
     /// # Errors
     /// libtorch's.
-    pub fn pick(&self, index: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.pixels.f_index_select(0, index)?, self.labels.f_index_select(0, index)?))
+    pub fn pick(&self, index: &Tensor) -> Result<Tensor> {
+        Ok(self.pixels.f_index_select(0, index)?)
+    }
+
+    /// The labels at `index` (int64 `[B]`, on the device): int64 `[B]`.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn labels(&self, index: &Tensor) -> Result<Tensor> {
+        Ok(self.labels.f_index_select(0, index)?)
     }
 
     /// The faces from `start`, at most `count` of them, without a copy: uint8 [B, 1, 48, 48].

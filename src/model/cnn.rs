@@ -81,19 +81,18 @@ impl Block {
         for convolution in before {
             x = self.activation.forward(&convolution.forward(&x)?)?;
         }
-        x = match self.pooling {
+        let (x, activation) = match self.pooling {
             // Max-pooling commutes with a monotone activation; pooling first makes the activation four times smaller.
-            Pooling::Max if self.activation.is_monotone() => {
-                self.activation.forward(&last.forward_max_pool(&x, mode)?)?
-            }
-            Pooling::Max => self.activation.forward(&last.forward(&x)?)?.f_max_pool2d(2, 2, 0, 1, false)?,
+            Pooling::Max if self.activation.is_monotone() => (last.forward_max_pool(&x, mode)?, Some(self.activation)),
+            Pooling::Max => (self.activation.forward(&last.forward(&x)?)?.f_max_pool2d(2, 2, 0, 1, false)?, None),
             Pooling::Average => {
-                self.activation.forward(&last.forward(&x)?)?.f_avg_pool2d(2, 2, 0, false, true, None)?
+                (self.activation.forward(&last.forward(&x)?)?.f_avg_pool2d(2, 2, 0, false, true, None)?, None)
             }
         };
-        match &self.norm {
-            Some(norm) => norm.forward(&x, mode),
-            None => Ok(x),
+        match (&self.norm, activation) {
+            (Some(norm), activation) => norm.forward(&x, activation, mode),
+            (None, Some(activation)) => activation.forward(&x),
+            (None, None) => Ok(x),
         }
     }
 }

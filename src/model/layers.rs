@@ -3,7 +3,8 @@
 use anyhow::Result;
 use tch::{Kind, Tensor, nn};
 
-use super::{Mode, conv_pool};
+use super::Mode;
+use super::cpu::{batch_norm, conv_pool};
 use crate::config::Activation;
 use crate::rng::{Rng, Stream};
 
@@ -111,8 +112,28 @@ impl BatchNorm {
         })
     }
 
-    /// [N, width, H, W] -> the same; in training the running statistics move towards the batch's.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// [N, width, H, W] -> the same, of `activation(x)` where one is given; in training the running statistics move towards
+    /// the batch's.
+    pub fn forward(&self, x: &Tensor, activation: Option<Activation>, mode: Mode) -> Result<Tensor> {
+        if mode == Mode::Train && matches!(activation, None | Some(Activation::Relu)) && batch_norm::fits(x) {
+            let norm = batch_norm::Norm {
+                weight: &self.weight,
+                bias: &self.bias,
+                running_mean: &self.running_mean,
+                running_var: &self.running_var,
+                update: NORM_UPDATE,
+                epsilon: NORM_EPSILON,
+            };
+            return batch_norm::forward(&norm, x, activation.is_some());
+        }
+        match activation {
+            Some(activation) => self.normalise(&activation.forward(x)?, mode),
+            None => self.normalise(x, mode),
+        }
+    }
+
+    /// With libtorch's own operations.
+    fn normalise(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode == Mode::Train;
         // In training libtorch gets a copy of the running variance to change: what it saves for the backward pass must
         // not be touched again, and its own change is not yet the right one.

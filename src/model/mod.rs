@@ -2,7 +2,7 @@
 //! checkpoint's contract. To add one: its file, its config in `ModelConfig`, a line in [`Net::new`] and in [`Net::forward`].
 
 mod cnn;
-mod conv_pool;
+mod cpu;
 mod flat;
 pub mod infer;
 mod layers;

@@ -89,7 +89,8 @@ fn agrees_with_keras_in_training() {
     let (faces, labels) = golden_batch();
     let logits = net.forward(&faces, Mode::Train).unwrap();
     let wanted: Vec<f64> = golden["training_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
-    assert!(worst(&logits, &wanted) < 1e-4);
+    let difference = worst(&logits, &wanted);
+    assert!(difference < 5e-5, "logits differ by {difference}");
     let loss = loss(&logits, &labels);
     assert!((loss.double_value(&[]) - golden["training_loss"].as_f64().unwrap()).abs() < 1e-5);
     loss.backward();

@@ -4,9 +4,12 @@
 //! convolution and dense weights, which the flat layout puts first.
 
 use anyhow::Result;
-use tch::Tensor;
+use kernels::adam::{self, Update};
+use tch::{Device, Tensor};
+use torch_ext::{memory, parallel};
 
 use crate::config::OptimizerConfig;
+use crate::device;
 use crate::model::FlatParameters;
 
 /// An optimizer's state for one network.
@@ -74,7 +77,41 @@ impl Optimizer {
     }
 }
 
-fn adam(
+/// Adam's update in one pass over memory on the CPU, in a few operations elsewhere.
+fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], lr: f64, step: u64, betas_and_eps: [f64; 3]) -> Result<()> {
+    if p.values.device() == Device::Cpu {
+        adam_on_cpu(p, moments, lr, step, betas_and_eps)
+    } else {
+        adam_by_operations(p, moments, lr, step, betas_and_eps)
+    }
+}
+
+fn adam_on_cpu(
+    p: &mut FlatParameters,
+    [first, second]: [&mut Tensor; 2],
+    lr: f64,
+    step: u64,
+    [beta1, beta2, eps]: [f64; 3],
+) -> Result<()> {
+    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+    let by = Update {
+        beta1: beta1 as f32,
+        beta2: beta2 as f32,
+        rate: (lr / correction(beta1)) as f32,
+        scale: (1.0 / correction(beta2).sqrt()) as f32,
+        epsilon: eps as f32,
+    };
+    let each = p.values.numel().div_ceil(device::threads().max(1)).max(1);
+    let moments =
+        memory::slice_mut::<f32>(first)?.chunks_mut(each).zip(memory::slice_mut::<f32>(second)?.chunks_mut(each));
+    let values = memory::slice_mut::<f32>(&mut p.values)?.chunks_mut(each);
+    let work = values.zip(moments).zip(memory::slice::<f32>(&p.gradients)?.chunks(each)).collect();
+    parallel::for_each(work, |((values, (first, second)), gradients)| {
+        adam::update(values, first, second, gradients, by);
+    })
+}
+
+fn adam_by_operations(
     p: &mut FlatParameters,
     [first, second]: [&mut Tensor; 2],
     lr: f64,

@@ -70,14 +70,11 @@ impl Trainer {
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
         let (rows, thetas) = plan.batch(step)?;
-        let (faces, labels) = self.faces.pick(&rows)?;
-        let mut x = to_unit(&faces)?;
-        if let Some(thetas) = thetas {
-            x = augment::sample(&x, &thetas)?;
-        }
-        if self.kind != Kind::Float {
-            x = x.f_to_dtype(self.kind, false, false)?;
-        }
+        let labels = self.faces.labels(&rows)?;
+        let x = match thetas {
+            Some(thetas) => augment::pick(&self.faces, &rows, &thetas, self.kind)?,
+            None => to_unit(&self.faces.pick(&rows)?)?.f_to_dtype(self.kind, false, false)?,
+        };
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)?;
         self.parameters.zero_gradients()?;

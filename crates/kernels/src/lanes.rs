@@ -153,6 +153,41 @@ mod x86 {
             Self(unsafe { _mm512_mask_mov_ps(self.0, mask, other.0) })
         }
 
+        /// Between `least` and `most`; `least` for NaN.
+        #[inline(always)]
+        pub(crate) fn clamp(self, least: f32, most: f32) -> Self {
+            // Of a NaN and a number the second operand is the result.
+            let at_least = unsafe { _mm512_max_ps(self.0, _mm512_set1_ps(least)) };
+            Self(unsafe { _mm512_min_ps(at_least, _mm512_set1_ps(most)) })
+        }
+
+        /// The value of an image of bytes, `side` wide, between its pixels: at `x` and `y`, which lie within it.
+        ///
+        /// The image is followed by one more row and three bytes.
+        #[inline(always)]
+        pub(crate) fn bilinear(image: &[u8], side: usize, x: Self, y: Self) -> Self {
+            assert!(image.len() >= side * side + side + 4);
+            let most = side as f32 - 1.0;
+            let (x, y) = (x.clamp(0.0, most), y.clamp(0.0, most));
+            unsafe {
+                let (left, top) = (_mm512_cvttps_epi32(x.0), _mm512_cvttps_epi32(y.0));
+                let right = _mm512_sub_ps(x.0, _mm512_cvtepi32_ps(left));
+                let below = _mm512_sub_ps(y.0, _mm512_cvtepi32_ps(top));
+                let at = _mm512_add_epi32(_mm512_mullo_epi32(top, _mm512_set1_epi32(side as i32)), left);
+                // Four bytes each, of which two are looked at: a pixel and its neighbour to the right.
+                let upper = _mm512_i32gather_epi32::<1>(at, image.as_ptr().cast());
+                let lower = _mm512_i32gather_epi32::<1>(at, image.as_ptr().add(side).cast());
+                let between = |pair: __m512i| {
+                    let byte = _mm512_set1_epi32(0xff);
+                    let first = _mm512_cvtepi32_ps(_mm512_and_si512(pair, byte));
+                    let second = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32::<8>(pair), byte));
+                    _mm512_fmadd_ps(right, _mm512_sub_ps(second, first), first)
+                };
+                let (upper, lower) = (between(upper), between(lower));
+                Self(_mm512_fmadd_ps(below, _mm512_sub_ps(lower, upper), upper))
+            }
+        }
+
         /// Writes the lanes, whole numbers from 0 to 255, as bytes.
         #[inline(always)]
         pub(crate) fn store_bytes(self, to: &mut [u8]) {

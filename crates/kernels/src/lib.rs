@@ -3,10 +3,14 @@
 //! One level of parallelism is left to the caller: a kernel works on the images it is given, in one thread.
 #![warn(missing_docs)]
 
+mod dispatch;
 mod element;
 mod lanes;
 
+pub mod adam;
 pub mod conv_pool;
+pub mod norm;
+pub mod sample;
 
 pub use element::Element;
 pub use half::bf16;

@@ -192,8 +192,8 @@ fn dot_products<E: Dot>(
         // SAFETY: the farthest input read is `row * 3 + channels * 4` from a corner, and as many weights are read as there are;
         // both are checked above.
         unsafe {
-            let inputs: [[*const E; 2]; TOGETHER] = corners
-                .map(|corner| [0, 1].map(|below| input.as_ptr().add(corner + (tap_row + below) * row)));
+            let inputs: [[*const E; 2]; TOGETHER] =
+                corners.map(|corner| [0, 1].map(|below| input.as_ptr().add(corner + (tap_row + below) * row)));
             for at in (0..KERNEL * channels).step_by(E::STEP) {
                 let (left, right) = (E::load_weights(weights), E::load_weights(weights.add(BLOCK * E::STEP)));
                 weights = weights.add(SIDE_BY_SIDE * E::STEP);

@@ -1,7 +1,7 @@
 //! Max-pooling of a convolution's result, which remembers the winners.
 
 use super::Shape;
-use crate::lanes::{Isa, isa};
+use crate::dispatch::compiled;
 use crate::{Element, conv_pool::BLOCK};
 
 /// Pools `conv` (images [conv rows, conv columns, filters]) 2x2, adds `bias` (one for each filter) and writes `pooled`
@@ -17,33 +17,15 @@ pub fn pool<E: Element>(shape: &Shape, conv: &[E], bias: &[f32], pooled: &mut [E
     assert_eq!(pooled.len(), images * shape.pooled_len());
     assert_eq!(winners.len(), pooled.len());
     assert_eq!(bias.len(), shape.filters);
-    match isa() {
-        // SAFETY: the processor has these instructions.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)]
-        Some(Isa::Avx512) => unsafe { pool_avx512(shape, conv, bias, pooled, winners) },
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)]
-        // SAFETY: as above.
-        Some(Isa::Avx2) => unsafe { pool_avx2(shape, conv, bias, pooled, winners) },
-        _ => pool_with(shape, conv, bias, pooled, winners),
-    }
+    run(shape, conv, bias, pooled, winners);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn pool_avx512<E: Element>(shape: &Shape, conv: &[E], bias: &[f32], pooled: &mut [E], winners: &mut [u8]) {
-    pool_with(shape, conv, bias, pooled, winners);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn pool_avx2<E: Element>(shape: &Shape, conv: &[E], bias: &[f32], pooled: &mut [E], winners: &mut [u8]) {
-    pool_with(shape, conv, bias, pooled, winners);
+compiled! {
+    fn run<E: Element>(shape: &Shape, conv: &[E], bias: &[f32], pooled: &mut [E], winners: &mut [u8]) = body
 }
 
 #[inline(always)]
-fn pool_with<E: Element>(shape: &Shape, conv: &[E], bias: &[f32], pooled: &mut [E], winners: &mut [u8]) {
+fn body<E: Element>(shape: &Shape, conv: &[E], bias: &[f32], pooled: &mut [E], winners: &mut [u8]) {
     let (filters, columns) = (shape.filters, shape.pooled_width());
     let row_len = shape.conv_width() * filters;
     let rows = pooled.chunks_exact_mut(columns * filters).zip(winners.chunks_exact_mut(columns * filters));

@@ -9,6 +9,8 @@ use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autograd, memory, parallel};
 
+use super::{dense, each, empty_like};
+
 /// The sizes of `x` [N, C, H, W] on its way, when this machine and these sizes have the kernels; `None`: use libtorch's own.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     let [_, channels, height, width] = x.size()[..] else { return None };
@@ -43,17 +45,15 @@ pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Resu
 }
 
 fn forward_as<E: Element + memory::Number>(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    let images = x.size().first().copied().unwrap_or(0);
-    let (rows, columns, filters) = (shape.pooled_height() as i64, shape.pooled_width() as i64, shape.filters as i64);
-    let channels_last = [rows * columns * filters, 1, columns * filters, filters];
-    let pooled = Tensor::f_empty_strided([images, filters, rows, columns], channels_last, (E::KIND, Device::Cpu))?;
-    let mut winners = Tensor::f_empty([images, rows, columns, filters], (Kind::Uint8, Device::Cpu))?;
+    let sizes = [shape.filters, shape.pooled_height(), shape.pooled_width()].map(|size| size as i64);
+    let pooled = empty_like(x, sizes)?;
+    let mut winners = Tensor::f_empty(dense(&pooled)?.size(), (Kind::Uint8, Device::Cpu))?;
     let (input, weights) = tch::no_grad(|| -> Result<_> {
         let weights = weight.f_detach()?.f_to_dtype(E::KIND, false, false)?;
         let (input, bias) = (dense(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
         let bias: &[f32] = memory::slice(&bias)?;
-        let each = images_each(images);
-        let mut pooled = pooled.f_permute([0, 2, 3, 1])?;
+        let each = each(images_of(x));
+        let mut pooled = dense(&pooled)?;
         let pooled = memory::slice_mut::<E>(&mut pooled)?.chunks_mut(each * shape.pooled_len());
         let outputs = pooled.zip(memory::slice_mut::<u8>(&mut winners)?.chunks_mut(each * shape.pooled_len()));
         if conv_pool::has_forward::<E>(&shape) {
@@ -87,19 +87,19 @@ fn backward<E: Element + memory::Number>(
     gradient: &Tensor,
     wants_input: bool,
 ) -> Result<Vec<Option<Tensor>>> {
-    let images = gradient.size().first().copied().unwrap_or(0);
+    let images = images_of(gradient);
     let gradient = dense(gradient)?;
     let weights = dense(weights)?.f_to_dtype(Kind::Float, false, false)?;
     let packed = if wants_input { conv_pool::pack_filters(&shape, memory::slice(&weights)?) } else { Vec::new() };
     let mut input_gradient = Tensor::f_empty(if wants_input { input.size() } else { vec![0] }, (E::KIND, Device::Cpu))?;
 
-    let each = images_each(images);
-    let parts = images.unsigned_abs().div_ceil(each as u64) as i64;
-    let mut filter_sums = Tensor::f_zeros([parts, shape.weights_len() as i64], (Kind::Float, Device::Cpu))?;
-    let mut bias_sums = Tensor::f_zeros([parts, shape.filters as i64], (Kind::Float, Device::Cpu))?;
+    let each = each(images);
+    let parts = images.div_ceil(each);
+    let zeros = |width: usize| Tensor::f_zeros([parts as i64, width as i64], (Kind::Float, Device::Cpu));
+    let (mut filter_sums, mut bias_sums) = (zeros(shape.weights_len())?, zeros(shape.filters)?);
     let mut input_parts =
         memory::slice_mut::<E>(&mut input_gradient)?.chunks_mut(each * shape.input_len()).map(Some).collect::<Vec<_>>();
-    input_parts.resize_with(parts as usize, || None);
+    input_parts.resize_with(parts, || None);
     let work = memory::slice::<E>(input)?
         .chunks(each * shape.input_len())
         .zip(memory::slice::<u8>(winners)?.chunks(each * shape.pooled_len()))
@@ -124,15 +124,8 @@ fn backward<E: Element + memory::Number>(
     ])
 }
 
-/// Images that one thread gets of `images`.
-fn images_each(images: i64) -> usize {
-    let threads = crate::device::threads().max(1);
-    usize::try_from(images).unwrap_or(0).div_ceil(threads).max(1)
-}
-
-/// [N, C, H, W] as a contiguous [N, H, W, C]; a copy only where it is not in channels-last memory format.
-fn dense(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?)
+fn images_of(x: &Tensor) -> usize {
+    x.size().first().map_or(0, |images| images.unsigned_abs() as usize)
 }
 
 #[cfg(test)]
@@ -140,9 +133,11 @@ mod tests {
     use super::*;
     use tch::Reduction;
 
-    fn wave(size: &[i64], salt: f64) -> Tensor {
+    /// Numbers in -1..1 that look random.
+    fn noise(size: &[i64], salt: f64) -> Tensor {
         let count = size.iter().product::<i64>();
-        (Tensor::arange(count, (Kind::Float, Device::Cpu)) * salt).sin().view(size)
+        let wild = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + salt).sin() * 43_758.545_3;
+        (wild.frac() * 2.0 - wild.sign()).to_kind(Kind::Float).view(size)
     }
 
     /// Loss and gradients of weight, bias and input through `block`.
@@ -150,9 +145,9 @@ mod tests {
         let channels = x.size()[1];
         let leaf = |tensor: Tensor| tensor.set_requires_grad(true);
         let x = x.copy().set_requires_grad(channels > 1);
-        let (weight, bias) = (leaf(wave(&[32, channels, 3, 3], 1.3) * 0.2), leaf(wave(&[32], 0.7)));
+        let (weight, bias) = (leaf(noise(&[32, channels, 3, 3], 1.3) * 0.2), leaf(noise(&[32], 0.7)));
         let y = block(&x, &weight, &bias).relu();
-        let target = wave(&y.size(), 0.3).to_kind(y.kind());
+        let target = noise(&y.size(), 0.3).to_kind(y.kind());
         let loss = y.to_kind(Kind::Float).mse_loss(&target.to_kind(Kind::Float), Reduction::Mean);
         loss.backward();
         let mut all = vec![y, loss, weight.grad(), bias.grad()];
@@ -184,7 +179,7 @@ mod tests {
         }
         for (size, padding) in [([5, 1, 48, 48], 0), ([3, 32, 23, 21], 0), ([4, 64, 10, 11], 1), ([1, 16, 4, 5], 1)] {
             for channels_last in [false, true] {
-                let mut x = wave(&size, 0.11).to_kind(Kind::BFloat16).to_kind(Kind::Float);
+                let mut x = noise(&size, 0.11).to_kind(Kind::BFloat16).to_kind(Kind::Float);
                 if channels_last {
                     x = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
                 }
@@ -210,8 +205,8 @@ mod tests {
 
     #[test]
     fn what_the_kernels_cannot_do_is_left_to_libtorch() {
-        let weight = |size: [i64; 4]| wave(&size, 1.0);
-        let x = |channels| wave(&[2, channels, 8, 8], 1.0);
+        let weight = |size: [i64; 4]| noise(&size, 1.0);
+        let x = |channels| noise(&[2, channels, 8, 8], 1.0);
         assert!(shape(&x(24), &weight([32, 24, 3, 3]), 0).is_none(), "24 channels");
         assert!(shape(&x(16), &weight([8, 16, 3, 3]), 0).is_none(), "8 filters");
         assert!(shape(&x(16), &weight([16, 16, 5, 5]), 0).is_none(), "5x5");
@@ -221,7 +216,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_gives_the_same_result_but_for_rounding() {
-        let x = wave(&[7, 16, 12, 12], 0.2);
+        let x = noise(&[7, 16, 12, 12], 0.2);
         let run = |threads| {
             tch::set_num_threads(threads);
             results(&x, |x, weight, bias| forward(shape(x, weight, 0).expect("supported"), x, weight, bias).unwrap())

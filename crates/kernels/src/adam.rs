@@ -1,0 +1,74 @@
+//! Adam's update (Kingma and Ba 2015) in one pass over memory.
+
+use crate::dispatch::compiled;
+
+/// The numbers of one update.
+#[derive(Debug, Clone, Copy)]
+pub struct Update {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// The learning rate, divided by the first moment's bias correction 1 - beta1^step.
+    pub rate: f32,
+    /// 1 / sqrt(1 - beta2^step): the second moment's bias correction.
+    pub scale: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+}
+
+/// Updates `values` and both moments from `gradients`, as `torch.optim.Adam` does.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn update(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update) {
+    let length = values.len();
+    assert!(first.len() == length && second.len() == length && gradients.len() == length);
+    run(values, first, second, gradients, update);
+}
+
+compiled! {
+    fn run(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update) = body
+}
+
+#[inline(always)]
+fn body(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], by: Update) {
+    for (((value, first), second), gradient) in values.iter_mut().zip(first).zip(second).zip(gradients) {
+        *first += (gradient - *first) * (1.0 - by.beta1);
+        *second += (gradient * gradient - *second) * (1.0 - by.beta2);
+        *value -= by.rate * *first / (second.sqrt() * by.scale + by.epsilon);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_definition() {
+        let gradients: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
+        let (mut values, mut first, mut second) = (vec![1.0f32; 1000], vec![0.0; 1000], vec![0.0; 1000]);
+        let (beta1, beta2, lr, epsilon) = (0.9f64, 0.999f64, 1e-3, 1e-7);
+        let mut wanted = vec![(1.0f64, 0.0f64, 0.0f64); 1000];
+        for step in 1..=5 {
+            let by = Update {
+                beta1: beta1 as f32,
+                beta2: beta2 as f32,
+                rate: (lr / (1.0 - beta1.powi(step))) as f32,
+                scale: (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32,
+                epsilon: epsilon as f32,
+            };
+            update(&mut values, &mut first, &mut second, &gradients, by);
+            for ((value, m, v), gradient) in wanted.iter_mut().zip(&gradients) {
+                let gradient = f64::from(*gradient);
+                *m = beta1 * *m + (1.0 - beta1) * gradient;
+                *v = beta2 * *v + (1.0 - beta2) * gradient * gradient;
+                let (m, v) = (*m / (1.0 - beta1.powi(step)), *v / (1.0 - beta2.powi(step)));
+                *value -= lr * m / (v.sqrt() + epsilon);
+            }
+        }
+        for (value, (wanted, ..)) in values.iter().zip(&wanted) {
+            assert!((f64::from(*value) - wanted).abs() < 1e-6, "{value} against {wanted}");
+        }
+    }
+}

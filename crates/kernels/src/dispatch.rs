@@ -1,0 +1,33 @@
+//! Loops that the compiler makes vector instructions of, compiled once for each instruction set.
+
+/// `compiled! { fn name<E: Bound>(arguments) = body }` makes `name`, which calls the inlined `body` compiled for the best
+/// instruction set of this processor.
+macro_rules! compiled {
+    (fn $name:ident $(<$generic:ident: $bound:path>)? ($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
+        fn $name $(<$generic: $bound>)? ($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+            fn avx512 $(<$generic: $bound>)? ($($argument: $type),*) {
+                $body($($argument),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$generic: $bound>)? ($($argument: $type),*) {
+                $body($($argument),*);
+            }
+            match crate::isa() {
+                // SAFETY: the processor has these instructions.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Some(crate::Isa::Avx512) => unsafe { avx512($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Some(crate::Isa::Avx2) => unsafe { avx2($($argument),*) },
+                _ => $body($($argument),*),
+            }
+        }
+    };
+}
+
+pub(crate) use compiled;

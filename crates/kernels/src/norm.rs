@@ -1,0 +1,195 @@
+//! Batch norm over images in channels-last order (Ioffe and Szegedy 2015), with the ReLU before it in the same pass.
+//!
+//! A pass over part of the rows leaves sums, which the caller adds up over its threads.
+
+use crate::Element;
+use crate::dispatch::compiled;
+
+/// Rows of `channels` values each, and whether ReLU comes before the normalisation.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a, E> {
+    /// The values before ReLU.
+    pub values: &'a [E],
+    /// Channels: values of a row.
+    pub channels: usize,
+    /// Whether `max(x, 0)` is normalised rather than `x`.
+    pub relu: bool,
+}
+
+/// Channels whose sums stay in registers while rows pass by.
+const BLOCK: usize = 16;
+
+/// For each channel: adds the sum of (x - `centre`) to `sums` and, if there are any, of (x - `centre`)^2 to `squares`.
+///
+/// # Panics
+/// When a slice's length does not fit, or channels are not a multiple of 16.
+pub fn sums<E: Element>(rows: &Rows<'_, E>, centre: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    check(rows, &[centre.len(), sums.len(), squares.len()]);
+    run_sums(rows, centre, sums, squares);
+}
+
+compiled! { fn run_sums<E: Element>(rows: &Rows<'_, E>, centre: &[f32], sums: &mut [f64], squares: &mut [f64]) = sums_body }
+
+/// Rows that are summed in `f32` before the sum goes to `f64`.
+const RUN: usize = 512;
+
+#[inline(always)]
+fn sums_body<E: Element>(rows: &Rows<'_, E>, centre: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    let floor = if rows.relu { 0.0 } else { f32::NEG_INFINITY };
+    for run in rows.values.chunks(RUN * rows.channels) {
+        for start in (0..rows.channels).step_by(BLOCK) {
+            let centre = &centre[start..][..BLOCK];
+            let (mut sum, mut square) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+            for row in run.chunks_exact(rows.channels) {
+                let row = &row[start..][..BLOCK];
+                for lane in 0..BLOCK {
+                    let value = activate(row[lane].to_f32(), floor) - centre[lane];
+                    sum[lane] += value;
+                    square[lane] += value * value;
+                }
+            }
+            for lane in 0..BLOCK {
+                sums[start + lane] += f64::from(sum[lane]);
+                squares[start + lane] += f64::from(square[lane]);
+            }
+        }
+    }
+}
+
+/// `to` = `scale` x + `offset`, for each channel.
+///
+/// # Panics
+/// As [`sums`].
+pub fn apply<E: Element>(rows: &Rows<'_, E>, scale: &[f32], offset: &[f32], to: &mut [E]) {
+    check(rows, &[scale.len(), offset.len()]);
+    assert_eq!(to.len(), rows.values.len());
+    run_apply(rows, scale, offset, to);
+}
+
+compiled! { fn run_apply<E: Element>(rows: &Rows<'_, E>, scale: &[f32], offset: &[f32], to: &mut [E]) = apply_body }
+
+#[inline(always)]
+fn apply_body<E: Element>(rows: &Rows<'_, E>, scale: &[f32], offset: &[f32], to: &mut [E]) {
+    let floor = if rows.relu { 0.0 } else { f32::NEG_INFINITY };
+    for (from, to) in rows.values.chunks_exact(rows.channels).zip(to.chunks_exact_mut(rows.channels)) {
+        for ((to, from), (scale, offset)) in to.iter_mut().zip(from).zip(scale.iter().zip(offset)) {
+            *to = E::from_f32(activate(from.to_f32(), floor) * scale + offset);
+        }
+    }
+}
+
+/// For each channel: adds the sum of the gradients to `sums`, and of gradient times (x - `centre`) to `products`.
+///
+/// # Panics
+/// As [`sums`].
+pub fn backward_sums<E: Element>(
+    rows: &Rows<'_, E>,
+    gradient: &[E],
+    centre: &[f32],
+    sums: &mut [f64],
+    products: &mut [f64],
+) {
+    check(rows, &[centre.len(), sums.len(), products.len()]);
+    assert_eq!(gradient.len(), rows.values.len());
+    run_backward_sums(rows, gradient, centre, sums, products);
+}
+
+compiled! {
+    fn run_backward_sums<E: Element>(
+        rows: &Rows<'_, E>, gradient: &[E], centre: &[f32], sums: &mut [f64], products: &mut [f64],
+    ) = backward_sums_body
+}
+
+#[inline(always)]
+fn backward_sums_body<E: Element>(
+    rows: &Rows<'_, E>,
+    gradient: &[E],
+    centre: &[f32],
+    sums: &mut [f64],
+    products: &mut [f64],
+) {
+    let floor = if rows.relu { 0.0 } else { f32::NEG_INFINITY };
+    let runs = rows.values.chunks(RUN * rows.channels).zip(gradient.chunks(RUN * rows.channels));
+    for (values, gradients) in runs {
+        for start in (0..rows.channels).step_by(BLOCK) {
+            let centre = &centre[start..][..BLOCK];
+            let (mut sum, mut product) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+            for (row, gradient) in values.chunks_exact(rows.channels).zip(gradients.chunks_exact(rows.channels)) {
+                let (row, gradient) = (&row[start..][..BLOCK], &gradient[start..][..BLOCK]);
+                for lane in 0..BLOCK {
+                    let gradient = gradient[lane].to_f32();
+                    sum[lane] += gradient;
+                    product[lane] += gradient * (activate(row[lane].to_f32(), floor) - centre[lane]);
+                }
+            }
+            for lane in 0..BLOCK {
+                sums[start + lane] += f64::from(sum[lane]);
+                products[start + lane] += f64::from(product[lane]);
+            }
+        }
+    }
+}
+
+/// What the gradient by x is made of; one number for each channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Factors<'a> {
+    /// Factor of the gradient.
+    pub scale: &'a [f32],
+    /// Taken from the gradient before.
+    pub level: &'a [f32],
+    /// Factor of x.
+    pub slope: &'a [f32],
+    /// Taken from x before.
+    pub centre: &'a [f32],
+}
+
+/// `to` = `scale` (gradient - `level`) + `slope` (x - `centre`) for each channel, and 0 where ReLU let nothing through: the
+/// gradient by x.
+///
+/// # Panics
+/// As [`sums`].
+pub fn backward_apply<E: Element>(rows: &Rows<'_, E>, gradient: &[E], factors: &Factors<'_>, to: &mut [E]) {
+    check(rows, &[factors.scale.len(), factors.level.len(), factors.slope.len(), factors.centre.len()]);
+    assert_eq!(gradient.len(), rows.values.len());
+    assert_eq!(to.len(), rows.values.len());
+    run_backward_apply(rows, gradient, factors, to);
+}
+
+compiled! {
+    fn run_backward_apply<E: Element>(rows: &Rows<'_, E>, gradient: &[E], factors: &Factors<'_>, to: &mut [E]) =
+        backward_apply_body
+}
+
+#[inline(always)]
+fn backward_apply_body<E: Element>(rows: &Rows<'_, E>, gradient: &[E], factors: &Factors<'_>, to: &mut [E]) {
+    let floor = if rows.relu { 0.0 } else { f32::NEG_INFINITY };
+    let channels = rows.channels;
+    let rows = rows.values.chunks_exact(channels).zip(gradient.chunks_exact(channels));
+    for ((from, gradient), to) in rows.zip(to.chunks_exact_mut(channels)) {
+        for start in (0..channels).step_by(BLOCK) {
+            let block = start..start + BLOCK;
+            let (scale, level) = (&factors.scale[block.clone()], &factors.level[block.clone()]);
+            let (slope, centre) = (&factors.slope[block.clone()], &factors.centre[block.clone()]);
+            let (from, gradient, to) = (&from[block.clone()], &gradient[block.clone()], &mut to[block]);
+            for lane in 0..BLOCK {
+                let x = from[lane].to_f32();
+                let value = scale[lane] * (gradient[lane].to_f32() - level[lane])
+                    + slope[lane] * (activate(x, floor) - centre[lane]);
+                // As PyTorch's ReLU: nothing passes at 0, and NaN passes.
+                to[lane] = E::from_f32(if x <= floor { 0.0 } else { value });
+            }
+        }
+    }
+}
+
+/// ReLU where `floor` is 0, nothing where it is minus infinity; NaN stays.
+#[inline(always)]
+fn activate(value: f32, floor: f32) -> f32 {
+    if value < floor { floor } else { value }
+}
+
+fn check<E>(rows: &Rows<'_, E>, lengths: &[usize]) {
+    assert!(rows.channels > 0 && rows.channels.is_multiple_of(BLOCK), "{} channels", rows.channels);
+    assert!(rows.values.len().is_multiple_of(rows.channels));
+    assert!(lengths.iter().all(|length| *length == rows.channels), "one value for each channel");
+}

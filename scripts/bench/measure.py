@@ -1,0 +1,256 @@
+"""Runs one program at a time and reads its figures: images a second, milliseconds a step, seconds, bytes."""
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import machine
+
+LIMIT_S = 3600       # a program that takes longer hangs
+BATCH = 64           # the seed's
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every measurement shares. Paths never reach the results."""
+    root: Path
+    grimace: Path
+    peers_python: Path | None
+    peers_error: str | None
+    device: str                  # "cpu" or "cuda"
+    threads: int
+    torch_steps: int             # timed steps of the PyTorch peer at batch 64
+    compiled: bool               # whether torch.compile is timed too
+    train: Path
+    validation: Path | None
+    test: Path
+    work: Path                   # a temporary folder
+
+
+@dataclass
+class Child:
+    """How a program ended."""
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    peak_bytes: int
+    others: float | None         # cores that other work (or the hypervisor) kept busy meanwhile
+
+
+class Failed(Exception):
+    """A program gave no figures, or not all of them; `figures` are those it did give."""
+
+    def __init__(self, reason: str, figures: list[dict] | None = None) -> None:
+        super().__init__(reason)
+        self.figures = figures or []
+
+
+def clean(text: str) -> str:
+    """One line of a message, without folders and host name: results are published."""
+    text = re.sub(r"(?<![\w<.])~?/(?:[^\s:'\",;()/]+/)*([^\s:'\",;()/]+)", r"\1", text)
+    if len(socket.gethostname()) > 3:
+        text = text.replace(socket.gethostname(), "this machine")
+    text = " ".join(text.split())
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def reason(child: Child) -> str:
+    """Why a program failed: its last error line, else the last line it wrote."""
+    if child.code < 0:
+        return f"killed by {signal.Signals(-child.code).name}"
+    lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"error\b|[\w.]*(Error|Exception|Cpp\w+)\b", line)]
+    return clean((errors or lines or [f"exit code {child.code}"])[-1])
+
+
+def run_child(command: list[str | Path], cwd: Path) -> Child:
+    """Runs a program to its end. Peak memory is the kernel's count for this process and the children it waited for."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        before, start = machine.ticks(), time.monotonic()
+        arguments = [str(part) for part in command]
+        child = subprocess.Popen(arguments, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        timer = threading.Timer(LIMIT_S, os.kill, (child.pid, signal.SIGKILL))
+        timer.start()
+        try:
+            # wait4 and not wait: only it tells what this one child used.
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            raise
+        finally:
+            timer.cancel()
+        seconds, after = time.monotonic() - start, machine.ticks()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        stdout, stderr = (file.read().decode(errors="replace") for file in (out, err))
+    others = None
+    if before and after:
+        others = round(max(0.0, after[0] - before[0] - usage.ru_utime - usage.ru_stime) / max(seconds, 1e-9), 2)
+    unit = 1 if os.uname().sysname == "Darwin" else 1024     # macOS counts bytes, Linux KiB
+    return Child(child.returncode, stdout, stderr, seconds, usage.ru_maxrss * unit, others)
+
+
+def head(csv: Path, rows: int, out: Path) -> Path:
+    """The header and the first `rows` rows of a CSV."""
+    with csv.open("rb") as source, out.open("wb") as target:
+        for _, line in zip(range(rows + 1), source):
+            target.write(line)
+    return out
+
+
+def repeated(csv: Path, times: int, out: Path) -> Path:
+    """The rows of a CSV, `times` over."""
+    with out.open("wb") as target:
+        for time_ in range(times):
+            with csv.open("rb") as source:
+                header = source.readline()
+                if time_ == 0:
+                    target.write(header)
+                shutil.copyfileobj(source, target, 1 << 20)
+                if not ends_with_newline(csv):
+                    target.write(b"\n")
+    return out
+
+
+def ends_with_newline(path: Path) -> bool:
+    """Whether the last byte of a file ends a line."""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def doctor(grimace: Path, root: Path) -> dict:
+    """What `grimace doctor --json` says of the machine."""
+    child = run_child([grimace, "doctor", "--json"], root)
+    if child.code != 0:
+        raise Failed(reason(child))
+    return json.loads(child.stdout)
+
+
+def precisions(doctor_says: dict, device: str) -> list[str]:
+    """f32, and bf16 where the device computes it natively."""
+    fast = doctor_says["cpu_bf16"] if device == "cpu" else doctor_says["auto_precision"] == "bf16"
+    return ["f32", "bf16"] if fast else ["f32"]
+
+
+def grimace_train(setup: Setup, out: Path, sets: dict[str, object], csv: Path, extra: list[str]) -> Child:
+    """`grimace train configs/seed.toml` on the setup's device, with keys changed."""
+    sets = {"data.train": str(csv), "device": "cuda:0" if setup.device == "cuda" else "cpu", **sets}
+    if setup.validation:
+        sets["data.validation"] = str(setup.validation)
+    command: list[str | Path] = [setup.grimace, "train", "configs/seed.toml", "--out", out, *extra]
+    for key, value in sets.items():
+        command += ["--set", f"{key}={json.dumps(value)}"]        # JSON's strings and numbers are TOML's too
+    return run_child(command, setup.root)
+
+
+def grimace(setup: Setup, precision: str, *, batch: int = BATCH, threads: int | None = None, csv: Path | None = None,
+            epochs: int = 2) -> tuple[list[dict], Child]:
+    """Figures of the last epoch of a real training run: everything that its steps need is in them."""
+    out = setup.work / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    sets = {"train.epochs": epochs, "train.batch": batch, "precision": precision, "threads": threads or setup.threads}
+    child = grimace_train(setup, out, sets, csv or setup.train, [])
+    if child.code != 0:
+        raise Failed(reason(child))
+    epoch = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    rows = json.loads((out / "summary.json").read_text())["train_rows"]
+    speed = epoch["images_per_second"]
+    return [{"program": f"Grimace {precision}", "images_per_second": speed,
+             "ms_per_step": round(1e3 * rows / speed / math.ceil(rows / batch), 3), "rows": rows,
+             "seconds": round(child.seconds, 2), "peak_bytes": child.peak_bytes}], child
+
+
+def torch_programs(compiled: bool) -> list[str]:
+    """The variants that scripts/peers/torch_eager.py times, as they are called in the results."""
+    names = ["fp32", "fp32 channels_last", "bf16 channels_last"]
+    if compiled:
+        names += ["fp32 compiled", "bf16 channels_last compiled"]
+    return [f"PyTorch {name}" for name in names]
+
+
+def json_lines(text: str) -> list[dict]:
+    """The lines of a peer's output that are JSON objects."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def peer(setup: Setup, script: str, *arguments: str | Path) -> Child:
+    """Runs a script of scripts/peers with the peers' Python."""
+    if setup.peers_python is None:
+        raise Failed(setup.peers_error or "no Python with the peers")
+    return run_child([setup.peers_python, setup.root / "scripts/peers" / script, *arguments], setup.root)
+
+
+def torch(setup: Setup, *, batch: int = BATCH, threads: int | None = None,
+          compiled: bool = False) -> tuple[list[dict], Child]:
+    """Figures of the PyTorch peer, all its variants in one process. Large batches take fewer steps, at least 15."""
+    steps = min(setup.torch_steps, max(15, setup.torch_steps * BATCH // batch))
+    flags = ["--compile"] if compiled else []
+    child = peer(setup, "torch_eager.py", "--device", setup.device, "--batch", str(batch), "--steps", str(steps),
+                 "--threads", str(threads or setup.threads), *flags)
+    figures = [{"program": re.sub(r"^torch \S+", "PyTorch", line["peer"]),
+                "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
+               for line in json_lines(child.stdout)]
+    if child.code != 0:
+        raise Failed(reason(child), figures)
+    return figures, child
+
+
+def keras(setup: Setup) -> tuple[list[dict], Child]:
+    """Figures of the notebook's own code."""
+    child = peer(setup, "keras_seed.py", setup.train, "--speed")
+    figures = [{"program": "Keras", "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
+               for line in json_lines(child.stdout) if line["peer"] == "keras"]
+    if child.code != 0 or not figures:
+        raise Failed(reason(child), figures)
+    return figures, child
+
+
+def predict(setup: Setup) -> tuple[list[dict], Child]:
+    """Seconds of `grimace predict` over the test faces, from its start to its end."""
+    run = setup.work / "predict-run"
+    if not (run / "summary.json").exists():
+        # Any network takes the same time, so a few faces are enough to have one.
+        few = head(setup.train, 640, setup.work / "few.csv")
+        child = grimace_train(setup, run, {"train.epochs": 1}, few, [])
+        if child.code != 0:
+            shutil.rmtree(run, ignore_errors=True)
+            raise Failed(reason(child))
+    device = "cuda:0" if setup.device == "cuda" else "cpu"
+    child = run_child([setup.grimace, "predict", run, "--data", setup.test, "--out", setup.work / "submission.csv",
+                       "--device", device], setup.root)
+    if child.code != 0:
+        raise Failed(reason(child))
+    return [{"program": "predict", "seconds": round(child.seconds, 3), "peak_bytes": child.peak_bytes}], child
+
+
+def start_to_first_step(setup: Setup) -> tuple[float | None, Child]:
+    """Seconds from the start of `grimace train` to its first finished step; None where it does not say."""
+    out = setup.work / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    child = grimace_train(setup, out, {"train.epochs": 1}, setup.train, ["--profile"])
+    found = re.search(r"start to first step: ([0-9.]+) s", child.stderr)
+    return (float(found.group(1)) if found else None), child
+
+
+def start(setup: Setup) -> tuple[list[dict], Child]:
+    """`start_to_first_step` as a figure."""
+    seconds, child = start_to_first_step(setup)
+    if seconds is None:
+        raise Failed(f"`grimace train --profile` does not tell: {reason(child)}" if child.code else
+                     "`grimace train --profile` does not tell")
+    return [{"program": "start", "seconds": seconds, "peak_bytes": child.peak_bytes}], child

@@ -1,0 +1,28 @@
+//! Layers that train faster on the CPU through the crate `kernels` than through libtorch's own operations: tensors are handed
+//! over as slices, on libtorch's threads, and autograd is told the gradients.
+//!
+//! Each has a `shape` or `fits` that says whether this machine and these sizes have the kernels. Where not, on GPUs, and in
+//! inference (whose operations an export records) libtorch's own operations run; results agree but for rounding.
+
+pub mod batch_norm;
+pub mod conv_pool;
+
+use anyhow::Result;
+use tch::Tensor;
+
+/// How many of `count` items (images, rows) one thread gets; at least 1.
+fn each(count: usize) -> usize {
+    count.div_ceil(crate::device::threads().max(1)).max(1)
+}
+
+/// [N, C, H, W] as a contiguous [N, H, W, C]; a copy only where it is not in channels-last memory format.
+fn dense(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?)
+}
+
+/// An uninitialised [N, C, H, W] like `x` but of these channels, rows and columns, in channels-last memory format.
+fn empty_like(x: &Tensor, [channels, rows, columns]: [i64; 3]) -> Result<Tensor> {
+    let images = x.size().first().copied().unwrap_or(0);
+    let strides = [rows * columns * channels, 1, columns * channels, channels];
+    Ok(Tensor::f_empty_strided([images, channels, rows, columns], strides, (x.f_kind()?, x.device()))?)
+}
