@@ -41,6 +41,7 @@ export: build
 test:
 	@scripts/setup.sh --python
 	cargo test --release --workspace --exclude grimace-benches
+	$(or $(PYTHON),python3) scripts/test_bench.py
 
 lint: setup
 	cargo fmt --all --check

@@ -144,6 +144,9 @@ pub struct Train {
     /// Continue the run in --out, or the newest run of this name
     #[arg(long)]
     pub resume: bool,
+    /// Say at the end where the time went: phases of a step, operations, start to first step
+    #[arg(long)]
+    pub profile: bool,
     /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
+use kernels::Isa;
 use tch::{Device, Kind};
 
 use crate::config::{DeviceChoice, Precision};
@@ -40,8 +41,9 @@ impl Placement {
 /// Decides where to compute, and sets libtorch's threads (0: one per core). Reading CSV uses every core always.
 ///
 /// # Errors
-/// When a device was asked for by name and cannot be had.
+/// When a device was asked for by name and cannot be had, or GRIMACE_KERNELS says something else than [`limit_kernels`] knows.
 pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Placement> {
+    limit_kernels(std::env::var("GRIMACE_KERNELS").ok().as_deref())?;
     set_threads(threads);
     let (device, reason) = pick_device(choice)?;
     let kind = match precision {
@@ -65,6 +67,31 @@ fn set_threads(threads: usize) {
     let threads = if threads == 0 { cores() } else { threads };
     // libtorch's own default is one per core too, but it heeds OMP_NUM_THREADS first; so do we, unless the config says.
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+}
+
+/// Our own CPU kernels: the best that the processor has, or fewer for a comparison.
+fn limit_kernels(most: Option<&str>) -> Result<()> {
+    kernels::limit(match most {
+        None | Some("" | "auto") => Some(Isa::Avx512),
+        Some("avx2") => Some(Isa::Avx2),
+        Some("none") => None,
+        Some(other) => {
+            return Err(input(format!(
+                "the environment variable GRIMACE_KERNELS is {other:?}: expected auto, avx2 or none"
+            )));
+        }
+    });
+    Ok(())
+}
+
+/// Which of our own CPU kernels are used, in words.
+pub fn kernels_in_words() -> &'static str {
+    match kernels::isa() {
+        Some(Isa::Avx512) if cpu_has_bf16() => "AVX-512, bf16",
+        Some(Isa::Avx512) => "AVX-512",
+        Some(Isa::Avx2) => "AVX2",
+        None => "none",
+    }
 }
 
 /// CPU threads that libtorch computes with.
@@ -171,6 +198,14 @@ mod tests {
         let auto = if cpu_has_bf16() { Kind::BFloat16 } else { Kind::Float };
         assert_eq!(place(Precision::Auto).kind, auto);
         assert_eq!(place(Precision::F32).device_name(), "cpu");
+    }
+
+    #[test]
+    fn kernels_can_be_limited() {
+        let message = limit_kernels(Some("sse")).unwrap_err().to_string();
+        assert!(message.contains("GRIMACE_KERNELS") && message.contains("avx2"), "{message}");
+        limit_kernels(None).unwrap();
+        assert_ne!(kernels_in_words(), "");
     }
 
     #[test]

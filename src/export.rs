@@ -99,7 +99,7 @@ fn check_beside(path: &Path) -> Result<()> {
 /// that a module moved with `.to()` works as it is.
 fn probabilities(net: &Net, weight: &Tensor, pixels: &Tensor) -> Result<Tensor> {
     let x = pixels.f_type_as(weight)?.f_mul_scalar(1.0 / 255.0)?;
-    let probabilities = net.forward(&x, Mode::Inference)?.f_softmax(-1, None)?;
+    let probabilities = net.forward(&x, Mode::Trace)?.f_softmax(-1, None)?;
     Ok(probabilities.f_to_dtype(Kind::Float, false, false)?)
 }
 

@@ -1,6 +1,7 @@
 //! Shared by unit tests: golden files, and the faces and weights that scripts/golden/formulas.py makes by the same formulas.
 
 use serde_json::Value;
+use tch::Tensor;
 
 use crate::config::{Activation, CnnConfig, Padding, Pooling};
 
@@ -29,6 +30,12 @@ fn unit(i: u32, k: u32) -> f64 {
 /// Value `i` of stream `k`, in -1..1.
 pub fn signed(i: u32, k: u32) -> f64 {
     2.0 * unit(i, k) - 1.0
+}
+
+/// A float32 tensor of stream `k` in -1..1.
+pub fn noise(size: &[i64], k: u32) -> Tensor {
+    let values: Vec<f32> = (0..size.iter().product::<i64>() as u32).map(|i| signed(i, k) as f32).collect();
+    Tensor::from_slice(&values).view(size)
 }
 
 /// Golden face `n`: smooth blobs and fine texture, 48x48 bytes.

@@ -6,7 +6,7 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    for file in ["shim.cpp", "autograd.cpp", "guarded.h"] {
+    for file in ["shim.cpp", "autograd.cpp", "profile.cpp", "guarded.h"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -24,7 +24,7 @@ fn main() {
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .files(["src/shim.cpp", "src/autograd.cpp"]);
+        .files(["src/shim.cpp", "src/autograd.cpp", "src/profile.cpp"]);
     // libtorch's threads are OpenMP's; without it `at::parallel_for` runs in the calling thread, correct but slow.
     let openmp = build.get_compiler().is_like_gnu() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
     if openmp {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{memory, parallel};
+use torch_ext::{memory, parallel, profile};
 
 use super::THETA;
 use crate::config::SIDE;
@@ -32,11 +32,11 @@ pub fn sample(faces: &Tensor, theta: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// libtorch's.
 pub fn pick(faces: &DeviceFaces, rows: &Tensor, thetas: &Tensor, kind: Kind) -> Result<Tensor> {
-    match kind {
+    profile::operation("grimace::pick", || match kind {
         Kind::Float if fits::<f32>(faces) => pick_on_cpu::<f32>(faces, rows, thetas),
         Kind::BFloat16 if fits::<bf16>(faces) => pick_on_cpu::<bf16>(faces, rows, thetas),
         _ => Ok(sample(&to_unit(&faces.pick(rows)?)?, thetas)?.f_to_dtype(kind, false, false)?),
-    }
+    })
 }
 
 fn fits<E: Element>(faces: &DeviceFaces) -> bool {

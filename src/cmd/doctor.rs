@@ -17,6 +17,7 @@ pub fn run(args: &Doctor) -> Result<Outcome> {
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::torch_version(),
         "cpu_kernels": torch_ext::cpu_capability(),
+        "own_kernels": device::kernels_in_words(),
         "cpu_bf16": device::cpu_has_bf16(),
         "mkldnn": tch::utils::has_mkldnn(),
         "cores": device::cores(),
@@ -41,7 +42,8 @@ pub fn run(args: &Doctor) -> Result<Outcome> {
     let lines = [
         ("grimace", env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch", torch_ext::torch_version().to_owned()),
-        ("CPU kernels", torch_ext::cpu_capability()),
+        ("libtorch's CPU kernels", torch_ext::cpu_capability()),
+        ("own CPU kernels", device::kernels_in_words().to_owned()),
         ("CPU computes bf16", yes(device::cpu_has_bf16())),
         ("oneDNN", yes(tch::utils::has_mkldnn())),
         ("cores, threads", format!("{}, {}", device::cores(), device::threads())),

@@ -30,7 +30,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
     let data = dataset::load(&config)?;
     let dir = if resumes { RunDir::open(&path)? } else { RunDir::create(&path)? };
     console.log_to(&dir.log_txt())?;
-    let result = train(&config, &data, &dir, resumes, &placement, &mut console);
+    let result = train(args, &config, &data, &dir, resumes, &placement, &mut console);
     if let Err(error) = &result {
         // For whoever reads the log later; on screen the program's last line says it.
         console.log_line(&format!("error: {error:#}"))?;
@@ -75,6 +75,7 @@ fn find_dir(args: &Train, config: &Config) -> Result<(PathBuf, bool)> {
 }
 
 fn train(
+    args: &Train,
     config: &Config,
     data: &Dataset,
     dir: &RunDir,
@@ -116,7 +117,7 @@ fn train(
             .context("cannot watch signals")?;
     }
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    Run { config, data, placement, dir, console, command, signal }.train(resumed)
+    Run { config, data, placement, dir, console, profile: args.profile, command, signal }.train(resumed)
 }
 
 fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement, console: &mut Console) -> Result<()> {

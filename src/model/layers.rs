@@ -62,9 +62,8 @@ impl Convolution {
 
     /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: the same, and 2x2 max-pooling.
     pub fn forward_max_pool(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        // Inference keeps to libtorch's operations: they are what an export records.
         match conv_pool::shape(x, &self.weight, self.padding) {
-            Some(shape) if mode == Mode::Train => conv_pool::forward(shape, x, &self.weight, &self.bias),
+            Some(shape) if mode != Mode::Trace => conv_pool::forward(shape, x, &self.weight, &self.bias),
             _ => Ok(self.forward(x)?.f_max_pool2d(2, 2, 0, 1, false)?),
         }
     }

@@ -21,6 +21,8 @@ pub enum Mode {
     Train,
     /// Batch norm uses running statistics; dropout does nothing.
     Inference,
+    /// Inference in libtorch's own operations alone, which a tracer records.
+    Trace,
 }
 
 #[derive(Debug)]

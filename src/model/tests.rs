@@ -3,7 +3,7 @@ use tch::{Kind, Reduction};
 use super::*;
 use crate::config::{Activation, CnnConfig};
 use crate::data::batches::to_unit;
-use crate::testing::{golden, golden_face, golden_label, networks, numbers, signed};
+use crate::testing::{golden, golden_face, golden_label, networks, noise, numbers, signed};
 
 /// The names in the order in which scripts/golden/keras_cnn.py numbers them.
 const NAMES: [&str; 6] =
@@ -81,6 +81,14 @@ fn agrees_with_keras_in_inference() {
 
 #[test]
 fn agrees_with_keras_in_training() {
+    cpu::tests::plainly(|| compare_training_with_keras(1e-4));
+    // The faces of this comparison are so regular that pooling meets ties, which rounding decides: a few winners, and with
+    // them the gradients, come out otherwise. The kernels' own tests are strict.
+    compare_training_with_keras(3e-2);
+}
+
+/// Logits and statistics to rounding, gradients to `tolerance` of the greatest.
+fn compare_training_with_keras(tolerance: f64) {
     let golden = golden("keras_cnn.json");
     let net = net(0.0);
     golden_weights(&net);
@@ -112,10 +120,10 @@ fn agrees_with_keras_in_training() {
     for record in gradients {
         let gradient = find(record["name"].as_str().unwrap()).grad();
         let scale = gradient.abs().max().double_value(&[]);
-        assert!(worst(&first(&gradient), &numbers(&record["first"])) < 1e-4 * scale, "{}", record["name"]);
+        assert!(worst(&first(&gradient), &numbers(&record["first"])) < tolerance * scale, "{}", record["name"]);
         let squares = gradient.square().sum(Kind::Double).double_value(&[]);
         let wanted = record["sum_of_squares"].as_f64().unwrap();
-        assert!((squares / wanted - 1.0).abs() < 1e-4, "{}: {squares} against {wanted}", record["name"]);
+        assert!((squares / wanted - 1.0).abs() < tolerance, "{}: {squares} against {wanted}", record["name"]);
     }
 }
 
@@ -217,6 +225,29 @@ fn pooling_before_a_monotone_activation_changes_nothing() {
         };
         let (fast, plain) = (run(true), run(false));
         assert!(fast.0.equal(&plain.0) && fast.1.equal(&plain.1), "{activation:?}");
+    }
+}
+
+/// A whole training pass with the kernels against one with libtorch's operations: loss, gradients, statistics.
+#[test]
+fn the_kernels_train_as_libtorch_does() {
+    for config in networks() {
+        let config = CnnConfig { dropout: 0.0, ..config };
+        let faces = noise(&[6, 1, 48, 48], 7) * 0.5 + 0.5;
+        let labels = golden_batch().1.narrow(0, 0, 6);
+        let pass = || {
+            let net = Net::new(&ModelConfig::Cnn(config.clone()), 7, 1, Device::Cpu).unwrap();
+            let mut flat = FlatParameters::new(&net).unwrap();
+            flat.zero_gradients().unwrap();
+            let loss = loss(&net.forward(&faces, Mode::Train).unwrap(), &labels);
+            loss.backward();
+            let statistics = net.named().into_iter().filter(|named| !named.trainable).map(|named| named.tensor);
+            [loss, flat.gradients.copy()].into_iter().chain(statistics).collect::<Vec<_>>()
+        };
+        for (index, (fast, plain)) in pass().iter().zip(&cpu::tests::plainly(pass)).enumerate() {
+            let error = (fast - plain).norm().double_value(&[]) / plain.norm().double_value(&[]);
+            assert!(error < 1e-4, "{config:?}, result {index}: differs by {error}");
+        }
     }
 }
 

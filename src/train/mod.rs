@@ -3,6 +3,7 @@
 pub mod cadence;
 pub mod optimizer;
 pub mod plan;
+pub mod profile;
 pub mod resume;
 pub mod run;
 pub mod schedule;

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use kernels::adam::{self, Update};
 use tch::{Device, Tensor};
-use torch_ext::{memory, parallel};
+use torch_ext::{memory, parallel, profile};
 
 use crate::config::OptimizerConfig;
 use crate::device;
@@ -49,7 +49,7 @@ impl Optimizer {
     /// # Errors
     /// libtorch's.
     pub fn step(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
-        tch::no_grad(|| match (&self.config, &mut self.state[..]) {
+        let update = || match (&self.config, &mut self.state[..]) {
             (OptimizerConfig::Adam(c), [first, second]) => {
                 adam(parameters, [first, second], lr, step, [c.beta1, c.beta2, c.eps])
             }
@@ -73,7 +73,8 @@ impl Optimizer {
                 Ok(())
             }
             _ => anyhow::bail!("the optimizer's state does not fit its kind"),
-        })
+        };
+        tch::no_grad(|| profile::operation("grimace::optimizer", update))
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 
 use super::cadence::Cadence;
 use super::plan::EpochPlan;
+use super::profile::{Phase, Profile};
 use super::schedule::learning_rate;
 use super::step::{NonFinite, Trainer};
 use super::stop;
@@ -35,6 +36,8 @@ pub struct Run<'a> {
     pub dir: &'a RunDir,
     /// Where its lines go.
     pub console: &'a mut Console,
+    /// Whether to say where the time went.
+    pub profile: bool,
     /// The command line, for the record.
     pub command: String,
     /// Number of the signal that asks to stop; 0 for none.
@@ -93,6 +96,7 @@ impl Run<'_> {
         let faces = DeviceFaces::new(&self.data.train, device)?;
         let validation = DeviceFaces::new(&self.data.validation, device)?;
         let mut trainer = Trainer::new(net, faces, &config.train.optimizer, self.placement.kind, config.seed, steps)?;
+        trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
         let (mut state, mut records) = match resumed {
             None => (self.fresh_state(), Vec::new()),
             Some(resumed) => {
@@ -121,6 +125,7 @@ impl Run<'_> {
             let (already, began) = (state.epoch_seconds, Instant::now());
             let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &augment, device)?;
             trainer.begin_epoch(state.step);
+            trainer.lap(Phase::Plan);
             self.console.begin(&format!("epoch {:>3}/{epochs}", epoch + 1), plan.steps(), state.step);
             while state.step < plan.steps() {
                 trainer.step(&plan, epoch, state.step, lr)?;
@@ -137,6 +142,7 @@ impl Run<'_> {
                             .map_or(String::new(), |last| format!("last epoch: val_acc {:.4}", last.val_accuracy))
                     });
                 }
+                trainer.lap(Phase::Collect);
                 let stops = self.signal.load(Ordering::Relaxed) != 0;
                 if state.step == plan.steps() || !(stops || cadence.is_due(u64::from(epoch) * steps + state.step, None))
                 {
@@ -145,6 +151,7 @@ impl Run<'_> {
                 self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
                 checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
                 cadence.saved();
+                trainer.lap(Phase::Files);
                 if stops {
                     break;
                 }
@@ -158,6 +165,7 @@ impl Run<'_> {
             let speed = rows as f64 / state.epoch_seconds;
 
             let outputs = Outputs::of(&trainer.net, &validation)?;
+            trainer.lap(Phase::Validation);
             let seconds = already + began.elapsed().as_secs_f64();
             let record = self.record(&state, &outputs, epoch + 1, lr, seconds, speed);
             if !record.val_loss.is_finite() {
@@ -179,10 +187,14 @@ impl Run<'_> {
                 checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
                 cadence.saved();
             }
+            trainer.lap(Phase::Files);
             if signal != 0 && !ends {
                 break Stopped::Interrupted(signal as i32);
             }
         };
+        if let Some(profile) = trainer.profile.take() {
+            self.console.line(profile.finish()?.trim_end())?;
+        }
         let summary = self.summary(&state, &records, parameters, stopped);
         // A finished run that was asked to go on and had nothing to do keeps its record.
         if trained || !self.dir.summary_json().exists() {

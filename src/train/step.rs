@@ -5,6 +5,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::optimizer::Optimizer;
 use super::plan::EpochPlan;
+use super::profile::{Phase, Profile};
 use crate::augment;
 use crate::checkpoint::{NamedTensors, State};
 use crate::config::OptimizerConfig;
@@ -29,6 +30,8 @@ pub struct Trainer {
     hits: Tensor,
     /// Steps whose losses and hits have been read back.
     collected: u64,
+    /// Where the time goes, when somebody asked.
+    pub profile: Option<Profile>,
 }
 
 /// A loss that is not a number, and where.
@@ -60,7 +63,7 @@ impl Trainer {
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
         let hits = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
-        Ok(Self { net, parameters, optimizer, faces, kind, seed, losses, hits, collected: 0 })
+        Ok(Self { net, parameters, optimizer, faces, kind, seed, losses, hits, collected: 0, profile: None })
     }
 
     /// Runs `step` (from 0) of `epoch` (from 0).
@@ -75,11 +78,15 @@ impl Trainer {
             Some(thetas) => augment::pick(&self.faces, &rows, &thetas, self.kind)?,
             None => to_unit(&self.faces.pick(&rows)?)?.f_to_dtype(self.kind, false, false)?,
         };
+        self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)?;
+        self.lap(Phase::Forward);
         self.parameters.zero_gradients()?;
         loss.f_backward()?;
+        self.lap(Phase::Backward);
         self.optimizer.step(&mut self.parameters, lr, u64::from(epoch) * plan.steps() + step + 1)?;
+        self.lap(Phase::Update);
 
         let place = i64::try_from(step)?;
         tch::no_grad(|| -> Result<()> {
@@ -108,6 +115,13 @@ impl Trainer {
         }
         self.collected = state.step;
         Ok(None)
+    }
+
+    /// Charges the time since the last call to `phase`, when a profile is wanted.
+    pub fn lap(&mut self, phase: Phase) {
+        if let Some(profile) = &mut self.profile {
+            profile.lap(phase);
+        }
     }
 
     /// Begins an epoch at `step`: 0, or where a resumed run goes on.

@@ -68,6 +68,42 @@ fn a_run_directory_holds_everything() {
 }
 
 #[test]
+fn a_profile_says_where_the_time_went() {
+    let bench = bench();
+    let done = good(bench.path(), &["train", "tiny.toml", "--out", "profiled", "--set", "train.epochs=1", "--profile"]);
+    for part in
+        ["gather and augment", "backward", "validation", "aten::", "outside of operations", "start to first step: "]
+    {
+        assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
+    }
+    assert!(text(bench.path().join("profiled/log.txt")).contains("profile of "), "the log has it, too");
+    assert!(
+        !good(bench.path(), &["train", "tiny.toml", "--out", "plain", "--set", "train.epochs=1"])
+            .stderr
+            .contains("aten::")
+    );
+}
+
+/// The kernels against libtorch's operations, as a user would compare them: the same run but for rounding.
+#[test]
+fn the_kernels_change_no_result() {
+    let bench = bench();
+    fn arguments(out: &str) -> [&str; 8] {
+        ["train", "tiny.toml", "--out", out, "--set", "train.epochs=1", "--set", "model.filters=[16, 32]"]
+    }
+    let loss = |kernels: &str| {
+        let done = command(bench.path(), &arguments(kernels)).env("GRIMACE_KERNELS", kernels).output().unwrap();
+        assert!(done.status.success());
+        let line = text(bench.path().join(kernels).join("metrics.jsonl"));
+        serde_json::from_str::<serde_json::Value>(line.lines().next().unwrap()).unwrap()["loss"].as_f64().unwrap()
+    };
+    let (fast, avx2, plain) = (loss("auto"), loss("avx2"), loss("none"));
+    assert!((fast - plain).abs() < 0.02 && (avx2 - plain).abs() < 0.02, "{fast}, {avx2}, {plain}");
+    let done: Done = command(bench.path(), &arguments("x")).env("GRIMACE_KERNELS", "sse").output().unwrap().into();
+    assert!(done.code == 2 && done.stderr.contains("GRIMACE_KERNELS"), "{}", done.all());
+}
+
+#[test]
 fn one_seed_gives_one_result() {
     let bench = bench();
     good(bench.path(), &["train", "tiny.toml", "--out", "again"]);

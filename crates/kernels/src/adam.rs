@@ -46,6 +46,10 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition() {
+        crate::lanes::tests::with_each(|_| compare());
+    }
+
+    fn compare() {
         let gradients: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
         let (mut values, mut first, mut second) = (vec![1.0f32; 1000], vec![0.0; 1000], vec![0.0; 1000]);
         let (beta1, beta2, lr, epsilon) = (0.9f64, 0.999f64, 1e-3, 1e-7);

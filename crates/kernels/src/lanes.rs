@@ -1,5 +1,7 @@
 //! Vectors of `f32` as wide as the processor has them, so that a kernel is written once.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// A vector of [`COUNT`](Self::COUNT) numbers.
 ///
 /// The functions compile to single instructions only inside a function that has the instruction set enabled; every kernel
@@ -64,8 +66,30 @@ pub enum Isa {
     Avx2,
 }
 
-/// The best one that this processor has; `None`: it has neither, and the kernels cannot be used.
+/// The best one that this processor has; `None`: it has neither, and only the kernels that are plain loops can be used.
 pub fn isa() -> Option<Isa> {
+    #[cfg(test)]
+    if let Some(isa) = tests::PRETEND.get() {
+        return isa;
+    }
+    let limit = LIMIT.load(Ordering::Relaxed);
+    detect().filter(|_| limit > 0).map(|isa| if limit == 1 { Isa::Avx2 } else { isa })
+}
+
+/// 0: no instruction set, 1: at most AVX2, 2: whatever there is.
+static LIMIT: AtomicU8 = AtomicU8::new(2);
+
+/// Keeps [`isa`] to at most this one, or to none, for all threads; for comparisons.
+pub fn limit(most: Option<Isa>) {
+    let limit = match most {
+        None => 0,
+        Some(Isa::Avx2) => 1,
+        Some(Isa::Avx512) => 2,
+    };
+    LIMIT.store(limit, Ordering::Relaxed);
+}
+
+fn detect() -> Option<Isa> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -77,6 +101,34 @@ pub fn isa() -> Option<Isa> {
         }
     }
     None
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    use super::{Isa, detect};
+
+    thread_local! {
+        /// What [`isa`](super::isa) says in this thread instead of the truth.
+        pub(crate) static PRETEND: Cell<Option<Option<Isa>>> = const { Cell::new(None) };
+    }
+
+    /// Runs `body` with every instruction set that this processor has, and with none.
+    pub(crate) fn with_each(mut body: impl FnMut(Option<Isa>)) {
+        let mut all = vec![None];
+        if detect().is_some() {
+            all.push(Some(Isa::Avx2));
+        }
+        if detect() == Some(Isa::Avx512) {
+            all.push(detect());
+        }
+        for isa in all {
+            PRETEND.set(Some(isa));
+            body(isa);
+        }
+        PRETEND.set(None);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -250,13 +302,17 @@ mod x86 {
         #[inline(always)]
         fn dot(weights: __m512i, input: __m512i, sum: Avx512) -> Avx512 {
             // The intrinsic's own vector type is the same bits.
-            Avx512(unsafe { _mm512_dpbf16_ps(sum.0, std::mem::transmute(weights), std::mem::transmute(input)) })
+            let bits = |numbers| unsafe { std::mem::transmute::<__m512i, __m512bh>(numbers) };
+            Avx512(unsafe { _mm512_dpbf16_ps(sum.0, bits(weights), bits(input)) })
         }
 
         #[inline(always)]
         fn store(values: Avx512, to: &mut [Self]) {
             let to = to[..Avx512::COUNT].as_mut_ptr();
-            unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute(_mm512_cvtneps_pbh(values.0))) }
+            unsafe {
+                let rounded = _mm512_cvtneps_pbh(values.0);
+                _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(rounded));
+            }
         }
     }
 

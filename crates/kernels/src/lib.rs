@@ -14,4 +14,4 @@ pub mod sample;
 
 pub use element::Element;
 pub use half::bf16;
-pub use lanes::{Isa, isa};
+pub use lanes::{Isa, isa, limit};

@@ -30,8 +30,9 @@ pub fn sums<E: Element>(rows: &Rows<'_, E>, centre: &[f32], sums: &mut [f64], sq
 
 compiled! { fn run_sums<E: Element>(rows: &Rows<'_, E>, centre: &[f32], sums: &mut [f64], squares: &mut [f64]) = sums_body }
 
-/// Rows that are summed in `f32` before the sum goes to `f64`.
-const RUN: usize = 512;
+/// Rows that are summed in `f32` before the sum goes to `f64`; few, because the gradient of a first layer is a small difference
+/// of large sums.
+const RUN: usize = 16;
 
 #[inline(always)]
 fn sums_body<E: Element>(rows: &Rows<'_, E>, centre: &[f32], sums: &mut [f64], squares: &mut [f64]) {
@@ -192,4 +193,56 @@ fn check<E>(rows: &Rows<'_, E>, lengths: &[usize]) {
     assert!(rows.channels > 0 && rows.channels.is_multiple_of(BLOCK), "{} channels", rows.channels);
     assert!(rows.values.len().is_multiple_of(rows.channels));
     assert!(lengths.iter().all(|length| *length == rows.channels), "one value for each channel");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::tests::with_each;
+
+    const CHANNELS: usize = 32;
+    const COUNT: usize = 37;
+
+    fn numbers(salt: u32) -> Vec<f32> {
+        (0..(COUNT * CHANNELS) as u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(salt) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+            .collect()
+    }
+
+    #[test]
+    fn agrees_with_the_definition() {
+        let (values, gradient) = (numbers(3), numbers(9));
+        let each: Vec<f32> = numbers(5)[..CHANNELS].to_vec();
+        let other: Vec<f32> = numbers(6)[..CHANNELS].to_vec();
+        for relu in [false, true] {
+            let x = |at: usize| f64::from(if relu { values[at].max(0.0) } else { values[at] });
+            let column = |channel: usize| (0..COUNT).map(move |row| row * CHANNELS + channel);
+            with_each(|isa| {
+                let rows = Rows { values: &values[..], channels: CHANNELS, relu };
+                let close = |ours: f64, wanted: f64| {
+                    assert!((ours - wanted).abs() < 1e-5, "{isa:?} relu {relu}: {ours} against {wanted}");
+                };
+                let (mut sum, mut square) = (vec![1.0; CHANNELS], vec![0.0; CHANNELS]);
+                sums(&rows, &each, &mut sum, &mut square);
+                let (mut total, mut product) = (vec![0.0; CHANNELS], vec![0.0; CHANNELS]);
+                backward_sums(&rows, &gradient, &each, &mut total, &mut product);
+                let (mut applied, mut back) = (vec![0.0f32; values.len()], vec![0.0f32; values.len()]);
+                apply(&rows, &each, &other, &mut applied);
+                let factors = Factors { scale: &each, level: &other, slope: &other, centre: &each };
+                backward_apply(&rows, &gradient, &factors, &mut back);
+                for channel in 0..CHANNELS {
+                    let (a, b) = (f64::from(each[channel]), f64::from(other[channel]));
+                    close(sum[channel], 1.0 + column(channel).map(|at| x(at) - a).sum::<f64>());
+                    close(square[channel], column(channel).map(|at| (x(at) - a).powi(2)).sum());
+                    close(total[channel], column(channel).map(|at| f64::from(gradient[at])).sum());
+                    close(product[channel], column(channel).map(|at| f64::from(gradient[at]) * (x(at) - a)).sum());
+                    for at in column(channel) {
+                        close(f64::from(applied[at]), a * x(at) + b);
+                        let wanted = a * (f64::from(gradient[at]) - b) + b * (x(at) - a);
+                        close(f64::from(back[at]), if relu && values[at] <= 0.0 { 0.0 } else { wanted });
+                    }
+                }
+            });
+        }
+    }
 }

@@ -26,8 +26,8 @@ namespace {
 
 // A node of the autograd graph that calls back into Rust; it owns `context`.
 struct RustNode : torch::autograd::Node {
-  RustNode(void* context, grimace_backward backward, grimace_drop drop, size_t inputs)
-      : context(context), backward(backward), drop(drop), inputs(inputs) {}
+  RustNode(std::string title, void* context, grimace_backward backward, grimace_drop drop, size_t inputs)
+      : title(std::move(title)), context(context), backward(backward), drop(drop), inputs(inputs) {}
 
   ~RustNode() override { drop(context); }
 
@@ -52,8 +52,9 @@ struct RustNode : torch::autograd::Node {
     return result;
   }
 
-  std::string name() const override { return "GrimaceBackward"; }
+  std::string name() const override { return title; }
 
+  std::string title;
   void* context;
   grimace_backward backward;
   grimace_drop drop;
@@ -67,10 +68,10 @@ extern "C" {
 char* grimace_copy_text(const char* text) { return strdup(text); }
 
 // Makes `output` (fresh, without history) the result of a function of `inputs`. Takes over `context` in every case.
-char* grimace_set_backward(at::Tensor* output, at::Tensor* const* inputs, size_t count, void* context,
+char* grimace_set_backward(const char* title, at::Tensor* output, at::Tensor* const* inputs, size_t count, void* context,
                            grimace_backward backward, grimace_drop drop) {
   return guarded([&] {
-    auto node = std::shared_ptr<RustNode>(new RustNode(context, backward, drop, count), torch::autograd::deleteNode);
+    auto node = std::shared_ptr<RustNode>(new RustNode(title, context, backward, drop, count), torch::autograd::deleteNode);
     torch::autograd::variable_list list;
     for (size_t i = 0; i < count; i++) {
       list.push_back(*inputs[i]);

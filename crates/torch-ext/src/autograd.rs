@@ -1,6 +1,6 @@
 //! Differentiable functions that are computed in Rust.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, anyhow};
@@ -20,19 +20,20 @@ struct Node {
 /// Makes `output`, a fresh tensor without history, the result of a function of `inputs` for autograd: a backward pass that
 /// reaches it calls `backward` with the loss's gradient by `output`. (PyTorch: `torch.autograd.Function`.)
 ///
-/// `backward` runs without recording, in the thread that asked for the pass on the CPU. Nothing is attached when gradients are
+/// `title` is what profiles call it. `backward` runs without recording, in the thread that asked for the pass on the CPU. Nothing is attached when gradients are
 /// off or no input requires one. What `backward` keeps must not be changed in place before it has run: unlike PyTorch's
 /// saved tensors, no version is checked.
 ///
 /// # Errors
 /// libtorch's. An error of `backward` becomes that of the backward pass.
-pub fn set_backward(output: &Tensor, inputs: &[&Tensor], backward: Backward) -> Result<()> {
+pub fn set_backward(title: &CStr, output: &Tensor, inputs: &[&Tensor], backward: Backward) -> Result<()> {
     let pointers: Vec<*mut C_tensor> = inputs.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect();
     let context = Box::into_raw(Box::new(Node { backward, inputs: inputs.len() }));
     // SAFETY: the tensors outlive the call, which only reads the inputs; `context` is handed over to be given back once, to
     // `drop_node`.
     let failure = take_text(unsafe {
         grimace_set_backward(
+            title.as_ptr(),
             output.as_ptr().cast_mut(),
             pointers.as_ptr(),
             pointers.len(),
@@ -92,7 +93,7 @@ mod tests {
     fn square(x: &Tensor) -> Tensor {
         let y = tch::no_grad(|| x * x);
         let kept = x.detach();
-        set_backward(&y, &[x], Box::new(move |gradient| Ok(vec![Some(gradient * &kept * 2.0)]))).unwrap();
+        set_backward(c"square", &y, &[x], Box::new(move |gradient| Ok(vec![Some(gradient * &kept * 2.0)]))).unwrap();
         y
     }
 
@@ -116,7 +117,7 @@ mod tests {
         let failing = |backward: Backward| {
             let x = leaf();
             let y = x.detach().copy();
-            set_backward(&y, &[&x], backward).unwrap();
+            set_backward(c"failing", &y, &[&x], backward).unwrap();
             y.sum(tch::Kind::Float).f_backward().unwrap_err().to_string()
         };
         assert!(failing(Box::new(|_| bail!("no way back"))).contains("no way back"));

@@ -6,11 +6,13 @@
 //!   and without a GPU.
 //! - [`autograd`] makes functions that are computed in Rust differentiable, [`memory`] shows them tensors as slices, and
 //!   [`parallel`] lends them libtorch's threads.
+//! - [`profile`] records how long libtorch's operations and our own take.
 //! - [`cpu_capability`] and [`torch_version`] say what libtorch is and which instructions its kernels use.
 
 pub mod autograd;
 pub mod memory;
 pub mod parallel;
+pub mod profile;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,9 +29,17 @@ unsafe extern "C" {
     fn grimace_torch_version() -> *const c_char;
     fn grimace_cpu_capability() -> *mut c_char;
     fn grimace_keep_memory();
+    fn grimace_profile_start() -> *mut c_char;
+    fn grimace_profile_stop(
+        context: *mut c_void,
+        visit: extern "C" fn(*mut c_void, *const c_char, u64, f64),
+    ) -> *mut c_char;
+    fn grimace_profile_enter(name: *const c_char);
+    fn grimace_profile_leave();
     fn grimace_copy_text(text: *const c_char) -> *mut c_char;
     fn grimace_parallel(count: usize, context: *mut c_void, body: extern "C" fn(*mut c_void, usize)) -> *mut c_char;
     fn grimace_set_backward(
+        title: *const c_char,
         output: *mut C_tensor,
         inputs: *const *mut C_tensor,
         count: usize,

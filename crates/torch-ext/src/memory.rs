@@ -47,7 +47,7 @@ pub fn slice<T: Number>(tensor: &Tensor) -> Result<&[T]> {
 /// While the slice is in use nothing may read or change a tensor that shares its memory.
 ///
 /// # Errors
-/// As [`slice`].
+/// As [`slice()`].
 pub fn slice_mut<T: Number>(tensor: &mut Tensor) -> Result<&mut [T]> {
     check::<T>(tensor)?;
     // SAFETY: as in `slice`; the exclusive borrow keeps this handle from being used meanwhile.

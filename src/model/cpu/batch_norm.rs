@@ -4,9 +4,9 @@ use anyhow::Result;
 use kernels::norm::{self, Rows};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, memory, parallel};
+use torch_ext::{autograd, memory, parallel, profile};
 
-use super::{dense, each, empty_like};
+use super::{dense, each, empty_like, has_kernels};
 
 /// The parameters and running statistics of a batch norm, each float32 [C], and its constants.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Norm<'a> {
 /// Whether this machine has the kernels for `x` [N, C, H, W].
 pub fn fits(x: &Tensor) -> bool {
     x.device() == Device::Cpu
-        && kernels::isa().is_some()
+        && has_kernels()
         && matches!(x.kind(), Kind::Float | Kind::BFloat16)
         && matches!(x.size()[..], [images, channels, ..] if images > 0 && channels > 0 && channels % 16 == 0)
         && x.dim() == 4
@@ -39,10 +39,10 @@ pub fn fits(x: &Tensor) -> bool {
 /// # Errors
 /// libtorch's.
 pub fn forward(norm: &Norm<'_>, x: &Tensor, relu: bool) -> Result<Tensor> {
-    match x.f_kind()? {
+    profile::operation("grimace::batch_norm", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(norm, x, relu),
         _ => forward_as::<f32>(norm, x, relu),
-    }
+    })
 }
 
 fn forward_as<E: Element + memory::Number>(norm: &Norm<'_>, x: &Tensor, relu: bool) -> Result<Tensor> {
@@ -95,7 +95,7 @@ fn forward_as<E: Element + memory::Number>(norm: &Norm<'_>, x: &Tensor, relu: bo
     })?;
     let weight = norm.weight.f_detach()?;
     let backward = move |gradient: &Tensor| backward::<E>(&input, &weight, &mean, &deviation, relu, gradient);
-    autograd::set_backward(&y, &[x, norm.weight, norm.bias], Box::new(backward))?;
+    autograd::set_backward(c"grimace::batch_norm backward", &y, &[x, norm.weight, norm.bias], Box::new(backward))?;
     Ok(y)
 }
 
@@ -169,13 +169,7 @@ fn in_parts<E: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers in -1..1 that look random.
-    fn noise(size: &[i64], salt: f64) -> Tensor {
-        let count = size.iter().product::<i64>();
-        let wild = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + salt).sin() * 43_758.545_3;
-        (wild.frac() * 2.0 - wild.sign()).to_kind(Kind::Float).view(size)
-    }
+    use crate::testing::noise;
 
     const UPDATE: f64 = 0.01;
     const EPSILON: f64 = 1e-3;
@@ -185,8 +179,8 @@ mod tests {
         let channels = x.size()[1];
         let x = x.copy().set_requires_grad(true);
         let leaf = |tensor: Tensor| tensor.set_requires_grad(true);
-        let (weight, bias) = (leaf(noise(&[channels], 0.9) + 1.5), leaf(noise(&[channels], 0.4)));
-        let (mean, var) = (noise(&[channels], 0.2) * 0.1, noise(&[channels], 0.5) * 0.1 + 1.0);
+        let (weight, bias) = (leaf(noise(&[channels], 1) + 1.5), leaf(noise(&[channels], 2)));
+        let (mean, var) = (noise(&[channels], 3) * 0.1, noise(&[channels], 4) * 0.1 + 1.0);
         let y = if fast {
             assert!(fits(&x));
             let norm = Norm {
@@ -211,7 +205,7 @@ mod tests {
             });
             y
         };
-        (y.to_kind(Kind::Float) * noise(&y.size(), 0.3)).sum(Kind::Float).backward();
+        (y.to_kind(Kind::Float) * noise(&y.size(), 5)).sum(Kind::Float).backward();
         vec![y, x.grad(), weight.grad(), bias.grad(), mean, var]
     }
 
@@ -224,7 +218,7 @@ mod tests {
         for (kind, tolerance) in [(Kind::Float, 2e-5), (Kind::BFloat16, 1e-2)] {
             for size in [[4, 32, 23, 23], [64, 16, 3, 5], [1, 48, 7, 2], [2, 16, 1, 1]] {
                 for relu in [false, true] {
-                    let x = ((noise(&size, 0.37) + 0.2) * 3.0).to_kind(kind);
+                    let x = ((noise(&size, 6) + 0.2) * 3.0).to_kind(kind);
                     let pairs = results(&x, relu, true).into_iter().zip(results(&x, relu, false));
                     for (index, (fast, plain)) in pairs.enumerate() {
                         assert_eq!((fast.size(), fast.kind()), (plain.size(), plain.kind()));

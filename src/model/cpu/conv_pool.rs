@@ -7,9 +7,9 @@ use anyhow::Result;
 use kernels::conv_pool::{self, Gradients, KERNEL, Saved, Shape};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, memory, parallel};
+use torch_ext::{autograd, memory, parallel, profile};
 
-use super::{dense, each, empty_like};
+use super::{dense, each, empty_like, has_kernels};
 
 /// The sizes of `x` [N, C, H, W] on its way, when this machine and these sizes have the kernels; `None`: use libtorch's own.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
@@ -26,7 +26,7 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     let fits = x.device() == Device::Cpu
         && matches!(x.kind(), Kind::Float | Kind::BFloat16)
         && (size(rows), size(columns)) == (KERNEL, KERNEL)
-        && kernels::isa().is_some()
+        && has_kernels()
         && shape.is_supported()
         // The kernels have no gradient for an input of one channel: those are the faces, which need none.
         && (channels > 1 || !x.requires_grad());
@@ -38,10 +38,10 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
 /// # Errors
 /// libtorch's.
 pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    match x.f_kind()? {
+    profile::operation("grimace::conv_max_pool", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
         _ => forward_as::<f32>(shape, x, weight, bias),
-    }
+    })
 }
 
 fn forward_as<E: Element + memory::Number>(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
@@ -74,7 +74,7 @@ fn forward_as<E: Element + memory::Number>(shape: Shape, x: &Tensor, weight: &Te
     })?;
     let wants_input = x.requires_grad();
     let backward = move |gradient: &Tensor| backward::<E>(shape, &input, &weights, &winners, gradient, wants_input);
-    autograd::set_backward(&pooled, &[x, weight, bias], Box::new(backward))?;
+    autograd::set_backward(c"grimace::conv_max_pool backward", &pooled, &[x, weight, bias], Box::new(backward))?;
     Ok(pooled)
 }
 
@@ -131,23 +131,17 @@ fn images_of(x: &Tensor) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::noise;
     use tch::Reduction;
-
-    /// Numbers in -1..1 that look random.
-    fn noise(size: &[i64], salt: f64) -> Tensor {
-        let count = size.iter().product::<i64>();
-        let wild = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + salt).sin() * 43_758.545_3;
-        (wild.frac() * 2.0 - wild.sign()).to_kind(Kind::Float).view(size)
-    }
 
     /// Loss and gradients of weight, bias and input through `block`.
     fn results(x: &Tensor, block: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor) -> Vec<Tensor> {
         let channels = x.size()[1];
         let leaf = |tensor: Tensor| tensor.set_requires_grad(true);
         let x = x.copy().set_requires_grad(channels > 1);
-        let (weight, bias) = (leaf(noise(&[32, channels, 3, 3], 1.3) * 0.2), leaf(noise(&[32], 0.7)));
+        let (weight, bias) = (leaf(noise(&[32, channels, 3, 3], 1) * 0.2), leaf(noise(&[32], 2)));
         let y = block(&x, &weight, &bias).relu();
-        let target = noise(&y.size(), 0.3).to_kind(y.kind());
+        let target = noise(&y.size(), 3).to_kind(y.kind());
         let loss = y.to_kind(Kind::Float).mse_loss(&target.to_kind(Kind::Float), Reduction::Mean);
         loss.backward();
         let mut all = vec![y, loss, weight.grad(), bias.grad()];
@@ -179,7 +173,7 @@ mod tests {
         }
         for (size, padding) in [([5, 1, 48, 48], 0), ([3, 32, 23, 21], 0), ([4, 64, 10, 11], 1), ([1, 16, 4, 5], 1)] {
             for channels_last in [false, true] {
-                let mut x = noise(&size, 0.11).to_kind(Kind::BFloat16).to_kind(Kind::Float);
+                let mut x = noise(&size, 4).to_kind(Kind::BFloat16).to_kind(Kind::Float);
                 if channels_last {
                     x = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
                 }
@@ -205,8 +199,8 @@ mod tests {
 
     #[test]
     fn what_the_kernels_cannot_do_is_left_to_libtorch() {
-        let weight = |size: [i64; 4]| noise(&size, 1.0);
-        let x = |channels| noise(&[2, channels, 8, 8], 1.0);
+        let weight = |size: [i64; 4]| noise(&size, 5);
+        let x = |channels| noise(&[2, channels, 8, 8], 6);
         assert!(shape(&x(24), &weight([32, 24, 3, 3]), 0).is_none(), "24 channels");
         assert!(shape(&x(16), &weight([8, 16, 3, 3]), 0).is_none(), "8 filters");
         assert!(shape(&x(16), &weight([16, 16, 5, 5]), 0).is_none(), "5x5");
@@ -216,7 +210,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_gives_the_same_result_but_for_rounding() {
-        let x = noise(&[7, 16, 12, 12], 0.2);
+        let x = noise(&[7, 16, 12, 12], 7);
         let run = |threads| {
             tch::set_num_threads(threads);
             results(&x, |x, weight, bias| forward(shape(x, weight, 0).expect("supported"), x, weight, bias).unwrap())

@@ -1,14 +1,23 @@
 //! Layers that train faster on the CPU through the crate `kernels` than through libtorch's own operations: tensors are handed
 //! over as slices, on libtorch's threads, and autograd is told the gradients.
 //!
-//! Each has a `shape` or `fits` that says whether this machine and these sizes have the kernels. Where not, on GPUs, and in
-//! inference (whose operations an export records) libtorch's own operations run; results agree but for rounding.
+//! Each has a `shape` or `fits` that says whether this machine and these sizes have the kernels. Where not, on GPUs, and
+//! where a tracer records the operations for an export, libtorch's own run; results agree but for rounding.
 
 pub mod batch_norm;
 pub mod conv_pool;
 
 use anyhow::Result;
 use tch::Tensor;
+
+/// Whether this machine has the kernels; tests can do without them.
+fn has_kernels() -> bool {
+    #[cfg(test)]
+    if tests::PLAIN.get() {
+        return false;
+    }
+    kernels::isa().is_some()
+}
 
 /// How many of `count` items (images, rows) one thread gets; at least 1.
 fn each(count: usize) -> usize {
@@ -25,4 +34,22 @@ fn empty_like(x: &Tensor, [channels, rows, columns]: [i64; 3]) -> Result<Tensor>
     let images = x.size().first().copied().unwrap_or(0);
     let strides = [rows * columns * channels, 1, columns * channels, channels];
     Ok(Tensor::f_empty_strided([images, channels, rows, columns], strides, (x.f_kind()?, x.device()))?)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Keeps this thread to libtorch's own operations.
+        pub static PLAIN: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Runs `body` with libtorch's own operations only.
+    pub fn plainly<T>(body: impl FnOnce() -> T) -> T {
+        PLAIN.set(true);
+        let result = body();
+        PLAIN.set(false);
+        result
+    }
 }

@@ -38,7 +38,7 @@ struct Entry {
     value: f32,
 }
 
-/// Filters [filters, 3, 3, channels] laid out for [`backward`]: [channel block][filter][3][3][16].
+/// Filters [filters, 3, 3, channels] laid out for [`backward`]: [channel blocks, filters, 3, 3, 16].
 ///
 /// # Panics
 /// When a slice has another length than `shape` says.
@@ -56,10 +56,10 @@ pub fn pack_filters(shape: &Shape, filters: &[f32]) -> Vec<f32> {
 /// Adds the gradients of filters and biases, and writes that of the input. Sums are `f32`, in the order of the images.
 ///
 /// # Panics
-/// When a slice has another length than `shape` and the other slices say, or a winner is above 3.
+/// When a slice has another length than `shape` and the other slices say, a winner is above 3, or [`isa`] is `None`.
 pub fn backward<E: Element>(shape: &Shape, saved: &Saved<'_, E>, gradients: &mut Gradients<'_, E>) {
     let images = saved.input.len() / shape.input_len();
-    assert!(shape.is_supported());
+    assert!(shape.is_supported() && isa().is_some(), "this processor or shape has no backward kernel");
     assert_eq!(saved.input.len(), images * shape.input_len());
     assert_eq!(saved.gradient.len(), images * shape.pooled_len());
     assert_eq!(saved.winners.len(), saved.gradient.len());
@@ -79,7 +79,9 @@ pub fn backward<E: Element>(shape: &Shape, saved: &Saved<'_, E>, gradients: &mut
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         Some(Isa::Avx2) => unsafe { backward_avx2(shape, images, saved, gradients) },
-        _ => unimplemented!(),
+        None => unreachable!("checked above"),
+        #[cfg(not(target_arch = "x86_64"))]
+        Some(_) => unreachable!("no such instruction set here"),
     }
 }
 

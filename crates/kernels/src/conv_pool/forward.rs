@@ -20,7 +20,7 @@ pub fn has_forward<E: Element>(shape: &Shape) -> bool {
     shape.is_supported() && E::has_dot() && (shape.channels == 1 || shape.filters.is_multiple_of(SIDE_BY_SIDE))
 }
 
-/// Filters [filters, 3, 3, channels] laid out for [`forward`]: [group of filters side by side][tap][channel], and within that
+/// Filters [filters, 3, 3, channels] laid out for [`forward`]: [groups of filters side by side, 9 taps, channels], and within that
 /// as many channels as one instruction multiplies of each filter.
 ///
 /// # Panics
@@ -253,10 +253,10 @@ fn one_channel<E: Element>(
                         let input = &unpacked[(2 * y + row) * width + 2 * x..][..=KERNEL];
                         for (column, input) in input.iter().enumerate() {
                             let input = Avx512::splat(*input);
-                            for pixel in 0..4 {
+                            for (pixel, sum) in four.iter_mut().enumerate() {
                                 let (tap_row, tap) = (row.wrapping_sub(pixel / 2), column.wrapping_sub(pixel % 2));
                                 if tap_row < KERNEL && tap < KERNEL {
-                                    four[pixel] = input.mul_add(weights[tap_row * KERNEL + tap], four[pixel]);
+                                    *sum = input.mul_add(weights[tap_row * KERNEL + tap], *sum);
                                 }
                             }
                         }

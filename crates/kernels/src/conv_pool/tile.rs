@@ -27,7 +27,7 @@ impl Tiling {
     }
 }
 
-/// Unpacks images to `f32` [channel block][image][padded row][padded column][16], zeros around them.
+/// Unpacks images to `f32` [channel blocks, images, padded rows, padded columns, 16], zeros around them.
 #[inline(always)]
 pub(super) fn unpack<E: Element>(shape: &Shape, images: usize, from: &[E], to: &mut [f32]) {
     let block = shape.channels.min(BLOCK);
