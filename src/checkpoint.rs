@@ -53,6 +53,9 @@ pub struct State {
     pub precision: String,
     /// Device used.
     pub device: String,
+    /// Our own CPU kernels used, as `grimace doctor` says it.
+    #[serde(default)]
+    pub kernels: String,
     /// The command that began the run, then those that went on with it.
     pub commands: Vec<String>,
 }

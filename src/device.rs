@@ -41,9 +41,9 @@ impl Placement {
 /// Decides where to compute, and sets libtorch's threads (0: one per core). Reading CSV uses every core always.
 ///
 /// # Errors
-/// When a device was asked for by name and cannot be had, or GRIMACE_KERNELS says something else than [`limit_kernels`] knows.
+/// When a device was asked for by name and cannot be had, or GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
 pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Placement> {
-    limit_kernels(std::env::var("GRIMACE_KERNELS").ok().as_deref())?;
+    kernels::limit(most_kernels(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
     set_threads(threads);
     let (device, reason) = pick_device(choice)?;
     let kind = match precision {
@@ -70,18 +70,15 @@ fn set_threads(threads: usize) {
 }
 
 /// Our own CPU kernels: the best that the processor has, or fewer for a comparison.
-fn limit_kernels(most: Option<&str>) -> Result<()> {
-    kernels::limit(match most {
-        None | Some("" | "auto") => Some(Isa::Avx512),
-        Some("avx2") => Some(Isa::Avx2),
-        Some("none") => None,
+fn most_kernels(asked: Option<&str>) -> Result<Option<Isa>> {
+    match asked {
+        None | Some("" | "auto") => Ok(Some(Isa::Avx512)),
+        Some("avx2") => Ok(Some(Isa::Avx2)),
+        Some("none") => Ok(None),
         Some(other) => {
-            return Err(input(format!(
-                "the environment variable GRIMACE_KERNELS is {other:?}: expected auto, avx2 or none"
-            )));
+            Err(input(format!("the environment variable GRIMACE_KERNELS is {other:?}: expected auto, avx2 or none")))
         }
-    });
-    Ok(())
+    }
 }
 
 /// Which of our own CPU kernels are used, in words.
@@ -97,6 +94,11 @@ pub fn kernels_in_words() -> &'static str {
 /// CPU threads that libtorch computes with.
 pub fn threads() -> usize {
     tch::get_num_threads().unsigned_abs() as usize
+}
+
+/// How many of `count` items (images, rows, numbers) one thread gets; at least 1.
+pub fn share(count: usize) -> usize {
+    count.div_ceil(threads().max(1)).max(1)
 }
 
 /// Cores this process may use; OMP_NUM_THREADS, the customary limit, goes before it.
@@ -202,10 +204,11 @@ mod tests {
 
     #[test]
     fn kernels_can_be_limited() {
-        let message = limit_kernels(Some("sse")).unwrap_err().to_string();
+        let message = most_kernels(Some("sse")).unwrap_err().to_string();
         assert!(message.contains("GRIMACE_KERNELS") && message.contains("avx2"), "{message}");
-        limit_kernels(None).unwrap();
-        assert_ne!(kernels_in_words(), "");
+        let most = |asked| most_kernels(asked).unwrap();
+        assert_eq!((most(None), most(Some("auto"))), (Some(Isa::Avx512), Some(Isa::Avx512)));
+        assert_eq!((most(Some("avx2")), most(Some("none"))), (Some(Isa::Avx2), None));
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub struct Provenance {
     pub version: String,
     /// Of libtorch.
     pub libtorch: String,
+    /// Our own CPU kernels used.
+    #[serde(default)]
+    pub kernels: String,
     /// The command that began the run.
     pub command: String,
     /// The commands that went on with it.

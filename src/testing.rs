@@ -68,7 +68,7 @@ pub fn golden_label(n: u64) -> i64 {
 
 /// One small network of every kind; each must run, reach every parameter with a gradient, and survive export.
 pub fn networks() -> Vec<CnnConfig> {
-    let base = || CnnConfig { filters: vec![4, 6], dense: vec![10], ..CnnConfig::default() };
+    let base = || CnnConfig { filters: vec![16, 32], dense: vec![10], ..CnnConfig::default() };
     vec![
         base(),
         CnnConfig { convolutions: 2, ..base() },

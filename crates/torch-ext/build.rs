@@ -29,6 +29,8 @@ fn main() {
     let openmp = build.get_compiler().is_like_gnu() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
     if openmp {
         build.flag("-fopenmp");
+    } else {
+        println!("cargo:warning=without g++ on Linux our CPU kernels run in one thread; build with CXX=g++ for more");
     }
     build.compile("grimace_torch_ext");
     println!("cargo:rustc-link-search=native={}", lib.display());

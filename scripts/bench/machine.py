@@ -81,6 +81,7 @@ def versions(root: Path, doctor: dict, peers_python: Path | None) -> dict:
         "commit": commit and commit + (" with changes" if changed else ""),
         "libtorch": doctor.get("libtorch"),
         "libtorch kernels": doctor.get("cpu_kernels"),
+        "own kernels": doctor.get("own_kernels"),
         "rustc": rustc and rustc.removeprefix("rustc "),
         **(json.loads(peers) if peers else {}),
     }

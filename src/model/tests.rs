@@ -199,7 +199,11 @@ fn every_network_runs_and_reaches_every_parameter() {
 
 #[test]
 fn a_single_value_to_normalise_leaves_finite_statistics() {
-    let config = CnnConfig { filters: vec![2; 5], padding: crate::config::Padding::Same, ..CnnConfig::default() };
+    [2, 16].into_iter().for_each(normalise_single_values);
+}
+
+fn normalise_single_values(filters: i64) {
+    let config = CnnConfig { filters: vec![filters; 5], padding: crate::config::Padding::Same, ..CnnConfig::default() };
     let net = Net::new(&ModelConfig::Cnn(config), 7, 1, Device::Cpu).unwrap();
     drop(net.forward(&golden_batch().0.narrow(0, 0, 1), Mode::Train).unwrap());
     for named in net.named().iter().filter(|named| !named.trainable) {

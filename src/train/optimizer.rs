@@ -80,7 +80,7 @@ impl Optimizer {
 
 /// Adam's update in one pass over memory on the CPU, in a few operations elsewhere.
 fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], lr: f64, step: u64, betas_and_eps: [f64; 3]) -> Result<()> {
-    if p.values.device() == Device::Cpu {
+    if p.values.device() == Device::Cpu && kernels::isa().is_some() {
         adam_on_cpu(p, moments, lr, step, betas_and_eps)
     } else {
         adam_by_operations(p, moments, lr, step, betas_and_eps)
@@ -96,13 +96,13 @@ fn adam_on_cpu(
 ) -> Result<()> {
     let correction = |beta: f64| 1.0 - beta.powf(step as f64);
     let by = Update {
-        beta1: beta1 as f32,
-        beta2: beta2 as f32,
+        into_first: (1.0 - beta1) as f32,
+        into_second: (1.0 - beta2) as f32,
         rate: (lr / correction(beta1)) as f32,
         scale: (1.0 / correction(beta2).sqrt()) as f32,
         epsilon: eps as f32,
     };
-    let each = p.values.numel().div_ceil(device::threads().max(1)).max(1);
+    let each = device::share(p.values.numel());
     let moments =
         memory::slice_mut::<f32>(first)?.chunks_mut(each).zip(memory::slice_mut::<f32>(second)?.chunks_mut(each));
     let values = memory::slice_mut::<f32>(&mut p.values)?.chunks_mut(each);
@@ -157,6 +157,28 @@ mod tests {
             }
             other => panic!("unknown optimizer {other}"),
         }
+    }
+
+    /// What runs on a GPU.
+    #[test]
+    fn adam_by_operations_is_adam_in_one_pass() {
+        let start: Vec<f32> = (0..1000).map(|i| signed(i, 3) as f32).collect();
+        let mut both = [(); 2].map(|()| {
+            let parameters = FlatParameters::for_tests(&start, 1000);
+            let moments = [parameters.values.zeros_like(), parameters.values.zeros_like()];
+            (parameters, moments)
+        });
+        for step in 1..=20u32 {
+            let gradient: Vec<f32> = (0..1000).map(|i| signed(1000 * step + i, 4) as f32).collect();
+            for (way, (parameters, [first, second])) in both.iter_mut().enumerate() {
+                parameters.gradients.copy_(&Tensor::from_slice(&gradient));
+                let update = if way == 0 { adam_on_cpu } else { adam_by_operations };
+                tch::no_grad(|| update(parameters, [first, second], 1e-2, step.into(), [0.9, 0.999, 1e-7])).unwrap();
+            }
+        }
+        let difference = (&both[0].0.values - &both[1].0.values).abs().max().double_value(&[]);
+        assert!(difference < 5e-7, "differs by {difference}");
+        assert!((&both[0].0.values - Tensor::from_slice(&start)).abs().min().double_value(&[]) > 0.0, "all have moved");
     }
 
     /// Expected values: scripts/golden/torch_optim.py, 20 steps of `torch.optim` on the same gradients.

@@ -78,5 +78,9 @@ pub fn compare(
             saved.state.threads
         ));
     }
+    let kernels = device::kernels_in_words();
+    if saved.state.kernels != kernels {
+        notes.push(format!("warning: other CPU kernels before: figures may differ in the last digits (now {kernels})"));
+    }
     Ok(notes)
 }

@@ -102,8 +102,8 @@ impl Run<'_> {
             Some(resumed) => {
                 trainer.load(resumed.checkpoint.tensors)?;
                 // What it goes on with is recorded; what it went on from is in the log.
-                let State { threads, precision, device, .. } = self.fresh_state();
-                let mut state = State { threads, precision, device, ..resumed.checkpoint.state };
+                let State { threads, precision, device, kernels, .. } = self.fresh_state();
+                let mut state = State { threads, precision, device, kernels, ..resumed.checkpoint.state };
                 state.commands.push(self.command.clone());
                 (state, resumed.records)
             }
@@ -210,6 +210,7 @@ impl Run<'_> {
             threads: device::threads(),
             precision: self.placement.precision_name().to_owned(),
             device: self.placement.device_name(),
+            kernels: device::kernels_in_words().to_owned(),
             commands: vec![self.command.clone()],
             ..State::default()
         }
@@ -283,6 +284,7 @@ impl Run<'_> {
             provenance: Provenance {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 libtorch: torch_ext::torch_version().to_owned(),
+                kernels: state.kernels.clone(),
                 command: state.commands.first().cloned().unwrap_or_default(),
                 resumed: state.commands.get(1..).unwrap_or_default().to_vec(),
                 data_hash: state.data_hash.clone(),

@@ -88,7 +88,7 @@ precision = "f32"
 train = "data/my_emotion_train.csv"
 [model]
 kind = "cnn"
-filters = [4, 8]
+filters = [16, 32]
 dense = [16]
 [train]
 epochs = 3

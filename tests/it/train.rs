@@ -37,7 +37,7 @@ fn a_run_directory_holds_everything() {
     ] {
         assert!(!summary[key].is_null(), "summary.json has no {key}");
     }
-    for key in ["version", "libtorch", "command", "data_hash", "split_hash"] {
+    for key in ["version", "libtorch", "kernels", "command", "data_hash", "split_hash"] {
         assert!(summary["provenance"][key].as_str().is_some_and(|text| !text.is_empty()), "provenance has no {key}");
     }
     assert_eq!(summary["stopped"], "epochs");
@@ -84,16 +84,37 @@ fn a_profile_says_where_the_time_went() {
     );
 }
 
+/// Two threads, bf16, a last batch of one face, stopped in the middle of an epoch and gone on with: still one result.
+#[test]
+fn one_seed_gives_one_result_on_two_threads_too() {
+    let bench = bench();
+    let sets = ["threads=2", "precision=bf16", "train.batch=479", "train.epochs=2", "train.checkpoint_every={steps=1}"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let run = |out: &str, more: &[&str]| {
+        good(bench.path(), &[&["train", "tiny.toml", "--out", out], &sets[..], more].concat())
+    };
+    run("whole", &[]);
+    run("halves", &["--set", "train.epochs=1"]);
+    run("halves", &["--resume"]);
+    let result = |out: &str| {
+        (timeless_metrics(&bench.path().join(out)), tensors(&bench.path().join(out).join("last.safetensors")))
+    };
+    assert_eq!(result("whole"), result("halves"));
+}
+
 /// The kernels against libtorch's operations, as a user would compare them: the same run but for rounding.
 #[test]
 fn the_kernels_change_no_result() {
     let bench = bench();
-    fn arguments(out: &str) -> [&str; 8] {
-        ["train", "tiny.toml", "--out", out, "--set", "train.epochs=1", "--set", "model.filters=[16, 32]"]
+    fn arguments(out: &str) -> [&str; 7] {
+        ["train", "tiny.toml", "--out", out, "--set", "train.epochs=1", "--profile"]
     }
     let loss = |kernels: &str| {
         let done = command(bench.path(), &arguments(kernels)).env("GRIMACE_KERNELS", kernels).output().unwrap();
-        assert!(done.status.success());
+        let done = Done::from(done);
+        assert_eq!(done.code, 0, "{}", done.all());
+        assert_eq!(done.stderr.contains("grimace::conv_max_pool backward"), kernels != "none", "{}", done.all());
+        assert_eq!(done.stderr.contains("grimace::batch_norm backward"), kernels != "none", "{}", done.all());
         let line = text(bench.path().join(kernels).join("metrics.jsonl"));
         serde_json::from_str::<serde_json::Value>(line.lines().next().unwrap()).unwrap()["loss"].as_f64().unwrap()
     };
@@ -229,6 +250,10 @@ fn a_loss_that_is_not_finite_stops_with_epoch_step_and_advice() {
     bad(bench.path(), &args, 1, &["the loss is not a finite number in epoch ", "step ", "smaller train.optimizer.lr"]);
     assert_eq!(json(bench.path().join("nan/summary.json"))["stopped"], "diverged");
     assert!(text(bench.path().join("nan/log.txt")).contains("not a finite number"));
+    // With ReLU and batch norm, too, where kernels must let what is not a number through.
+    let args =
+        ["train", "tiny.toml", "--out", "nan2", "--set", "train.optimizer={kind=\"sgd\",lr=100.0,momentum=0.99}"];
+    bad(bench.path(), &args, 1, &["is not a finite number"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn detect() -> Option<Isa> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
+        if has!("avx2") && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
             return Some(Isa::Avx512);
         }
         if has!("avx2") && has!("fma") {
@@ -128,6 +128,27 @@ pub(crate) mod tests {
             body(isa);
         }
         PRETEND.set(None);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod elsewhere {
+    use super::Dot;
+
+    impl Dot for f32 {
+        const STEP: usize = 1;
+
+        fn has_dot() -> bool {
+            false
+        }
+    }
+
+    impl Dot for half::bf16 {
+        const STEP: usize = 2;
+
+        fn has_dot() -> bool {
+            false
+        }
     }
 }
 
@@ -215,10 +236,10 @@ mod x86 {
 
         /// The value of an image of bytes, `side` wide, between its pixels: at `x` and `y`, which lie within it.
         ///
-        /// The image is followed by one more row and three bytes.
+        /// The image is followed by one more row and four bytes. Sides up to 4,096: numbers of pixels must fit 32 bits.
         #[inline(always)]
         pub(crate) fn bilinear(image: &[u8], side: usize, x: Self, y: Self) -> Self {
-            assert!(image.len() >= side * side + side + 4);
+            assert!(side <= 4096 && image.len() >= side * side + side + 4);
             let most = side as f32 - 1.0;
             let (x, y) = (x.clamp(0.0, most), y.clamp(0.0, most));
             unsafe {

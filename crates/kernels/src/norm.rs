@@ -19,7 +19,7 @@ pub struct Rows<'a, E> {
 /// Channels whose sums stay in registers while rows pass by.
 const BLOCK: usize = 16;
 
-/// For each channel: adds the sum of (x - `centre`) to `sums` and, if there are any, of (x - `centre`)^2 to `squares`.
+/// For each channel: adds the sum of (x - `centre`) to `sums` and that of (x - `centre`)^2 to `squares`.
 ///
 /// # Panics
 /// When a slice's length does not fit, or channels are not a multiple of 16.

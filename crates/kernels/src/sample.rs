@@ -10,7 +10,7 @@ pub const THETA: usize = 6;
 
 /// Whether [`sample`] can be used on this processor, with such numbers and faces of `side` by `side` pixels.
 pub fn has_sample<E: Element>(side: usize) -> bool {
-    isa() == Some(Isa::Avx512) && E::has_dot() && side.is_multiple_of(16) && side > 0
+    isa() == Some(Isa::Avx512) && E::has_dot() && side.is_multiple_of(16) && (16..=4096).contains(&side)
 }
 
 /// Reads face `rows[i]` of `faces` (each `side` by `side` bytes) through map i of `thetas` into `to`, scaled to 0..1.

@@ -1,5 +1,6 @@
 // Differentiable functions that are written in Rust, and libtorch's threads for what they compute.
 
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -29,13 +30,22 @@ struct RustNode : torch::autograd::Node {
   RustNode(std::string title, void* context, grimace_backward backward, grimace_drop drop, size_t inputs)
       : title(std::move(title)), context(context), backward(backward), drop(drop), inputs(inputs) {}
 
-  ~RustNode() override { drop(context); }
+  ~RustNode() override { release_variables(); }
+
+  // After a backward pass autograd lets go of what was kept for it; so do we.
+  void release_variables() override {
+    if (context != nullptr) {
+      drop(context);
+      context = nullptr;
+    }
+  }
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& outputs) override {
     torch::autograd::variable_list result(inputs);
     if (!outputs.at(0).defined()) {
       return result;
     }
+    TORCH_CHECK(context != nullptr, "a second backward pass through ", title, ": what it needs was freed after the first");
     std::vector<at::Tensor*> gradients(inputs, nullptr);
     char* failure = backward(context, &outputs[0], gradients.data());
     for (size_t i = 0; i < inputs; i++) {

@@ -10,7 +10,7 @@ use torch_sys::C_tensor;
 use crate::{grimace_copy_text, grimace_set_backward, take_text};
 
 /// Computes the gradients by each input from the gradient by the output; `None`: there is none.
-pub type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Option<Tensor>>>>;
+pub type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send>;
 
 struct Node {
     backward: Backward,
@@ -110,6 +110,14 @@ mod tests {
         assert!(!square(&leaf().detach()).requires_grad());
         assert!(!tch::no_grad(|| square(&leaf())).requires_grad());
         assert!(square(&leaf()).requires_grad());
+    }
+
+    #[test]
+    fn a_second_backward_pass_is_an_error() {
+        let x = leaf();
+        let y = square(&x).sum(tch::Kind::Float);
+        y.backward();
+        assert!(y.f_backward().unwrap_err().to_string().contains("second"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What grimace needs of libtorch and the crate `tch` lacks. The only place with `unsafe` and with C++.
+//! What grimace needs of libtorch and the crate `tch` lacks. All C++ is here, and all `unsafe` but that of vector instructions.
 //!
 //! - [`trace_module`] writes a TorchScript module whose parameters are registered under their names
 //!   (tch's `create_by_tracing` bakes them in as constants).
@@ -34,7 +34,7 @@ unsafe extern "C" {
         context: *mut c_void,
         visit: extern "C" fn(*mut c_void, *const c_char, u64, f64),
     ) -> *mut c_char;
-    fn grimace_profile_enter(name: *const c_char);
+    fn grimace_profile_enter(name: *const c_char) -> bool;
     fn grimace_profile_leave();
     fn grimace_copy_text(text: *const c_char) -> *mut c_char;
     fn grimace_parallel(count: usize, context: *mut c_void, body: extern "C" fn(*mut c_void, usize)) -> *mut c_char;

@@ -15,8 +15,8 @@ struct Call<'a, W, F> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Calls `body` with each item of `work`, in as many threads as `tch::get_num_threads` says. Item i of n goes to the same
-/// thread every time, so what a thread adds up is added in the same order.
+/// Calls `body` with each item of `work` once, in as many threads as `tch::get_num_threads` says. What is added up within an
+/// item is added in the same order every time, whichever thread does it.
 ///
 /// A panic in `body` goes on in the caller, once all threads are done.
 ///

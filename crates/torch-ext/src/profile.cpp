@@ -1,5 +1,6 @@
-// Time in each of libtorch's operations on the thread that profiles, without what they call in turn.
+// Time in each of libtorch's operations, of all threads, without what they call in turn.
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -26,24 +27,25 @@ struct Open {
   double in_children = 0;
 };
 
-std::mutex mutex;
+std::mutex guard_of_totals;
 std::map<std::string, Total> totals;
-thread_local std::vector<Open> open;
-at::CallbackHandle handle = 0;
+thread_local std::vector<Open> running;
+std::atomic<at::CallbackHandle> handle{0};
 
-void enter(std::string name) { open.push_back({std::move(name), Clock::now()}); }
+void enter(std::string name) { running.push_back({std::move(name), Clock::now()}); }
 
 void leave() {
-  if (open.empty()) {
+  // Empty where the record began in the middle of an operation.
+  if (running.empty()) {
     return;
   }
-  Open done = std::move(open.back());
-  open.pop_back();
+  Open done = std::move(running.back());
+  running.pop_back();
   const double seconds = std::chrono::duration<double>(Clock::now() - done.begin).count();
-  if (!open.empty()) {
-    open.back().in_children += seconds;
+  if (!running.empty()) {
+    running.back().in_children += seconds;
   }
-  std::lock_guard<std::mutex> guard(mutex);
+  std::lock_guard<std::mutex> guard(guard_of_totals);
   Total& total = totals[done.name];
   total.seconds += seconds - done.in_children;
   total.calls++;
@@ -58,7 +60,11 @@ char* grimace_profile_start() {
     if (handle != 0) {
       at::removeCallback(handle);
     }
-    totals.clear();
+    {
+      std::lock_guard<std::mutex> guard(guard_of_totals);
+      totals.clear();
+    }
+    running.clear();
     handle = at::addGlobalCallback(
         at::RecordFunctionCallback(
             [](const at::RecordFunction& function) -> std::unique_ptr<at::ObserverContext> {
@@ -77,18 +83,16 @@ char* grimace_profile_stop(void* context, void (*visit)(void*, const char*, uint
       at::removeCallback(handle);
       handle = 0;
     }
-    std::lock_guard<std::mutex> guard(mutex);
+    std::lock_guard<std::mutex> guard(guard_of_totals);
     for (const auto& [name, total] : totals) {
       visit(context, name.c_str(), total.calls, total.seconds);
     }
   });
 }
 
-// An operation of our own begins or ends.
-void grimace_profile_enter(const char* name) {
-  if (handle != 0) {
-    enter(name);
-  }
+// An operation of our own begins, if a record is made: then it is to be ended.
+bool grimace_profile_enter(const char* name) {
+  return handle != 0 && guarded([&] { enter(name); }) == nullptr;
 }
 
 void grimace_profile_leave() { leave(); }

@@ -6,7 +6,8 @@ use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autograd, memory, parallel, profile};
 
-use super::{dense, each, empty_like, has_kernels};
+use super::{dense, empty_like, has_kernels};
+use crate::device::share;
 
 /// The parameters and running statistics of a batch norm, each float32 [C], and its constants.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ fn forward_as<E: Element + memory::Number>(norm: &Norm<'_>, x: &Tensor, relu: bo
             .map(|((bias, mean), scale)| (f64::from(*bias) - mean * f64::from(*scale)) as f32)
             .collect();
         let mut y = dense(&y)?;
-        let each = each(values.len() / channels) * channels;
+        let each = share(values.len() / channels) * channels;
         let work = values.chunks(each).zip(memory::slice_mut::<E>(&mut y)?.chunks_mut(each)).collect();
         parallel::for_each(work, |(values, to)| norm::apply(&Rows { values, channels, relu }, &scale, &offset, to))?;
         Ok((input, mean, deviation))
@@ -115,10 +116,15 @@ fn backward<E: Element + memory::Number>(
     let count = (values.len() / channels) as f64;
 
     let centre: Vec<f32> = mean.iter().map(|mean| *mean as f32).collect();
-    let [sums, products] = in_parts(channels, values, |(part, start), [sums, products]| {
+    let [sums, mut products] = in_parts(channels, values, |(part, start), [sums, products]| {
         let gradient = &gradient[start..][..part.len()];
         norm::backward_sums(&Rows { values: part, channels, relu }, gradient, &centre, sums, products);
     })?;
+
+    // They are about the mean in float32; the rest of its digits follow from the sums.
+    for (((product, sum), mean), centre) in products.iter_mut().zip(&sums).zip(mean).zip(&centre) {
+        *product -= (mean - f64::from(*centre)) * sum;
+    }
 
     // dx = w/s ((dy - mean(dy)) - (x - m)/s^2 mean(dy (x - m)))
     let (mut scale, mut slope) = (Vec::new(), Vec::new());
@@ -130,7 +136,7 @@ fn backward<E: Element + memory::Number>(
     let level: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
     let factors = norm::Factors { scale: &scale, level: &level, slope: &slope, centre: &centre };
     let mut to = dense(&result)?;
-    let each = each(values.len() / channels) * channels;
+    let each = share(values.len() / channels) * channels;
     let parts = values.chunks(each).zip(gradient.chunks(each));
     let work = parts.zip(memory::slice_mut::<E>(&mut to)?.chunks_mut(each)).collect();
     parallel::for_each(work, |((values, gradient), to)| {
@@ -150,7 +156,7 @@ fn in_parts<E: Element>(
     values: &[E],
     add: impl Fn((&[E], usize), [&mut [f64]; 2]) + Sync,
 ) -> Result<[Vec<f64>; 2]> {
-    let each = each(values.len() / channels) * channels;
+    let each = share(values.len() / channels) * channels;
     let mut sums = vec![0.0; values.len().div_ceil(each) * 2 * channels];
     let work = values.chunks(each).zip(sums.chunks_mut(2 * channels)).enumerate().collect();
     parallel::for_each(work, |(part, (values, sums))| {

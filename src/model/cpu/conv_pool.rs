@@ -9,12 +9,13 @@ use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autograd, memory, parallel, profile};
 
-use super::{dense, each, empty_like, has_kernels};
+use super::{dense, empty_like, has_kernels};
+use crate::device::share;
 
 /// The sizes of `x` [N, C, H, W] on its way, when this machine and these sizes have the kernels; `None`: use libtorch's own.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     let [_, channels, height, width] = x.size()[..] else { return None };
-    let [filters, _, rows, columns] = weight.size()[..] else { return None };
+    let [filters, inputs, rows, columns] = weight.size()[..] else { return None };
     let size = |size: i64| usize::try_from(size).unwrap_or(0);
     let shape = Shape {
         height: size(height),
@@ -25,7 +26,8 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     };
     let fits = x.device() == Device::Cpu
         && matches!(x.kind(), Kind::Float | Kind::BFloat16)
-        && (size(rows), size(columns)) == (KERNEL, KERNEL)
+        && (size(rows), size(columns), inputs) == (KERNEL, KERNEL, channels)
+        && (weight.device(), weight.kind()) == (Device::Cpu, Kind::Float)
         && has_kernels()
         && shape.is_supported()
         // The kernels have no gradient for an input of one channel: those are the faces, which need none.
@@ -52,7 +54,7 @@ fn forward_as<E: Element + memory::Number>(shape: Shape, x: &Tensor, weight: &Te
         let weights = weight.f_detach()?.f_to_dtype(E::KIND, false, false)?;
         let (input, bias) = (dense(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
         let bias: &[f32] = memory::slice(&bias)?;
-        let each = each(images_of(x));
+        let each = share(images_of(x));
         let mut pooled = dense(&pooled)?;
         let pooled = memory::slice_mut::<E>(&mut pooled)?.chunks_mut(each * shape.pooled_len());
         let outputs = pooled.zip(memory::slice_mut::<u8>(&mut winners)?.chunks_mut(each * shape.pooled_len()));
@@ -93,7 +95,7 @@ fn backward<E: Element + memory::Number>(
     let packed = if wants_input { conv_pool::pack_filters(&shape, memory::slice(&weights)?) } else { Vec::new() };
     let mut input_gradient = Tensor::f_empty(if wants_input { input.size() } else { vec![0] }, (E::KIND, Device::Cpu))?;
 
-    let each = each(images);
+    let each = share(images);
     let parts = images.div_ceil(each);
     let zeros = |width: usize| Tensor::f_zeros([parts as i64, width as i64], (Kind::Float, Device::Cpu));
     let (mut filter_sums, mut bias_sums) = (zeros(shape.weights_len())?, zeros(shape.filters)?);

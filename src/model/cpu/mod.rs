@@ -19,11 +19,6 @@ fn has_kernels() -> bool {
     kernels::isa().is_some()
 }
 
-/// How many of `count` items (images, rows) one thread gets; at least 1.
-fn each(count: usize) -> usize {
-    count.div_ceil(crate::device::threads().max(1)).max(1)
-}
-
 /// [N, C, H, W] as a contiguous [N, H, W, C]; a copy only where it is not in channels-last memory format.
 fn dense(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?)

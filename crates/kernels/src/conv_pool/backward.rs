@@ -56,7 +56,7 @@ pub fn pack_filters(shape: &Shape, filters: &[f32]) -> Vec<f32> {
 /// Adds the gradients of filters and biases, and writes that of the input. Sums are `f32`, in the order of the images.
 ///
 /// # Panics
-/// When a slice has another length than `shape` and the other slices say, a winner is above 3, or [`isa`] is `None`.
+/// When a slice has another length than `shape` and the other slices say, or [`isa`] is `None`. Winners are 0 to 3.
 pub fn backward<E: Element>(shape: &Shape, saved: &Saved<'_, E>, gradients: &mut Gradients<'_, E>) {
     let images = saved.input.len() / shape.input_len();
     assert!(shape.is_supported() && isa().is_some(), "this processor or shape has no backward kernel");

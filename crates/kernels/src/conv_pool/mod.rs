@@ -43,7 +43,9 @@ impl Shape {
     /// pixel.
     pub fn is_supported(&self) -> bool {
         let padded = |side: usize| side + 2 * self.padding;
-        (self.channels == 1 || (self.channels > 0 && self.channels.is_multiple_of(BLOCK)))
+        self.height > 0
+            && self.width > 0
+            && (self.channels == 1 || (self.channels > 0 && self.channels.is_multiple_of(BLOCK)))
             && self.filters > 0
             && self.filters.is_multiple_of(BLOCK)
             && padded(self.height) > KERNEL
