@@ -64,60 +64,50 @@ pub fn forward<E: Element>(
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     unsafe {
+        let work = Work { input, packed, bias, pooled, winners };
         if E::STEP == 1 {
-            forward_f32(shape, input, packed, bias, pooled, winners);
+            forward_f32(shape, work);
         } else {
-            forward_bf16(shape, input, packed, bias, pooled, winners);
+            forward_bf16(shape, work);
         }
     }
 }
 
+/// The arguments of [`forward`].
+struct Work<'a, E> {
+    input: &'a [E],
+    packed: &'a [E],
+    bias: &'a [f32],
+    pooled: &'a mut [E],
+    winners: &'a mut [u8],
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn forward_f32<E: Element>(
-    shape: &Shape,
-    input: &[E],
-    packed: &[E],
-    bias: &[f32],
-    pooled: &mut [E],
-    winners: &mut [u8],
-) {
-    forward_with(shape, input, packed, bias, pooled, winners);
+fn forward_f32<E: Element>(shape: &Shape, work: Work<'_, E>) {
+    forward_with(shape, work);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-fn forward_bf16<E: Element>(
-    shape: &Shape,
-    input: &[E],
-    packed: &[E],
-    bias: &[f32],
-    pooled: &mut [E],
-    winners: &mut [u8],
-) {
-    forward_with(shape, input, packed, bias, pooled, winners);
+fn forward_bf16<E: Element>(shape: &Shape, work: Work<'_, E>) {
+    forward_with(shape, work);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn forward_with<E: Element>(
-    shape: &Shape,
-    input: &[E],
-    packed: &[E],
-    bias: &[f32],
-    pooled: &mut [E],
-    winners: &mut [u8],
-) {
+fn forward_with<E: Element>(shape: &Shape, work: Work<'_, E>) {
     if shape.channels == 1 {
-        return one_channel(shape, input, packed, bias, pooled, winners);
+        return one_channel(shape, work);
     }
+    let Work { input, packed, bias, pooled, winners } = work;
     let (rows, columns, channels) = (shape.padded_height(), shape.padded_width(), shape.channels);
     let mut padded = vec![E::default(); if shape.padding > 0 { IMAGES * rows * columns * channels } else { 0 }];
     let parts = input.chunks(IMAGES * shape.input_len());
     let outputs = pooled.chunks_mut(IMAGES * shape.pooled_len()).zip(winners.chunks_mut(IMAGES * shape.pooled_len()));
     for (input, (pooled, winners)) in parts.zip(outputs) {
         let input = if shape.padding > 0 { pad(shape, input, &mut padded) } else { input };
-        many_channels(shape, input, packed, bias, pooled, winners);
+        many_channels(shape, Work { input, packed, bias, pooled, winners });
     }
 }
 
@@ -137,14 +127,8 @@ fn pad<'a, E: Element>(shape: &Shape, input: &[E], padded: &'a mut [E]) -> &'a [
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn many_channels<E: Element>(
-    shape: &Shape,
-    input: &[E],
-    packed: &[E],
-    bias: &[f32],
-    pooled: &mut [E],
-    winners: &mut [u8],
-) {
+fn many_channels<E: Element>(shape: &Shape, work: Work<'_, E>) {
+    let Work { input, packed, bias, pooled, winners } = work;
     let (filters, channels) = (shape.filters, shape.channels);
     let row = shape.padded_width() * channels;
     let per_image = shape.pooled_height() * shape.pooled_width();
@@ -227,14 +211,8 @@ fn greatest<E: Element>(four: [Avx512; 4], bias: &[f32], pooled: &mut [E], winne
 /// One channel: the nine weights of 16 filters stay in registers.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn one_channel<E: Element>(
-    shape: &Shape,
-    input: &[E],
-    packed: &[E],
-    bias: &[f32],
-    pooled: &mut [E],
-    winners: &mut [u8],
-) {
+fn one_channel<E: Element>(shape: &Shape, work: Work<'_, E>) {
+    let Work { input, packed, bias, pooled, winners } = work;
     let (filters, width) = (shape.filters, shape.padded_width());
     let mut unpacked = vec![0.0; shape.padded_height() * width];
     let outputs = pooled.chunks_exact_mut(shape.pooled_len()).zip(winners.chunks_exact_mut(shape.pooled_len()));
