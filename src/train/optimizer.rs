@@ -51,12 +51,12 @@ impl Optimizer {
     pub fn step(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
         let update = || match (&self.config, &mut self.state[..]) {
             (OptimizerConfig::Adam(c), [first, second]) => {
-                adam(parameters, [first, second], lr, step, [c.beta1, c.beta2, c.eps])
+                adam(parameters, [first, second], adam_numbers(lr, step, [c.beta1, c.beta2, c.eps]))
             }
             (OptimizerConfig::Adamw(c), [first, second]) => {
                 let _ =
                     parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
-                adam(parameters, [first, second], lr, step, [c.beta1, c.beta2, c.eps])
+                adam(parameters, [first, second], adam_numbers(lr, step, [c.beta1, c.beta2, c.eps]))
             }
             (OptimizerConfig::Sgd(c), [momentum]) => {
                 if c.weight_decay > 0.0 {
@@ -79,29 +79,27 @@ impl Optimizer {
 }
 
 /// Adam's update in one pass over memory on the CPU, in a few operations elsewhere.
-fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], lr: f64, step: u64, betas_and_eps: [f64; 3]) -> Result<()> {
+fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], by: Update) -> Result<()> {
     if p.values.device() == Device::Cpu && kernels::isa().is_some() {
-        adam_on_cpu(p, moments, lr, step, betas_and_eps)
+        adam_on_cpu(p, moments, by)
     } else {
-        adam_by_operations(p, moments, lr, step, betas_and_eps)
+        adam_by_operations(p, moments, by)
     }
 }
 
-fn adam_on_cpu(
-    p: &mut FlatParameters,
-    [first, second]: [&mut Tensor; 2],
-    lr: f64,
-    step: u64,
-    [beta1, beta2, eps]: [f64; 3],
-) -> Result<()> {
+/// The numbers of the update in `step`, which counts from 1.
+fn adam_numbers(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Update {
     let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-    let by = Update {
+    Update {
         into_first: (1.0 - beta1) as f32,
         into_second: (1.0 - beta2) as f32,
         rate: (lr / correction(beta1)) as f32,
         scale: (1.0 / correction(beta2).sqrt()) as f32,
         epsilon: eps as f32,
-    };
+    }
+}
+
+fn adam_on_cpu(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], by: Update) -> Result<()> {
     let each = device::share(p.values.numel());
     let moments =
         memory::slice_mut::<f32>(first)?.chunks_mut(each).zip(memory::slice_mut::<f32>(second)?.chunks_mut(each));
@@ -112,18 +110,11 @@ fn adam_on_cpu(
     })
 }
 
-fn adam_by_operations(
-    p: &mut FlatParameters,
-    [first, second]: [&mut Tensor; 2],
-    lr: f64,
-    step: u64,
-    [beta1, beta2, eps]: [f64; 3],
-) -> Result<()> {
-    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-    let _ = first.f_lerp_(&p.gradients, 1.0 - beta1)?;
-    let _ = second.f_lerp_(&p.gradients.f_square()?, 1.0 - beta2)?;
-    let divisor = second.f_sqrt()?.f_mul_scalar_(1.0 / correction(beta2).sqrt())?.f_add_scalar_(eps)?;
-    let _ = p.values.f_addcdiv_(&first.f_mul_scalar(-lr / correction(beta1))?, &divisor)?;
+fn adam_by_operations(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], by: Update) -> Result<()> {
+    let _ = first.f_lerp_(&p.gradients, f64::from(by.into_first))?;
+    let _ = second.f_lerp_(&p.gradients.f_square()?, f64::from(by.into_second))?;
+    let divisor = second.f_sqrt()?.f_mul_scalar_(f64::from(by.scale))?.f_add_scalar_(f64::from(by.epsilon))?;
+    let _ = p.values.f_addcdiv_(&first.f_mul_scalar(-f64::from(by.rate))?, &divisor)?;
     Ok(())
 }
 
@@ -173,7 +164,10 @@ mod tests {
             for (way, (parameters, [first, second])) in both.iter_mut().enumerate() {
                 parameters.gradients.copy_(&Tensor::from_slice(&gradient));
                 let update = if way == 0 { adam_on_cpu } else { adam_by_operations };
-                tch::no_grad(|| update(parameters, [first, second], 1e-2, step.into(), [0.9, 0.999, 1e-7])).unwrap();
+                tch::no_grad(|| {
+                    update(parameters, [first, second], adam_numbers(1e-2, step.into(), [0.9, 0.999, 1e-7]))
+                })
+                .unwrap();
             }
         }
         let difference = (&both[0].0.values - &both[1].0.values).abs().max().double_value(&[]);
