@@ -2,7 +2,7 @@
 //!
 //! `make bench` runs it. Faces are drawn, 2,000 of them; speed does not depend on what they show.
 
-#![allow(clippy::expect_used, missing_docs)] // a bench that cannot run has nothing better to do than stop
+#![allow(clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a bench that cannot run has nothing better to do than stop
 
 use std::fmt::Write as _;
 use std::path::Path;

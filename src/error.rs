@@ -21,6 +21,11 @@ pub fn input(message: impl Into<String>) -> anyhow::Error {
     InputError(message.into()).into()
 }
 
+/// Whether an error is a mistake in what the user gave.
+pub fn is_input(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<InputError>())
+}
+
 /// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -38,7 +43,7 @@ pub fn exit_code(result: &anyhow::Result<Outcome>) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Findings) => 1,
         Ok(Outcome::Interrupted(signal)) => u8::try_from(128 + signal).unwrap_or(1),
-        Err(error) if error.chain().any(|cause| cause.is::<InputError>()) => 2,
+        Err(error) if is_input(error) => 2,
         Err(_) => 1,
     }
 }

@@ -3,10 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
 
 use crate::error::input;
+
+/// How names of temporary files end: `.NAME.PROCESS.tmp`.
+const TEMPORARY: &str = ".tmp";
 
 /// Writes `bytes` to `path` so that a crash or a full disk leaves the old file or the new one, never a part of either:
 /// a temporary file beside it, fsync, rename, fsync of the folder.
@@ -49,8 +52,16 @@ fn temporary_beside(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
+    temporary.push(format!(".{}{TEMPORARY}", std::process::id()));
     Ok(path.with_file_name(temporary))
+}
+
+/// Whether a file name is one that [`replace_atomically`] gives its temporary file: what a killed process leaves behind.
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let process =
+        name.strip_prefix('.').and_then(|rest| rest.strip_suffix(TEMPORARY)).and_then(|rest| rest.rsplit_once('.'));
+    process.is_some_and(|(file, process)| !file.is_empty() && process.parse::<u32>().is_ok())
 }
 
 /// Makes a rename or a new file in the folder of `path` durable.
@@ -109,12 +120,12 @@ pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
 fn check_replaceable(path: &Path) -> Result<()> {
     let shown = path.display();
     if path.is_dir() {
-        return Err(input(format!("{shown}: is a folder; expected the path of a file to write")));
+        return Err(anyhow!("{shown}: is a folder; expected the path of a file to write"));
     }
     if path.exists() && !path.is_file() {
-        return Err(input(format!(
+        return Err(anyhow!(
             "{shown}: is a pipe or a device, which a file would replace; expected the path of a file to write"
-        )));
+        ));
     }
     Ok(())
 }
@@ -122,7 +133,7 @@ fn check_replaceable(path: &Path) -> Result<()> {
 /// Refuses an output file whose folder does not exist or that is a folder itself, before any work is done for it.
 ///
 /// # Errors
-/// An input error that names the path and what to do.
+/// An error (exit code 1) that names the path and what to do.
 pub fn check_output_file(path: &Path) -> Result<()> {
     check_replaceable(path)?;
     let folder = match path.parent() {
@@ -130,11 +141,11 @@ pub fn check_output_file(path: &Path) -> Result<()> {
         _ => return Ok(()),
     };
     if !folder.is_dir() {
-        return Err(input(format!(
-            "{}: no such folder; create it first: mkdir -p {}",
-            folder.display(),
-            folder.display()
-        )));
+        let shown = folder.display();
+        if folder.exists() {
+            return Err(anyhow!("{shown}: is a file; expected the folder to write {} to", path.display()));
+        }
+        return Err(anyhow!("{shown}: no such folder; create it first: mkdir -p {shown}"));
     }
     Ok(())
 }
@@ -168,6 +179,15 @@ mod tests {
         assert!(link.is_symlink() && fs::read(&target).unwrap() == b"new");
         assert!(format!("{:#}", write_atomically(Path::new("/dev/null"), b"x").unwrap_err()).contains("a device"));
         assert!(check_output_file(Path::new("/dev/null")).is_err() && check_output_file(folder.path()).is_err());
+    }
+
+    #[test]
+    fn temporary_files_are_known_by_their_names() {
+        let temporary = temporary_beside(Path::new("run/last.safetensors")).unwrap();
+        assert!(is_temporary(temporary.file_name().unwrap()));
+        for name in ["last.safetensors", ".lock", ".x.tmp", "x.12.tmp", ".12.tmp", ".notes.v2.tmp"] {
+            assert!(!is_temporary(name.as_ref()), "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub mod rng;
 
 pub mod files;
 
+pub mod signals;
+
 pub mod config;
 
 pub mod device;

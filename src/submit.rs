@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::data::bounds;
 use crate::data::columns::parse_label;
 use crate::data::faces::Faces;
 use crate::error::input;
@@ -34,13 +35,14 @@ pub fn write(path: &Path, faces: &Faces, outputs: &Outputs, classes: Option<&[St
     write_atomically(path, &bytes)
 }
 
-/// Reads `id,emotion` and gives the label of each of `wanted`, in that order.
+/// Reads `id,emotion` and gives the label of each of `wanted`, in that order. Rows of other ids are read, but not kept.
 ///
 /// # Errors
 /// Input errors that name file and line: a missing column, an unknown label, an id twice, an id without a label.
 pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec<u8>> {
     let shown = path.display();
     check_regular_file(path, "a CSV of labels")?;
+    bounds::check(path)?;
     let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_path(path)?;
     let header = reader.headers().map_err(|error| input(format!("{shown}: {error}")))?.clone();
     let find = |name: &str| {
@@ -48,25 +50,27 @@ pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec
         place.ok_or_else(|| input(format!("{shown}: line 1: no column {name}; expected id,emotion")))
     };
     let (id_place, label_place) = (find("id")?, find("emotion")?);
-    let mut labels: HashMap<String, u8> = HashMap::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| input(format!("{shown}: {error}")))?;
+    let mut labels: HashMap<&str, Option<u8>> = wanted.iter().map(|id| (id.as_str(), None)).collect();
+    let mut record = ::csv::StringRecord::new();
+    while reader.read_record(&mut record).map_err(|error| input(format!("{shown}: {error}")))? {
         let line = record.position().map_or(0, ::csv::Position::line);
-        let id = record.get(id_place).unwrap_or_default().to_owned();
+        let id = record.get(id_place).unwrap_or_default();
         let text = record.get(label_place).unwrap_or_default();
         let label = parse_label(text, classes).ok_or_else(|| {
-            input(format!("{shown}: line {line}, column emotion: unknown label {text:?}; expected 0..{}", classes - 1))
+            let shown_text: String = text.chars().take(40).collect();
+            let allowed = classes.saturating_sub(1);
+            input(format!("{shown}: line {line}, column emotion: unknown label {shown_text:?}; expected 0..{allowed}"))
         })?;
-        if labels.insert(id.clone(), label).is_some() {
+        if labels.get_mut(id).is_some_and(|known| known.replace(label).is_some()) {
             return Err(input(format!("{shown}: line {line}, column id: {id:?} stands there twice")));
         }
     }
-    let missing = || wanted.iter().find(|id| !labels.contains_key(*id));
     wanted
         .iter()
-        .map(|id| labels.get(id).copied())
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(|| input(format!("{shown}: no label for id {:?}", missing().cloned().unwrap_or_default())))
+        .map(|id| {
+            labels.get(id.as_str()).copied().flatten().ok_or_else(|| input(format!("{shown}: no label for id {id:?}")))
+        })
+        .collect()
 }
 
 #[cfg(test)]

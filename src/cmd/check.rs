@@ -27,7 +27,7 @@ pub fn run(args: &Check) -> Result<Outcome> {
         print(&describe(&report))?;
     }
     if report.has_bad_rows() {
-        let bad: usize = report.files.iter().map(|file| file.bad_rows.len()).sum();
+        let bad: usize = report.files.iter().map(|file| file.bad_row_count).sum();
         return Err(input(format!("{} cannot be read", rows(bad))));
     }
     Ok(if args.strict && report.has_findings() { Outcome::Findings } else { Outcome::Done })
@@ -62,13 +62,13 @@ fn describe_file(file: &FileReport) -> String {
     }
     lines.push(vec!["  blank faces".into(), thousands(file.blank)]);
     lines.push(vec!["  exact copies of an earlier row".into(), thousands(file.copies)]);
-    lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_rows.len())]);
+    lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_row_count)]);
     text += &table(&lines);
     for bad in file.bad_rows.iter().take(SHOWN) {
         text += &format!("    {bad}\n");
     }
-    if file.bad_rows.len() > SHOWN {
-        text += &format!("    and {} more\n", thousands(file.bad_rows.len() - SHOWN));
+    if file.bad_row_count > SHOWN {
+        text += &format!("    and {} more\n", thousands(file.bad_row_count - SHOWN));
     }
     text + "\n"
 }

@@ -62,7 +62,7 @@ fn read_faces(path: &Path, run: &TrainedRun, labels: Labels, usage: Option<&str>
     let data = &run.config.data;
     let faces = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
     if let Some(first) = faces.skipped.first() {
-        let count = faces.skipped.len();
+        let count = faces.skipped.count();
         Console::default().line(&format!("{}: {count} bad rows left out, the first at {first}", path.display()))?;
     }
     match usage {

@@ -1,14 +1,11 @@
 //! `grimace train`
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{print, print_json};
-use crate::checkpoint;
 use crate::cli::Train;
 use crate::config::{self, Config};
 use crate::data::dataset::{self, Dataset};
@@ -17,23 +14,39 @@ use crate::error::{Outcome, input};
 use crate::files::write_atomically;
 use crate::report::table::thousands;
 use crate::report::{Console, duration};
-use crate::rundir::{RunDir, Summary};
-use crate::train::resume;
-use crate::train::run::{Resumed, Run, Stopped};
+use crate::rundir::{Newest, RunDir, Summary};
+use crate::signals::Signals;
+use crate::train::resume::{self, Resumed};
+use crate::train::run::{Run, Stopped};
 
 pub fn run(args: &Train) -> Result<Outcome> {
+    let signals = Signals::watch()?;
     let config = config::load(&args.config.config, &args.config.sets)?;
     let mut console = Console::default();
-    let (path, resumes) = find_dir(args, &config)?;
-    let placement = device::place(config.device, config.precision, config.threads)?;
-    // The data comes before the directory: a run that cannot begin leaves nothing behind.
+    let path = find_dir(args, &config)?;
+    // A run that goes on is locked before anything takes time; a new one that cannot begin leaves nothing behind.
+    let resumed = if RunDir::is_free(&path)? { None } else { Some(open(&path)?) };
+    let (precision, threads) = match &resumed {
+        Some((_, newest)) => resume::as_before(&config, &newest.checkpoint.state),
+        None => (config.precision, config.threads),
+    };
+    let placement = device::place(config.device, precision, threads)?;
     let data = dataset::load(&config)?;
-    let dir = if resumes { RunDir::open(&path)? } else { RunDir::create(&path)? };
+    let (dir, newest) = match resumed {
+        Some((dir, newest)) => (dir, Some(newest)),
+        None => (RunDir::create(&path)?, None),
+    };
+    signals.hold();
     console.log_to(&dir.log_txt())?;
-    let result = train(args, &config, &data, &dir, resumes, &placement, &mut console);
+    let work = Work { args, config: &config, data: &data, dir: &dir, placement: &placement };
+    let result = train(&work, newest, signals, &mut console);
+    let again = format!("grimace train {}", command_line(args, &dir));
     if let Err(error) = &result {
         // For whoever reads the log later; on screen the program's last line says it.
         console.log_line(&format!("error: {error:#}"))?;
+        if error.chain().any(|cause| cause.is::<std::io::Error>()) && dir.last().exists() {
+            console.line(&format!("to go on when that is mended: {again}"))?;
+        }
     }
     let (stopped, summary) = result?;
     if args.json {
@@ -42,12 +55,26 @@ pub fn run(args: &Train) -> Result<Outcome> {
         print(&describe(&summary, &dir))?;
     }
     if let Stopped::Interrupted(signal) = stopped {
-        let sets: String = args.config.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-        let (config, out) = (args.config.config.display().to_string(), dir.path().display().to_string());
-        console.line(&format!("to go on: grimace train {}{sets} --out {} --resume", quoted(&config), quoted(&out)))?;
+        console.line(&format!("to go on: {again}"))?;
         return Ok(Outcome::Interrupted(signal));
     }
     Ok(Outcome::Done)
+}
+
+/// What a training is made of.
+struct Work<'a> {
+    args: &'a Train,
+    config: &'a Config,
+    data: &'a Dataset,
+    dir: &'a RunDir,
+    placement: &'a Placement,
+}
+
+/// The arguments that go on with the run.
+fn command_line(args: &Train, dir: &RunDir) -> String {
+    let sets: String = args.config.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+    let (config, out) = (args.config.config.display().to_string(), dir.path().display().to_string());
+    format!("{}{sets} --out {} --resume", quoted(&config), quoted(&out))
 }
 
 /// A word as a shell reads it back.
@@ -59,65 +86,63 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Where the run directory is, and whether a run in it goes on; refuses one that cannot be used before any work is done.
-fn find_dir(args: &Train, config: &Config) -> Result<(PathBuf, bool)> {
+/// Where the run directory is; refuses one that cannot be used before any work is done.
+fn find_dir(args: &Train, config: &Config) -> Result<PathBuf> {
     let path = match &args.out {
         Some(path) => path.clone(),
         None if args.resume => RunDir::newest(&config.name)?,
         None => RunDir::default_path(&config.name),
     };
-    if args.resume && !RunDir::is_free(&path)? {
-        RunDir::open(&path)?;
-        return Ok((path, true));
+    if !args.resume {
+        RunDir::check_free(&path)?;
     }
-    RunDir::check_free(&path)?;
-    Ok((path, false))
+    Ok(path)
 }
 
-fn train(
-    args: &Train,
-    config: &Config,
-    data: &Dataset,
-    dir: &RunDir,
-    resumes: bool,
-    placement: &Placement,
-    console: &mut Console,
-) -> Result<(Stopped, Summary)> {
-    let checkpoint = if resumes && dir.last().exists() { Some(checkpoint::load(&dir.last())?) } else { None };
-    let resumed = match checkpoint {
+/// The directory of a run to go on with, locked, and its newest checkpoint.
+fn open(path: &Path) -> Result<(RunDir, Newest)> {
+    let dir = RunDir::open_to_go_on(path)?;
+    let shown = path.display();
+    let newest = dir.newest_checkpoint()?.ok_or_else(|| {
+        input(format!("{shown}: holds results but no last.safetensors to go on from; train into a new --out"))
+    })?;
+    Ok((dir, newest))
+}
+
+fn train(work: &Work, newest: Option<Newest>, signals: Signals, console: &mut Console) -> Result<(Stopped, Summary)> {
+    let Work { args, config, data, dir, placement } = *work;
+    if let Some(reason) = dir.unlocked_reason() {
+        console.line(&format!(
+            "warning: {} cannot be locked ({reason}): let no other process train in it",
+            dir.path().display()
+        ))?;
+    }
+    let resumed = match newest {
         None => {
-            if dir.best().exists() || dir.metrics_jsonl().exists() {
+            if args.resume {
                 let shown = dir.path().display();
-                return Err(input(format!(
-                    "{shown}: holds results but no last.safetensors to go on from; train into a new --out"
-                )));
+                console.line(&format!("{shown} holds no checkpoint yet: starting from the beginning"))?;
             }
-            if resumes {
-                console
-                    .line(&format!("{} holds no checkpoint yet: starting from the beginning", dir.path().display()))?;
-            }
-            write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
             write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
             None
         }
-        Some(checkpoint) => {
+        Some(Newest { mut checkpoint, warning }) => {
             let shown = dir.last().display().to_string();
-            for note in resume::compare(&checkpoint, config, data, placement, &shown)? {
+            let notes = resume::compare(&checkpoint, config, data, placement, &shown)?;
+            let best = resume::settle_best(dir, &mut checkpoint)?;
+            for note in warning.into_iter().chain(best).chain(notes) {
                 console.line(&note)?;
             }
-            let records = dir.read_metrics(checkpoint.state.epoch)?;
-            write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
-            Some(Resumed { checkpoint, records })
+            let ahead =
+                dir.read_metrics()?.into_iter().filter(|record| record.epoch > checkpoint.state.epoch).collect();
+            Some(Resumed { checkpoint, ahead })
         }
     };
+    write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
     announce(config, dir, data, placement, console)?;
-    let signal = Arc::new(AtomicUsize::new(0));
-    for number in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)
-            .context("cannot watch signals")?;
-    }
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
-    Run { config, data, placement, dir, console, profile: args.profile, command, signal }.train(resumed)
+    let words = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>();
+    Run { config, data, placement, dir, console, profile: args.profile, command: words.join(" "), signals }
+        .train(resumed)
 }
 
 fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement, console: &mut Console) -> Result<()> {
@@ -128,12 +153,11 @@ fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement
         console.line(&format!("data: {note}"))?;
     }
     let reason = placement.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-    let threads = device::threads();
-    console.line(&format!(
-        "device: {}{reason}, {}, {threads} threads",
-        placement.device_name(),
-        placement.precision_name()
-    ))?;
+    let threads = match device::threads() {
+        1 => "1 thread".to_owned(),
+        threads => format!("{threads} threads"),
+    };
+    console.line(&format!("device: {}{reason}, {}, {threads}", placement.device_name(), placement.precision_name()))?;
     console.line(&format!("run: {}", dir.path().display()))
 }
 

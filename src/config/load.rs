@@ -8,6 +8,9 @@ use super::{Config, RawConfig};
 use crate::error::input;
 use crate::files::read_small_text;
 
+/// Parts of the longest dotted key in --set; no key of a config has more than 4.
+const DEEPEST_KEY: usize = 16;
+
 const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// Reads the config at `path` and applies `sets` (each `key=value`, dotted keys) in their order.
@@ -225,6 +228,9 @@ fn apply(table: &mut Table, set: &str) -> Result<(), String> {
     let parts: Vec<&str> = key.trim().split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
         return Err("the key is empty or has an empty part; expected key=value, such as train.batch=128".into());
+    }
+    if parts.len() > DEEPEST_KEY {
+        return Err(format!("the key has more than {DEEPEST_KEY} parts; expected key=value, such as train.batch=128"));
     }
     let value = parse_value(text.trim());
     let (last, folders) = parts.split_last().ok_or("the key is empty")?;

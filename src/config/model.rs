@@ -88,6 +88,9 @@ pub enum Activation {
     Silu,
 }
 
+/// Parameters of the largest network: 1 GiB of float32, several times what any network for faces has.
+pub const MOST_PARAMETERS: u64 = 1 << 28;
+
 impl CnnConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         let widths = |values: &[i64], most: i64| values.iter().all(|v| (1..=most).contains(v));
@@ -120,7 +123,43 @@ impl CnnConfig {
                 "blocks that leave at least one pixel of 48x48: fewer blocks, a smaller kernel, or padding = \"same\"";
             return require(false, "model.filters", shape, advice);
         }
+        let parameters = self.parameters();
+        if parameters > MOST_PARAMETERS {
+            return Err(format!("model: {parameters} parameters; expected at most {MOST_PARAMETERS}"));
+        }
         Ok(())
+    }
+
+    /// Weights and biases of convolutions and hidden dense layers; norms and the last layer add little.
+    fn parameters(&self) -> u64 {
+        let (mut total, mut channels) = (0, 1);
+        for filters in self.filters.iter().map(|filters| filters.unsigned_abs()) {
+            for _ in 0..self.convolutions {
+                total += (channels * self.kernel.unsigned_abs().pow(2) + 1) * filters;
+                channels = filters;
+            }
+        }
+        let mut width = channels * self.side_after_blocks().unwrap_or(0).unsigned_abs().pow(2);
+        for next in self.dense.iter().map(|dense| dense.unsigned_abs()) {
+            total += (width + 1) * next;
+            width = next;
+        }
+        total
+    }
+
+    /// Values that training keeps of each face for the backward pass, about: the outputs of convolutions and poolings.
+    pub fn activations(&self) -> u64 {
+        let lost = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
+        let (mut total, mut side) = (0, SIDE as i64);
+        for filters in &self.filters {
+            for _ in 0..self.convolutions {
+                side -= lost;
+                total += (filters * side * side).unsigned_abs();
+            }
+            side /= 2;
+            total += (filters * side * side).unsigned_abs();
+        }
+        total
     }
 
     /// Edge of the feature map after the last block; `None` when a block would leave nothing.
@@ -149,5 +188,16 @@ mod tests {
         assert_eq!(deep.side_after_blocks(), None);
         let same = CnnConfig { filters: vec![8; 5], padding: Padding::Same, ..CnnConfig::default() };
         assert_eq!(same.side_after_blocks(), Some(1));
+    }
+
+    #[test]
+    fn absurd_networks_are_refused_before_memory_is_taken_for_them() {
+        let seed = CnnConfig::default();
+        // 619,463 of Keras without norms (2 x 224) and the last layer (256 x 7 + 7).
+        assert_eq!(seed.parameters(), 619_463 - 448 - 1799);
+        assert_eq!(seed.activations(), 32 * (46 * 46 + 23 * 23) + 64 * (21 * 21 + 10 * 10) + 128 * (8 * 8 + 4 * 4));
+        let absurd = CnnConfig { filters: vec![4096; 4], dense: vec![65536; 8], convolutions: 1, ..seed };
+        let message = absurd.check().unwrap_err();
+        assert!(message.contains("parameters; expected at most 268435456"), "{message}");
     }
 }

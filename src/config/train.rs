@@ -20,6 +20,8 @@ pub struct TrainConfig {
     pub early_stop: EarlyStopConfig,
     /// How often `last.safetensors` is written; at least one of the three.
     pub checkpoint_every: CheckpointEvery,
+    /// How often a run that diverges goes back to its last good checkpoint, each time with half the learning rate; 0 stops it.
+    pub max_rollbacks: u32,
 }
 
 impl Default for TrainConfig {
@@ -31,6 +33,7 @@ impl Default for TrainConfig {
             schedule: ScheduleConfig::HoldThenDecay(HoldThenDecay::default()),
             early_stop: EarlyStopConfig::default(),
             checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
+            max_rollbacks: 0,
         }
     }
 }
@@ -203,8 +206,9 @@ pub(super) fn probe_schedule(mut table: toml::Table) -> Result<(), serde_path_to
 
 impl TrainConfig {
     pub(super) fn check(&self) -> Result<(), String> {
-        require((1..=1_000_000).contains(&self.epochs), "train.epochs", self.epochs, "1 to 1000000")?;
+        require((1..=100_000).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
+        require(self.max_rollbacks <= 100, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;
         if let ScheduleConfig::HoldThenDecay(HoldThenDecay { rate, .. }) = self.schedule {
             require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")?;

@@ -22,7 +22,9 @@ pub struct FileReport {
     pub blank: usize,
     /// Rows whose face already stood in an earlier row of the file.
     pub copies: usize,
-    /// Rows that could not be read, each with its line and reason.
+    /// Rows that could not be read.
+    pub bad_row_count: usize,
+    /// The first thousand of them, each with its line and reason.
     pub bad_rows: Vec<String>,
 }
 
@@ -60,7 +62,7 @@ pub struct Across {
 impl Report {
     /// Whether rows could not be read.
     pub fn has_bad_rows(&self) -> bool {
-        self.files.iter().any(|file| !file.bad_rows.is_empty())
+        self.files.iter().any(|file| file.bad_row_count > 0)
     }
 
     /// Whether anything was found that may spoil a figure: blanks, copies, conflicting labels, copies across splits.
@@ -104,7 +106,8 @@ fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> File
         usages,
         blank: (0..faces.len()).filter(blank).count(),
         copies: faces.len() - unique.len(),
-        bad_rows: faces.skipped.iter().map(ToString::to_string).collect(),
+        bad_row_count: faces.skipped.count(),
+        bad_rows: faces.skipped.kept().iter().map(ToString::to_string).collect(),
     }
 }
 

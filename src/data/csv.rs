@@ -8,6 +8,7 @@ use std::path::Path;
 use polars::prelude::*;
 use rayon::prelude::*;
 
+use super::bounds;
 use super::columns::{Columns, ReadOptions, parse_label, read_header};
 use super::faces::Faces;
 use super::pixels;
@@ -25,7 +26,7 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
     if faces.is_empty() {
         let skipped = match faces.skipped.first() {
             None => String::new(),
-            Some(first) => format!(": all {} were skipped, the first at {first}", faces.skipped.len()),
+            Some(first) => format!(": all {} were skipped, the first at {first}", faces.skipped.count()),
         };
         return Err(input(format!("{}: no rows of faces{skipped}", path.display())));
     }
@@ -39,7 +40,9 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
 pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
     check_regular_file(path, "a CSV file of faces")?;
     let columns = read_header(path, options.labels)?;
-    let faces = match read_fast(path, &columns, options) {
+    let bounds = bounds::check(path)?;
+    let fast = if bounds.too_short_for_faces() { None } else { read_fast(path, &columns, options) };
+    let faces = match fast {
         Some(faces) => faces,
         None => slow_csv::read(path, &columns, options)?,
     };

@@ -119,7 +119,7 @@ fn read(path: &Path, data: &DataConfig) -> Result<Faces> {
 
 fn note_skipped(faces: &Faces, path: &Path, notes: &mut Vec<String>) {
     if let Some(first) = faces.skipped.first() {
-        notes.push(format!("{}: {} bad rows left out, the first at {first}", path.display(), faces.skipped.len()));
+        notes.push(format!("{}: {} bad rows left out, the first at {first}", path.display(), faces.skipped.count()));
     }
 }
 

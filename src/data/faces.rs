@@ -50,7 +50,42 @@ pub struct Faces {
     /// `[N]` identity of each face.
     pub hashes: Vec<FaceHash>,
     /// Rows left out by `on_bad_row = "skip"`, each with its line and reason.
-    pub skipped: Vec<BadRow>,
+    pub skipped: BadRows,
+}
+
+/// The rows that could not be read: all are counted, the first are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadRows {
+    kept: Vec<BadRow>,
+    count: usize,
+}
+
+impl BadRows {
+    /// Rows kept: as many as somebody might look at, however many a hostile file has.
+    const KEPT: usize = 1000;
+
+    /// Adds one.
+    pub fn push(&mut self, row: BadRow) {
+        self.count += 1;
+        if self.kept.len() < Self::KEPT {
+            self.kept.push(row);
+        }
+    }
+
+    /// The first one.
+    pub fn first(&self) -> Option<&BadRow> {
+        self.kept.first()
+    }
+
+    /// The first thousand.
+    pub fn kept(&self) -> &[BadRow] {
+        &self.kept
+    }
+
+    /// All of them.
+    pub fn count(&self) -> usize {
+        self.count
+    }
 }
 
 /// A row that could not be read.

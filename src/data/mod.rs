@@ -1,6 +1,7 @@
 //! From CSV files to faces: read, hash, split, and put into batches on the training device.
 
 pub mod batches;
+pub mod bounds;
 pub mod check;
 pub mod columns;
 pub mod csv;

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::config::PIXELS;
 
+/// Bytes of the shortest cell there can be: a digit for each pixel and the spaces between.
+pub const SHORTEST_CELL: u64 = 2 * PIXELS as u64 - 1;
+
 /// Why a `pixels` cell could not be read; positions count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PixelError {

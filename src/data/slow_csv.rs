@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::columns::{Columns, ReadOptions, parse_label};
-use super::faces::{BadRow, Faces};
+use super::faces::{BadRow, BadRows, Faces};
 use super::pixels;
 use crate::config::{OnBadRow, PIXELS};
 use crate::error::input;
@@ -42,17 +42,17 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
         row = row.checked_add(1).ok_or_else(|| input(format!("{shown}: more than {} rows", u32::MAX)))?;
     }
     match options.on_bad_row {
-        OnBadRow::Error if !faces.skipped.is_empty() => Err(input(describe(path, &faces.skipped))),
+        OnBadRow::Error if faces.skipped.count() > 0 => Err(input(describe(path, &faces.skipped))),
         _ => Ok(faces),
     }
 }
 
 /// The text of an error over bad rows: the first few, then a count.
-pub(super) fn describe(path: &Path, bad: &[BadRow]) -> String {
+pub(super) fn describe(path: &Path, bad: &BadRows) -> String {
     let mut text =
-        bad.iter().take(SHOWN).map(|row| format!("{}: {row}", path.display())).collect::<Vec<_>>().join("\n");
-    if bad.len() > SHOWN {
-        text += &format!("\nand {} further bad rows", bad.len() - SHOWN);
+        bad.kept().iter().take(SHOWN).map(|row| format!("{}: {row}", path.display())).collect::<Vec<_>>().join("\n");
+    if bad.count() > SHOWN {
+        text += &format!("\nand {} further bad rows", bad.count() - SHOWN);
     }
     text + "\nmend the file, or set data.on_bad_row = \"skip\" to leave such rows out"
 }

@@ -1,6 +1,6 @@
 //! Running a network over many faces.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::{Mode, Net};
@@ -11,22 +11,20 @@ fn batch(device: Device) -> i64 {
     if device == Device::Cpu { 128 } else { 2048 }
 }
 
-/// Logits of all faces, float32 [N, classes] on the device.
+/// Logits of all faces, float32 [N, classes] on the device; `None` when `stops` said so between two batches.
 ///
 /// Always in float32, whatever precision training uses: what is reported is what the saved and exported weights give.
-///
-/// # Errors
-/// libtorch's.
-pub fn logits(net: &Net, faces: &DeviceFaces) -> Result<Tensor> {
+fn logits(net: &Net, faces: &DeviceFaces, stops: impl Fn() -> bool) -> Result<Option<Tensor>> {
     let size = batch(faces.device());
-    let parts = (0..faces.len())
-        .step_by(usize::try_from(size)?)
-        .map(|start| -> Result<Tensor> {
-            let pixels = to_unit(&faces.slice(start, size)?)?;
-            tch::no_grad(|| net.forward(&pixels, Mode::Inference))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::f_cat(&parts, 0)?)
+    let mut parts = Vec::new();
+    for start in (0..faces.len()).step_by(usize::try_from(size)?) {
+        if stops() {
+            return Ok(None);
+        }
+        let pixels = to_unit(&faces.slice(start, size)?)?;
+        parts.push(tch::no_grad(|| net.forward(&pixels, Mode::Inference))?);
+    }
+    Ok(Some(Tensor::f_cat(&parts, 0)?))
 }
 
 /// Logits and probabilities of all faces, read back: each float32 [N, classes], row-major.
@@ -46,12 +44,20 @@ impl Outputs {
     /// # Errors
     /// libtorch's.
     pub fn of(net: &Net, faces: &DeviceFaces) -> Result<Self> {
-        let logits = logits(net, faces)?;
+        Self::unless(net, faces, || false)?.context("running the network was stopped")
+    }
+
+    /// As [`of`](Self::of), asking `stops` between batches; `None` when it said yes.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn unless(net: &Net, faces: &DeviceFaces, stops: impl Fn() -> bool) -> Result<Option<Self>> {
+        let Some(logits) = logits(net, faces, stops)? else { return Ok(None) };
         let probabilities = logits.f_softmax(-1, Kind::Float)?;
         let read = |tensor: &Tensor| -> Result<Vec<f32>> {
             Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?)
         };
-        Ok(Self { logits: read(&logits)?, probabilities: read(&probabilities)?, classes: net.classes() })
+        Ok(Some(Self { logits: read(&logits)?, probabilities: read(&probabilities)?, classes: net.classes() }))
     }
 
     /// The class of the greatest logit of each face; the lowest of equals.

@@ -1,17 +1,19 @@
 //! Progress and log: a bar for each epoch on a terminal, plain lines elsewhere, and the same lines in `log.txt`.
 
-use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err as fs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::files::check_regular_file;
 
 /// Writes to stderr and, once [`log_to`](Console::log_to) was called, to a log file too.
 #[derive(Debug)]
 pub struct Console {
-    log: Option<std::fs::File>,
+    log: Option<fs::File>,
     bar: Option<ProgressBar>,
     terminal: bool,
 }
@@ -28,8 +30,11 @@ impl Console {
     /// # Errors
     /// An I/O error with the path.
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        self.log = Some(file.with_context(|| format!("cannot open {}", path.display()))?);
+        if path.exists() {
+            // A pipe would block until somebody reads it.
+            check_regular_file(path, "a log")?;
+        }
+        self.log = Some(fs::OpenOptions::new().create(true).append(true).open(path)?);
         Ok(())
     }
 
@@ -51,7 +56,7 @@ impl Console {
     /// When the log cannot be written.
     pub fn log_line(&mut self, text: &str) -> Result<()> {
         if let Some(log) = &mut self.log {
-            writeln!(log, "{text}").context("cannot write log.txt")?;
+            writeln!(log, "{text}")?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Training: what a step does, how the learning rate goes, and the loop.
 
+mod account;
 pub mod cadence;
 pub mod optimizer;
 pub mod plan;
@@ -9,3 +10,4 @@ pub mod run;
 pub mod schedule;
 pub mod step;
 pub mod stop;
+mod words;

@@ -69,7 +69,8 @@ impl Profile {
         }
         let now = Instant::now();
         if let Some(place) = PHASES.iter().position(|(known, _)| *known == phase) {
-            self.seconds[place] += (now - self.last).as_secs_f64();
+            let spent = (now - self.last).as_secs_f64();
+            self.seconds.get_mut(place).into_iter().for_each(|seconds| *seconds += spent);
         }
         self.last = now;
         if phase == Phase::Collect {

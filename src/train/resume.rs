@@ -2,18 +2,30 @@
 
 use anyhow::{Context, Result};
 
-use crate::checkpoint::Checkpoint;
-use crate::config::{self, Config};
+use super::step::is_weight;
+use crate::checkpoint::{self, Checkpoint, EpochRecord, State};
+use crate::config::{self, Config, Precision};
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
 use crate::error::input;
+use crate::rundir::RunDir;
+
+/// What was kept of a run that goes on.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The newest checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Records of epochs that were finished after it: they will be trained again, and should come out the same.
+    pub ahead: Vec<EpochRecord>,
+}
 
 /// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
-const FREE: [&str; 10] = [
+const FREE: [&str; 11] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
     "train.checkpoint_every",
+    "train.max_rollbacks",
     "device",
     "threads",
     "data.train",
@@ -21,6 +33,63 @@ const FREE: [&str; 10] = [
     "data.validation",
     "data.on_bad_row",
 ];
+
+/// Number format and CPU threads to go on with: what the config says, and where it leaves the choice, what the run had
+/// before, if this machine has it too. Results are bit-identical only with both unchanged.
+pub fn as_before(config: &Config, saved: &State) -> (Precision, usize) {
+    let threads = match config.threads {
+        0 if saved.threads <= device::cores() => saved.threads,
+        threads => threads,
+    };
+    let precision = match (config.precision, saved.precision.as_str()) {
+        (Precision::Auto, "f32") => Precision::F32,
+        (precision, _) => precision,
+    };
+    (precision, threads)
+}
+
+/// Makes a checkpoint's state agree with `best.safetensors`, which may be newer (a run that died between the two), older or
+/// gone; what a reader of the log should know about it. What counts is what is on disk: only better weights replace it.
+///
+/// # Errors
+/// An input error when it is damaged or of another run; an I/O error when it has to be written again and cannot.
+pub fn settle_best(dir: &RunDir, newest: &mut Checkpoint) -> Result<Option<String>> {
+    let shown = dir.best().display().to_string();
+    let advice = || format!("to go on without the best weights so far, delete {shown}");
+    let state = &mut newest.state;
+    let found = dir.best_checkpoint().map_err(|error| input(format!("{error:#}; {}", advice())))?;
+    match (found, state.best) {
+        (None, None) => Ok(None),
+        (None, Some(best)) if best.epoch == state.epoch && state.step == 0 => {
+            let weights = newest.tensors.iter().filter(|(name, _)| is_weight(name));
+            let weights: Vec<_> = weights.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+            checkpoint::save(&dir.best(), &newest.config, state, &weights)?;
+            Ok(Some(format!(
+                "{shown} was missing: written again from the newest checkpoint, which holds the same weights"
+            )))
+        }
+        (None, Some(best)) => {
+            state.best = None;
+            Ok(Some(format!(
+                "warning: {shown} is missing: the weights of epoch {} (val_acc {:.4}) are lost, the best from here on will be kept",
+                best.epoch, best.val_accuracy
+            )))
+        }
+        (Some(found), known) => {
+            if (&found.state.data_hash, &found.state.split_hash) != (&state.data_hash, &state.split_hash) {
+                return Err(input(format!("{shown}: belongs to a run on other data or another split; {}", advice())));
+            }
+            state.best = found.state.best;
+            let note = |best: checkpoint::Best| {
+                format!(
+                    "{shown} holds epoch {} (val_acc {:.4}), which stays until a better one",
+                    best.epoch, best.val_accuracy
+                )
+            };
+            Ok(found.state.best.filter(|_| known != found.state.best).map(note))
+        }
+    }
+}
 
 /// Compares a checkpoint with what the run would go on with; what a reader of the log should know about it.
 ///
@@ -61,7 +130,7 @@ pub fn compare(
         ));
     }
     if saved.state.data_hash != data.data_hash {
-        return refuse("the faces or labels differ from those it was trained on");
+        return refuse(&format!("the faces or labels of {} differ from those it was trained on", data_files(config)));
     }
     if saved.state.split_hash != data.split_hash() {
         return refuse("the split into training and validation differs");
@@ -83,4 +152,13 @@ pub fn compare(
         notes.push(format!("warning: other CPU kernels before: figures may differ in the last digits (now {kernels})"));
     }
     Ok(notes)
+}
+
+/// The files that faces were read from.
+fn data_files(config: &Config) -> String {
+    let train = config.data.train.display();
+    match &config.data.validation {
+        config::Validation::Path(path) => format!("{train} or {}", path.display()),
+        _ => train.to_string(),
+    }
 }

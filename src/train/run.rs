@@ -1,28 +1,29 @@
-//! The loop, top to bottom: epochs of steps, validation, checkpoints, early stopping.
+//! The loop, top to bottom: epochs of steps, validation, checkpoints, early stopping, going back after a divergence.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
+use super::account::finish_epoch;
 use super::cadence::Cadence;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
+use super::resume::Resumed;
 use super::schedule::learning_rate;
 use super::step::{NonFinite, Trainer};
 use super::stop;
+use super::words::{epoch_text, progress_text};
 use crate::augment::Augment;
-use crate::checkpoint::{self, Best, State};
-use crate::config::{Config, Monitor};
+use crate::checkpoint::{self, EpochRecord, State};
+use crate::config::Config;
 use crate::data::batches::DeviceFaces;
 use crate::data::dataset::Dataset;
-use crate::device::{self, Placement};
-use crate::metrics;
+use crate::device::Placement;
 use crate::model::Net;
 use crate::model::infer::Outputs;
-use crate::report::{Console, duration};
-use crate::rundir::{EpochRecord, Provenance, RunDir, Summary};
+use crate::report::Console;
+use crate::rundir::{RunDir, Summary};
+use crate::signals::{self, Signals};
 
 /// What a run works with.
 pub struct Run<'a> {
@@ -40,8 +41,8 @@ pub struct Run<'a> {
     pub profile: bool,
     /// The command line, for the record.
     pub command: String,
-    /// Number of the signal that asks to stop; 0 for none.
-    pub signal: Arc<AtomicUsize>,
+    /// Those that ask to stop.
+    pub signals: Signals,
 }
 
 /// How a run ended.
@@ -53,13 +54,13 @@ pub enum Stopped {
     EarlyStop,
     /// By this signal, after saving.
     Interrupted(i32),
-    /// A loss was not a finite number.
+    /// Something was not a finite number.
     Diverged,
 }
 
 impl Stopped {
     /// As `summary.json` says it.
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Epochs => "epochs",
             Self::EarlyStop => "early_stop",
@@ -69,133 +70,90 @@ impl Stopped {
     }
 }
 
-/// What was kept of earlier epochs when a run goes on.
-pub struct Resumed {
-    /// The newest checkpoint.
-    pub checkpoint: checkpoint::Checkpoint,
-    /// The records of its finished epochs.
-    pub records: Vec<EpochRecord>,
+/// How the work on an epoch ended.
+enum Ended {
+    /// Trained and validated.
+    Finished(EpochRecord),
+    /// By this signal, after saving.
+    Interrupted(i32),
+    /// What is not a finite number, and where.
+    Diverged(String),
 }
 
-impl Run<'_> {
+/// What the loop works on.
+struct Progress<'a> {
+    trainer: Trainer,
+    validation: DeviceFaces,
+    augment: Augment,
+    state: State,
+    /// Records of epochs that were finished before and will be trained again, since no checkpoint has them.
+    ahead: Vec<EpochRecord>,
+    cadence: Cadence<'a>,
+    /// Steps of an epoch.
+    steps: u64,
+    /// The resolved config, for checkpoints.
+    config_toml: String,
+}
+
+impl Progress<'_> {
+    /// Whether `last.safetensors` is due; `epochs` finished ones when an epoch has just ended.
+    fn is_due(&self, epochs: Option<u32>) -> bool {
+        self.cadence.is_due(u64::from(self.state.epoch) * self.steps + self.state.step, epochs)
+    }
+
+    /// Whether early stopping ends the run after the epochs that it has.
+    fn is_over(&self, config: &Config) -> bool {
+        let best_epoch = self.state.monitor.map_or(0, |(_, epoch)| epoch);
+        self.state.epoch > 0 && stop::is_over(&config.train.early_stop, self.state.epoch, best_epoch)
+    }
+}
+
+impl<'a> Run<'a> {
     /// Trains until the epochs are done, early stopping says so, or a signal comes.
     ///
     /// # Errors
-    /// A loss that is not a number (the last good checkpoint stays), libtorch's errors, I/O errors with their path.
+    /// A divergence beyond `train.max_rollbacks` (the last good checkpoint stays), libtorch's errors, I/O errors with
+    /// their path.
     pub fn train(&mut self, resumed: Option<Resumed>) -> Result<(Stopped, Summary)> {
         let config = self.config;
-        let device = self.placement.device;
-        let epochs = config.train.epochs;
-        let augment = Augment::new(&config.augment, config.seed);
-        let rows = self.data.train.len();
-        let steps = rows.div_ceil(config.train.batch) as u64;
-        let config_toml = config.to_toml()?;
-
-        let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
-        let parameters = net.parameters();
-        let faces = DeviceFaces::new(&self.data.train, device)?;
-        let validation = DeviceFaces::new(&self.data.validation, device)?;
-        let mut trainer = Trainer::new(net, faces, &config.train.optimizer, self.placement.kind, config.seed, steps)?;
-        trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
-        let (mut state, mut records) = match resumed {
-            None => (self.fresh_state(), Vec::new()),
-            Some(resumed) => {
-                trainer.load(resumed.checkpoint.tensors)?;
-                // What it goes on with is recorded; what it went on from is in the log.
-                let State { threads, precision, device, kernels, .. } = self.fresh_state();
-                let mut state = State { threads, precision, device, kernels, ..resumed.checkpoint.state };
-                state.commands.push(self.command.clone());
-                (state, resumed.records)
-            }
-        };
+        let mut p = self.prepare(resumed)?;
         let mut trained = false;
-        let mut cadence = Cadence::new(&config.train.checkpoint_every);
-
         let stopped = loop {
-            let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
-            if state.step == 0 && state.epoch > 0 && stop::is_over(&config.train.early_stop, state.epoch, best_epoch) {
+            if p.state.step == 0 && p.is_over(config) {
                 break Stopped::EarlyStop;
             }
-            if state.epoch >= epochs {
+            if p.state.epoch >= config.train.epochs {
                 break Stopped::Epochs;
             }
             trained = true;
-            let epoch = state.epoch;
-            let lr = learning_rate(&config.train.schedule, config.train.optimizer.lr(), epoch);
-            let (already, began) = (state.epoch_seconds, Instant::now());
-            let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &augment, device)?;
-            trainer.begin_epoch(state.step);
-            trainer.lap(Phase::Plan);
-            self.console.begin(&format!("epoch {:>3}/{epochs}", epoch + 1), plan.steps(), state.step);
-            while state.step < plan.steps() {
-                trainer.step(&plan, epoch, state.step, lr)?;
-                state.step += 1;
-                state.epoch_seconds = already + began.elapsed().as_secs_f64();
-                // Waiting for a CPU costs nothing; a GPU is left alone until the epoch ends.
-                if device == tch::Device::Cpu {
-                    self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
-                    self.console.advance(state.step, || progress_text(&plan, &state));
-                } else {
-                    self.console.advance(state.step, || {
-                        records
-                            .last()
-                            .map_or(String::new(), |last| format!("last epoch: val_acc {:.4}", last.val_accuracy))
-                    });
-                }
-                trainer.lap(Phase::Collect);
-                let stops = self.signal.load(Ordering::Relaxed) != 0;
-                if state.step == plan.steps() || !(stops || cadence.is_due(u64::from(epoch) * steps + state.step, None))
-                {
+            let record = match self.epoch(&mut p)? {
+                Ended::Finished(record) => record,
+                Ended::Interrupted(signal) => break Stopped::Interrupted(signal),
+                Ended::Diverged(what) => {
+                    self.roll_back(&what, &mut p)?;
                     continue;
                 }
-                self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
-                checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
-                cadence.saved();
-                trainer.lap(Phase::Files);
-                if stops {
-                    break;
-                }
-            }
-            self.console.end();
-            if state.step < plan.steps() {
-                break Stopped::Interrupted(self.signal.load(Ordering::Relaxed) as i32);
-            }
-            self.check(trainer.collect(&plan, &mut state)?, &state, &records, parameters)?;
-            state.epoch_seconds = already + began.elapsed().as_secs_f64();
-            let speed = rows as f64 / state.epoch_seconds;
-
-            let outputs = Outputs::of(&trainer.net, &validation)?;
-            trainer.lap(Phase::Validation);
-            let seconds = already + began.elapsed().as_secs_f64();
-            let record = self.record(&state, &outputs, epoch + 1, lr, seconds, speed);
-            if !record.val_loss.is_finite() {
-                let found = format!("the validation loss after epoch {} is not a finite number", epoch + 1);
-                return Err(self.diverged(&found, &state, &records, parameters));
-            }
-            let is_best = finish_epoch(&mut state, &record, config.train.early_stop.monitor);
-            self.console.line(&epoch_text(&record, &state, epochs))?;
-            records.push(record);
-            self.dir.write_metrics(&records)?;
+            };
+            let is_best = self.finish(&mut p, record)?;
             if is_best {
-                checkpoint::save(&self.dir.best(), &config_toml, &state, &trainer.weights())?;
+                checkpoint::save(&self.dir.best(), &p.config_toml, &p.state, &p.trainer.weights())?;
             }
-            let signal = self.signal.load(Ordering::Relaxed);
-            let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
-            let ends = state.epoch >= epochs || stop::is_over(&config.train.early_stop, state.epoch, best_epoch);
-            // Whenever there is a new best, too: a resumed run must know of every best that is on disk.
-            if ends || is_best || signal != 0 || cadence.is_due(u64::from(state.epoch) * steps, Some(state.epoch)) {
-                checkpoint::save(&self.dir.last(), &config_toml, &state, &trainer.all_tensors()?)?;
-                cadence.saved();
+            let ends = p.state.epoch >= config.train.epochs || p.is_over(config);
+            let signal = self.signals.received();
+            // Whenever there is a new best, too: the checkpoint to go on from should know of it.
+            if ends || is_best || signal.is_some() || p.is_due(Some(p.state.epoch)) {
+                self.save_last(&mut p)?;
             }
-            trainer.lap(Phase::Files);
-            if signal != 0 && !ends {
-                break Stopped::Interrupted(signal as i32);
+            self.write_metrics(&p, ends)?;
+            p.trainer.lap(Phase::Files);
+            if let Some(signal) = signal.filter(|_| !ends) {
+                break Stopped::Interrupted(signal);
             }
         };
-        if let Some(profile) = trainer.profile.take() {
+        if let Some(profile) = p.trainer.profile.take() {
             self.console.line(profile.finish()?.trim_end())?;
         }
-        let summary = self.summary(&state, &records, parameters, stopped);
+        let summary = self.summary(&p.state, p.trainer.net.parameters(), stopped);
         // A finished run that was asked to go on and had nothing to do keeps its record.
         if trained || !self.dir.summary_json().exists() {
             self.dir.write_summary(&summary)?;
@@ -203,193 +161,220 @@ impl Run<'_> {
         Ok((stopped, summary))
     }
 
-    fn fresh_state(&self) -> State {
-        State {
-            data_hash: self.data.data_hash.clone(),
-            split_hash: self.data.split_hash(),
-            threads: device::threads(),
-            precision: self.placement.precision_name().to_owned(),
-            device: self.placement.device_name(),
-            kernels: device::kernels_in_words().to_owned(),
-            commands: vec![self.command.clone()],
-            ..State::default()
+    /// The network on its device, fresh or as it was, and a checkpoint to go back to.
+    fn prepare(&mut self, resumed: Option<Resumed>) -> Result<Progress<'a>> {
+        let (config, device) = (self.config, self.placement.device);
+        let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
+        let faces = DeviceFaces::new(&self.data.train, device)?;
+        let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
+        let mut trainer = Trainer::new(net, faces, &config.train.optimizer, self.placement.kind, config.seed, steps)?;
+        trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
+        let (fresh, is_fresh) = (self.fresh_state(), resumed.is_none());
+        let (state, ahead) = match resumed {
+            None => (fresh, Vec::new()),
+            Some(Resumed { checkpoint, ahead }) => {
+                trainer.load(checkpoint.tensors)?;
+                // What it goes on with is recorded; what it went on from is in the log.
+                let State { threads, precision, device, kernels, .. } = fresh;
+                let mut state = State { threads, precision, device, kernels, ..checkpoint.state };
+                state.commands.push(self.command.clone());
+                (state, ahead)
+            }
+        };
+        let mut p = Progress {
+            trainer,
+            validation: DeviceFaces::new(&self.data.validation, device)?,
+            augment: Augment::new(&config.augment, config.seed),
+            state,
+            ahead,
+            cadence: Cadence::new(&config.train.checkpoint_every),
+            steps,
+            config_toml: config.to_toml()?,
+        };
+        if is_fresh {
+            self.save_last(&mut p)?;
         }
+        self.write_metrics(&p, false)?;
+        Ok(p)
     }
 
-    /// Ends the run where a training loss is not a number.
-    fn check(
-        &mut self,
-        found: Option<NonFinite>,
-        state: &State,
-        records: &[EpochRecord],
-        parameters: usize,
-    ) -> Result<()> {
-        let Some(NonFinite { step }) = found else { return Ok(()) };
-        let what = format!("the loss is not a finite number in epoch {}, step {step}", state.epoch + 1);
-        Err(self.diverged(&what, state, records, parameters))
+    /// Trains what is left of the running epoch, and validates it.
+    fn epoch(&mut self, p: &mut Progress) -> Result<Ended> {
+        let (config, device) = (self.config, self.placement.device);
+        let (epoch, rows) = (p.state.epoch, self.data.train.len());
+        let lr = rate(config, &p.state);
+        let (already, began) = (p.state.epoch_seconds, Instant::now());
+        let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &p.augment, device)?;
+        p.trainer.begin_epoch(p.state.step);
+        p.trainer.lap(Phase::Plan);
+        self.console.begin(&format!("epoch {:>3}/{}", epoch + 1, config.train.epochs), plan.steps(), p.state.step);
+        while p.state.step < plan.steps() {
+            if let Some(signal) = self.signals.received() {
+                return self.interrupt(p, &plan, signal);
+            }
+            p.trainer.step(&plan, epoch, p.state.step, lr)?;
+            p.state.step += 1;
+            p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
+            // Waiting for a CPU costs nothing; a GPU is left alone until the epoch ends.
+            if device == tch::Device::Cpu {
+                if let Some(found) = p.trainer.collect(&plan, &mut p.state)? {
+                    return Ok(diverged_at(found, epoch));
+                }
+                self.console.advance(p.state.step, || progress_text(&plan, &p.state));
+            } else {
+                let last =
+                    || p.state.records.last().map(|last| format!("last epoch: val_acc {:.4}", last.val_accuracy));
+                self.console.advance(p.state.step, || last().unwrap_or_default());
+            }
+            p.trainer.lap(Phase::Collect);
+            if p.state.step < plan.steps()
+                && p.is_due(None)
+                && let Some(diverged) = self.checkpoint(p, &plan)?
+            {
+                return Ok(diverged);
+            }
+        }
+        self.console.end();
+        if let Some(found) = p.trainer.collect(&plan, &mut p.state)? {
+            return Ok(diverged_at(found, epoch));
+        }
+        p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
+        let speed = rows as f64 / p.state.epoch_seconds;
+
+        let outputs = Outputs::unless(&p.trainer.net, &p.validation, || self.signals.received().is_some())?;
+        p.trainer.lap(Phase::Validation);
+        let Some(outputs) = outputs else {
+            let signal = self.signals.received().context("validation was stopped by nothing")?;
+            return self.interrupt(p, &plan, signal);
+        };
+        let seconds = already + began.elapsed().as_secs_f64();
+        let record = self.record(&p.state, &outputs, epoch + 1, lr, seconds, speed);
+        if !record.val_loss.is_finite() {
+            return Ok(Ended::Diverged(format!(
+                "the validation loss after epoch {} is not a finite number",
+                epoch + 1
+            )));
+        }
+        if !p.trainer.is_finite()? {
+            let what = format!("a weight or the optimizer's state after epoch {} is not a finite number", epoch + 1);
+            return Ok(Ended::Diverged(what));
+        }
+        Ok(Ended::Finished(record))
+    }
+
+    /// Writes `last.safetensors` in the middle of an epoch, unless what it would hold is no state to go on from.
+    fn checkpoint(&mut self, p: &mut Progress, plan: &EpochPlan) -> Result<Option<Ended>> {
+        let epoch = p.state.epoch;
+        if let Some(found) = p.trainer.collect(plan, &mut p.state)? {
+            return Ok(Some(diverged_at(found, epoch)));
+        }
+        if !p.trainer.is_finite()? {
+            let found = NonFinite { what: "a weight or the optimizer's state is", step: p.state.step };
+            return Ok(Some(diverged_at(found, epoch)));
+        }
+        self.save_last(p)?;
+        p.trainer.lap(Phase::Files);
+        Ok(None)
+    }
+
+    /// Saves where the run stands, for a signal.
+    fn interrupt(&mut self, p: &mut Progress, plan: &EpochPlan, signal: i32) -> Result<Ended> {
+        self.console.end();
+        let (name, step, epoch) = (signals::name(signal), p.state.step, p.state.epoch + 1);
+        self.console.line(&format!("{name}: stopping in epoch {epoch} after step {step} of {}", plan.steps()))?;
+        Ok(self.checkpoint(p, plan)?.unwrap_or(Ended::Interrupted(signal)))
+    }
+
+    /// Moves the state past an epoch; whether it is the best so far by validation accuracy.
+    fn finish(&mut self, p: &mut Progress, mut record: EpochRecord) -> Result<bool> {
+        match p.ahead.iter().find(|before| before.epoch == record.epoch) {
+            // It took what it took the first time, so that the line in metrics.jsonl stays as it was.
+            Some(before) if before.agrees_with(&record) => record = before.clone(),
+            Some(before) => {
+                let (epoch, then, now) = (record.epoch, before.val_accuracy, record.val_accuracy);
+                self.console.line(&format!(
+                    "warning: epoch {epoch} came out otherwise than when it was trained before (val_acc {then:.4} then, {now:.4} now): \
+                     other threads, device or kernels?"
+                ))?;
+                p.ahead.clear();
+            }
+            None => {}
+        }
+        p.ahead.retain(|before| before.epoch > record.epoch);
+        let is_best = finish_epoch(&mut p.state, &record, self.config.train.early_stop.monitor);
+        self.console.line(&epoch_text(&record, &p.state, self.config.train.epochs))?;
+        p.state.records.push(record);
+        Ok(is_best)
+    }
+
+    /// Goes back to the last good checkpoint with half the learning rate, where `train.max_rollbacks` allows it.
+    fn roll_back(&mut self, what: &str, p: &mut Progress) -> Result<()> {
+        self.console.end();
+        let limit = self.config.train.max_rollbacks;
+        if p.state.rollbacks >= limit {
+            return Err(self.diverged(what, p));
+        }
+        let newest = self.dir.newest_checkpoint()?.context("there is no checkpoint to go back to")?;
+        if let Some(warning) = newest.warning {
+            self.console.line(&warning)?;
+        }
+        p.trainer.load(newest.checkpoint.tensors)?;
+        let now = std::mem::replace(&mut p.state, newest.checkpoint.state);
+        p.state.rollbacks = now.rollbacks + 1;
+        let State { threads, precision, device, kernels, commands, .. } = now;
+        p.state = State { threads, precision, device, kernels, commands, ..std::mem::take(&mut p.state) };
+        p.ahead.clear();
+        let (number, lr) = (p.state.rollbacks, rate(self.config, &p.state));
+        let place = match (p.state.epoch, p.state.step) {
+            (0, 0) => "the start".to_owned(),
+            (epoch, 0) => format!("the state after epoch {epoch}"),
+            (epoch, step) => format!("the state in epoch {} after step {step}", epoch + 1),
+        };
+        self.console.line(&format!(
+            "{what}: training diverged; back to {place} with half the learning rate, {lr:.2e} (rollback {number} of {limit})"
+        ))?;
+        self.save_last(p)?;
+        self.write_metrics(p, false)
     }
 
     /// The error of a run that diverged; writes the summary and leaves the last good checkpoint alone.
-    fn diverged(&mut self, what: &str, state: &State, records: &[EpochRecord], parameters: usize) -> anyhow::Error {
-        self.console.end();
-        let summary = self.summary(state, records, parameters, Stopped::Diverged);
-        if let Err(error) = self.dir.write_summary(&summary) {
+    fn diverged(&mut self, what: &str, p: &Progress) -> anyhow::Error {
+        if let Err(error) =
+            self.dir.write_summary(&self.summary(&p.state, p.trainer.net.parameters(), Stopped::Diverged))
+        {
             return error.context(what.to_owned());
         }
-        let kept = if self.dir.last().exists() {
-            format!("{} keeps the last good state", self.dir.last().display())
-        } else {
-            "no epoch was finished, so there is no checkpoint".to_owned()
+        let tried = match p.state.rollbacks {
+            0 => "train.max_rollbacks = 3 would have it go back and try".to_owned(),
+            count => format!("{count} rollbacks did not help: try"),
         };
         anyhow!(
-            "{what}: training diverged; try a smaller train.optimizer.lr (now {:e}) or precision = \"f32\"; {kept}",
-            self.config.train.optimizer.lr()
+            "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}), or try precision = \"f32\"; {} keeps \
+             the last good state",
+            rate(self.config, &p.state),
+            self.dir.last().display()
         )
     }
 
-    fn record(&self, state: &State, outputs: &Outputs, epoch: u32, lr: f64, seconds: f64, speed: f64) -> EpochRecord {
-        let (labels, predicted) = (self.data.validation_labels(), outputs.predicted());
-        let rows = self.data.train.len() as f64;
-        EpochRecord {
-            epoch,
-            lr,
-            loss: state.loss_sum / rows,
-            accuracy: state.hits as f64 / rows,
-            val_loss: metrics::cross_entropy(&outputs.logits, outputs.classes, labels),
-            val_accuracy: metrics::accuracy(labels, &predicted),
-            val_accuracy_without_copies: metrics::accuracy_without(labels, &predicted, &self.data.validation_seen),
-            seconds: round(seconds, 3),
-            images_per_second: round(speed, 1),
-        }
+    fn save_last(&self, p: &mut Progress) -> Result<()> {
+        self.dir.save_last(&p.config_toml, &p.state, &p.trainer.all_tensors()?)?;
+        p.cadence.saved();
+        Ok(())
     }
 
-    fn summary(&self, state: &State, records: &[EpochRecord], parameters: usize, stopped: Stopped) -> Summary {
-        Summary {
-            name: self.config.name.clone(),
-            parameters,
-            device: self.placement.device_name(),
-            precision: self.placement.precision_name().to_owned(),
-            threads: device::threads(),
-            seed: self.config.seed,
-            epochs: state.epoch,
-            best_epoch: state.best.map(|best| best.epoch),
-            best_val_accuracy: state.best.map(|best| best.val_accuracy),
-            best_val_accuracy_without_copies: state.best.and_then(|best| best.val_accuracy_without_copies),
-            last_val_accuracy: state.last_val_accuracy,
-            train_rows: self.data.train.len(),
-            validation_rows: self.data.validation.len(),
-            stopped: stopped.word().to_owned(),
-            seconds: round(state.seconds + state.epoch_seconds, 3),
-            train_images_per_second: median(records.iter().map(|record| record.images_per_second).collect()),
-            provenance: Provenance {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                libtorch: torch_ext::torch_version().to_owned(),
-                kernels: state.kernels.clone(),
-                command: state.commands.first().cloned().unwrap_or_default(),
-                resumed: state.commands.get(1..).unwrap_or_default().to_vec(),
-                data_hash: state.data_hash.clone(),
-                split_hash: state.split_hash.clone(),
-            },
-        }
+    /// Writes the records of finished epochs, and unless the run `ends`, of those that will be trained again.
+    fn write_metrics(&self, p: &Progress, ends: bool) -> Result<()> {
+        let ahead = if ends { &[] } else { &p.ahead[..] };
+        self.dir.write_metrics(p.state.records.iter().chain(ahead))
     }
 }
 
-/// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
-fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bool {
-    let watched = match monitor {
-        Monitor::ValAccuracy => record.val_accuracy,
-        Monitor::ValLoss => record.val_loss,
-    };
-    if stop::improves(monitor, watched, state.monitor.map(|(value, _)| value)) {
-        state.monitor = Some((watched, record.epoch));
-    }
-    let is_best = state.best.is_none_or(|best| record.val_accuracy > best.val_accuracy);
-    if is_best {
-        state.best = Some(Best {
-            epoch: record.epoch,
-            val_accuracy: record.val_accuracy,
-            val_accuracy_without_copies: record.val_accuracy_without_copies,
-        });
-    }
-    state.epoch = record.epoch;
-    state.seconds += record.seconds;
-    state.last_val_accuracy = Some(record.val_accuracy);
-    (state.step, state.loss_sum, state.hits, state.epoch_seconds) = (0, 0.0, 0, 0.0);
-    is_best
+/// The learning rate of the running epoch: the schedule's, halved by each rollback.
+fn rate(config: &Config, state: &State) -> f64 {
+    let halved = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
+    learning_rate(&config.train.schedule, config.train.optimizer.lr(), state.epoch) * halved
 }
 
-fn progress_text(plan: &EpochPlan, state: &State) -> String {
-    let done = (0..state.step).map(|step| plan.faces(step)).sum::<i64>() as f64;
-    let speed = done / state.epoch_seconds;
-    format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.hits as f64 / done)
-}
-
-fn epoch_text(record: &EpochRecord, state: &State, epochs: u32) -> String {
-    let best = state.best.map_or(String::new(), |best| {
-        if best.epoch == record.epoch {
-            "  best".to_owned()
-        } else {
-            format!("  best {:.4} (epoch {})", best.val_accuracy, best.epoch)
-        }
-    });
-    format!(
-        "epoch {:>3}/{epochs}  loss {:.4}  acc {:.4}  val_loss {:.4}  val_acc {:.4}  lr {:.2e}  {:.0} images/s  {}{best}",
-        record.epoch,
-        record.loss,
-        record.accuracy,
-        record.val_loss,
-        record.val_accuracy,
-        record.lr,
-        record.images_per_second,
-        duration(Duration::from_secs_f64(record.seconds)),
-    )
-}
-
-fn round(value: f64, digits: i32) -> f64 {
-    let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        length if length % 2 == 1 => values.get(middle).copied(),
-        _ => Some(f64::midpoint(*values.get(middle - 1)?, *values.get(middle)?)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_best_epoch_is_strictly_better_and_the_rest_is_reset() {
-        let mut state = State { step: 9, loss_sum: 3.0, hits: 4, ..State::default() };
-        let record = |epoch, val_accuracy, val_loss| EpochRecord {
-            epoch,
-            lr: 0.1,
-            loss: 1.0,
-            accuracy: 0.5,
-            val_loss,
-            val_accuracy,
-            val_accuracy_without_copies: None,
-            seconds: 1.5,
-            images_per_second: 10.0,
-        };
-        assert!(finish_epoch(&mut state, &record(1, 0.5, 1.0), Monitor::ValLoss));
-        assert_eq!((state.step, state.loss_sum, state.hits), (0, 0.0, 0));
-        assert!(!finish_epoch(&mut state, &record(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
-        assert_eq!(state.best.map(|best| best.epoch), Some(1));
-        assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");
-        assert_eq!((state.epoch, state.seconds), (2, 3.0));
-    }
-
-    #[test]
-    fn median_of_few() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
-    }
+fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> Ended {
+    Ended::Diverged(format!("{what} not a finite number in epoch {}, step {step}", epoch + 1))
 }

@@ -26,6 +26,8 @@ pub struct Trainer {
     seed: u64,
     /// float32 `[steps]`: the loss of each step of the epoch, filled on the device.
     losses: Tensor,
+    /// float32 `[steps]`: the sum of all gradients of each step, finite where all of them are.
+    gradient_sums: Tensor,
     /// int64 `[steps]`: correct predictions of each step.
     hits: Tensor,
     /// Steps whose losses and hits have been read back.
@@ -34,15 +36,22 @@ pub struct Trainer {
     pub profile: Option<Profile>,
 }
 
-/// A loss that is not a number, and where.
+/// What is not a finite number any more, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NonFinite {
+    /// In words, with its verb.
+    pub what: &'static str,
     /// Step of the epoch, from 1.
     pub step: u64,
 }
 
 /// The prefix of optimizer tensors in a checkpoint.
 const OPTIMIZER: &str = "optimizer";
+
+/// Whether a tensor of a checkpoint belongs to the network, not to the optimizer.
+pub fn is_weight(name: &str) -> bool {
+    !name.strip_prefix(OPTIMIZER).is_some_and(|rest| rest.starts_with('.'))
+}
 
 impl Trainer {
     /// Gets a fresh network ready to train on `faces`, computing in `kind`.
@@ -62,8 +71,10 @@ impl Trainer {
         let optimizer = Optimizer::new(optimizer, &parameters)?;
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
+        let gradient_sums = losses.f_zeros_like()?;
         let hits = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
-        Ok(Self { net, parameters, optimizer, faces, kind, seed, losses, hits, collected: 0, profile: None })
+        let (collected, profile) = (0, None);
+        Ok(Self { net, parameters, optimizer, faces, kind, seed, losses, gradient_sums, hits, collected, profile })
     }
 
     /// Runs `step` (from 0) of `epoch` (from 0).
@@ -84,12 +95,15 @@ impl Trainer {
         self.lap(Phase::Forward);
         self.parameters.zero_gradients()?;
         loss.f_backward()?;
+        let place = i64::try_from(step)?;
+        // Before the update: SGD's weight decay is added to the gradients.
+        let sum = self.parameters.gradients.f_sum(Kind::Float)?;
         self.lap(Phase::Backward);
         self.optimizer.step(&mut self.parameters, lr, u64::from(epoch) * plan.steps() + step + 1)?;
         self.lap(Phase::Update);
 
-        let place = i64::try_from(step)?;
         tch::no_grad(|| -> Result<()> {
+            self.gradient_sums.f_narrow(0, place, 1)?.f_copy_(&sum.f_view([1])?)?;
             self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
             let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
             self.hits.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
@@ -98,23 +112,40 @@ impl Trainer {
     }
 
     /// Reads back loss and hits of the steps up to `state.step` that have not been read yet, and adds them to `state`;
-    /// the first loss that is not a number, if any. Waits for the device.
+    /// the first of them whose loss or gradients are not finite, if any. Waits for the device.
     ///
     /// # Errors
     /// libtorch's.
     pub fn collect(&mut self, plan: &EpochPlan, state: &mut State) -> Result<Option<NonFinite>> {
         let (from, count) = (i64::try_from(self.collected)?, i64::try_from(state.step.saturating_sub(self.collected))?);
-        let losses: Vec<f32> = Vec::try_from(self.losses.f_narrow(0, from, count)?.f_to_device(Device::Cpu)?)?;
-        let hits: Vec<i64> = Vec::try_from(self.hits.f_narrow(0, from, count)?.f_to_device(Device::Cpu)?)?;
-        for (step, (loss, hits)) in (self.collected..).zip(losses.iter().zip(hits)) {
+        let read = |tensor: &Tensor| tensor.f_narrow(0, from, count)?.f_to_device(Device::Cpu);
+        let losses: Vec<f32> = Vec::try_from(read(&self.losses)?)?;
+        let sums: Vec<f32> = Vec::try_from(read(&self.gradient_sums)?)?;
+        let hits: Vec<i64> = Vec::try_from(read(&self.hits)?)?;
+        for ((step, loss), (sum, hits)) in (self.collected..).zip(losses).zip(sums.iter().zip(hits)) {
             if !loss.is_finite() {
-                return Ok(Some(NonFinite { step: step + 1 }));
+                return Ok(Some(NonFinite { what: "the loss is", step: step + 1 }));
             }
-            state.loss_sum += f64::from(*loss) * plan.faces(step) as f64;
+            if !sum.is_finite() {
+                return Ok(Some(NonFinite { what: "a gradient is", step: step + 1 }));
+            }
+            state.loss_sum += f64::from(loss) * plan.faces(step) as f64;
             state.hits += hits;
         }
         self.collected = state.step;
         Ok(None)
+    }
+
+    /// Whether every weight and all of the optimizer's state is finite: what must hold of a checkpoint to go back to.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn is_finite(&self) -> Result<bool> {
+        let tensors = self.weights().into_iter().map(|(_, tensor)| tensor);
+        let state = self.optimizer.state().map(|(_, flat)| flat.shallow_clone());
+        let sums = tensors.chain(state).map(|tensor| Ok(tensor.f_detach()?.f_isfinite()?.f_all()?));
+        let all = Tensor::f_stack(&sums.collect::<Result<Vec<_>>>()?, 0)?.f_all()?;
+        Ok(bool::try_from(all)?)
     }
 
     /// Charges the time since the last call to `phase`, when a profile is wanted.
@@ -157,7 +188,7 @@ impl Trainer {
     /// When a tensor is missing or has another shape, naming it.
     pub fn load(&mut self, tensors: NamedTensors) -> Result<()> {
         let (optimizer, weights): (NamedTensors, NamedTensors) =
-            tensors.into_iter().partition(|(name, _)| name.starts_with("optimizer."));
+            tensors.into_iter().partition(|(name, _)| !is_weight(name));
         self.net.load(&weights)?;
         for (slot, flat) in self.optimizer.state() {
             for (name, mut view) in self.parameters.views(flat)? {

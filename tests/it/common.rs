@@ -114,6 +114,16 @@ pub fn json(path: impl AsRef<Path>) -> Value {
     serde_json::from_str(&text(path)).expect("a JSON file")
 }
 
+/// The tensors of a checkpoint by name, bit for bit.
+pub fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs_err::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<(String, Vec<u8>)> =
+        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    all.sort();
+    all
+}
+
 /// The lines of `metrics.jsonl` without what depends on the clock.
 pub fn timeless_metrics(run: &Path) -> Vec<Value> {
     let without_times = |line: &str| {

@@ -45,8 +45,8 @@ fn the_exported_file_stands_on_its_own() {
 
 #[test]
 fn export_refuses_what_it_cannot_write() {
-    bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 2, &["nowhere: no such folder"]);
+    bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);
     bad(workshop(), &["export", "run", "--out", "run/summary.pt"], 2, &["run/summary.json: would be replaced"]);
-    bad(workshop(), &["export", "run", "--out", "data"], 2, &["data: is a folder"]);
+    bad(workshop(), &["export", "run", "--out", "data"], 1, &["data: is a folder"]);
     bad(workshop(), &["export", "data", "--out", "model.pt"], 2, &["data: is not a run directory"]);
 }

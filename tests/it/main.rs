@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod data;
 mod export;
+mod lost;
 mod real;
 mod train;
 mod using;

@@ -3,17 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::{Done, bad, bench, command, good, json, text, timeless_metrics, workshop};
-
-/// The tensors of a checkpoint by name, bit for bit.
-fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let bytes = fs_err::read(path).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut all: Vec<(String, Vec<u8>)> =
-        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
-    all.sort();
-    all
-}
+use crate::common::{Done, bad, bench, command, good, json, tensors, text, timeless_metrics, workshop};
 
 #[test]
 fn a_run_directory_holds_everything() {
@@ -265,7 +255,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     fs_err::write(folder.join("full/notes.txt"), "mine").unwrap();
     train(&["--out", "full"], &["full: exists and is not empty", "--resume"]);
     train(&["--out", "full", "--resume"], &["not a run directory"]);
-    train(&["--out", "tiny.toml"], &["is a file; expected a folder"]);
+    bad(folder, &["train", "tiny.toml", "--out", "tiny.toml"], 1, &["is a file; expected a folder"]);
     train(&["--resume"], &["there is no runs/tiny-<time> to resume"]);
     train(&["--out", "x", "--set", "train.batches=3"], &["--set train.batches=3", "expected one of", "`batch`"]);
     train(&["--out", "x", "--set", "data.train=no.csv"], &["no.csv: no such file"]);
@@ -284,7 +274,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     let rows = text(folder.join("data/my_emotion_train.csv"));
     let reversed: String = rows.lines().rev().take(600).map(|line| format!("{line}\n")).collect();
     fs_err::write(folder.join("other.csv"), format!("emotion,pixels\n{reversed}")).unwrap();
-    resume(&["--set", "data.train=other.csv"], &["cannot go on: the faces or labels differ"]);
+    resume(&["--set", "data.train=other.csv"], &["cannot go on: the faces or labels of other.csv differ"]);
     let summary = text(folder.join("done/summary.json"));
     good(folder, &["train", "tiny.toml", "--out", "done", "--resume"]);
     assert_eq!(text(folder.join("done/summary.json")), summary, "a finished run is left as it is");

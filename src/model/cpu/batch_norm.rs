@@ -117,7 +117,7 @@ fn backward<E: Element + memory::Number>(
 
     let centre: Vec<f32> = mean.iter().map(|mean| *mean as f32).collect();
     let [sums, mut products] = in_parts(channels, values, |(part, start), [sums, products]| {
-        let gradient = &gradient[start..][..part.len()];
+        let gradient = gradient.get(start..start + part.len()).unwrap_or_default();
         norm::backward_sums(&Rows { values: part, channels, relu }, gradient, &centre, sums, products);
     })?;
 
@@ -163,13 +163,13 @@ fn in_parts<E: Element>(
         let (first, second) = sums.split_at_mut(channels);
         add((values, part * each), [first, second]);
     })?;
-    let mut total = [vec![0.0; channels], vec![0.0; channels]];
-    for part in sums.chunks(channels).enumerate() {
-        for (total, sum) in total[part.0 % 2].iter_mut().zip(part.1) {
+    let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
+    for part in sums.chunks(2 * channels) {
+        for (total, sum) in first.iter_mut().chain(&mut second).zip(part) {
             *total += sum;
         }
     }
-    Ok(total)
+    Ok([first, second])
 }
 
 #[cfg(test)]

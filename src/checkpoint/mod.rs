@@ -2,74 +2,36 @@
 //!
 //! Tensors are float32, contiguous and dense, under the network's names; in `last.safetensors` the optimizer's state stands
 //! beside them as `optimizer.<slot>.<name>`. The metadata holds the format's version, the resolved config, the state of the
-//! run as JSON, and a BLAKE3 checksum over names, shapes and bytes. Reading runs no code from the file.
+//! run as JSON, and a BLAKE3 checksum over all of it. Reading runs no code from the file.
 
-use std::collections::HashMap;
+mod state;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::input;
 use crate::files::{check_regular_file, write_atomically};
 
+pub use state::{Best, EpochRecord, State};
+
 const FORMAT: &str = "grimace-checkpoint";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+const CHECKSUM: &str = "checksum";
+
+/// Bytes in front of a safetensors header that tell its length.
+const HEADER_LENGTH: u64 = 8;
+
+/// Bytes of the largest checkpoint that is read: weights and two moments of the largest network that a config may ask for.
+const LARGEST: u64 = 4 << 30;
 
 /// A named tensor on the CPU.
 pub type NamedTensors = Vec<(String, Tensor)>;
-
-/// Where a run stands: everything that is not a tensor.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct State {
-    /// Finished epochs.
-    pub epoch: u32,
-    /// Finished steps of the running epoch.
-    pub step: u64,
-    /// Sum over the faces of those steps of their loss.
-    pub loss_sum: f64,
-    /// Correct predictions in those steps.
-    pub hits: i64,
-    /// Seconds spent in those steps.
-    pub epoch_seconds: f64,
-    /// Seconds spent in training and validation so far, over all resumptions.
-    pub seconds: f64,
-    /// The best epoch by validation accuracy.
-    pub best: Option<Best>,
-    /// The best value of the monitored figure, and its epoch (from 1).
-    pub monitor: Option<(f64, u32)>,
-    /// Validation accuracy of the last finished epoch.
-    pub last_val_accuracy: Option<f64>,
-    /// Hash of the faces trained on.
-    pub data_hash: String,
-    /// Hash of their split.
-    pub split_hash: String,
-    /// CPU threads used.
-    pub threads: usize,
-    /// Number format used, `f32` or `bf16`.
-    pub precision: String,
-    /// Device used.
-    pub device: String,
-    /// Our own CPU kernels used, as `grimace doctor` says it.
-    #[serde(default)]
-    pub kernels: String,
-    /// The command that began the run, then those that went on with it.
-    pub commands: Vec<String>,
-}
-
-/// The best epoch by validation accuracy.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// From 1.
-    pub epoch: u32,
-    /// Over all validation faces.
-    pub val_accuracy: f64,
-    /// Over those that do not also stand among the training rows.
-    pub val_accuracy_without_copies: Option<f64>,
-}
 
 /// A checkpoint as read.
 #[derive(Debug)]
@@ -87,6 +49,14 @@ pub struct Checkpoint {
 /// # Errors
 /// An I/O error with the path; the file that was there before stays.
 pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
+    write_atomically(path, &to_bytes(config, state, tensors)?)
+}
+
+/// A checkpoint as the bytes of its file.
+///
+/// # Errors
+/// libtorch's; a config and state too large for the header of a safetensors file (100 MB).
+pub fn to_bytes(config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let mut dense = tensors
         .iter()
         .map(|(name, tensor)| -> Result<(String, Vec<usize>, Vec<u8>)> {
@@ -98,7 +68,7 @@ pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor
         })
         .collect::<Result<Vec<_>>>()?;
     dense.sort_by(|a, b| a.0.cmp(&b.0));
-    let metadata = HashMap::from([
+    let mut metadata = HashMap::from([
         ("format".to_owned(), FORMAT.to_owned()),
         ("format_version".to_owned(), VERSION.to_owned()),
         ("written_by".to_owned(), concat!("grimace ", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -106,17 +76,14 @@ pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor
         ("state".to_owned(), serde_json::to_string(state)?),
         ("epoch".to_owned(), state.epoch.to_string()),
         ("best_val_accuracy".to_owned(), state.best.map_or(String::new(), |best| best.val_accuracy.to_string())),
-        (
-            "checksum".to_owned(),
-            checksum(dense.iter().map(|(name, shape, bytes)| (name.as_str(), &shape[..], &bytes[..]))),
-        ),
     ]);
+    let sum = checksum(&metadata, dense.iter().map(|(name, shape, bytes)| (name.as_str(), &shape[..], &bytes[..])));
+    metadata.insert(CHECKSUM.to_owned(), sum);
     let views = dense
         .iter()
         .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    write_atomically(path, &bytes)
+    Ok(safetensors::serialize(views, Some(metadata))?)
 }
 
 /// Reads a checkpoint and verifies it.
@@ -124,14 +91,59 @@ pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor
 /// # Errors
 /// An input error that names the path when the file is missing, damaged or not a checkpoint of this version.
 pub fn load(path: &Path) -> Result<Checkpoint> {
-    check_regular_file(path, "a checkpoint")?;
-    let bytes = fs::read(path)?;
-    parse(&bytes).map_err(|error| {
-        input(format!("{}: not a usable checkpoint: {error:#}; restore it from a copy, or train again", path.display()))
-    })
+    match load_unless_damaged(path)? {
+        Ok(checkpoint) => Ok(checkpoint),
+        Err(damage) => Err(input(format!("{}; {DAMAGED_ADVICE}", not_usable(path, &damage)))),
+    }
 }
 
-fn parse(bytes: &[u8]) -> Result<Checkpoint> {
+/// As [`load`], for who has another file to turn to: what is wrong with the file comes back as a value.
+///
+/// # Errors
+/// When it cannot be read at all: it is missing, no regular file, may not be opened.
+pub fn load_unless_damaged(path: &Path) -> Result<Result<Checkpoint, anyhow::Error>> {
+    check_regular_file(path, "a checkpoint")?;
+    let mut file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    // The header first: what a hostile file claims is checked before memory is taken for it.
+    file.by_ref().take(HEADER_LENGTH).read_to_end(&mut bytes)?;
+    if let Err(damage) = check_size(&bytes, size) {
+        return Ok(Err(damage));
+    }
+    bytes.reserve_exact(usize::try_from(size)?.saturating_sub(bytes.len()));
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(from_bytes(&bytes))
+}
+
+/// What to do about a damaged checkpoint.
+pub const DAMAGED_ADVICE: &str = "restore it from a copy, or train again";
+
+/// That a checkpoint cannot be used, and why.
+pub fn not_usable(path: &Path, damage: &anyhow::Error) -> String {
+    format!("{}: not a usable checkpoint: {damage:#}", path.display())
+}
+
+/// Whether the first bytes of a file, its length, agree with `size`, the file's.
+fn check_size(start: &[u8], size: u64) -> Result<()> {
+    let Ok(length) = <[u8; HEADER_LENGTH as usize]>::try_from(start) else {
+        return Err(anyhow!("it is damaged: it has {size} bytes"));
+    };
+    let header = u64::from_le_bytes(length);
+    if header > size.saturating_sub(HEADER_LENGTH) {
+        return Err(anyhow!("it is damaged or no safetensors file: its header is said to be {header} bytes long"));
+    }
+    if size > LARGEST {
+        return Err(anyhow!("it has {size} bytes; expected at most {LARGEST}"));
+    }
+    Ok(())
+}
+
+/// Reads the bytes of a checkpoint's file and verifies them.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
     let (_, header) = SafeTensors::read_metadata(bytes).context("it is damaged or no safetensors file")?;
     let metadata = header.metadata().as_ref().context("it has no metadata")?;
     let text = |key: &str| metadata.get(key).with_context(|| format!("its metadata has no {key}"));
@@ -144,9 +156,9 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint> {
     let file = SafeTensors::deserialize(bytes).context("it is damaged")?;
     let mut views = file.tensors();
     views.sort_by(|a, b| a.0.cmp(&b.0));
-    let sum = checksum(views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
-    if sum != *text("checksum")? {
-        return Err(anyhow!("its tensors do not match its checksum: it is damaged"));
+    let sum = checksum(metadata, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    if sum != *text(CHECKSUM)? {
+        return Err(anyhow!("it does not match its checksum: it is damaged"));
     }
     let tensors = views
         .iter()
@@ -162,16 +174,28 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint> {
     Ok(Checkpoint { config: text("config")?.clone(), state, tensors })
 }
 
-/// BLAKE3 over names, shapes and bytes, each with its length.
-fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>) -> String {
+/// BLAKE3 over all metadata but the checksum itself, then over names, shapes and bytes of the tensors, each with its
+/// length; both sorted by name.
+fn checksum<'a>(
+    metadata: &HashMap<String, String>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+) -> String {
     let mut hasher = blake3::Hasher::new();
-    for (name, shape, bytes) in tensors {
-        let lengths = [name.len(), bytes.len(), shape.len()];
-        for number in lengths.iter().chain(shape) {
-            hasher.update(&(*number as u64).to_le_bytes());
-        }
-        hasher.update(name.as_bytes());
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
+    };
+    for (key, text) in metadata.iter().collect::<BTreeMap<_, _>>() {
+        if key != CHECKSUM {
+            add(key.as_bytes());
+            add(text.as_bytes());
+        }
+    }
+    for (name, shape, bytes) in tensors {
+        add(name.as_bytes());
+        let edges: Vec<u8> = shape.iter().flat_map(|edge| (*edge as u64).to_le_bytes()).collect();
+        add(&edges);
+        add(bytes);
     }
     hasher.finalize().to_hex().to_string()
 }
@@ -209,26 +233,37 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_byte_of_a_tensor_and_any_cut_is_noticed() {
+    fn any_flipped_bit_and_any_cut_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("best.safetensors");
         let (state, tensors) = example();
-        save(&path, "", &state, &tensors).unwrap();
+        save(&path, "name = \"x\"", &state, &tensors).unwrap();
         let whole = fs::read(&path).unwrap();
-        for back in 1..=104 {
-            let mut bytes = whole.clone();
-            let place = bytes.len() - back;
-            bytes[place] ^= 0x10;
-            assert!(parse(&bytes).is_err(), "byte {back} from the end was flipped");
+        assert!(from_bytes(&whole).is_ok());
+        for place in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[place] ^= 1 << bit;
+                assert!(from_bytes(&bytes).is_err(), "bit {bit} of byte {place} was flipped");
+            }
+            assert!(from_bytes(&whole[..place]).is_err(), "cut to {place} bytes");
         }
-        for length in 0..whole.len() {
-            assert!(parse(&whole[..length]).is_err(), "cut to {length} bytes");
-        }
-        let mut hostile = u64::MAX.to_le_bytes().to_vec();
-        hostile.extend_from_slice(b"{}");
-        assert!(parse(&hostile).is_err());
         fs::write(&path, "not a checkpoint").unwrap();
         let message = load(&path).unwrap_err().to_string();
         assert!(message.contains("best.safetensors") && message.contains("not a usable checkpoint"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_claims_too_much_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hostile.safetensors");
+        let message = |start: &[u8], size: u64| {
+            fs::write(&path, start).unwrap();
+            fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(size).unwrap();
+            load(&path).unwrap_err().to_string()
+        };
+        assert!(message(&u64::MAX.to_le_bytes(), 100).contains("its header is said to be 18446744073709551615 bytes"));
+        assert!(message(&10u64.to_le_bytes(), 1 << 40).contains("1099511627776 bytes; expected at most 4294967296"));
+        assert!(message(b"1234", 4).contains("it has 4 bytes"));
     }
 }

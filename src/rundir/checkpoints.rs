@@ -1,0 +1,127 @@
+//! The checkpoints of a run: the newest, the one before it, the best.
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use tch::Tensor;
+
+use super::RunDir;
+use crate::checkpoint::{self, Checkpoint, State};
+use crate::error::input;
+use crate::files::write_atomically;
+
+/// The newest checkpoint of a run that is whole.
+#[derive(Debug)]
+pub struct Newest {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// What its user should know: that it is not the newest that was written.
+    pub warning: Option<String>,
+}
+
+impl RunDir {
+    /// Writes `last.safetensors`; the one that was there becomes `previous.safetensors`. At every moment, whatever
+    /// happens, one of the two is whole.
+    ///
+    /// # Errors
+    /// An I/O error with the path; the files that were there stay.
+    pub fn save_last(&self, config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
+        let bytes = checkpoint::to_bytes(config, state, tensors)?;
+        if self.last().exists() {
+            self.keep_previous()?;
+        }
+        write_atomically(&self.last(), &bytes)
+    }
+
+    /// Gives the newest checkpoint the name of the one before it, too, so that there is always a newest.
+    fn keep_previous(&self) -> Result<()> {
+        let link = self.path.join(".previous.link");
+        let (last, previous) = (self.last(), self.previous());
+        if link.exists() {
+            fs::remove_file(&link)?;
+        }
+        if std::fs::hard_link(&last, &link).is_err() {
+            // A file system without links: a copy does as well.
+            return write_atomically(&previous, &fs::read(&last)?);
+        }
+        fs::rename(&link, &previous).with_context(|| format!("cannot write {}", previous.display()))?;
+        Ok(())
+    }
+
+    /// The newest checkpoint that is whole; `None` where there is none at all. A damaged one is put aside, since the next
+    /// that is written would make it the previous one.
+    ///
+    /// # Errors
+    /// An input error when every one that is there is damaged; an I/O error with the path.
+    pub fn newest_checkpoint(&self) -> Result<Option<Newest>> {
+        let (last, previous) = (self.last(), self.previous());
+        let trouble = if last.exists() {
+            match checkpoint::load_unless_damaged(&last)? {
+                Ok(checkpoint) => return Ok(Some(Newest { checkpoint, warning: None })),
+                Err(damage) => checkpoint::not_usable(&last, &damage),
+            }
+        } else if previous.exists() {
+            format!("{}: is missing", last.display())
+        } else {
+            return Ok(None);
+        };
+        let refused = |trouble: String| Err(input(format!("{trouble}; {}", checkpoint::DAMAGED_ADVICE)));
+        if !previous.exists() {
+            return refused(trouble);
+        }
+        let checkpoint = match checkpoint::load_unless_damaged(&previous)? {
+            Ok(checkpoint) => checkpoint,
+            Err(damage) => return refused(format!("{trouble}; {}", checkpoint::not_usable(&previous, &damage))),
+        };
+        if last.exists() {
+            fs::rename(&last, self.path.join("damaged-last.safetensors"))?;
+        }
+        let warning = format!("warning: {trouble}; going on from {}, the one before it", previous.display());
+        Ok(Some(Newest { checkpoint, warning: Some(warning) }))
+    }
+
+    /// The best checkpoint, where there is one.
+    ///
+    /// # Errors
+    /// An input error when it is damaged.
+    pub fn best_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        if !self.best().exists() {
+            return Ok(None);
+        }
+        checkpoint::load(&self.best()).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn a_damaged_last_falls_back_to_the_previous_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(&folder.path().join("run")).unwrap();
+        assert!(dir.newest_checkpoint().unwrap().is_none());
+        let tensors = vec![("a".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu)))];
+        let save = |epoch| dir.save_last("", &State { epoch, ..State::default() }, &tensors).unwrap();
+        let newest = || {
+            let found = dir.newest_checkpoint().unwrap().unwrap();
+            (found.checkpoint.state.epoch, found.warning)
+        };
+        save(1);
+        assert!(!dir.previous().exists());
+        save(2);
+        save(3);
+        assert_eq!(newest(), (3, None));
+        fs::write(dir.last(), "half").unwrap();
+        let (epoch, warning) = newest();
+        assert_eq!(epoch, 2);
+        assert!(warning.is_some_and(|text| text.contains("last.safetensors") && text.contains("previous.safetensors")));
+        assert_eq!((newest().0, dir.last().exists()), (2, false), "it is put aside, and still found");
+        save(4);
+        assert_eq!(newest(), (4, None));
+        fs::write(dir.last(), "half").unwrap();
+        fs::write(dir.previous(), "half").unwrap();
+        let message = dir.newest_checkpoint().unwrap_err().to_string();
+        assert!(message.contains("last.safetensors") && message.contains("previous.safetensors"), "{message}");
+    }
+}

@@ -1,0 +1,65 @@
+//! One process at a time works in a run directory.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+
+/// The lock of a run directory, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+    /// Why the directory could not be locked, where its file system has no locks.
+    pub refused: Option<String>,
+}
+
+impl Lock {
+    /// Takes the lock file at `path`, and writes into it who has it.
+    ///
+    /// The system's advisory lock counts, not the file: what a killed process leaves behind locks nobody out.
+    ///
+    /// # Errors
+    /// When another process has it, saying which; an I/O error with the path.
+    pub fn take(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = file.with_context(|| format!("cannot open {shown}"))?;
+        let refused = match file.try_lock() {
+            Ok(()) => None,
+            Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut file)),
+            Err(TryLockError::Error(error)) => Some(error.to_string()),
+        };
+        let owner = format!("process {}, since {:.0}", std::process::id(), jiff::Timestamp::now());
+        file.set_len(0)
+            .and_then(|()| file.write_all(owner.as_bytes()))
+            .with_context(|| format!("cannot write {shown}"))?;
+        Ok(Self { _file: file, refused })
+    }
+}
+
+fn in_use(path: &Path, file: &mut File) -> anyhow::Error {
+    let mut owner = String::new();
+    // Who it is helps, but is not needed: the owner may be about to write it.
+    let known = file.take(200).read_to_string(&mut owner).is_ok() && !owner.is_empty();
+    let owner = if known { owner } else { "another process".to_owned() };
+    let folder = path.parent().unwrap_or(path).display();
+    anyhow!("{folder}: is in use by {owner}; wait for it to end, stop it, or train into another --out")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holds_it_and_the_next_is_told_who() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let lock = Lock::take(&path).unwrap();
+        assert!(lock.refused.is_none());
+        let message = Lock::take(&path).unwrap_err().to_string();
+        assert!(message.contains(&format!("is in use by process {}, since 2", std::process::id())), "{message}");
+        drop(lock);
+        assert!(Lock::take(&path).is_ok(), "a lock file without an owner is free");
+    }
+}

@@ -1,0 +1,286 @@
+//! A run's directory: what is in it, who may write to it, and how a trained run is opened again.
+
+mod checkpoints;
+mod lock;
+mod summary;
+mod trained;
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use fs_err as fs;
+
+use self::lock::Lock;
+use crate::checkpoint::EpochRecord;
+use crate::error::input;
+use crate::files::{check_regular_file, is_temporary, write_atomically};
+
+pub use checkpoints::Newest;
+pub use summary::{Provenance, Summary};
+pub use trained::TrainedRun;
+
+const LARGEST_TEXT: u64 = 1 << 30;
+
+/// Held while a process trains in the directory.
+const LOCK: &str = ".lock";
+
+/// What a run may have written before its first checkpoint.
+const STARTED: [&str; 4] = [LOCK, "log.txt", "config.toml", "split.csv"];
+
+/// The directory of one run.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Of the process that trains; readers need none, since files are replaced whole.
+    lock: Option<Arc<Lock>>,
+}
+
+impl RunDir {
+    /// `runs/<name>-<UTC time>`, the default place of a new run.
+    pub fn default_path(name: &str) -> PathBuf {
+        let first = format!("{name}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
+        // Runs that begin in the same second are told apart by a number.
+        let names = std::iter::once(first.clone()).chain((2..).map(|number| format!("{first}-{number}")));
+        names.map(|name| Path::new("runs").join(name)).find(|path| !path.exists()).unwrap_or_default()
+    }
+
+    /// The newest default place of a run called `name`.
+    ///
+    /// # Errors
+    /// An input error when there is none.
+    pub fn newest(name: &str) -> Result<PathBuf> {
+        let prefix = format!("{name}-");
+        let is_time = |rest: &str| rest.len() >= 15 && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let mut found: Vec<PathBuf> =
+            fs::read_dir("runs").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        found.retain(|path| {
+            let file = path.file_name().and_then(|file| file.to_str());
+            path.is_dir() && file.and_then(|file| file.strip_prefix(&prefix)).is_some_and(is_time)
+        });
+        found.sort();
+        found.pop().ok_or_else(|| {
+            input(format!("--resume: there is no runs/{name}-<time> to resume; name the run with --out DIR"))
+        })
+    }
+
+    /// Whether nothing is at `path` that a new run would have to respect: nothing at all, an empty folder, or what a run
+    /// left behind that died before its first checkpoint.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn is_free(path: &Path) -> Result<bool> {
+        if !path.is_dir() {
+            return Ok(!path.exists());
+        }
+        let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+        let of_a_start = |name: &OsString| STARTED.iter().any(|file| name == file) || is_temporary(name);
+        // Without the lock file the others are somebody's own, whatever their names.
+        Ok(names.is_empty() || (names.iter().any(|name| name == LOCK) && names.iter().all(of_a_start)))
+    }
+
+    /// Refuses a path that a new run cannot have.
+    ///
+    /// # Errors
+    /// What is there already: as an input error where another --out or --resume helps.
+    pub fn check_free(path: &Path) -> Result<()> {
+        let shown = path.display();
+        if path.exists() && !path.is_dir() {
+            return Err(anyhow!("{shown}: is a file; expected a folder for the run"));
+        }
+        if !Self::is_free(path)? {
+            return Err(input(format!(
+                "{shown}: exists and is not empty; choose another --out, or continue that run with --resume"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Creates the directory, or takes a free one, and locks it.
+    ///
+    /// # Errors
+    /// As [`check_free`](Self::check_free) and [`Lock::take`], or an I/O error with the path.
+    pub fn create(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("{}: cannot be made a run directory", path.display()))?;
+        // A second look, for whoever was here in the meantime; the first came before the data was read.
+        Self::check_free(path)?;
+        let dir = Self { path: path.to_path_buf(), lock: None }.locked()?;
+        Self::check_free(path)?;
+        Ok(dir)
+    }
+
+    /// An existing run's directory, to read from.
+    ///
+    /// # Errors
+    /// An input error when it is not one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        if !path.is_dir() {
+            return Err(input(format!("{shown}: no such run directory")));
+        }
+        let run = Self { path: path.to_path_buf(), lock: None };
+        if !run.config_toml().is_file() {
+            return Err(input(format!("{shown}: is not a run directory: it holds no config.toml")));
+        }
+        Ok(run)
+    }
+
+    /// An existing run's directory, to go on in: locked, and rid of what a killed process was writing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`Lock::take`], or an I/O error with the path.
+    pub fn open_to_go_on(path: &Path) -> Result<Self> {
+        Self::open(path)?.locked()
+    }
+
+    fn locked(self) -> Result<Self> {
+        let lock = Lock::take(&self.path.join(LOCK))?;
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if is_temporary(&entry.file_name()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { lock: Some(Arc::new(lock)), ..self })
+    }
+
+    /// Why the directory is not locked, where its file system has no locks.
+    pub fn unlocked_reason(&self) -> Option<&str> {
+        self.lock.as_ref().and_then(|lock| lock.refused.as_deref())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved config.
+    pub fn config_toml(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// What was printed.
+    pub fn log_txt(&self) -> PathBuf {
+        self.path.join("log.txt")
+    }
+
+    /// One object an epoch.
+    pub fn metrics_jsonl(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// The newest checkpoint, with the optimizer's state.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("last.safetensors")
+    }
+
+    /// The checkpoint before the newest, for when that is damaged.
+    pub fn previous(&self) -> PathBuf {
+        self.path.join("previous.safetensors")
+    }
+
+    /// The best weights by validation accuracy.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
+    /// Which face went where.
+    pub fn split_csv(&self) -> PathBuf {
+        self.path.join("split.csv")
+    }
+
+    /// The result.
+    pub fn summary_json(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+
+    /// Rewrites `metrics.jsonl` with these records; lines of records that stay come out byte for byte the same.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn write_metrics<'a>(&self, records: impl Iterator<Item = &'a EpochRecord>) -> Result<()> {
+        let mut text = String::new();
+        for record in records {
+            text += &serde_json::to_string(record)?;
+            text.push('\n');
+        }
+        write_atomically(&self.metrics_jsonl(), text.as_bytes())
+    }
+
+    /// The records that can be read from `metrics.jsonl`, up to the first line that is torn or not the next epoch's;
+    /// none where there is no such file. The checkpoint has the truth: this is for epochs that it does not have yet.
+    ///
+    /// # Errors
+    /// When it is there and no file that can be read.
+    pub fn read_metrics(&self) -> Result<Vec<EpochRecord>> {
+        let path = self.metrics_jsonl();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        check_regular_file(&path, "metrics")?;
+        let mut bytes = Vec::new();
+        fs::File::open(&path)?.take(LARGEST_TEXT).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let records = text.lines().map_while(|line| serde_json::from_str::<EpochRecord>(line).ok());
+        Ok((1..).zip(records).take_while(|(epoch, record)| record.epoch == *epoch).map(|(_, record)| record).collect())
+    }
+
+    /// Writes `summary.json`.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+        write_atomically(&self.summary_json(), (serde_json::to_string_pretty(summary)? + "\n").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_run_left_behind_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let free = || RunDir::is_free(&path).unwrap();
+        assert!(free());
+        fs::create_dir(&path).unwrap();
+        assert!(free());
+        fs::write(path.join("config.toml"), "mine").unwrap();
+        assert!(!free(), "somebody's config in a folder without a lock");
+        fs::write(path.join(".lock"), "").unwrap();
+        fs::write(path.join(".last.safetensors.77.tmp"), "half").unwrap();
+        assert!(free(), "a run that died before its first checkpoint");
+        drop(RunDir::create(&path).unwrap());
+        assert!(!path.join(".last.safetensors.77.tmp").exists());
+        fs::write(path.join("last.safetensors"), "").unwrap();
+        assert!(!free());
+    }
+
+    #[test]
+    fn metrics_are_read_up_to_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(&folder.path().join("run")).unwrap();
+        assert_eq!(dir.read_metrics().unwrap(), []);
+        let record = |epoch| EpochRecord {
+            epoch,
+            lr: 1e-3,
+            loss: 0.1 + 0.2,
+            accuracy: 0.5,
+            val_loss: 1.0 / 3.0,
+            val_accuracy: 0.25,
+            val_accuracy_without_copies: None,
+            seconds: 1.5,
+            images_per_second: 10.0,
+        };
+        dir.write_metrics([record(1), record(2)].iter()).unwrap();
+        assert_eq!(dir.read_metrics().unwrap(), [record(1), record(2)]);
+        let whole = fs::read(dir.metrics_jsonl()).unwrap();
+        fs::write(dir.metrics_jsonl(), &whole[..whole.len() - 9]).unwrap();
+        assert_eq!(dir.read_metrics().unwrap(), [record(1)]);
+        fs::write(dir.metrics_jsonl(), b"\xff\n").unwrap();
+        assert_eq!(dir.read_metrics().unwrap(), []);
+    }
+}

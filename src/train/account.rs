@@ -1,0 +1,134 @@
+//! The books of a run: where it stands, the record of an epoch, the summary.
+
+use super::run::{Run, Stopped};
+use super::stop;
+use super::words::{median, round};
+use crate::checkpoint::{Best, EpochRecord, State};
+use crate::config::Monitor;
+use crate::device;
+use crate::metrics;
+use crate::model::infer::Outputs;
+use crate::rundir::{Provenance, Summary};
+
+impl Run<'_> {
+    /// Where a run stands that has not begun.
+    pub(super) fn fresh_state(&self) -> State {
+        State {
+            data_hash: self.data.data_hash.clone(),
+            split_hash: self.data.split_hash(),
+            threads: device::threads(),
+            precision: self.placement.precision_name().to_owned(),
+            device: self.placement.device_name(),
+            kernels: device::kernels_in_words().to_owned(),
+            commands: vec![self.command.clone()],
+            ..State::default()
+        }
+    }
+
+    /// The record of an epoch: the figures of its steps, which `state` has, and of its validation.
+    pub(super) fn record(
+        &self,
+        state: &State,
+        outputs: &Outputs,
+        epoch: u32,
+        lr: f64,
+        seconds: f64,
+        speed: f64,
+    ) -> EpochRecord {
+        let (labels, predicted) = (self.data.validation_labels(), outputs.predicted());
+        let rows = self.data.train.len() as f64;
+        EpochRecord {
+            epoch,
+            lr,
+            loss: state.loss_sum / rows,
+            accuracy: state.hits as f64 / rows,
+            val_loss: metrics::cross_entropy(&outputs.logits, outputs.classes, labels),
+            val_accuracy: metrics::accuracy(labels, &predicted),
+            val_accuracy_without_copies: metrics::accuracy_without(labels, &predicted, &self.data.validation_seen),
+            seconds: round(seconds, 3),
+            images_per_second: round(speed, 1),
+        }
+    }
+
+    /// The result so far.
+    pub(super) fn summary(&self, state: &State, parameters: usize, stopped: Stopped) -> Summary {
+        Summary {
+            name: self.config.name.clone(),
+            parameters,
+            device: self.placement.device_name(),
+            precision: self.placement.precision_name().to_owned(),
+            threads: device::threads(),
+            seed: self.config.seed,
+            epochs: state.epoch,
+            best_epoch: state.best.map(|best| best.epoch),
+            best_val_accuracy: state.best.map(|best| best.val_accuracy),
+            best_val_accuracy_without_copies: state.best.and_then(|best| best.val_accuracy_without_copies),
+            last_val_accuracy: state.records.last().map(|record| record.val_accuracy),
+            train_rows: self.data.train.len(),
+            validation_rows: self.data.validation.len(),
+            stopped: stopped.word().to_owned(),
+            rollbacks: state.rollbacks,
+            seconds: round(state.seconds + state.epoch_seconds, 3),
+            train_images_per_second: median(state.records.iter().map(|record| record.images_per_second).collect()),
+            provenance: Provenance {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                libtorch: torch_ext::torch_version().to_owned(),
+                kernels: state.kernels.clone(),
+                command: state.commands.first().cloned().unwrap_or_default(),
+                resumed: state.commands.get(1..).unwrap_or_default().to_vec(),
+                data_hash: state.data_hash.clone(),
+                split_hash: state.split_hash.clone(),
+            },
+        }
+    }
+}
+
+/// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
+pub fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bool {
+    let watched = match monitor {
+        Monitor::ValAccuracy => record.val_accuracy,
+        Monitor::ValLoss => record.val_loss,
+    };
+    if stop::improves(monitor, watched, state.monitor.map(|(value, _)| value)) {
+        state.monitor = Some((watched, record.epoch));
+    }
+    let is_best = state.best.is_none_or(|best| record.val_accuracy > best.val_accuracy);
+    if is_best {
+        state.best = Some(Best {
+            epoch: record.epoch,
+            val_accuracy: record.val_accuracy,
+            val_accuracy_without_copies: record.val_accuracy_without_copies,
+        });
+    }
+    state.epoch = record.epoch;
+    state.seconds += record.seconds;
+    (state.step, state.loss_sum, state.hits, state.epoch_seconds) = (0, 0.0, 0, 0.0);
+    is_best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_epoch_is_strictly_better_and_the_rest_is_reset() {
+        let mut state = State { step: 9, loss_sum: 3.0, hits: 4, ..State::default() };
+        let record = |epoch, val_accuracy, val_loss| EpochRecord {
+            epoch,
+            lr: 0.1,
+            loss: 1.0,
+            accuracy: 0.5,
+            val_loss,
+            val_accuracy,
+            val_accuracy_without_copies: None,
+            seconds: 1.5,
+            images_per_second: 10.0,
+        };
+        assert!(finish_epoch(&mut state, &record(1, 0.5, 1.0), Monitor::ValLoss));
+        assert_eq!((state.step, state.loss_sum, state.hits), (0, 0.0, 0));
+        assert!(!finish_epoch(&mut state, &record(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
+        assert_eq!(state.best.map(|best| best.epoch), Some(1));
+        assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");
+        assert_eq!((state.epoch, state.seconds), (2, 3.0));
+    }
+}
