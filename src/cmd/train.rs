@@ -16,6 +16,7 @@ use crate::report::table::thousands;
 use crate::report::{Console, duration};
 use crate::rundir::{Newest, RunDir, Summary};
 use crate::signals::Signals;
+use crate::train::fit;
 use crate::train::resume::{self, Resumed};
 use crate::train::run::{Run, Stopped};
 
@@ -32,6 +33,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
     };
     let placement = device::place(config.device, precision, threads)?;
     let data = dataset::load(&config)?;
+    fit::check(&config, data.train.len(), &placement, device::memory())?;
     let (dir, newest) = match resumed {
         Some((dir, newest)) => (dir, Some(newest)),
         None => (RunDir::create(&path)?, None),
@@ -175,4 +177,16 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
         summary.stopped,
         duration(Duration::from_secs_f64(summary.seconds)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_from_a_shell() {
+        assert_eq!(quoted("runs/a-1"), "runs/a-1");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -16,7 +16,7 @@ use fs_err as fs;
 use self::lock::Lock;
 use crate::checkpoint::EpochRecord;
 use crate::error::input;
-use crate::files::{check_regular_file, is_temporary, write_atomically};
+use crate::files::{check_regular_file, is_temporary, sync_folder_of, write_atomically};
 
 pub use checkpoints::Newest;
 pub use summary::{Provenance, Summary};
@@ -104,6 +104,7 @@ impl RunDir {
     /// As [`check_free`](Self::check_free) and [`Lock::take`], or an I/O error with the path.
     pub fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("{}: cannot be made a run directory", path.display()))?;
+        sync_folder_of(path)?;
         // A second look, for whoever was here in the meantime; the first came before the data was read.
         Self::check_free(path)?;
         let dir = Self { path: path.to_path_buf(), lock: None }.locked()?;

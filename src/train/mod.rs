@@ -2,6 +2,7 @@
 
 mod account;
 pub mod cadence;
+pub mod fit;
 pub mod optimizer;
 pub mod plan;
 pub mod profile;

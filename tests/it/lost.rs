@@ -254,6 +254,7 @@ fn a_divergence_goes_back_with_half_the_learning_rate() {
     let wild = ["--set", "train.optimizer={kind=\"sgd\",lr=2.0,momentum=0.99}", "--set", "train.epochs=2"];
     let args = |out, more: &[&'static str]| train(out, &[&wild[..], more].concat());
     bad(bench.path(), &args("stops", &[]), 1, &["not a finite number in epoch 1", "train.max_rollbacks = 3"]);
+    good(bench.path(), &args("stops", &["--resume", "--set", "train.max_rollbacks=20"]));
     let done = good(bench.path(), &args("back", &["--set", "train.max_rollbacks=20"]));
     let first = "back to the start with half the learning rate, 1.00e0 (rollback 1 of 20)";
     assert!(done.stderr.contains(first), "{}", done.all());
@@ -272,4 +273,17 @@ fn a_changed_patience_is_allowed_and_noted() {
     assert!(done.stderr.contains("train.early_stop.patience changed from 0 to 9"), "{}", done.all());
     assert!(done.stderr.contains("train.epochs changed from 4 to 8"), "{}", done.all());
     assert!(text(bench.path().join("run/log.txt")).contains("train.epochs changed from 4 to 8"));
+}
+
+/// Where a config leaves the number of threads open, a run keeps what it had: its figures hang on it.
+#[test]
+fn a_run_goes_on_with_the_threads_it_had() {
+    let (bench, end) = stopped();
+    let more = command(bench.path(), &train("run", &["--resume"])).env("OMP_NUM_THREADS", "2").output().unwrap();
+    let done = Done::from(more);
+    assert_eq!((done.code, done.stderr.contains("1 thread\n")), (0, true), "{}", done.all());
+    assert!(ending(&bench.path().join("run")) == end, "it ended otherwise");
+    let threads = ["--resume", "--set", "threads=2", "--set", "train.epochs=9"];
+    let done = good(bench.path(), &train("run", &threads));
+    assert!(done.stderr.contains("warning: 1 threads before, 2 now"), "{}", done.all());
 }

@@ -1,6 +1,7 @@
 //! Tests through the command line: what a user types, and what comes back.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test that cannot go on panics
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod cli;
 mod common;

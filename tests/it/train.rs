@@ -278,9 +278,5 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     let summary = text(folder.join("done/summary.json"));
     good(folder, &["train", "tiny.toml", "--out", "done", "--resume"]);
     assert_eq!(text(folder.join("done/summary.json")), summary, "a finished run is left as it is");
-    fs_err::write(folder.join("done/last.safetensors"), "torn").unwrap();
-    resume(&[], &["last.safetensors: not a usable checkpoint"]);
-    fs_err::remove_file(folder.join("done/last.safetensors")).unwrap();
-    resume(&[], &["done: holds results but no last.safetensors to go on from"]);
     train(&["--out", "x", "--set", "data.validation=Training"], &["those are the training rows"]);
 }

@@ -1,5 +1,7 @@
 //! Where to compute and in which number format, decided once; every fallback has a reason that is told.
 
+mod memory;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -9,6 +11,8 @@ use tch::{Device, Kind};
 
 use crate::config::{DeviceChoice, Precision};
 use crate::error::input;
+
+pub use memory::memory;
 
 /// The device and number format of a run.
 #[derive(Debug, Clone, PartialEq)]
