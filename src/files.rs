@@ -48,7 +48,11 @@ pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) 
     result.with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn temporary_beside(path: &Path) -> Result<PathBuf> {
+/// The name of a temporary file for what will be at `path`, in the same folder.
+///
+/// # Errors
+/// When `path` names no file.
+pub fn temporary_beside(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);

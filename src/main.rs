@@ -6,13 +6,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use grimace::{cli::Cli, cmd, error};
+use grimace::{cli::Cli, cmd, error, text};
 
 fn main() -> ExitCode {
     let result = cmd::run(Cli::parse());
     if let Err(error) = &result {
         // A closed stderr must not turn into a panic.
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        let _ = writeln!(std::io::stderr(), "error: {}", text::legible(&format!("{error:#}")));
     }
     ExitCode::from(error::exit_code(&result))
 }

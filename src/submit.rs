@@ -8,9 +8,12 @@ use anyhow::{Context, Result};
 use crate::data::bounds;
 use crate::data::columns::parse_label;
 use crate::data::faces::Faces;
+use crate::data::lines::Lines;
+use crate::data::slow_csv::without_bom;
 use crate::error::input;
 use crate::files::{check_regular_file, write_atomically};
 use crate::model::infer::Outputs;
+use crate::text::short;
 
 /// The ids of faces: their `id` column, or else their 0-based row numbers.
 pub fn ids(faces: &Faces) -> Vec<String> {
@@ -43,34 +46,65 @@ pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec
     let shown = path.display();
     check_regular_file(path, "a CSV of labels")?;
     bounds::check(path)?;
-    let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_path(path)?;
-    let header = reader.headers().map_err(|error| input(format!("{shown}: {error}")))?.clone();
+    let (file, mark) = without_bom(std::fs::File::open(path)?)?;
+    let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
+    let mut lines = Lines::new(path)?;
+    let header = reader.headers().map_err(|error| input(format!("{shown}: line 1: {error}")))?.clone();
+    if header.is_empty() {
+        return Err(input(format!("{shown}: is empty; expected a CSV with the columns id and emotion")));
+    }
     let find = |name: &str| {
-        let place = header.iter().position(|column| column.trim_start_matches('\u{feff}') == name);
-        place.ok_or_else(|| input(format!("{shown}: line 1: no column {name}; expected id,emotion")))
+        let mut places = header.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place);
+        match (places.next(), places.next()) {
+            (Some(place), None) => Ok(place),
+            (None, _) => Err(input(format!("{shown}: line 1: no column {name}; expected id,emotion"))),
+            _ => Err(input(format!("{shown}: line 1: two columns are named {name}"))),
+        }
     };
     let (id_place, label_place) = (find("id")?, find("emotion")?);
     let mut labels: HashMap<&str, Option<u8>> = wanted.iter().map(|id| (id.as_str(), None)).collect();
     let mut record = ::csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| input(format!("{shown}: {error}")))? {
-        let line = record.position().map_or(0, ::csv::Position::line);
-        let id = record.get(id_place).unwrap_or_default();
-        let text = record.get(label_place).unwrap_or_default();
-        let label = parse_label(text, classes).ok_or_else(|| {
-            let shown_text: String = text.chars().take(40).collect();
-            let allowed = classes.saturating_sub(1);
-            input(format!("{shown}: line {line}, column emotion: unknown label {shown_text:?}; expected 0..{allowed}"))
-        })?;
+    loop {
+        let start = mark + reader.position().byte();
+        let mut refuse = |problem: String| match lines.of(start) {
+            Ok(line) => input(format!("{shown}: line {line}{problem}")),
+            Err(error) => error,
+        };
+        match reader.read_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return Err(refuse(format!(": {}", in_words(&error)))),
+        }
+        let (id, text) = (record.get(id_place).unwrap_or_default(), record.get(label_place).unwrap_or_default());
+        let Some(label) = parse_label(text, classes) else {
+            let (text, most) = (short(text, 40), classes.saturating_sub(1));
+            return Err(refuse(format!(", column emotion: unknown label {text:?}; expected 0..{most}")));
+        };
         if labels.get_mut(id).is_some_and(|known| known.replace(label).is_some()) {
-            return Err(input(format!("{shown}: line {line}, column id: {id:?} stands there twice")));
+            return Err(refuse(format!(", column id: {:?} stands there twice", short(id, 40))));
         }
     }
     wanted
         .iter()
         .map(|id| {
-            labels.get(id.as_str()).copied().flatten().ok_or_else(|| input(format!("{shown}: no label for id {id:?}")))
+            labels
+                .get(id.as_str())
+                .copied()
+                .flatten()
+                .ok_or_else(|| input(format!("{shown}: no label for id {:?}", short(id, 40))))
         })
         .collect()
+}
+
+/// What is wrong with a record, without the place that the csv crate gives, which is not a line.
+fn in_words(error: &::csv::Error) -> String {
+    match error.kind() {
+        ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} fields; the header has {expected_len}")
+        }
+        ::csv::ErrorKind::Utf8 { err, .. } => format!("field {}: not UTF-8", err.field() + 1),
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]

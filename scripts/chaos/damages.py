@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from . import checkpoint, rundir
-from .lab import AT_THE_END, WARNING, Case, Lab, Reference
+from .lab import AT_THE_END, FACES, WARNING, Case, Lab, Reference
 from .program import Ended
 from .results import Row
 
@@ -19,7 +19,6 @@ class Rows:
     previous: Row
     readers: Row
     resume: Row
-    both: Row
 
 
 def target(number: int) -> str:
@@ -29,9 +28,9 @@ def target(number: int) -> str:
 
 def damage(path: Path, number: int, rng: Random) -> str:
     """Cuts the file or flips one bit, at an offset that for every third number lies in the header; says what it did."""
-    data = bytearray(path.read_bytes())
-    offset = rng.randrange(checkpoint.header_end(data) if number % 3 == 0 else len(data))
-    bit = rng.randrange(8)
+    whole = path.read_bytes()
+    offset = rng.randrange(checkpoint.header_end(whole) if number % 3 == 0 else len(whole))
+    data, bit = bytearray(whole), rng.randrange(8)
     if number // 4 % 2:
         data[offset] ^= 1 << bit
     else:
@@ -55,9 +54,9 @@ def best_damaged(lab: Lab, rows: Rows, case: Case, reference: Reference, what: s
     """The best model cannot be made anew: every command that needs it says so and changes nothing."""
     before = contents(case.folder)
     expected = f"exit code 2 and best.safetensors in the message ({what})"
-    problems = refused(case.run("evaluate", case.out, "--data", lab.faces), "best.safetensors")
+    problems = refused(case.run("evaluate", case.out, "--data", FACES), "best.safetensors")
     if case.number % 20 == 1:
-        problems += refused(case.run("predict", case.out, "--data", lab.faces, "--out", "damaged.csv"),
+        problems += refused(case.run("predict", case.out, "--data", FACES, "--out", "damaged.csv"),
                             "best.safetensors")
     case.check(rows.readers, expected, problems)
     problems = refused(case.run(*case.train(reference.variant, "--resume")), "best.safetensors")
@@ -95,15 +94,22 @@ def both(lab: Lab, row: Row, case: Case) -> None:
                refused(ended, "last.safetensors"))
 
 
-def run(lab: Lab, count: int) -> None:
-    """The checks."""
+def one_each(lab: Lab) -> None:
+    """The checks in which one file is damaged."""
     row = lab.results.row
     rows = Rows(row("last damaged, --resume: warning, end as unbroken"),
                 row("previous damaged, last whole, --resume: end as unbroken"),
                 row("best damaged, evaluate and predict: code 2, best named"),
-                row("best damaged, --resume: code 2, best named, nothing changed"),
-                row("last and previous damaged, --resume: code 2, last named"))
-    kinds = Counter(one(lab, rows, case) for case in lab.each("damages", count))
-    rows.last.note = f"of all {count} damages {kinds['cut']} cut the file, {kinds['bit']} flipped a bit; a third in headers"
-    for case in lab.each("both", -(-count // 20)):
-        both(lab, rows.both, case)
+                row("best damaged, --resume: code 2, best named, nothing changed"))
+    kinds = Counter(one(lab, rows, case) for case in lab.each("damages"))
+    rows.last.note = f"of all damages {kinds['cut']} cuts, {kinds['bit']} flipped bits; a third of them in headers"
+
+
+def run(lab: Lab) -> None:
+    """The checks."""
+    if lab.wants("damages"):
+        one_each(lab)
+    if lab.wants("both"):
+        row = lab.results.row("last and previous damaged, --resume: code 2, last named")
+        for case in lab.each("both"):
+            both(lab, row, case)

@@ -5,14 +5,14 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from errno import ENOSPC, EROFS
 from pathlib import Path
-from typing import Callable
 
 from . import rundir
 from .disk import Disk, unavailable
-from .lab import AT_THE_END, WARNING, Case, Lab, Reference
+from .lab import AT_THE_END, FACES, WARNING, Case, Lab, Reference
 from .program import LIMIT_S, Child, Ended
 from .results import Row
 
@@ -77,7 +77,7 @@ def full_new(lab: Lab, case: Case, row: Row) -> None:
     reference = lab.reference(lab.variants[0])
     for room in (0, 0.4, 1.5, 2.25, 2.5):
         with OnDisk(lab, case) as place:
-            # last and previous take 2, the best model a third. The last room is enough where only one epoch is the best.
+            # last and previous take 2, the best model a third. The last room is enough where no later epoch is better.
             starved(case, row, place, reference, room, must_fail=room < 2.3)
 
 
@@ -109,7 +109,7 @@ def read_only_later(lab: Lab, case: Case, row: Row) -> None:
         place.disk.read_only(True)
         ended = case.run(*case.train(reference.variant, "--resume", out=place.out))
         problems = refused(ended, place.out, os.strerror(EROFS)) + kept(before, place.folder)
-        used = case.run("evaluate", place.out, "--data", lab.faces)
+        used = case.run("evaluate", place.out, "--data", FACES)
         problems += [] if used.code == 0 else [used.told()]
         place.disk.read_only(False)
         problems += case.resume_problems(reference, place.out)
@@ -191,9 +191,9 @@ def stale_temporary(lab: Lab, case: Case, row: Row) -> None:
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 def has_an_epoch(case: Case, child: Child) -> bool:
-    """Waits until the run has finished an epoch; false where it ended before."""
+    """Waits until the run has finished an epoch and saved its best model; false where it ended before."""
     start = time.monotonic()
-    while not rundir.metrics_lines(case.folder):
+    while not (rundir.metrics_lines(case.folder) and rundir.best_now(case.folder)):
         if child.process.poll() is not None or time.monotonic() - start > LIMIT_S:
             return False
         time.sleep(0.002)
@@ -209,7 +209,7 @@ def lock_held(lab: Lab, case: Case, row: Row) -> None:
         return
     first.send(signal.SIGSTOP)
     problems = refused(case.run(*case.train(reference.variant, "--resume")), "in use")
-    used = case.run("evaluate", case.out, "--data", lab.faces)
+    used = case.run("evaluate", case.out, "--data", FACES)
     problems += [] if used.code == 0 else [used.told()]
     first.send(signal.SIGCONT)
     ended = case.end(first)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from . import rundir
+from .checkpoint import Best
 from .lab import AT_THE_END, Case, Lab, Reference
 from .program import Child
 from .results import Row
@@ -23,9 +24,10 @@ class Rows:
 @dataclass
 class Seen:
     """What one run had before it was killed, and when that was."""
-    best: rundir.Best | None = None
+    best: Best | None = None
     lines: list[bytes] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
     in_saves: int = 0
 
 
@@ -56,24 +58,24 @@ def judge(case: Case, rows: Rows, seen: Seen) -> None:
         case.check(rows.best, "the best model that was there, or a better one", rundir.lost_best(seen.best, snapshot))
     seen.best = max((best for best in (seen.best, snapshot.best) if best), default=None)
     seen.lines += snapshot.lines
-    seen.in_saves += bool(snapshot.hidden)
+    # A new temporary file is one that the killed program was about to put in place.
+    seen.in_saves += bool(set(snapshot.hidden) - seen.hidden)
+    seen.hidden |= set(snapshot.hidden)
 
 
 def one(lab: Lab, rows: Rows, case: Case) -> Seen:
     """A run that dies 1 to 4 times."""
-    reference, seen = lab.reference(lab.variant(case.number)), Seen()
+    reference, seen = lab.timed_reference(case), Seen()
     moments = [case.rng.uniform(0, reference.seconds) for _ in range(case.rng.randint(1, 4))]
     for attempt, moment in enumerate(moments):
         child = case.start(*case.train(reference.variant, *(["--resume"] if attempt else [])))
         if not child.ended_within(moment):
             killed(case, rows, seen, child)
             continue
+        # It came to its end before, or refused to go on; then `finish` says so.
+        case.end(child)
         seen.phases.append("after the end")
-        ended = case.end(child)
-        if ended.code != 0:
-            # It refused to go on. The one more run below says so, as what keeps this run from its end.
-            break
-        judge(case, rows, seen)
+        break
     finish(case, rows, seen, reference)
     lab.results.cases.append({"case": case.name, "variant": str(reference.variant), "phases": seen.phases,
                               "moments_s": [round(moment, 4) for moment in moments], "held": not case.failed})
@@ -88,7 +90,7 @@ def finish(case: Case, rows: Rows, seen: Seen, reference: Reference) -> None:
                    rundir.missing_lines(case.folder, seen.lines))
 
 
-def run(lab: Lab, count: int) -> None:
+def run(lab: Lab) -> None:
     """The check."""
     row = lab.results.row
     rows = Rows(row("runs killed with SIGKILL 1 to 4 times, --resume: end as unbroken"),
@@ -97,11 +99,11 @@ def run(lab: Lab, count: int) -> None:
                 row("runs killed: lines of metrics.jsonl kept byte for byte"))
     phases: Counter[str] = Counter()
     in_saves = 0
-    for case in lab.each("kills", count):
+    for case in lab.each("kills"):
         seen = one(lab, rows, case)
         phases.update(seen.phases)
         in_saves += seen.in_saves
     spread = ", ".join(f"{phases[name]} {name}" for name in ("in start-up", "in training", "after the end"))
-    rows.ends.note = f"{sum(phases.values())} kills: {spread}; {in_saves} in the middle of a save"
+    rows.ends.note = f"moments of kills: {spread}; {in_saves} in the middle of a save"
     rows.files.note = f"{rows.files.tried - rows.files.held} unreadable"
     rows.best.note = f"{rows.best.tried - rows.best.held} lost"

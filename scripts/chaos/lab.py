@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Iterator
 
 from . import rundir
 from .program import Child, Ended, seconds_until_end, shown
@@ -15,14 +16,15 @@ from .results import Results, Row
 ROWS = 600                   # training faces: few, so that a run takes about a second
 EPOCHS = 6
 MOST_HANGS = 3               # then the script gives up: every one has cost two minutes
+PACE_S = 90                  # how long the time that a run takes is believed: the machine may have other work, too
 AT_THE_END = "exit code 0 and the end of the unbroken run: same tensors, metrics and summary, no temporary files"
-
-WARNING = ("warning", "previous.safetensors")      # what a line says when a run goes on from the checkpoint before the last
+WARNING = ("warning", "previous.safetensors")      # said by a run that goes on from the checkpoint before the last
+FACES = "data/my_emotion_train.csv"
 
 CONFIG = f"""name = "tiny"
 device = "cpu"
 [data]
-train = "data/my_emotion_train.csv"
+train = "{FACES}"
 [model]
 kind = "cnn"
 filters = [16, 32]
@@ -35,7 +37,7 @@ optimizer = {{ kind = "adam", lr = 3e-3 }}
 
 
 class Stop(Exception):
-    """Ends the script with a message and an exit code."""
+    """Ends the script with a message and an exit code, after the table."""
 
     def __init__(self, text: str, code: int = 1) -> None:
         super().__init__(text)
@@ -57,31 +59,33 @@ class Variant:
         return [argument for key in keys for argument in ("--set", key)]
 
     def __str__(self) -> str:
-        stopping = f", early stopping after {self.patience}" if self.patience else ""
-        return f"{self.threads} threads, {self.precision}, checkpoint_every {self.every}{stopping}"
+        return f"threads {self.threads}, {self.precision}, patience {self.patience}, checkpoint_every {self.every}"
 
 
-def all_variants() -> list[Variant]:
-    """Threads, number formats and cadences; early stopping in every second one."""
+def variants(quick: bool) -> list[Variant]:
+    """Threads, number formats and cadences; early stopping in half of them."""
     cadences = ("{ epochs = 1, steps = 3 }", "{ epochs = 2, seconds = 0.2 }")
     choices = [(threads, precision, every) for threads in (1, 2) for precision in ("f32", "bf16") for every in cadences]
-    return [Variant(*choice, patience=2 * (number in (1, 2, 5, 6))) for number, choice in enumerate(choices)]
+    every = [Variant(*choice, patience=2 * (number in (1, 2, 5, 6))) for number, choice in enumerate(choices)]
+    # A quick round takes four, in which every choice still occurs twice.
+    return [every[number] for number in (0, 3, 5, 6)] if quick else every
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reference:
     """A run that nothing happened to."""
     variant: Variant
-    seconds: float
     checkpoint_bytes: int    # of last.safetensors
     final: rundir.Final
+    seconds: float           # from start to end, when it was last measured
+    measured: float          # when that was
 
 
 class Case:
     """One case of a check: a folder, the programs run for it, and what came of it."""
 
-    def __init__(self, lab: Lab, check: str, key: int | str) -> None:
-        self.lab, self.key = lab, key
+    def __init__(self, lab: Lab, check: str, key: int | str, count: int = 1) -> None:
+        self.lab, self.key, self.count = lab, key, count          # `count` cases are in its check
         self.name, self.out = f"{check}:{key}", f"{check}-{key}"
         self.folder = lab.work / self.out
         self.rng = random.Random(f"{lab.seed} {self.name}")        # a case's moments do not depend on other cases
@@ -164,27 +168,24 @@ class Case:
 class Lab:
     """The working folder and what lies in it."""
 
-    def __init__(self, program: Path, work: Path, seed: int, quick: bool, only: str | None, repeat: str,
-                 results: Results) -> None:
-        self.program, self.work, self.seed, self.quick = program, work, seed, quick
+    def __init__(self, program: Path, work: Path, seed: int, quick: bool, counts: dict[str, int], only: str | None,
+                 repeat: str, results: Results) -> None:
+        self.program, self.work, self.seed, self.counts = program, work, seed, counts
         self.only, self.repeat, self.results = only, repeat, results
-        every = all_variants()
-        # A quick round takes half of them, in which every choice still occurs twice.
-        self.variants = [every[number] for number in (0, 3, 5, 6)] if quick else every
+        self.variants = variants(quick)
         self.references: dict[Variant, Reference] = {}
         self.hangs = 0
         self.health = Row("programs run for all of this: no hang, no panic, no odd exit code")
-        self.repeats = Row("unbroken runs, done twice: the same end")
+        self.repeats = Row("unbroken runs done again: the same end")
 
     def prepare(self, faces: Path | None) -> None:
         """Faces and config. Faces of the user's own are cut to as many as are drawn otherwise."""
         (self.work / "tiny.toml").write_text(CONFIG, encoding="utf-8")
-        self.faces = "data/my_emotion_train.csv"
         if faces:
             (self.work / "data").mkdir()
             with faces.open("rb") as source:
                 head = [line for _, line in zip(range(ROWS + 1), source)]
-            (self.work / self.faces).write_bytes(b"".join(head))
+            (self.work / FACES).write_bytes(b"".join(head))
             return
         with Case(self, "prepare", "faces") as case:
             ended = case.run("data", "synth", "--out", "data", "--train", str(ROWS), "--test", "150", "--seed", "7")
@@ -192,41 +193,52 @@ class Lab:
             raise Stop(f"faces cannot be drawn: {ended.told()}")
 
     def wants(self, check: str, key: object = None) -> bool:
-        """Whether --only leaves this check, and this case of it, in."""
+        """Whether this check, and this case of it, is to be done: there are such cases, and --only leaves them in."""
         if self.only is None:
-            return True
+            return self.counts[check] > 0
         name, _, only_key = self.only.partition(":")
         return name == check and (key is None or only_key in ("", str(key)))
 
-    def each(self, check: str, count: int) -> Iterator[Case]:
+    def each(self, check: str) -> Iterator[Case]:
         """The cases of a check that are asked for, one after the other; tells how far it is."""
+        count = self.counts[check]
         for number in range(1, count + 1):
-            if number == 1 or number % 10 == 0 or number == count:
+            if not self.wants(check, number):
+                continue
+            if self.only or number == 1 or number % 10 == 0 or number == count:
                 self.results.say(f"{check}: {number} of {count}")
-            if self.wants(check, number):
-                with Case(self, check, number) as case:
-                    yield case
-
-    def variant(self, number: int) -> Variant:
-        """The variant of a case: all of them in turn."""
-        return self.variants[number % len(self.variants)]
+            with Case(self, check, number, count) as case:
+                yield case
 
     def reference(self, variant: Variant) -> Reference:
-        """The unbroken run of a variant; trained when it is first asked for, and twice, since the rest needs runs that repeat."""
+        """The unbroken run of a variant, trained when it is first asked for: twice, to see that it repeats."""
         if variant not in self.references:
             with Case(self, "unbroken", self.variants.index(variant) + 1) as case:
-                case.folder.mkdir()
-                seconds = [self.unbroken(case, variant, f"{case.out}/{name}") for name in ("first", "second")]
-                final = rundir.final(case.folder / "first")
-                size = (case.folder / "first/last.safetensors").stat().st_size
-                case.check(self.repeats, "the same end twice", rundir.end_problems(case.folder / "second", final))
-            self.results.say(f"unbroken: {variant}: ends after {len(final.metrics)} epochs, {min(seconds):.2f} s")
-            self.references[variant] = Reference(variant, sum(seconds) / len(seconds), size, final)
+                self.unbroken(case, variant)
+                final = rundir.final(case.folder)
+                size = (case.folder / "last.safetensors").stat().st_size
+            self.references[variant] = Reference(variant, size, final, 0.0, 0.0)
+            self.measure(self.references[variant])
         return self.references[variant]
 
-    def unbroken(self, case: Case, variant: Variant, out: str) -> float:
+    def timed_reference(self, case: Case) -> Reference:
+        """The unbroken run for a case, all variants in turn, with the time that it takes at present."""
+        reference = self.reference(self.variants[case.number % len(self.variants)])
+        if time.monotonic() - reference.measured > PACE_S:
+            self.measure(reference)
+        return reference
+
+    def measure(self, reference: Reference) -> None:
+        """Trains the unbroken run once more, for its time; it must end as it did."""
+        with Case(self, "unbroken", self.variants.index(reference.variant) + 1) as case:
+            reference.seconds, reference.measured = self.unbroken(case, reference.variant), time.monotonic()
+            case.check(self.repeats, "the same end every time", rundir.end_problems(case.folder, reference.final))
+        self.results.say(f"unbroken: {reference.variant}: {len(reference.final.metrics)} epochs, "
+                         f"{reference.seconds:.2f} s")
+
+    def unbroken(self, case: Case, variant: Variant) -> float:
         """Trains without a break; the seconds from start to end."""
-        ended, seconds = seconds_until_end(case.start(*case.train(variant, out=out)))
+        ended, seconds = seconds_until_end(case.start(*case.train(variant)))
         if case.judge(ended).code != 0:
             raise Stop(f"an unbroken run failed: {ended.told()}", 2 if ended.code == 2 else 1)
         return seconds

@@ -91,8 +91,8 @@ class Child:
 def environment() -> dict[str, str]:
     """The environment of a program under test."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RUST_BACKTRACE", "OMP_NUM_THREADS")}
-    # Threads that wait for one another sleep instead of spinning: where the machine has other work, spinning makes a run
-    # ten times slower and its moments mean nothing. The results are the same.
+    # Threads that wait for one another sleep instead of spinning: where the machine has other work, spinning makes a
+    # run ten times slower, and its moments mean nothing then. The results are the same.
     return kept | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 

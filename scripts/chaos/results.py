@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable
 
 
 @dataclass
@@ -27,6 +27,12 @@ class Row:
         worst = "" if self.worst_s is None else f"{self.worst_s:.2f} s"
         held = "not tested" if self.not_tested else str(self.held)
         return [self.what, "" if self.not_tested else str(self.tried), held, worst, self.note]
+
+
+def aligned(line: list[str], widths: list[int]) -> str:
+    """A line of the table: what, three numbers to the right of their columns, the note as it is."""
+    numbers = [cell.rjust(width) for cell, width in zip(line[1:4], widths[1:])]
+    return "  ".join([line[0].ljust(widths[0]), *numbers, line[4]]).rstrip()
 
 
 class Results:
@@ -59,13 +65,10 @@ class Results:
         lines = [["what", "tried", "held", "worst", "note"], *(row.cells() for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(4)]
         lines.insert(1, ["-" * width for width in widths] + ["----"])
-        right = (1, 2, 3)          # numbers
-        return "\n".join("  ".join([cell.rjust(width) if column in right else cell.ljust(width)
-                                    for column, (cell, width) in enumerate(zip(line, widths))] + [line[4]]).rstrip()
-                         for line in lines)
+        return "\n".join(aligned(line, widths) for line in lines)
 
     def save(self, path: Path, settings: dict) -> None:
         """Everything as JSON."""
-        found = {**settings, "held": self.all_held(), "rows": [asdict(row) for row in self.rows],
+        found = {**settings, "rows": [asdict(row) for row in self.rows],
                  "failures": self.failures, "cases": self.cases}
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

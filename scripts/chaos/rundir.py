@@ -9,6 +9,7 @@ from . import checkpoint
 from .checkpoint import Best, Checkpoint
 
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
+VARYING = ("previous.safetensors",)                                      # it depends on when a run was stopped
 TIMES = ("seconds", "images_per_second", "train_images_per_second")     # what the clock decides
 COMMANDS = ("command", "resumed")                                        # how a run came to its end may differ
 
@@ -43,10 +44,10 @@ def look(folder: Path) -> Snapshot:
 
 
 def best_now(folder: Path) -> Best | None:
-    """What best.safetensors holds at this moment, while a process may be replacing it."""
+    """What best.safetensors holds while a process may be replacing it; whether it is whole is judged later."""
     try:
         return checkpoint.read(folder / "best.safetensors").best()
-    except FileNotFoundError:
+    except (OSError, ValueError, KeyError):
         return None
 
 
@@ -96,7 +97,7 @@ def final(folder: Path) -> Final:
     summary = timeless(json.loads((folder / "summary.json").read_text()))
     summary["provenance"] = {key: value for key, value in summary["provenance"].items() if key not in COMMANDS}
     metrics = (folder / "metrics.jsonl").read_text().splitlines()
-    return Final(checkpoints={name: checkpoint.read(folder / name) for name in ("last.safetensors", "best.safetensors")},
+    return Final(checkpoints={name: checkpoint.read(folder / name) for name in CHECKPOINTS if name not in VARYING},
                  metrics=[timeless(json.loads(line)) for line in metrics], summary=summary,
                  texts={name: (folder / name).read_bytes() for name in ("config.toml", "split.csv")})
 
@@ -123,7 +124,9 @@ def tensor_problems(name: str, found: Checkpoint, wanted: Checkpoint) -> list[st
         odd = sorted(found.tensors.keys() ^ wanted.tensors.keys())
         return [f"{name}: {len(odd)} tensors are in one of the two runs only, the first is {odd[0]}"]
     differ = [key for key in wanted.tensors if found.tensors[key] != wanted.tensors[key]]
-    return [f"{name}: {len(differ)} of {len(wanted.tensors)} tensors differ, the first is {differ[0]}"] if differ else []
+    if not differ:
+        return []
+    return [f"{name}: {len(differ)} of {len(wanted.tensors)} tensors differ, the first is {differ[0]}"]
 
 
 def record_problems(name: str, found: list[dict], wanted: list[dict]) -> list[str]:

@@ -10,7 +10,7 @@ from collections import Counter
 
 from . import rundir
 from .kills import phase
-from .lab import Case, Lab, Reference, Stop
+from .lab import AT_THE_END, Case, Lab, Reference, Stop
 from .program import Child, Ended, seconds_until_end
 from .results import Row
 
@@ -21,11 +21,17 @@ KINDS = {"terms": signal.SIGTERM, "ints": signal.SIGINT, "hups": signal.SIGHUP}
 
 
 def running(case: Case, reference: Reference) -> Child:
-    """A run at a random moment. A moment after its end says nothing about signals, so another is drawn then."""
+    """A run at a random moment, of which each of the check's cases draws its own in another part of the run.
+
+    A moment after the end says nothing about signals; then another one is drawn, from the whole run.
+    """
+    part = reference.seconds / case.count
+    first, width = (case.number - 1) * part, part
     for _ in range(20):
         child = case.start(*case.train(reference.variant))
-        if not child.ended_within(case.rng.uniform(0, reference.seconds)):
+        if not child.ended_within(first + case.rng.uniform(0, width)):
             return child
+        first, width = 0.0, reference.seconds
         ended = case.end(child)
         shutil.rmtree(case.folder, ignore_errors=True)
     raise Stop(f"runs end before a signal can be sent: {ended.told()}")
@@ -34,7 +40,7 @@ def running(case: Case, reference: Reference) -> Child:
 def stopped(case: Case) -> str | None:
     """What summary.json says of how the run stopped."""
     try:
-        return json.loads((case.folder / "summary.json").read_text())["stopped"]
+        return str(json.loads((case.folder / "summary.json").read_text())["stopped"])
     except FileNotFoundError:
         return None
 
@@ -45,10 +51,17 @@ def way_on(ended: Ended) -> tuple[str, ...]:
     return tuple(shlex.split(lines[-1])[4:]) if lines else ()
 
 
-def code_problems(ended: Ended, number: int, took: float, most: float) -> list[str]:
+def in_its_last_epoch(case: Case, reference: Reference) -> bool:
+    """Whether all epochs but one are done: a signal that comes then may find that nothing is left to interrupt."""
+    return len(rundir.metrics_lines(case.folder)) >= len(reference.final.metrics) - 1
+
+
+def end_problems(case: Case, ended: Ended, number: int, took: float, may_finish: bool) -> list[str]:
     """What is wrong with how soon, and with which code, it ended."""
-    problems = [] if ended.shell_code() == 128 + number else [ended.told()]
-    return problems + ([f"it took {took:.2f} s to end"] if took > most else [])
+    problems = [f"it took {took:.2f} s to end"] if took > MOST_S else []
+    if ended.code == 0 and may_finish and stopped(case) in FINISHED:
+        return problems
+    return problems + ([] if ended.shell_code() == 128 + number else [ended.told()])
 
 
 def left_problems(case: Case, ended: Ended) -> list[str]:
@@ -74,50 +87,57 @@ def where(case: Case, ended: Ended) -> str:
 
 def one(lab: Lab, row: Row, case: Case, kind: signal.Signals) -> str:
     """One run that gets one signal and goes on; where it came."""
-    reference = lab.reference(lab.variant(case.number))
+    reference = lab.timed_reference(case)
     child = running(case, reference)
+    may_finish = in_its_last_epoch(case, reference)
     child.send(kind)
     ended, took = seconds_until_end(child)
     case.judge(ended, (kind,))
     row.took(took)
-    if ended.code == 0 and stopped(case) in FINISHED:
-        problems = []          # it came when all was done
-    else:
-        problems = code_problems(ended, kind, took, MOST_S) + left_problems(case, ended)
+    problems = end_problems(case, ended, kind, took, may_finish)
+    problems += left_problems(case, ended) if ended.code else []
+    place = where(case, ended)
     # As its user would: with the command that it gave, where it gave one.
     problems += case.resume_problems(reference, arguments=way_on(ended))
-    expected = (f"exit code {128 + kind} within {MOST_S:g} s; nothing left behind, or stopped = \"interrupted\" and the "
-                "command that goes on; then the end of the unbroken run")
+    expected = (f"exit code {128 + kind} within {MOST_S:g} s; nothing left behind, or stopped = \"interrupted\" and "
+                f"the command that goes on; then {AT_THE_END}")
     case.check(row, expected, problems)
-    return where(case, ended)
+    lab.results.cases.append({"case": case.name, "variant": str(reference.variant), "signal": kind.name, "came": place,
+                              "took_s": round(took, 3), "held": not case.failed})
+    return place
 
 
-def twice(lab: Lab, row: Row, case: Case) -> None:
-    """One run that gets SIGINT twice."""
-    reference = lab.reference(lab.variant(case.number))
+def twice(lab: Lab, row: Row, case: Case) -> str:
+    """One run that gets SIGINT twice; where it came."""
+    reference = lab.timed_reference(case)
     child = running(case, reference)
+    may_finish = in_its_last_epoch(case, reference)
     child.send(signal.SIGINT)
     time.sleep(case.rng.uniform(0, NEXT_S))
     child.send(signal.SIGINT)
     ended, took = seconds_until_end(child)
     case.judge(ended, (signal.SIGINT,))
     row.took(took)
-    finished = ended.code == 0 and stopped(case) in FINISHED
-    problems = [] if finished else code_problems(ended, signal.SIGINT, took, MOST_S)
-    problems += rundir.look(case.folder).unreadable + case.resume_problems(reference)
-    case.check(row, "exit code 130 at once, whole checkpoints; then the end of the unbroken run", problems)
+    problems = end_problems(case, ended, signal.SIGINT, took, may_finish) + rundir.look(case.folder).unreadable
+    place = where(case, ended)
+    problems += case.resume_problems(reference)
+    case.check(row, f"exit code 130 at once, checkpoints that can be read; then {AT_THE_END}", problems)
+    return place
 
 
-def run(lab: Lab, counts: dict[str, int]) -> None:
-    """The checks; `counts` has how many for each of KINDS, and for `twice`."""
+def told(places: Counter[str]) -> str:
+    """Where the signals came, for the table."""
+    return ", ".join(f"{count} {place}" for place, count in places.most_common())
+
+
+def run(lab: Lab) -> None:
+    """The checks."""
     for check, kind in KINDS.items():
-        if not counts[check] or not lab.wants(check):
+        if not lab.wants(check):
             continue
         row = lab.results.row(f"{kind.name}: code {128 + kind} within {MOST_S:g} s, --resume: end as unbroken")
-        places = Counter(one(lab, row, case, kind)
-                         for case in lab.each(check, counts[check]))
-        row.note = ", ".join(f"{count} {place}" for place, count in places.most_common())
-    if counts["twice"] and lab.wants("twice"):
+        places = Counter(one(lab, row, case, kind) for case in lab.each(check))
+        row.note = told(places)
+    if lab.wants("twice"):
         row = lab.results.row("SIGINT twice: code 130 at once, --resume: end as unbroken")
-        for case in lab.each("twice", counts["twice"]):
-            twice(lab, row, case)
+        row.note = told(Counter(twice(lab, row, case) for case in lab.each("twice")))

@@ -12,9 +12,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
+use crate::config::{self, ModelConfig};
 use crate::error::input;
 use crate::files::{check_regular_file, write_atomically};
 
@@ -25,10 +26,10 @@ const VERSION: &str = "2";
 const CHECKSUM: &str = "checksum";
 
 /// Bytes in front of a safetensors header that tell its length.
-const HEADER_LENGTH: u64 = 8;
+const LENGTH: u64 = 8;
 
-/// Bytes of the largest checkpoint that is read: weights and two moments of the largest network that a config may ask for.
-const LARGEST: u64 = 4 << 30;
+/// Bytes of the longest header that the safetensors crate reads.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// A named tensor on the CPU.
 pub type NamedTensors = Vec<(String, Tensor)>;
@@ -105,15 +106,48 @@ pub fn load_unless_damaged(path: &Path) -> Result<Result<Checkpoint, anyhow::Err
     check_regular_file(path, "a checkpoint")?;
     let mut file = fs::File::open(path)?;
     let size = file.metadata()?.len();
+    // In steps: what a hostile file claims is checked before memory is taken for it.
     let mut bytes = Vec::new();
-    // The header first: what a hostile file claims is checked before memory is taken for it.
-    file.by_ref().take(HEADER_LENGTH).read_to_end(&mut bytes)?;
-    if let Err(damage) = check_size(&bytes, size) {
+    file.by_ref().take(LENGTH).read_to_end(&mut bytes)?;
+    let header = match header_length(&bytes, size) {
+        Ok(header) => header,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    file.by_ref().take(header).read_to_end(&mut bytes)?;
+    if let Err(damage) = check_size(bytes.get(LENGTH as usize..).unwrap_or_default(), size) {
         return Ok(Err(damage));
     }
     bytes.reserve_exact(usize::try_from(size)?.saturating_sub(bytes.len()));
-    file.take(LARGEST).read_to_end(&mut bytes)?;
+    file.take(size).read_to_end(&mut bytes)?;
     Ok(from_bytes(&bytes))
+}
+
+/// The length of the header, which the first bytes of a file of `size` bytes tell.
+fn header_length(start: &[u8], size: u64) -> Result<u64> {
+    let Ok(length) = <[u8; LENGTH as usize]>::try_from(start) else {
+        return Err(anyhow!("it is damaged: it has {size} bytes"));
+    };
+    let header = u64::from_le_bytes(length);
+    if header > size.saturating_sub(LENGTH).min(LONGEST_HEADER) {
+        return Err(anyhow!("it is damaged or no safetensors file: its header is said to be {header} bytes long"));
+    }
+    Ok(header)
+}
+
+/// Whether a file of `size` bytes may hold the network of the config in its header, with an optimizer's state.
+fn check_size(header: &[u8], size: u64) -> Result<()> {
+    let header: Metadata = serde_json::from_slice(header).context("it is damaged or no safetensors file")?;
+    let metadata = header.metadata().as_ref().context("it has no metadata")?;
+    // Without a config that can be read there is no network; the checksum will tell why.
+    let config = metadata.get("config").and_then(|text| config::from_text(text, "").ok());
+    let values = config.map_or(0, |config| match &config.model {
+        ModelConfig::Cnn(cnn) => cnn.values(config.data.classes.len()),
+    });
+    let most = LENGTH + LONGEST_HEADER + 3 * size_of::<f32>() as u64 * values;
+    if size > most {
+        return Err(anyhow!("it is damaged: it has {size} bytes, and with its network at most {most}"));
+    }
+    Ok(())
 }
 
 /// What to do about a damaged checkpoint.
@@ -122,21 +156,6 @@ pub const DAMAGED_ADVICE: &str = "restore it from a copy, or train again";
 /// That a checkpoint cannot be used, and why.
 pub fn not_usable(path: &Path, damage: &anyhow::Error) -> String {
     format!("{}: not a usable checkpoint: {damage:#}", path.display())
-}
-
-/// Whether the first bytes of a file, its length, agree with `size`, the file's.
-fn check_size(start: &[u8], size: u64) -> Result<()> {
-    let Ok(length) = <[u8; HEADER_LENGTH as usize]>::try_from(start) else {
-        return Err(anyhow!("it is damaged: it has {size} bytes"));
-    };
-    let header = u64::from_le_bytes(length);
-    if header > size.saturating_sub(HEADER_LENGTH) {
-        return Err(anyhow!("it is damaged or no safetensors file: its header is said to be {header} bytes long"));
-    }
-    if size > LARGEST {
-        return Err(anyhow!("it has {size} bytes; expected at most {LARGEST}"));
-    }
-    Ok(())
 }
 
 /// Reads the bytes of a checkpoint's file and verifies them.
@@ -204,6 +223,8 @@ fn checksum<'a>(
 mod tests {
     use super::*;
 
+    const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
+
     fn example() -> (State, NamedTensors) {
         let state = State {
             epoch: 3,
@@ -223,9 +244,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
         let (state, tensors) = example();
-        save(&path, "name = \"x\"", &state, &tensors).unwrap();
+        save(&path, CONFIG, &state, &tensors).unwrap();
         let back = load(&path).unwrap();
-        assert_eq!((back.config.as_str(), &back.state), ("name = \"x\"", &state));
+        assert_eq!((back.config.as_str(), &back.state), (CONFIG, &state));
         for (name, tensor) in &tensors {
             let (_, read) = back.tensors.iter().find(|(n, _)| n == name).unwrap();
             assert!(read.equal(tensor) && read.size() == tensor.size(), "{name}");
@@ -237,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("best.safetensors");
         let (state, tensors) = example();
-        save(&path, "name = \"x\"", &state, &tensors).unwrap();
+        save(&path, CONFIG, &state, &tensors).unwrap();
         let whole = fs::read(&path).unwrap();
         assert!(from_bytes(&whole).is_ok());
         for place in 0..whole.len() {
@@ -263,7 +284,10 @@ mod tests {
             load(&path).unwrap_err().to_string()
         };
         assert!(message(&u64::MAX.to_le_bytes(), 100).contains("its header is said to be 18446744073709551615 bytes"));
-        assert!(message(&10u64.to_le_bytes(), 1 << 40).contains("1099511627776 bytes; expected at most 4294967296"));
+        assert!(message(&(1u64 << 30).to_le_bytes(), 1 << 40).contains("its header is said to be 1073741824 bytes"));
+        let (state, tensors) = example();
+        let whole = to_bytes(CONFIG, &state, &tensors).unwrap();
+        assert!(message(&whole, 1 << 40).contains("1099511627776 bytes, and with its network at most 10"));
         assert!(message(b"1234", 4).contains("it has 4 bytes"));
     }
 }

@@ -1,6 +1,6 @@
 //! `grimace data synth`
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use fs_err as fs;
 use rayon::prelude::*;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::report::table::thousands;
 pub fn run(args: &Synth) -> Result<Outcome> {
     let out = &args.out;
     if out.exists() && !out.is_dir() {
-        return Err(input(format!("{}: is not a folder; expected a folder to write drawn faces to", out.display())));
+        return Err(anyhow!("{}: is not a folder; expected a folder to write drawn faces to", out.display()));
     }
     let names = ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"];
     if let Some(name) = names.iter().find(|name| out.join(name).exists()).filter(|_| !args.force) {

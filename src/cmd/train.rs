@@ -95,7 +95,9 @@ fn find_dir(args: &Train, config: &Config) -> Result<PathBuf> {
         None if args.resume => RunDir::newest(&config.name)?,
         None => RunDir::default_path(&config.name),
     };
-    if !args.resume {
+    if args.resume {
+        RunDir::check_folder(&path)?;
+    } else {
         RunDir::check_free(&path)?;
     }
     Ok(path)
@@ -125,7 +127,6 @@ fn train(work: &Work, newest: Option<Newest>, signals: Signals, console: &mut Co
                 let shown = dir.path().display();
                 console.line(&format!("{shown} holds no checkpoint yet: starting from the beginning"))?;
             }
-            write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
             None
         }
         Some(Newest { mut checkpoint, warning }) => {
@@ -140,6 +141,8 @@ fn train(work: &Work, newest: Option<Newest>, signals: Signals, console: &mut Co
             Some(Resumed { checkpoint, ahead })
         }
     };
+    // A run that goes on has the split that it had, or it would have been refused.
+    write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
     write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
     announce(config, dir, data, placement, console)?;
     let words = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>();

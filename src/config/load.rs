@@ -7,9 +7,13 @@ use toml::{Table, Value};
 use super::{Config, RawConfig};
 use crate::error::input;
 use crate::files::read_small_text;
+use crate::text::short;
 
 /// Parts of the longest dotted key in --set; no key of a config has more than 4.
 const DEEPEST_KEY: usize = 16;
+
+/// Characters of a key or a value that a message repeats.
+const LONGEST_SHOWN: usize = 100;
 
 const LARGEST_CONFIG: u64 = 1 << 20;
 
@@ -40,7 +44,7 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
         return checked(&table, text).map_err(|problem| input(format!("{shown}{problem}")));
     }
     for set in sets {
-        apply(&mut table, set).map_err(|problem| input(format!("--set {set}: {problem}")))?;
+        apply(&mut table, set).map_err(|problem| input(format!("--set {}: {problem}", short(set, LONGEST_SHOWN))))?;
     }
     checked(&table, text).map_err(|problem| {
         // Who made the mistake? If the file alone is fine, one of the sets did.
@@ -48,7 +52,9 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
         let key = problem.key();
         let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
         match blamed {
-            Some(set) if file_is_fine => input(format!("{shown} with --set {set}: {}", problem.message)),
+            Some(set) if file_is_fine => {
+                input(format!("{shown} with --set {}: {}", short(set, LONGEST_SHOWN), problem.message))
+            }
             _ => input(format!("{shown}{problem}")),
         }
     })
@@ -71,10 +77,7 @@ struct Problem {
 impl Problem {
     fn key(&self) -> String {
         // Messages of range checks begin with the key; serde's come with a path.
-        match self.message.split_once(" = ") {
-            Some((key, _)) if self.path.is_empty() => key.to_owned(),
-            _ => self.path.clone(),
-        }
+        if self.path.is_empty() { key_of(&self.message).to_owned() } else { self.path.clone() }
     }
 }
 
@@ -117,30 +120,76 @@ impl From<serde_path_to_error::Error<toml::de::Error>> for Complaint {
     }
 }
 
+/// How serde's messages end that speak of Rust's types, and what a person calls them.
+const TYPES: [(&str, &str); 6] = [
+    ("expected usize", "expected an integer, 0 or more"),
+    ("expected u64", "expected an integer, 0 or more"),
+    ("expected u32", "expected an integer from 0 to 4294967295"),
+    ("expected i64", "expected an integer"),
+    ("expected f64", "expected a number"),
+    ("unit variant, expected string only", "expected a string"),
+];
+
+/// What serde says, without names of Rust types.
+fn in_words(message: &str) -> String {
+    let table = ["expected internally tagged enum ", "expected struct "];
+    if let Some((before, _)) = table.iter().find_map(|words| message.split_once(words)) {
+        return format!("{before}expected a table");
+    }
+    let typed = TYPES.iter().find_map(|(words, plain)| Some((message.strip_suffix(words)?, plain)));
+    typed.map_or(message.to_owned(), |(before, plain)| format!("{before}{plain}"))
+}
+
+/// A value and its type, as serde says them.
+fn shown_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("string {:?}", short(text, LONGEST_SHOWN)),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => format!("{} `{value}`", value.type_str()),
+        _ => value.type_str().to_owned(),
+    }
+}
+
+/// The key that a message of a range check begins with.
+fn key_of(message: &str) -> &str {
+    message.split([' ', ':']).next().unwrap_or_default()
+}
+
 /// A complaint as a person reads it: with the whole key, its line, and no names of Rust types.
 fn problem(prefix: &str, complaint: &Complaint, text: &str) -> Problem {
     let path = [prefix, &complaint.path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
-    let message = match complaint
-        .message
-        .split_once("expected internally tagged enum ")
-        .or(complaint.message.split_once("expected struct "))
-    {
-        Some((before, _)) => format!("{before}expected a table"),
-        None => complaint.message.clone(),
-    };
+    let message = in_words(&complaint.message);
     // serde names an unknown key in backquotes; the path leads to the table it is in, or to itself.
     let full = match message.split('`').nth(1) {
-        Some(field) if message.starts_with("unknown field") && path.rsplit('.').next() != Some(field) => {
+        Some(field)
+            if message.starts_with("unknown field") && path != field && !path.ends_with(&format!(".{field}")) =>
+        {
             join(&path, field)
         }
         _ => path,
     };
-    let shown = if full.is_empty() { message } else { format!("{full}: {message}") };
+    // A hostile key may be of any length.
+    let message = match message.split('`').nth(1) {
+        Some(field) => message.replacen(field, &short(field, LONGEST_SHOWN), 1),
+        None => message,
+    };
+    let shown = if full.is_empty() { message } else { format!("{}: {message}", short(&full, LONGEST_SHOWN)) };
     Problem { line: find_line(text, &full), path: full, message: shown }
 }
 
 /// Reads a table by itself, to learn what is wrong with it.
 type Probe = fn(Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>>;
+
+/// Keys whose values are tables.
+const TABLES: [&str; 8] = [
+    "data",
+    "augment",
+    "model",
+    "train",
+    "train.optimizer",
+    "train.schedule",
+    "train.early_stop",
+    "train.checkpoint_every",
+];
 
 const PROBES: [(&[&str], Probe); 3] = [
     (&["model"], super::model::probe),
@@ -150,6 +199,19 @@ const PROBES: [(&[&str], Probe); 3] = [
 
 fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
     let table = &with_default_kinds(table.clone());
+    for place in TABLES {
+        let value = place.split('.').try_fold(None, |at: Option<&Value>, name| {
+            let table = at.map_or(Some(table), Value::as_table)?;
+            table.get(name).map(Some)
+        });
+        // serde would take an array for a table's values in their order.
+        if let Some(Some(value)) = value
+            && !value.is_table()
+        {
+            let message = format!("{place}: invalid type: {}, expected a table", shown_value(value));
+            return Err(Problem { line: find_line(text, place), path: place.to_owned(), message });
+        }
+    }
     // First the tables whose `kind` decides about their keys: serde reads those through a buffer that loses the key.
     for (place, probe) in PROBES {
         let inner = place.iter().try_fold(table, |table, name| table.get(*name).and_then(Value::as_table));
@@ -159,10 +221,7 @@ fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
     }
     let raw: RawConfig =
         serde_path_to_error::deserialize(table.clone()).map_err(|error| problem("", &error.into(), text))?;
-    raw.check().map_err(|message| {
-        let key = message.split(" = ").next().unwrap_or_default();
-        Problem { line: find_line(text, key), path: String::new(), message: message.clone() }
-    })
+    raw.check().map_err(|message| Problem { line: find_line(text, key_of(&message)), path: String::new(), message })
 }
 
 fn join(path: &str, field: &str) -> String {
@@ -183,11 +242,12 @@ fn find_line(text: &str, key: &str) -> Option<usize> {
             section = header.trim().to_owned();
         }
         let full = match line.split_once('=') {
-            Some((name, _)) if !line.starts_with(['#', '[']) => join(&section, name.trim()),
+            Some((name, _)) if !line.starts_with(['#', '[']) => join(&section, name.trim().trim_matches('"')),
             _ if line.starts_with('[') => section.clone(),
             _ => continue,
         };
-        if (key == full || key.starts_with(&format!("{full}."))) && best.is_none_or(|(length, _)| full.len() > length) {
+        let within = key.strip_prefix(&full).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        if within && best.is_none_or(|(length, _)| full.len() > length) {
             best = Some((full.len(), index + 1));
         }
     }

@@ -167,6 +167,9 @@ mod defaults {
 /// Greatest number of classes: labels are bytes, and a face data set has few.
 const MAX_CLASSES: usize = 100;
 
+/// Characters of the longest name of a class.
+const LONGEST_NAME: usize = 100;
+
 impl Config {
     /// The config as TOML with every key, as `config.toml` and checkpoints hold it.
     ///
@@ -208,6 +211,8 @@ impl RawConfig {
             "at most 9223372036854775807, the greatest integer of TOML",
         )?;
         require(self.threads <= 1024, "threads", self.threads, "0 (one per core) to 1024")?;
+        let is_empty = self.data.train.as_os_str().is_empty();
+        require(!is_empty, "data.train", "\"\"", "the path of a CSV file")?;
         if let Validation::Fraction(fraction) = self.data.validation {
             require(
                 fraction > 0.0 && fraction < 1.0,
@@ -227,12 +232,15 @@ impl RawConfig {
 pub fn check_classes(classes: &[String]) -> Result<(), String> {
     require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
     let distinct: BTreeSet<&String> = classes.iter().collect();
-    let plain = |name: &String| !name.trim().is_empty() && !name.contains(['"', ',', '\n', '\r']);
+    let plain = |name: &String| {
+        let fits = !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME;
+        fits && !name.contains(['"', ',']) && !name.chars().any(char::is_control)
+    };
     require(
         distinct.len() == classes.len() && classes.iter().all(plain),
         "data.classes",
         format!("{classes:?}"),
-        "distinct names without quotes, commas and line breaks",
+        "distinct names of 1 to 100 characters without quotes, commas and control characters",
     )
 }
 

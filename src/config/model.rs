@@ -130,6 +130,15 @@ impl CnnConfig {
         Ok(())
     }
 
+    /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
+    pub fn values(&self, classes: usize) -> u64 {
+        let norms: u64 = self.filters.iter().map(|filters| 4 * filters.unsigned_abs()).sum();
+        let side = self.side_after_blocks().unwrap_or(0).unsigned_abs();
+        let flat = self.filters.last().map_or(0, |filters| filters.unsigned_abs()) * side * side;
+        let width = self.dense.last().map_or(flat, |width| width.unsigned_abs());
+        self.parameters() + norms + (width + 1) * classes as u64
+    }
+
     /// Weights and biases of convolutions and hidden dense layers; norms and the last layer add little.
     fn parameters(&self) -> u64 {
         let (mut total, mut channels) = (0, 1);
@@ -195,6 +204,8 @@ mod tests {
         let seed = CnnConfig::default();
         // 619,463 of Keras without norms (2 x 224) and the last layer (256 x 7 + 7).
         assert_eq!(seed.parameters(), 619_463 - 448 - 1799);
+        // Each norm has a mean and a variance beside what Keras counts.
+        assert_eq!(seed.values(7), 619_463 + 448);
         assert_eq!(seed.activations(), 32 * (46 * 46 + 23 * 23) + 64 * (21 * 21 + 10 * 10) + 128 * (8 * 8 + 4 * 4));
         let absurd = CnnConfig { filters: vec![4096; 4], dense: vec![65536; 8], convolutions: 1, ..seed };
         let message = absurd.check().unwrap_err();

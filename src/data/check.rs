@@ -6,6 +6,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::faces::{FaceHash, Faces};
+use crate::text::short;
+
+/// Different words in a column Usage beyond which it is no such thing; Kaggle's has three.
+const MOST_USAGES: usize = 20;
+
+/// Characters of a Usage that are shown.
+const LONGEST_USAGE: usize = 40;
 
 /// What was found in one file.
 #[derive(Debug, Serialize)]
@@ -16,7 +23,7 @@ pub struct FileReport {
     pub rows: usize,
     /// Rows of each class, in the order of the classes; absent where the file has no labels.
     pub classes: Option<Vec<ClassCount>>,
-    /// Rows of each Usage, where the file has that column.
+    /// Rows of each Usage, where the file has that column; none where it holds more than 20 different words.
     pub usages: BTreeMap<String, usize>,
     /// Faces of a single grey value.
     pub blank: usize,
@@ -92,8 +99,8 @@ fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> File
     let unique: BTreeSet<&FaceHash> = faces.hashes.iter().collect();
     let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
     let mut usages = BTreeMap::new();
-    for usage in faces.usages.iter().flatten() {
-        *usages.entry(usage.clone()).or_insert(0) += 1;
+    for usage in usages_of(faces).into_iter().flatten() {
+        *usages.entry(short(usage, LONGEST_USAGE)).or_insert(0) += 1;
     }
     FileReport {
         file: path.to_path_buf(),
@@ -111,12 +118,23 @@ fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> File
     }
 }
 
+/// The Usage of each face, where the column holds usages: few words for many rows. Anything else in it divides nothing.
+fn usages_of(faces: &Faces) -> Option<&Vec<String>> {
+    let usages = faces.usages.as_ref()?;
+    let mut known = BTreeSet::new();
+    let few = usages.iter().all(|usage| {
+        known.insert(usage);
+        known.len() <= MOST_USAGES
+    });
+    few.then_some(usages)
+}
+
 /// Copies between splits: files are splits, and so are the usages of a file that has them.
 fn across(files: &[(PathBuf, Faces)]) -> Vec<Across> {
     let mut splits: Vec<(String, Vec<FaceHash>)> = Vec::new();
     for (path, faces) in files {
         let name = path.display().to_string();
-        match &faces.usages {
+        match usages_of(faces) {
             None => splits.push((name, faces.hashes.clone())),
             Some(usages) => {
                 let known: BTreeSet<&String> = usages.iter().collect();
@@ -178,5 +196,20 @@ mod tests {
         assert_eq!(across[1], ("train.csv", "test.csv [PublicTest]", 2));
         assert_eq!(across[2], ("test.csv [Training]", "test.csv [PublicTest]", 0));
         assert!(report.has_findings() && !report.has_bad_rows());
+    }
+
+    #[test]
+    fn a_column_of_many_words_is_no_usage() {
+        let words: Vec<String> = (0..21).map(|word| word.to_string()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let report = |count: usize| {
+            let values: Vec<u8> = (0..count as u8).map(|value| 2 * value + 2).collect();
+            check(
+                &[("x.csv".into(), faces(&values, &vec![0; count], Some(&words[..count])))],
+                &["a".into(), "b".into()],
+            )
+        };
+        assert_eq!((report(20).files[0].usages.len(), report(20).copies_across.len()), (20, 190));
+        assert_eq!((report(21).files[0].usages.len(), report(21).copies_across.len()), (0, 0));
     }
 }

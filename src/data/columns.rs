@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::config::OnBadRow;
 use crate::error::input;
+use crate::text::short;
 
 /// A header longer than this is not one of a CSV of faces; it is refused before anything is read.
 const LONGEST_HEADER: u64 = 1 << 16;
@@ -51,7 +52,7 @@ pub(super) fn read_header(path: &Path, labels: Labels) -> anyhow::Result<Columns
         .take(LONGEST_HEADER + 1)
         .read_until(b'\n', &mut line)
         .map_err(|error| anyhow::anyhow!("{shown}: cannot be read: {error}"))?;
-    if line.is_empty() {
+    if line.is_empty() || line == b"\xef\xbb\xbf" {
         return Err(input(format!("{shown}: is empty; expected a CSV with the columns emotion and pixels")));
     }
     if line.len() as u64 > LONGEST_HEADER {
@@ -78,7 +79,7 @@ pub(super) fn read_header(path: &Path, labels: Labels) -> anyhow::Result<Columns
             None => Ok(first),
         }
     };
-    let found = || names.iter().take(10).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let found = || names.iter().take(10).map(|name| format!("{:?}", short(name, 40))).collect::<Vec<_>>().join(", ");
     let missing = |name: &str| input(format!("{shown}: line 1: no column {name}; found {}", found()));
     let columns = Columns {
         pixels: find("pixels")?.ok_or_else(|| missing("pixels"))?,

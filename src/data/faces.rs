@@ -67,9 +67,14 @@ impl BadRows {
     /// Adds one.
     pub fn push(&mut self, row: BadRow) {
         self.count += 1;
-        if self.kept.len() < Self::KEPT {
+        if !self.is_full() {
             self.kept.push(row);
         }
+    }
+
+    /// Whether further ones are only counted.
+    pub fn is_full(&self) -> bool {
+        self.kept.len() >= Self::KEPT
     }
 
     /// The first one.

@@ -24,7 +24,8 @@ impl fmt::Display for PixelError {
             Self::Count(0) => write!(f, "no pixels; expected {PIXELS} integers 0..255, separated by spaces"),
             Self::Count(count) => write!(f, "{count} pixels; expected {PIXELS} (48x48)"),
             Self::NotANumber { position, text } => {
-                write!(f, "pixel {position} is {text:?}; expected an integer 0..255")
+                let hint = if text.contains('\n') { " (is a quote not closed?)" } else { "" };
+                write!(f, "pixel {position} is {text:?}{hint}; expected an integer 0..255")
             }
             Self::OutOfRange { position, text } => write!(f, "pixel {position} is {text}; expected 0..255"),
         }
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(message("1 2 -3 4"), "pixel 3 is \"-3\"; expected an integer 0..255");
         assert_eq!(message("1 2 3.5 4"), "pixel 3 is \"3.5\"; expected an integer 0..255");
         assert_eq!(message("1,2,3,4"), "pixel 1 is \"1,2,3,4\"; expected an integer 0..255");
+        assert!(message("1 2 3\n0,4").contains("(is a quote not closed?)"));
         assert!(message(&"x".repeat(100)).contains("xxx...\""));
         assert_eq!(message("1 2 \0 4"), "pixel 3 is \"\\0\"; expected an integer 0..255");
     }

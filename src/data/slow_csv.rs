@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::columns::{Columns, ReadOptions, parse_label};
 use super::faces::{BadRow, BadRows, Faces};
+use super::lines::Lines;
 use super::pixels;
 use crate::config::{OnBadRow, PIXELS};
 use crate::error::input;
@@ -19,7 +20,8 @@ const SHOWN: usize = 5;
 pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
     let shown = path.display();
     let file = std::fs::File::open(path).map_err(|error| input(format!("{shown}: cannot be opened: {error}")))?;
-    let mut reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(true).from_reader(without_bom(file)?);
+    let (file, mark) = without_bom(file)?;
+    let mut reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(true).from_reader(file);
     let mut faces = Faces {
         labels: columns.emotion.map(|_| Vec::new()),
         ids: columns.id.map(|_| Vec::new()),
@@ -27,6 +29,7 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
         ..Faces::default()
     };
     let mut record = ::csv::ByteRecord::new();
+    let mut lines = Lines::new(path)?;
     let mut row = 0u32;
     loop {
         match reader.read_byte_record(&mut record) {
@@ -34,10 +37,14 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
             Ok(false) => break,
             Err(error) => return Err(anyhow::Error::new(error).context(format!("{shown}: cannot be read"))),
         }
-        let line = record.position().map_or(0, ::csv::Position::line);
         match read_row(&record, columns, options) {
             Ok(cells) => cells.add_to(&mut faces, row),
-            Err((column, problem)) => faces.skipped.push(BadRow { line, column, problem }),
+            Err((column, problem)) => {
+                // Lines are counted for rows that will be shown.
+                let start = mark + record.position().map_or(0, ::csv::Position::byte);
+                let line = if faces.skipped.is_full() { 0 } else { lines.of(start)? };
+                faces.skipped.push(BadRow { line, column, problem });
+            }
         }
         row = row.checked_add(1).ok_or_else(|| input(format!("{shown}: more than {} rows", u32::MAX)))?;
     }
@@ -57,14 +64,16 @@ pub(super) fn describe(path: &Path, bad: &BadRows) -> String {
     text + "\nmend the file, or set data.on_bad_row = \"skip\" to leave such rows out"
 }
 
-/// The file from behind a byte order mark, if it has one: the csv crate would take it for part of the first name.
-fn without_bom(mut file: std::fs::File) -> anyhow::Result<impl Read> {
+/// The file from behind a byte order mark, if it has one (the csv crate would take it for part of the first name), and the
+/// bytes of the mark.
+pub fn without_bom(mut file: std::fs::File) -> anyhow::Result<(impl Read, u64)> {
     let mut start = Vec::new();
     file.by_ref().take(3).read_to_end(&mut start)?;
-    if start == b"\xef\xbb\xbf" {
+    let mark = start == b"\xef\xbb\xbf";
+    if mark {
         start.clear();
     }
-    Ok(std::io::Cursor::new(start).chain(file))
+    Ok((std::io::Cursor::new(start).chain(file), if mark { 3 } else { 0 }))
 }
 
 /// One row's cells, all read.

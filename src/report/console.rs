@@ -9,6 +9,7 @@ use fs_err as fs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::files::check_regular_file;
+use crate::text::legible;
 
 /// Writes to stderr and, once [`log_to`](Console::log_to) was called, to a log file too.
 #[derive(Debug)]
@@ -44,8 +45,8 @@ impl Console {
     /// When the log cannot be written; a closed stderr is no reason to stop a training.
     pub fn line(&mut self, text: &str) -> Result<()> {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprint_line(text)),
-            None => eprint_line(text),
+            Some(bar) => bar.suspend(|| eprint_line(&legible(text))),
+            None => eprint_line(&legible(text)),
         }
         self.log_line(text)
     }
@@ -56,7 +57,7 @@ impl Console {
     /// When the log cannot be written.
     pub fn log_line(&mut self, text: &str) -> Result<()> {
         if let Some(log) = &mut self.log {
-            writeln!(log, "{text}")?;
+            writeln!(log, "{}", legible(text))?;
         }
         Ok(())
     }

@@ -13,11 +13,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
             .iter()
             .zip(&widths)
             .enumerate()
-            .map(
-                |(column, (cell, width))| {
-                    if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                },
-            )
+            .map(|(column, (cell, width))| {
+                // By hand: a format's width ends at 65,535.
+                let room = " ".repeat(width.saturating_sub(cell.chars().count()));
+                if column == 0 { format!("{cell}{room}") } else { format!("{room}{cell}") }
+            })
             .collect();
         text += cells.join("  ").trim_end();
         text.push('\n');

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::RunDir;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::error::input;
-use crate::files::write_atomically;
+use crate::files::{temporary_beside, write_atomically};
 
 /// The newest checkpoint of a run that is whole.
 #[derive(Debug)]
@@ -34,16 +34,17 @@ impl RunDir {
 
     /// Gives the newest checkpoint the name of the one before it, too, so that there is always a newest.
     fn keep_previous(&self) -> Result<()> {
-        let link = self.path.join(".previous.link");
         let (last, previous) = (self.last(), self.previous());
-        if link.exists() {
-            fs::remove_file(&link)?;
-        }
+        let link = temporary_beside(&previous)?;
         if std::fs::hard_link(&last, &link).is_err() {
             // A file system without links: a copy does as well.
             return write_atomically(&previous, &fs::read(&last)?);
         }
         fs::rename(&link, &previous).with_context(|| format!("cannot write {}", previous.display()))?;
+        // Where both names meant one file already (a process killed right here), POSIX has rename do nothing.
+        if link.exists() {
+            fs::remove_file(&link)?;
+        }
         Ok(())
     }
 
@@ -96,13 +97,15 @@ mod tests {
     use super::*;
     use tch::{Device, Kind};
 
+    const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
+
     #[test]
     fn a_damaged_last_falls_back_to_the_previous_one() {
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::create(&folder.path().join("run")).unwrap();
         assert!(dir.newest_checkpoint().unwrap().is_none());
         let tensors = vec![("a".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu)))];
-        let save = |epoch| dir.save_last("", &State { epoch, ..State::default() }, &tensors).unwrap();
+        let save = |epoch| dir.save_last(CONFIG, &State { epoch, ..State::default() }, &tensors).unwrap();
         let newest = || {
             let found = dir.newest_checkpoint().unwrap().unwrap();
             (found.checkpoint.state.epoch, found.warning)
@@ -110,8 +113,13 @@ mod tests {
         save(1);
         assert!(!dir.previous().exists());
         save(2);
+        // As a process leaves it that is killed between the two names.
+        fs::remove_file(dir.previous()).unwrap();
+        fs::hard_link(dir.last(), dir.previous()).unwrap();
         save(3);
         assert_eq!(newest(), (3, None));
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| !crate::files::is_temporary(&name)), "no link is left behind");
         fs::write(dir.last(), "half").unwrap();
         let (epoch, warning) = newest();
         assert_eq!(epoch, 2);

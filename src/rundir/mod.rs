@@ -87,13 +87,22 @@ impl RunDir {
     /// What is there already: as an input error where another --out or --resume helps.
     pub fn check_free(path: &Path) -> Result<()> {
         let shown = path.display();
-        if path.exists() && !path.is_dir() {
-            return Err(anyhow!("{shown}: is a file; expected a folder for the run"));
-        }
+        Self::check_folder(path)?;
         if !Self::is_free(path)? {
             return Err(input(format!(
                 "{shown}: exists and is not empty; choose another --out, or continue that run with --resume"
             )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a path at which something else than a folder is in the way.
+    ///
+    /// # Errors
+    /// Saying so.
+    pub fn check_folder(path: &Path) -> Result<()> {
+        if path.exists() && !path.is_dir() {
+            return Err(anyhow!("{}: is a file; expected a folder for the run", path.display()));
         }
         Ok(())
     }
@@ -122,8 +131,10 @@ impl RunDir {
             return Err(input(format!("{shown}: no such run directory")));
         }
         let run = Self { path: path.to_path_buf(), lock: None };
-        if !run.config_toml().is_file() {
-            return Err(input(format!("{shown}: is not a run directory: it holds no config.toml")));
+        if ![run.config_toml(), run.last(), run.previous(), run.best()].iter().any(|file| file.exists()) {
+            return Err(input(format!(
+                "{shown}: is not a run directory: it holds neither config.toml nor a checkpoint"
+            )));
         }
         Ok(run)
     }

@@ -32,7 +32,6 @@ pub fn check(config: &Config, rows: usize, placement: &Placement, memory: Option
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::{self, DeviceChoice, Precision};
     use crate::device;
 

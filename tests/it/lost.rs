@@ -207,12 +207,17 @@ fn what_is_missing_is_made_again_or_named() {
     let (bench, end) = stopped();
     let run = bench.path().join("run");
     fs_err::remove_file(run.join("last.safetensors")).unwrap();
-    fs_err::remove_file(run.join("metrics.jsonl")).unwrap();
+    for name in ["metrics.jsonl", "split.csv", "config.toml"] {
+        fs_err::remove_file(run.join(name)).unwrap();
+    }
     fs_err::write(run.join(".best.safetensors.4711.tmp"), "half").unwrap();
     let done = good(bench.path(), &train("run", &["--resume"]));
     assert!(done.stderr.contains("warning: run/last.safetensors: is missing; going on from"), "{}", done.all());
     assert!(ending(&run) == end, "it ended otherwise");
     assert!(!run.join(".best.safetensors.4711.tmp").exists());
+    for name in ["metrics.jsonl", "split.csv", "config.toml"] {
+        assert!(run.join(name).exists(), "{name} is written again");
+    }
 
     let metrics = text(run.join("metrics.jsonl"));
     fs_err::write(run.join("metrics.jsonl"), &metrics.as_bytes()[..metrics.len() - 20]).unwrap();

@@ -8,6 +8,7 @@ mod common;
 mod data;
 mod export;
 mod lost;
+mod malformed;
 mod real;
 mod train;
 mod using;

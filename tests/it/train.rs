@@ -255,7 +255,10 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     fs_err::write(folder.join("full/notes.txt"), "mine").unwrap();
     train(&["--out", "full"], &["full: exists and is not empty", "--resume"]);
     train(&["--out", "full", "--resume"], &["not a run directory"]);
-    bad(folder, &["train", "tiny.toml", "--out", "tiny.toml"], 1, &["is a file; expected a folder"]);
+    for more in [&[][..], &["--resume"]] {
+        let args = [&["train", "tiny.toml", "--out", "tiny.toml"], more].concat();
+        bad(folder, &args, 1, &["tiny.toml: is a file; expected a folder"]);
+    }
     train(&["--resume"], &["there is no runs/tiny-<time> to resume"]);
     train(&["--out", "x", "--set", "train.batches=3"], &["--set train.batches=3", "expected one of", "`batch`"]);
     train(&["--out", "x", "--set", "data.train=no.csv"], &["no.csv: no such file"]);
