@@ -116,7 +116,7 @@ pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
     }
     let bytes = fs::read(path)?;
     String::from_utf8(bytes).map_err(|error| {
-        input(format!("{}: not UTF-8 (byte {}); expected {what}", path.display(), error.utf8_error().valid_up_to()))
+        input(format!("{}: not UTF-8 (byte {}); expected {what}", path.display(), error.utf8_error().valid_up_to() + 1))
     })
 }
 
@@ -130,6 +130,27 @@ fn check_replaceable(path: &Path) -> Result<()> {
         return Err(anyhow!(
             "{shown}: is a pipe or a device, which a file would replace; expected the path of a file to write"
         ));
+    }
+    Ok(())
+}
+
+/// Whether two paths name one file that exists.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(one).is_some_and(|one| real(other) == Some(one))
+}
+
+/// As [`check_output_file`], for a command that reads `inputs`: writing over one of them would lose it.
+///
+/// # Errors
+/// As [`check_output_file`]; an input error when `path` is an input.
+pub fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
+    check_output_file(path)?;
+    if inputs.iter().any(|input| is_same_file(path, input)) {
+        return Err(input(format!(
+            "{}: is read by this command, and would be lost; choose another --out",
+            path.display()
+        )));
     }
     Ok(())
 }
@@ -183,6 +204,9 @@ mod tests {
         assert!(link.is_symlink() && fs::read(&target).unwrap() == b"new");
         assert!(format!("{:#}", write_atomically(Path::new("/dev/null"), b"x").unwrap_err()).contains("a device"));
         assert!(check_output_file(Path::new("/dev/null")).is_err() && check_output_file(folder.path()).is_err());
+        let message = check_output_beside(&link, &[Path::new("x"), &target]).unwrap_err().to_string();
+        assert!(message.contains("link: is read by this command"), "{message}");
+        assert!(check_output_beside(&folder.path().join("new"), &[&target]).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 /// The signals that ask the process to stop.
@@ -24,6 +24,8 @@ impl Signals {
     /// # Errors
     /// When the system refuses to have them watched.
     pub fn watch() -> Result<Self> {
+        // A file larger than `ulimit -f` allows is then an error of its write, which has a path, not the end of the process.
+        flag::register(SIGXFSZ, Arc::default()).context("cannot watch signals")?;
         let signals = Self { received: Arc::default(), ends: Arc::new(AtomicBool::new(true)) };
         for number in [SIGHUP, SIGINT, SIGTERM] {
             if number == SIGHUP && is_ignored(number) {

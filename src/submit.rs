@@ -1,6 +1,6 @@
 //! Prediction files: `id,emotion` as Kaggle takes it, or with a probability for each class; and reading labels for scoring.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -18,6 +18,18 @@ use crate::text::short;
 /// The ids of faces: their `id` column, or else their 0-based row numbers.
 pub fn ids(faces: &Faces) -> Vec<String> {
     faces.ids.clone().unwrap_or_else(|| faces.rows.iter().map(ToString::to_string).collect())
+}
+
+/// Refuses faces of which two have one id: a file of predictions with an id twice is of no use.
+///
+/// # Errors
+/// An input error with the id.
+pub fn check_ids(faces: &Faces, path: &Path) -> Result<()> {
+    let mut known = HashSet::new();
+    match faces.ids.iter().flatten().find(|id| !known.insert(id.as_str())) {
+        Some(id) => Err(input(format!("{}: column id: {:?} stands there twice", path.display(), short(id, 40)))),
+        None => Ok(()),
+    }
 }
 
 /// Writes one row a face to `path`, atomically: `id,emotion`, and with `classes` a column per class, named as the class.

@@ -3,7 +3,8 @@
 /// Characters of a message that are shown.
 const LONGEST: usize = 2000;
 
-/// The beginning of `text`, at most `length` characters of it, with dots where it was cut.
+/// The beginning of `text`, at most `length` characters of it, with dots where it was cut. For `{:?}` or data of ours:
+/// what steers a terminal stays.
 pub fn short(text: &str, length: usize) -> String {
     match text.char_indices().nth(length) {
         None => text.to_owned(),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use fs_err as fs;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
@@ -18,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::{self, ModelConfig};
 use crate::error::input;
 use crate::files::{check_regular_file, write_atomically};
+use crate::text::short;
 
 pub use state::{Best, EpochRecord, State};
 
@@ -136,7 +137,8 @@ fn header_length(start: &[u8], size: u64) -> Result<u64> {
 
 /// Whether a file of `size` bytes may hold the network of the config in its header, with an optimizer's state.
 fn check_size(header: &[u8], size: u64) -> Result<()> {
-    let header: Metadata = serde_json::from_slice(header).context("it is damaged or no safetensors file")?;
+    let header: Metadata =
+        serde_json::from_slice(header).map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
     let metadata = header.metadata().as_ref().context("it has no metadata")?;
     // Without a config that can be read there is no network; the checksum will tell why.
     let config = metadata.get("config").and_then(|text| config::from_text(text, "").ok());
@@ -163,16 +165,15 @@ pub fn not_usable(path: &Path, damage: &anyhow::Error) -> String {
 /// # Errors
 /// What is wrong with them.
 pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
-    let (_, header) = SafeTensors::read_metadata(bytes).context("it is damaged or no safetensors file")?;
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
     let metadata = header.metadata().as_ref().context("it has no metadata")?;
     let text = |key: &str| metadata.get(key).with_context(|| format!("its metadata has no {key}"));
-    if text("format")? != FORMAT {
-        return Err(anyhow!("its format is {:?}, expected {FORMAT:?}", text("format")?));
+    for (key, what, expected) in [("format", "format", FORMAT), ("format_version", "format version", VERSION)] {
+        let found = text(key)?;
+        ensure!(found == expected, "its {what} is {:?}; this grimace reads {expected:?}", short(found, 40));
     }
-    if text("format_version")? != VERSION {
-        return Err(anyhow!("its format version is {:?}; this grimace reads {VERSION:?}", text("format_version")?));
-    }
-    let file = SafeTensors::deserialize(bytes).context("it is damaged")?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| anyhow!("it is damaged: {error}"))?;
     let mut views = file.tensors();
     views.sort_by(|a, b| a.0.cmp(&b.0));
     let sum = checksum(metadata, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
@@ -183,13 +184,20 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
         .iter()
         .map(|(name, view)| {
             if view.dtype() != Dtype::F32 {
-                return Err(anyhow!("tensor {name} is {:?}, expected F32", view.dtype()));
+                return Err(anyhow!("tensor {} is {:?}, expected F32", short(name, 100), view.dtype()));
             }
             let shape = view.shape().iter().map(|edge| i64::try_from(*edge)).collect::<Result<Vec<_>, _>>()?;
-            Ok((name.clone(), Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?))
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?;
+            ensure!(
+                bool::try_from(tensor.f_isfinite()?.f_all()?)?,
+                "tensor {} holds what is not a finite number",
+                short(name, 100)
+            );
+            Ok((name.clone(), tensor))
         })
         .collect::<Result<Vec<_>>>()?;
-    let state = serde_json::from_str(text("state")?).context("its state cannot be read")?;
+    let state: State = serde_json::from_str(text("state")?).context("its state cannot be read")?;
+    state.check()?;
     Ok(Checkpoint { config: text("config")?.clone(), state, tensors })
 }
 
@@ -226,8 +234,20 @@ mod tests {
     const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
 
     fn example() -> (State, NamedTensors) {
+        let record = |epoch| EpochRecord {
+            epoch,
+            lr: 1e-3,
+            loss: 1.0 / 3.0,
+            accuracy: 0.5,
+            val_loss: 2.0,
+            val_accuracy: 0.25,
+            val_accuracy_without_copies: None,
+            seconds: 1.5,
+            images_per_second: 10.0,
+        };
         let state = State {
             epoch: 3,
+            records: (1..=3).map(record).collect(),
             loss_sum: 0.1 + 0.2,
             best: Some(Best { epoch: 2, val_accuracy: 0.5, val_accuracy_without_copies: None }),
             ..State::default()
@@ -272,6 +292,23 @@ mod tests {
         fs::write(&path, "not a checkpoint").unwrap();
         let message = load(&path).unwrap_err().to_string();
         assert!(message.contains("best.safetensors") && message.contains("not a usable checkpoint"), "{message}");
+    }
+
+    #[test]
+    fn a_whole_file_with_an_impossible_state_is_refused() {
+        let (state, tensors) = example();
+        let message = |change: fn(&mut State)| {
+            let mut state = state.clone();
+            change(&mut state);
+            format!("{:#}", from_bytes(&to_bytes(CONFIG, &state, &tensors).unwrap()).unwrap_err())
+        };
+        assert!(message(|state| state.epoch = 4).contains("its records"));
+        assert!(message(|state| state.seconds = -1e9).contains("its times"));
+        assert!(message(|state| state.hits = 1 << 62).contains("correct predictions"));
+        assert!(message(|state| state.rollbacks = u32::MAX).contains("rolled back"));
+        assert!(message(|state| state.best = state.best.map(|best| Best { epoch: 9, ..best })).contains("best epoch"));
+        let infinite = vec![("a".to_owned(), Tensor::from_slice(&[f32::INFINITY]))];
+        assert!(from_bytes(&to_bytes(CONFIG, &state, &infinite).unwrap()).is_err());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Where a run stands: everything that is not a tensor.
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::config::MOST_ROLLBACKS;
 
 /// Where a run stands: everything that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,6 +42,35 @@ pub struct State {
     pub kernels: String,
     /// The command that began the run, then those that went on with it.
     pub commands: Vec<String>,
+}
+
+impl State {
+    /// Checks what the rest relies on: a checksum proves that a file is whole, not that its writer meant well.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn check(&self) -> Result<()> {
+        let is_time = |seconds: f64| (0.0..1e12).contains(&seconds);
+        let records = self.records.iter().zip(1..).all(|(record, epoch)| {
+            let numbers = [record.lr, record.loss, record.accuracy, record.val_loss, record.val_accuracy];
+            let finite = numbers.iter().all(|number| number.is_finite());
+            record.epoch == epoch && finite && is_time(record.seconds) && is_time(record.images_per_second)
+        });
+        let within = |epoch: u32| (1..=self.epoch.saturating_add(1)).contains(&epoch);
+        let best = self.best.is_none_or(|best| within(best.epoch) && (0.0..=1.0).contains(&best.val_accuracy));
+        let monitor = self.monitor.is_none_or(|(value, epoch)| within(epoch) && value.is_finite());
+        for (holds, what) in [
+            (self.records.len() == self.epoch as usize && records, "its records are not those of its epochs"),
+            (best && monitor, "its best epoch is none of its epochs"),
+            (is_time(self.seconds) && is_time(self.epoch_seconds), "its times are none"),
+            (self.loss_sum.is_finite() && self.loss_sum.abs() < 1e30, "its sum of losses is none"),
+            ((0..1 << 40).contains(&self.hits), "its number of correct predictions is none"),
+            (self.rollbacks <= MOST_ROLLBACKS, "it was rolled back more often than a config allows"),
+        ] {
+            ensure!(holds, "{what}");
+        }
+        Ok(())
+    }
 }
 
 /// The best epoch by validation accuracy.

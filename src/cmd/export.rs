@@ -13,10 +13,12 @@ use crate::rundir::TrainedRun;
 pub fn run(args: &Export) -> Result<Outcome> {
     check_output_file(&args.out)?;
     let run = TrainedRun::open(&args.run)?;
+    run.dir.check_foreign(&args.out)?;
     crate::device::place_for_inference(crate::config::DeviceChoice::Cpu, run.config.threads)?;
     let done = export(&run, &args.out)?;
     if args.json {
-        let found = json!({"out": args.out, "description": done.description, "checked_faces": done.faces, "greatest_difference": done.difference});
+        let (out, description) = (args.out.to_string_lossy(), done.description.to_string_lossy());
+        let found = json!({"out": out, "description": description, "checked_faces": done.faces, "greatest_difference": done.difference});
         print_json(&found)?;
     } else {
         print(&format!(

@@ -10,12 +10,12 @@ use crate::cli::AugmentSheet;
 use crate::config::{self, SIDE};
 use crate::data::dataset;
 use crate::error::Outcome;
-use crate::files::check_output_file;
+use crate::files::check_output_beside;
 use crate::report::picture::Sheet;
 
 pub fn run(args: &AugmentSheet) -> Result<Outcome> {
-    check_output_file(&args.out)?;
     let config = config::load(&args.config, &args.sets)?;
+    check_output_beside(&args.out, &[&args.config, &config.data.train])?;
     let faces = dataset::load(&config)?.train;
     let augment = Augment::new(&config.augment, config.seed);
     let (rows, columns) = ((args.rows as usize).min(faces.len()), args.columns as usize);
@@ -40,7 +40,7 @@ pub fn run(args: &AugmentSheet) -> Result<Outcome> {
     }
     sheet.write(&args.out)?;
     if args.json {
-        print_json(&json!({"out": args.out, "faces": rows, "augmented_each": columns}))?;
+        print_json(&json!({"out": args.out.to_string_lossy(), "faces": rows, "augmented_each": columns}))?;
         return Ok(Outcome::Done);
     }
     print(&format!("{rows} faces, each with {columns} augmented, drawn in {}\n", args.out.display()))?;

@@ -46,7 +46,7 @@ pub fn run(args: &Synth) -> Result<Outcome> {
         (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect(),
     )?;
     if args.json {
-        print_json(&json!({"out": out, "train": train, "test": test, "seed": args.seed}))?;
+        print_json(&json!({"out": out.to_string_lossy(), "train": train, "test": test, "seed": args.seed}))?;
         return Ok(Outcome::Done);
     }
     print(&format!(

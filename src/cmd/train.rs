@@ -1,7 +1,6 @@
 //! `grimace train`
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Result;
 
@@ -13,7 +12,7 @@ use crate::device::{self, Placement};
 use crate::error::{Outcome, input};
 use crate::files::write_atomically;
 use crate::report::table::thousands;
-use crate::report::{Console, duration};
+use crate::report::{Console, duration, seconds};
 use crate::rundir::{Newest, RunDir, Summary};
 use crate::signals::Signals;
 use crate::train::fit;
@@ -178,7 +177,7 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
         summary.best_epoch.unwrap_or(0),
         summary.epochs,
         summary.stopped,
-        duration(Duration::from_secs_f64(summary.seconds)),
+        seconds(summary.seconds),
     )
 }
 

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use load::{differing_keys, from_text, load, shown_key};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
 pub use train::{
-    AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, Monitor, OptimizerConfig,
-    ScheduleConfig, SgdConfig, TrainConfig,
+    AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, MOST_ROLLBACKS, Monitor,
+    OptimizerConfig, ScheduleConfig, SgdConfig, TrainConfig,
 };
 pub use values::{DeviceChoice, Validation};
 
@@ -234,13 +234,14 @@ pub fn check_classes(classes: &[String]) -> Result<(), String> {
     let distinct: BTreeSet<&String> = classes.iter().collect();
     let plain = |name: &String| {
         let fits = !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME;
-        fits && !name.contains(['"', ',']) && !name.chars().any(char::is_control)
+        let reserved = ["id", "emotion"].contains(&name.as_str());
+        fits && !reserved && !name.contains(['"', ',']) && !name.chars().any(char::is_control)
     };
     require(
         distinct.len() == classes.len() && classes.iter().all(plain),
         "data.classes",
         format!("{classes:?}"),
-        "distinct names of 1 to 100 characters without quotes, commas and control characters",
+        "distinct names of 1 to 100 characters without quotes, commas and control characters, not id or emotion",
     )
 }
 

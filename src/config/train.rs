@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::require;
 
+/// The greatest `max_rollbacks`.
+pub const MOST_ROLLBACKS: u32 = 100;
+
 /// `[train]`: how to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -208,7 +211,7 @@ impl TrainConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         require((1..=100_000).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
-        require(self.max_rollbacks <= 100, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
+        require(self.max_rollbacks <= MOST_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;
         if let ScheduleConfig::HoldThenDecay(HoldThenDecay { rate, .. }) = self.schedule {
             require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")?;

@@ -97,7 +97,7 @@ fn scan(file: &mut impl Read, path: &Path) -> Result<Bounds> {
             let why = if scan.quoted { " (a quote in it is not closed)" } else { "" };
             let (shown, line) = (path.display(), scan.lines_before + 1);
             return Err(input(format!(
-                "{shown}: line {line} is over {LONGEST_RECORD} bytes long{why}; expected a row of a face, of about 10,000"
+                "{shown}: line {line} is over {LONGEST_RECORD} bytes long{why}; expected a CSV with one row a line"
             )));
         }
     }
@@ -137,7 +137,7 @@ mod tests {
         let fine = format!("a,b\n{}\n{}", "x".repeat(long), "y".repeat(long));
         assert!(look(fine.as_bytes()).is_ok());
         let text = message(format!("a,b\n\"1\n2\",3\n{}\n4,5\n", "x".repeat(long + 1)));
-        assert!(text.contains("x.csv: line 4 is over 1048576 bytes long; expected a row"), "{text}");
+        assert!(text.contains("x.csv: line 4 is over 1048576 bytes long; expected a CSV"), "{text}");
         let text = message(format!("a,b\n\"1,2\n{}", "3,4\n".repeat(long / 4)));
         assert!(text.contains("line 2 is over 1048576 bytes long (a quote in it is not closed)"), "{text}");
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::faces::{FaceHash, Faces};
-use crate::text::short;
+use crate::text::{legible, short};
 
 /// Different words in a column Usage beyond which it is no such thing; Kaggle's has three.
 const MOST_USAGES: usize = 20;
@@ -18,6 +18,7 @@ const LONGEST_USAGE: usize = 40;
 #[derive(Debug, Serialize)]
 pub struct FileReport {
     /// Path as given.
+    #[serde(serialize_with = "lossy")]
     pub file: PathBuf,
     /// Rows that could be read.
     pub rows: usize,
@@ -33,6 +34,11 @@ pub struct FileReport {
     pub bad_row_count: usize,
     /// The first thousand of them, each with its line and reason.
     pub bad_rows: Vec<String>,
+}
+
+/// A path as JSON can have it, whatever its bytes.
+fn lossy<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Rows of one class.
@@ -100,7 +106,7 @@ fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> File
     let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
     let mut usages = BTreeMap::new();
     for usage in usages_of(faces).into_iter().flatten() {
-        *usages.entry(short(usage, LONGEST_USAGE)).or_insert(0) += 1;
+        *usages.entry(legible(&short(usage, LONGEST_USAGE))).or_insert(0) += 1;
     }
     FileReport {
         file: path.to_path_buf(),

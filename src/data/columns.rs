@@ -79,6 +79,9 @@ pub(super) fn read_header(path: &Path, labels: Labels) -> anyhow::Result<Columns
             None => Ok(first),
         }
     };
+    if names.iter().all(|name| name.is_empty()) {
+        return Err(input(format!("{shown}: line 1 is blank; expected a header such as emotion,pixels")));
+    }
     let found = || names.iter().take(10).map(|name| format!("{:?}", short(name, 40))).collect::<Vec<_>>().join(", ");
     let missing = |name: &str| input(format!("{shown}: line 1: no column {name}; found {}", found()));
     let columns = Columns {
@@ -96,5 +99,7 @@ pub(super) fn read_header(path: &Path, labels: Labels) -> anyhow::Result<Columns
 
 /// The class number in an `emotion` cell, when it is one.
 pub fn parse_label(text: &str, classes: usize) -> Option<u8> {
-    text.trim().parse::<u8>().ok().filter(|label| usize::from(*label) < classes)
+    let digits = text.trim();
+    let label = digits.parse::<u8>().ok().filter(|label| usize::from(*label) < classes);
+    label.filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -17,6 +17,9 @@ use crate::config::PIXELS;
 use crate::error::input;
 use crate::files::check_regular_file;
 
+/// Columns beyond which a file is read row by row; the known layouts have three at most.
+const MOST_COLUMNS: usize = 100;
+
 /// Reads the faces of a CSV in any of the known layouts; at least one.
 ///
 /// # Errors
@@ -41,7 +44,9 @@ pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> 
     check_regular_file(path, "a CSV file of faces")?;
     let columns = read_header(path, options.labels)?;
     let bounds = bounds::check(path)?;
-    let fast = if bounds.too_short_for_faces() { None } else { read_fast(path, &columns, options) };
+    // polars would hold every column in memory, the slow way holds a row.
+    let many = columns.count > MOST_COLUMNS;
+    let fast = if many || bounds.too_short_for_faces() { None } else { read_fast(path, &columns, options) };
     let faces = match fast {
         Some(faces) => faces,
         None => slow_csv::read(path, &columns, options)?,

@@ -64,7 +64,8 @@ pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Resu
 /// # Errors
 /// As [`place`].
 pub fn place_for_inference(choice: DeviceChoice, threads: usize) -> Result<Placement> {
-    place(choice, Precision::F32, threads)
+    // The machine that trained may have had more cores.
+    place(choice, Precision::F32, threads.min(cores()))
 }
 
 fn set_threads(threads: usize) {
@@ -105,10 +106,11 @@ pub fn share(count: usize) -> usize {
     count.div_ceil(threads().max(1)).max(1)
 }
 
-/// Cores this process may use; OMP_NUM_THREADS, the customary limit, goes before it.
+/// Cores this process may use; OMP_NUM_THREADS, the customary limit, may make them fewer.
 pub fn cores() -> usize {
-    let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|threads| *threads > 0);
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.parse::<usize>().ok());
+    asked.filter(|asked| *asked > 0).map_or(cores, |asked| asked.min(cores))
 }
 
 fn pick_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {

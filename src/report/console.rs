@@ -8,7 +8,7 @@ use anyhow::Result;
 use fs_err as fs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::files::check_regular_file;
+use crate::files::check_output_file;
 use crate::text::legible;
 
 /// Writes to stderr and, once [`log_to`](Console::log_to) was called, to a log file too.
@@ -31,10 +31,8 @@ impl Console {
     /// # Errors
     /// An I/O error with the path.
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
-        if path.exists() {
-            // A pipe would block until somebody reads it.
-            check_regular_file(path, "a log")?;
-        }
+        // A pipe would block until somebody reads it.
+        check_output_file(path)?;
         self.log = Some(fs::OpenOptions::new().create(true).append(true).open(path)?);
         Ok(())
     }
@@ -95,6 +93,11 @@ impl Console {
 fn eprint_line(text: &str) {
     // A reader that went away (a closed pipe) must not end a training; println! would panic.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Seconds as people read them; a hostile file may claim any number.
+pub fn seconds(time: f64) -> String {
+    Duration::try_from_secs_f64(time).map_or_else(|_| format!("{time} s"), duration)
 }
 
 /// A time as people read it: `45 s`, `12 min 30 s`, `2 h 05 min`.

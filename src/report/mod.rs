@@ -4,4 +4,4 @@ mod console;
 pub mod picture;
 pub mod table;
 
-pub use console::{Console, duration};
+pub use console::{Console, duration, seconds};

@@ -105,10 +105,10 @@ mod tests {
         let dir = RunDir::create(&folder.path().join("run")).unwrap();
         assert!(dir.newest_checkpoint().unwrap().is_none());
         let tensors = vec![("a".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu)))];
-        let save = |epoch| dir.save_last(CONFIG, &State { epoch, ..State::default() }, &tensors).unwrap();
+        let save = |step| dir.save_last(CONFIG, &State { step, ..State::default() }, &tensors).unwrap();
         let newest = || {
             let found = dir.newest_checkpoint().unwrap().unwrap();
-            (found.checkpoint.state.epoch, found.warning)
+            (found.checkpoint.state.step, found.warning)
         };
         save(1);
         assert!(!dir.previous().exists());
@@ -121,8 +121,8 @@ mod tests {
         let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert!(names.into_iter().all(|name| !crate::files::is_temporary(&name)), "no link is left behind");
         fs::write(dir.last(), "half").unwrap();
-        let (epoch, warning) = newest();
-        assert_eq!(epoch, 2);
+        let (step, warning) = newest();
+        assert_eq!(step, 2);
         assert!(warning.is_some_and(|text| text.contains("last.safetensors") && text.contains("previous.safetensors")));
         assert_eq!((newest().0, dir.last().exists()), (2, false), "it is put aside, and still found");
         save(4);

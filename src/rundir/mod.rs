@@ -16,13 +16,19 @@ use fs_err as fs;
 use self::lock::Lock;
 use crate::checkpoint::EpochRecord;
 use crate::error::input;
-use crate::files::{check_regular_file, is_temporary, sync_folder_of, write_atomically};
+use crate::files::{
+    check_output_file, check_regular_file, is_same_file, is_temporary, sync_folder_of, write_atomically,
+};
 
 pub use checkpoints::Newest;
 pub use summary::{Provenance, Summary};
 pub use trained::TrainedRun;
 
+/// Bytes of the largest `split.csv` that is read.
 const LARGEST_TEXT: u64 = 1 << 30;
+
+/// Bytes of the largest `metrics.jsonl` that is read: more than a config's greatest number of epochs has.
+const LARGEST_METRICS: u64 = 1 << 26;
 
 /// Held while a process trains in the directory.
 const LOCK: &str = ".lock";
@@ -147,7 +153,42 @@ impl RunDir {
         Self::open(path)?.locked()
     }
 
+    /// Whether `path` is a file that a run keeps here.
+    pub fn owns(&self, path: &Path) -> bool {
+        let files = [self.log_txt(), self.path.join(LOCK)];
+        self.files().iter().chain(&files).any(|own| is_same_file(own, path))
+    }
+
+    /// Refuses to write another command's output over a file that a run keeps here.
+    ///
+    /// # Errors
+    /// An input error with the path.
+    pub fn check_foreign(&self, path: &Path) -> Result<()> {
+        if self.owns(path) {
+            return Err(input(format!(
+                "{}: belongs to the run, and would be lost; choose another --out",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// What is written whole and replaced.
+    fn files(&self) -> [PathBuf; 7] {
+        [
+            self.config_toml(),
+            self.split_csv(),
+            self.metrics_jsonl(),
+            self.last(),
+            self.previous(),
+            self.best(),
+            self.summary_json(),
+        ]
+    }
+
     fn locked(self) -> Result<Self> {
+        // What is in the way of a file is told before a training, not when the file is to be written.
+        self.files().iter().try_for_each(|file| check_output_file(file))?;
         let lock = Lock::take(&self.path.join(LOCK))?;
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -233,7 +274,7 @@ impl RunDir {
         }
         check_regular_file(&path, "metrics")?;
         let mut bytes = Vec::new();
-        fs::File::open(&path)?.take(LARGEST_TEXT).read_to_end(&mut bytes)?;
+        fs::File::open(&path)?.take(LARGEST_METRICS).read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
         let records = text.lines().map_while(|line| serde_json::from_str::<EpochRecord>(line).ok());
         Ok((1..).zip(records).take_while(|(epoch, record)| record.epoch == *epoch).map(|(_, record)| record).collect())

@@ -40,7 +40,7 @@ impl TrainedRun {
         }
         let checkpoint = checkpoint::load(&dir.best())?;
         // The checkpoint's own config, not config.toml: a file that was edited since must not change what the weights mean.
-        let config = config::from_text(&checkpoint.config, &dir.best().display().to_string())?;
+        let config = config::from_text(&checkpoint.config, &format!("{}: its config", dir.best().display()))?;
         Ok(Self { dir, config, checkpoint })
     }
 

@@ -1,9 +1,9 @@
 //! Going on with a run: what must be the same as before, and what may differ.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::step::is_weight;
-use crate::checkpoint::{self, Checkpoint, EpochRecord, State};
+use crate::checkpoint::{self, Checkpoint, EpochRecord, NamedTensors, State};
 use crate::config::{self, Config, Precision};
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
@@ -79,6 +79,13 @@ pub fn settle_best(dir: &RunDir, newest: &mut Checkpoint) -> Result<Option<Strin
             if (&found.state.data_hash, &found.state.split_hash) != (&state.data_hash, &state.split_hash) {
                 return Err(input(format!("{shown}: belongs to a run on other data or another split; {}", advice())));
             }
+            let weights = |tensors: &NamedTensors| -> Vec<(String, Vec<i64>)> {
+                let own = tensors.iter().filter(|(name, _)| is_weight(name));
+                own.map(|(name, tensor)| (name.clone(), tensor.size())).collect()
+            };
+            if weights(&found.tensors) != weights(&newest.tensors) {
+                return Err(input(format!("{shown}: belongs to a run with another network; {}", advice())));
+            }
             state.best = found.state.best;
             let note = |best: checkpoint::Best| {
                 format!(
@@ -103,7 +110,8 @@ pub fn compare(
     shown: &str,
 ) -> Result<Vec<String>> {
     let refuse = |what: &str| Err(input(format!("{shown}: cannot go on: {what}; train into a new --out instead")));
-    let old: toml::Table = toml::from_str(&saved.config).context("its config cannot be read")?;
+    let old: toml::Table = toml::from_str(&saved.config)
+        .map_err(|error| input(format!("{shown}: its config cannot be read: {}", error.message())))?;
     let new: toml::Table = toml::from_str(&config.to_toml()?)?;
     let mut notes = vec![match saved.state.step {
         0 => format!("going on after epoch {}", saved.state.epoch),
@@ -122,6 +130,10 @@ pub fn compare(
             config::shown_key(&old, &key),
             config::shown_key(&new, &key)
         ));
+    }
+    let steps = data.train.len().div_ceil(config.train.batch) as u64;
+    if saved.state.step > steps {
+        return refuse(&format!("it stands at step {} of an epoch of {steps}", saved.state.step));
     }
     if config.train.epochs < saved.state.epoch {
         return refuse(&format!(

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::data::batches::DeviceFaces;
 use crate::data::dataset::Dataset;
 use crate::device::Placement;
+use crate::error::input;
 use crate::model::Net;
 use crate::model::infer::Outputs;
 use crate::report::Console;
@@ -173,7 +174,8 @@ impl<'a> Run<'a> {
         let (state, ahead) = match resumed {
             None => (fresh, Vec::new()),
             Some(Resumed { checkpoint, ahead }) => {
-                trainer.load(checkpoint.tensors)?;
+                let shown = self.dir.last().display().to_string();
+                trainer.load(checkpoint.tensors).map_err(|error| input(format!("{shown}: {error:#}")))?;
                 // What it goes on with is recorded; what it went on from is in the log.
                 let State { threads, precision, device, kernels, .. } = fresh;
                 let mut state = State { threads, precision, device, kernels, ..checkpoint.state };

@@ -1,10 +1,8 @@
 //! What the loop says of an epoch, and the figures it rounds.
 
-use std::time::Duration;
-
 use super::plan::EpochPlan;
 use crate::checkpoint::{EpochRecord, State};
-use crate::report::duration;
+use crate::report::seconds;
 
 /// The figures of the running epoch, beside the bar.
 pub fn progress_text(plan: &EpochPlan, state: &State) -> String {
@@ -31,7 +29,7 @@ pub fn epoch_text(record: &EpochRecord, state: &State, epochs: u32) -> String {
         record.val_accuracy,
         record.lr,
         record.images_per_second,
-        duration(Duration::from_secs_f64(record.seconds)),
+        seconds(record.seconds),
     )
 }
 

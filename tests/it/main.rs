@@ -1,7 +1,7 @@
 //! Tests through the command line: what a user types, and what comes back.
 
 // A test that cannot go on panics.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice, clippy::unwrap_used)]
 
 mod cli;
 mod common;

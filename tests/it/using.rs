@@ -1,6 +1,6 @@
 //! `grimace evaluate` and `grimace predict` on a trained run.
 
-use crate::common::{bad, good, grimace, json, text, workshop};
+use crate::common::{Done, bad, bench, command, good, grimace, json, text, workshop};
 
 /// Writes the run's own validation rows as a CSV.
 fn validation_rows(path: &std::path::Path) {
@@ -109,6 +109,48 @@ fn what_cannot_be_used_is_named() {
     bytes[end] ^= 1;
     fs_err::write(damaged.join("best.safetensors"), bytes).unwrap();
     bad(workshop(), &["evaluate", run, "--data", test, "--labels", labels], 2, &["best.safetensors", "checksum"]);
+}
+
+#[test]
+fn what_is_read_is_never_written_over() {
+    let bench = bench();
+    let run = bench.path().join("run");
+    fs_err::create_dir(&run).unwrap();
+    for name in ["config.toml", "split.csv", "best.safetensors"] {
+        fs_err::copy(workshop().join("run").join(name), run.join(name)).unwrap();
+    }
+    let test = text(bench.path().join("data/my_emotion_test.csv"));
+    fs_err::write(bench.path().join("x.csv"), &test).unwrap();
+    let predict = |out: &str, parts: &[&str]| {
+        bad(bench.path(), &["predict", "run", "--data", "x.csv", "--out", out], 2, parts);
+    };
+    predict("./x.csv", &["x.csv: is read by this command, and would be lost"]);
+    predict("run/best.safetensors", &["run/best.safetensors: belongs to the run"]);
+    bad(bench.path(), &["export", "run", "--out", "run/split.csv"], 2, &["run/split.csv: belongs to the run"]);
+    assert!(text(bench.path().join("x.csv")) == test && run.join("best.safetensors").exists());
+
+    let row = test.lines().nth(1).unwrap();
+    fs_err::write(bench.path().join("x.csv"), format!("id,pixels\n{row}\n{row}\n")).unwrap();
+    predict("none.csv", &["x.csv: column id: \"0\" stands there twice"]);
+    assert!(!bench.path().join("none.csv").exists());
+}
+
+#[test]
+fn a_path_need_not_be_utf_8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bench = bench();
+    let out = std::ffi::OsStr::from_bytes(b"\xff.csv");
+    let done = command(workshop(), &["predict", "run", "--data", "data/my_emotion_test.csv", "--json", "--out"])
+        .arg(bench.path().join(out))
+        .output()
+        .unwrap();
+    let done = Done::from(done);
+    assert_eq!((done.code, done.json()["rows"].as_u64()), (0, Some(150)), "{}", done.all());
+    let done = command(bench.path(), &["data", "check", "--json"]).arg(bench.path().join(out)).output().unwrap();
+    assert_eq!(Done::from(done).code, 2, "there is no such file");
+    fs_err::copy(bench.path().join("data/my_emotion_test.csv"), bench.path().join(out)).unwrap();
+    let done = command(bench.path(), &["data", "check", "--json"]).arg(bench.path().join(out)).output().unwrap();
+    assert_eq!(Done::from(done).json()["files"][0]["rows"], 150);
 }
 
 #[test]
