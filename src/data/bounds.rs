@@ -22,6 +22,20 @@ pub struct Bounds {
     records: u64,
     /// Bytes of the file.
     bytes: u64,
+    /// How fields are quoted.
+    pub quoting: Quoting,
+}
+
+/// How the fields of a CSV are quoted, and whether readers agree on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Quoting {
+    /// There is no quote in the file.
+    #[default]
+    None,
+    /// Quotes stand around whole fields, and are doubled within.
+    Regular,
+    /// There are quotes elsewhere, or carriage returns without a line feed behind: each reader makes something else of those.
+    Odd,
 }
 
 impl Bounds {
@@ -48,14 +62,26 @@ struct Scan {
     closed: Option<u64>,
     /// The last byte of the block before.
     last: u8,
+    /// Where the last carriage return was, while nothing is behind it.
+    returned: Option<u64>,
+    quoting: Quoting,
 }
 
 impl Scan {
     /// Looks at the next bytes; whether no record is too long.
     fn take(&mut self, block: &[u8]) -> bool {
-        for place in memchr::memchr2_iter(b'\n', b'"', block) {
+        if self.closed.is_some_and(|at| at + 1 == self.position) {
+            self.look_behind_quote(block.first());
+        }
+        for place in memchr::memchr3_iter(b'\n', b'"', b'\r', block) {
             let here = self.position + place as u64;
-            if block.get(place) == Some(&b'\n') {
+            let byte = block.get(place).copied().unwrap_or_default();
+            if self.returned.take().is_some_and(|at| at + 1 != here || byte != b'\n') {
+                self.quoting = Quoting::Odd;
+            }
+            if byte == b'\r' {
+                self.returned = Some(here);
+            } else if byte == b'\n' {
                 self.lines += 1;
                 if !self.quoted {
                     if here - self.start > LONGEST_RECORD {
@@ -66,15 +92,24 @@ impl Scan {
                 }
             } else if self.quoted {
                 (self.quoted, self.closed) = (false, Some(here));
+                self.look_behind_quote(block.get(place + 1));
             } else {
                 // Elsewhere than at the beginning of a field a quote is a character like any other.
                 let before = place.checked_sub(1).and_then(|before| block.get(before)).copied().unwrap_or(self.last);
                 self.quoted = here == self.start || before == b',' || self.closed.is_some_and(|at| at + 1 == here);
+                self.quoting = self.quoting.max(if self.quoted { Quoting::Regular } else { Quoting::Odd });
             }
         }
         self.last = block.last().copied().unwrap_or(self.last);
         self.position += block.len() as u64;
         self.position - self.start <= LONGEST_RECORD
+    }
+
+    /// Behind a quoted field its separator stands, or a quote that makes it one doubled quote. (`None`: it is not known yet.)
+    fn look_behind_quote(&mut self, next: Option<&u8>) {
+        if next.is_some_and(|byte| !matches!(byte, b',' | b'"' | b'\r' | b'\n')) {
+            self.quoting = Quoting::Odd;
+        }
     }
 }
 
@@ -101,7 +136,10 @@ fn scan(file: &mut impl Read, path: &Path) -> Result<Bounds> {
             )));
         }
     }
-    Ok(Bounds { records: scan.records, bytes: scan.position })
+    // (Behind a comma at the end there is a last, empty field, which polars does not see.)
+    let open = scan.quoted || scan.returned.is_some() || scan.last == b',';
+    let quoting = if open { Quoting::Odd } else { scan.quoting };
+    Ok(Bounds { records: scan.records, bytes: scan.position, quoting })
 }
 
 #[cfg(test)]
@@ -128,6 +166,16 @@ mod tests {
         assert_eq!(records("a,b\r\n\"1\n2\",\"x \"\"y\"\" z\"\r\n3,4\n"), 3);
         assert_eq!(records("a,b\n5\" screen,2\n\"\",4\n"), 3, "a quote within a field opens nothing");
         assert_eq!(records("a,b\nx\"\"y,2\n3,4\n"), 3);
+    }
+
+    #[test]
+    fn quoting_is_odd_where_readers_of_csv_differ() {
+        let quoting = |text: &str| look(text.as_bytes()).unwrap().quoting;
+        assert_eq!(quoting("a,b\r\n1,2\r\n"), Quoting::None);
+        assert_eq!(quoting("a,b\n\"1\",\"x \"\"y\"\"\"\r\n"), Quoting::Regular);
+        for odd in ["a,b\n5\" screen,2\n", "a,b\n\"1\" ,2\n", "a,b\n\"1,2\n", "a,b\r1,2\r", "a,b\n1,"] {
+            assert_eq!(quoting(odd), Quoting::Odd, "{odd:?}");
+        }
     }
 
     #[test]

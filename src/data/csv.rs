@@ -8,7 +8,7 @@ use std::path::Path;
 use polars::prelude::*;
 use rayon::prelude::*;
 
-use super::bounds;
+use super::bounds::{self, Quoting};
 use super::columns::{Columns, ReadOptions, parse_label, read_header};
 use super::faces::Faces;
 use super::pixels;
@@ -44,9 +44,14 @@ pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> 
     check_regular_file(path, "a CSV file of faces")?;
     let columns = read_header(path, options.labels)?;
     let bounds = bounds::check(path)?;
-    // polars would hold every column in memory, the slow way holds a row.
-    let many = columns.count > MOST_COLUMNS;
-    let fast = if many || bounds.too_short_for_faces() { None } else { read_fast(path, &columns, options) };
+    let fast = match bounds.quoting {
+        // polars would hold every column in memory, the slow way holds a row.
+        _ if columns.count > MOST_COLUMNS || bounds.too_short_for_faces() => None,
+        // Looking for quotes is half of polars' work on these files, and most of them have none.
+        Quoting::None => read_fast(path, &columns, options, None),
+        Quoting::Regular => read_fast(path, &columns, options, Some(b'"')),
+        Quoting::Odd => None,
+    };
     let faces = match fast {
         Some(faces) => faces,
         None => slow_csv::read(path, &columns, options)?,
@@ -54,16 +59,8 @@ pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> 
     Ok(faces.hash())
 }
 
-/// The fast way; `None` when anything at all is not as it should be.
-///
-/// Looking for quotes is half of polars' work on these files, and most of them have none. So it first reads without,
-/// and again with them when that meets a quote or does not work out.
-fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> Option<Faces> {
-    let without_quotes = read_with_polars(path, columns, options, None);
-    without_quotes.or_else(|| read_with_polars(path, columns, options, Some(b'"')))
-}
-
-fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Option<u8>) -> Option<Faces> {
+/// The fast way, through polars, with quotes looked for or not; `None` when anything at all is not as it should be.
+fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Option<u8>) -> Option<Faces> {
     let frame = CsvReadOptions::default()
         .with_infer_schema_length(Some(0))
         .with_has_header(true)
@@ -73,13 +70,6 @@ fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, qu
         .ok()?;
     // A null is an empty cell or, in the last columns, a row with too few fields: the slow way tells which.
     if frame.width() != columns.count || frame.columns().iter().any(|column| column.null_count() > 0) {
-        return None;
-    }
-    // A quote that was not looked for, in whatever column, may have joined fields or lines. (In the pixels it is no number.)
-    let has_quotes =
-        |column: &Column| column.str().is_ok_and(|texts| texts.iter().flatten().any(|text| text.contains('"')));
-    let others = || frame.columns().iter().enumerate().filter(|(place, _)| *place != columns.pixels);
-    if quote.is_none() && others().any(|(_, column)| has_quotes(column)) {
         return None;
     }
     let texts = |place: usize| frame.columns().get(place)?.str().ok();
@@ -100,6 +90,10 @@ fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, qu
                 .map(Some),
         }
     };
+    let ids = owned(columns.id)?;
+    if ids.iter().flatten().any(String::is_empty) {
+        return None;
+    }
     let count = frame.height();
     let mut pixel_bytes = vec![0; count * PIXELS];
     let cells: Vec<&str> = pixel_texts.iter().collect::<Option<_>>()?;
@@ -111,7 +105,7 @@ fn read_with_polars(path: &Path, columns: &Columns, options: ReadOptions<'_>, qu
     Some(Faces {
         pixels: pixel_bytes,
         labels,
-        ids: owned(columns.id)?,
+        ids,
         usages: owned(columns.usage)?,
         rows: (0..u32::try_from(count).ok()?).collect(),
         ..Faces::default()
