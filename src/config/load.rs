@@ -4,16 +4,12 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::complaint::{LONGEST_SHOWN, Problem, find_line, key_of, problem, shown_value};
+use super::table::{apply, read_table};
 use super::{Config, RawConfig};
 use crate::error::input;
 use crate::files::read_small_text;
 use crate::text::short;
-
-/// Parts of the longest dotted key in --set; no key of a config has more than 4.
-const DEEPEST_KEY: usize = 16;
-
-/// Characters of a key or a value that a message repeats.
-const LONGEST_SHOWN: usize = 100;
 
 const LARGEST_CONFIG: u64 = 1 << 20;
 
@@ -36,7 +32,7 @@ pub fn from_text(text: &str, shown: &str) -> anyhow::Result<Config> {
 }
 
 fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
-    let mut table: Table = toml::from_str(text).map_err(|error| {
+    let mut table = read_table(text).map_err(|error| {
         let line = error.span().map_or(String::new(), |span| format!(":{}", line_of(text, span.start)));
         input(format!("{shown}{line}: not valid TOML: {}", error.message()))
     })?;
@@ -48,7 +44,7 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
     }
     checked(&table, text).map_err(|problem| {
         // Who made the mistake? If the file alone is fine, one of the sets did.
-        let file_is_fine = toml::from_str::<Table>(text).is_ok_and(|alone| checked(&alone, text).is_ok());
+        let file_is_fine = read_table(text).is_ok_and(|alone| checked(&alone, text).is_ok());
         let key = problem.key();
         let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
         match blamed {
@@ -67,29 +63,6 @@ fn related(set: &str, key: &str) -> bool {
     !key.is_empty() && (inside(set, key) || inside(key, set))
 }
 
-/// What is wrong and, as far as it can be told, where.
-struct Problem {
-    line: Option<usize>,
-    path: String,
-    message: String,
-}
-
-impl Problem {
-    fn key(&self) -> String {
-        // Messages of range checks begin with the key; serde's come with a path.
-        if self.path.is_empty() { key_of(&self.message).to_owned() } else { self.path.clone() }
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
 /// Tables of the defaults that have a `kind`: where one is given without it, the default's holds.
 const DEFAULT_KINDS: [(&str, &str); 2] = [("optimizer", "adam"), ("schedule", "hold_then_decay")];
 
@@ -102,78 +75,6 @@ fn with_default_kinds(mut table: Table) -> Table {
         }
     }
     table
-}
-
-/// What serde says and at which key.
-struct Complaint {
-    path: String,
-    message: String,
-}
-
-impl From<serde_path_to_error::Error<toml::de::Error>> for Complaint {
-    fn from(error: serde_path_to_error::Error<toml::de::Error>) -> Self {
-        let path = error.path().to_string();
-        Self {
-            path: if path == "." { String::new() } else { path },
-            message: error.inner().message().trim().to_owned(),
-        }
-    }
-}
-
-/// How serde's messages end that speak of Rust's types, and what a person calls them.
-const TYPES: [(&str, &str); 6] = [
-    ("expected usize", "expected an integer, 0 or more"),
-    ("expected u64", "expected an integer, 0 or more"),
-    ("expected u32", "expected an integer from 0 to 4294967295"),
-    ("expected i64", "expected an integer"),
-    ("expected f64", "expected a number"),
-    ("unit variant, expected string only", "expected a string"),
-];
-
-/// What serde says, without names of Rust types.
-fn in_words(message: &str) -> String {
-    let table = ["expected internally tagged enum ", "expected struct "];
-    if let Some((before, _)) = table.iter().find_map(|words| message.split_once(words)) {
-        return format!("{before}expected a table");
-    }
-    let typed = TYPES.iter().find_map(|(words, plain)| Some((message.strip_suffix(words)?, plain)));
-    typed.map_or(message.to_owned(), |(before, plain)| format!("{before}{plain}"))
-}
-
-/// A value and its type, as serde says them.
-fn shown_value(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("string {:?}", short(text, LONGEST_SHOWN)),
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => format!("{} `{value}`", value.type_str()),
-        _ => value.type_str().to_owned(),
-    }
-}
-
-/// The key that a message of a range check begins with.
-fn key_of(message: &str) -> &str {
-    message.split([' ', ':']).next().unwrap_or_default()
-}
-
-/// A complaint as a person reads it: with the whole key, its line, and no names of Rust types.
-fn problem(prefix: &str, complaint: &Complaint, text: &str) -> Problem {
-    let path = [prefix, &complaint.path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
-    let message = in_words(&complaint.message);
-    // serde names an unknown key in backquotes; the path leads to the table it is in, or to itself.
-    let full = match message.split('`').nth(1) {
-        Some(field)
-            if message.starts_with("unknown field") && path != field && !path.ends_with(&format!(".{field}")) =>
-        {
-            join(&path, field)
-        }
-        _ => path,
-    };
-    // A hostile key may be of any length.
-    let message = match message.split('`').nth(1) {
-        Some(field) => message.replacen(field, &short(field, LONGEST_SHOWN), 1),
-        None => message,
-    };
-    let shown = if full.is_empty() { message } else { format!("{}: {message}", short(&full, LONGEST_SHOWN)) };
-    Problem { line: find_line(text, &full), path: full, message: shown }
 }
 
 /// Reads a table by itself, to learn what is wrong with it.
@@ -224,100 +125,8 @@ fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
     raw.check().map_err(|message| Problem { line: find_line(text, key_of(&message)), path: String::new(), message })
 }
 
-fn join(path: &str, field: &str) -> String {
-    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
-}
-
 fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// The 1-based line where a dotted key stands in the file: its own `key =`, or else that of the table around it.
-fn find_line(text: &str, key: &str) -> Option<usize> {
-    let mut section = String::new();
-    let mut best: Option<(usize, usize)> = None;
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            section = header.trim().to_owned();
-        }
-        let full = match line.split_once('=') {
-            Some((name, _)) if !line.starts_with(['#', '[']) => join(&section, name.trim().trim_matches('"')),
-            _ if line.starts_with('[') => section.clone(),
-            _ => continue,
-        };
-        let within = key.strip_prefix(&full).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        if within && best.is_none_or(|(length, _)| full.len() > length) {
-            best = Some((full.len(), index + 1));
-        }
-    }
-    best.map(|(_, line)| line)
-}
-
-/// The dotted keys at which two resolved configs differ, sorted.
-pub fn differing_keys(old: &Table, new: &Table) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let mut found = Vec::new();
-    for name in names {
-        match (old.get(name), new.get(name)) {
-            (Some(Value::Table(old)), Some(Value::Table(new))) => {
-                found.extend(differing_keys(old, new).into_iter().map(|key| join(name, &key)));
-            }
-            (old, new) if old != new => found.push(name.clone()),
-            _ => {}
-        }
-    }
-    found
-}
-
-/// The value at a dotted key as a person reads it; `unset` where there is none.
-pub fn shown_key(table: &Table, key: &str) -> String {
-    let mut value = None;
-    let mut place = Some(table);
-    for part in key.split('.') {
-        value = place.and_then(|table| table.get(part));
-        place = value.and_then(Value::as_table);
-    }
-    value.map_or("unset".into(), ToString::to_string)
-}
-
-/// Lays `key.path=value` over `table`. The value is TOML, or else a string; a table is added to the one that is there,
-/// unless it names another `kind`.
-fn apply(table: &mut Table, set: &str) -> Result<(), String> {
-    let (key, text) = set.split_once('=').ok_or("expected key=value, such as train.batch=128")?;
-    let parts: Vec<&str> = key.trim().split('.').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err("the key is empty or has an empty part; expected key=value, such as train.batch=128".into());
-    }
-    if parts.len() > DEEPEST_KEY {
-        return Err(format!("the key has more than {DEEPEST_KEY} parts; expected key=value, such as train.batch=128"));
-    }
-    let value = parse_value(text.trim());
-    let (last, folders) = parts.split_last().ok_or("the key is empty")?;
-    let mut place = table;
-    for folder in folders {
-        let entry = place.entry((*folder).to_owned()).or_insert_with(|| Value::Table(Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| format!("{folder} is not a table, so it has no key {last}"))?;
-    }
-    match (place.get_mut(*last), value) {
-        (Some(Value::Table(old)), Value::Table(new))
-            if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
-        {
-            old.extend(new);
-        }
-        (_, value) => {
-            place.insert((*last).to_owned(), value);
-        }
-    }
-    Ok(())
-}
-
-fn parse_value(text: &str) -> Value {
-    toml::from_str::<Table>(&format!("value = {text}"))
-        .ok()
-        .filter(|table| table.len() == 1)
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 #[cfg(test)]

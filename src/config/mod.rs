@@ -2,8 +2,10 @@
 //!
 //! Only [`Config`] reaches the work, and only [`RawConfig::check`] makes one.
 
+mod complaint;
 mod load;
 mod model;
+mod table;
 mod train;
 mod values;
 
@@ -13,8 +15,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{differing_keys, from_text, load, shown_key};
+pub use load::{from_text, load};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
+pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
     AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, MOST_ROLLBACKS, Monitor,
     OptimizerConfig, ScheduleConfig, SgdConfig, TrainConfig,

@@ -110,9 +110,9 @@ pub fn compare(
     shown: &str,
 ) -> Result<Vec<String>> {
     let refuse = |what: &str| Err(input(format!("{shown}: cannot go on: {what}; train into a new --out instead")));
-    let old: toml::Table = toml::from_str(&saved.config)
+    let old = config::read_table(&saved.config)
         .map_err(|error| input(format!("{shown}: its config cannot be read: {}", error.message())))?;
-    let new: toml::Table = toml::from_str(&config.to_toml()?)?;
+    let new = config::read_table(&config.to_toml()?)?;
     let mut notes = vec![match saved.state.step {
         0 => format!("going on after epoch {}", saved.state.epoch),
         step => format!("going on in epoch {} after step {step}", saved.state.epoch + 1),

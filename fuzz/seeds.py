@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Writes the seeds in fuzz/corpus: `python3 fuzz/seeds.py`. Inputs that a fuzzer found are beside them, named found-*.
+
+README.md tells the forms of the inputs. No face in them is a photograph: each is 2304 times one digit.
+"""
+
+import json
+import struct
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+
+FACE = " ".join(["0"] * 2304)
+
+
+def csv() -> dict[str, bytes]:
+    """Mode (0, 1, 2: labels needed, if present, ignored, `@7` is a face of sevens; 3, 4, 5: the same as it is), then the file."""
+    texts = {
+        "notebook": "0emotion,pixels\n3,@0\n6,@7\n",
+        "kaggle-test": "1id,pixels\n17,@0\nx9,@1\n",
+        "fer2013": "0emotion,pixels,Usage\n0,@0,Training\n1,@1,PublicTest\n",
+        "icml": "0emotion, Usage, pixels\n0,Training,@1\n2,PrivateTest,@2\n",
+        "all-columns": "0id,emotion,pixels,Usage\na,1,@1,Training\nb,2,@2,Training\nc,3,@3,PublicTest\n",
+        "byte-order-mark": "0\ufeffemotion,pixels\r\n0,\"@0\"\r\n2,\"@1\"\r\n",
+        "no-last-line-break": "2pixels\r\n\"@0\"\r\n\"@1\"",
+        "quoted": "1id,pixels,Usage\n\"1,7\",@0,\"Training\"\n\"x\"\"9\",\"@1\",\"Public\nTest\"\n",
+        "quote-closed-early": "1pixels,Usage,id\n@0,\"a\"b\"c\",1\n@1,\"a\"b\"c,d\"\n",
+        "quotes-within": "1pixels,Usage,note\n@0,5\" screen,x\"\"y\n@1,a,b\"\n",
+        "ignored-columns": "2note,pixels,emotion,who\n,@0,0,\n\"a\nb\",@1,9,\"c,d\"\n",
+        "blank-lines": "0emotion,pixels\n\n0,@0\n\r\n\n1,@1\n\n",
+        "spaces": "0 emotion ,pixels\n 3 , @0 1\n4,@1 \n5,  @2  \n",
+        "other-numbers": "3pixels\n" + " ".join(["007", "42", "0255"] * 768) + "\n",
+        "plain-face": f"3emotion,pixels\n0,{FACE}\n",
+        "bad-rows": "0emotion,pixels\n0,@0\n7,@0\nhappy,@0\n,@0\n1,1 2 3\n1,@0 1\n2,@0,5\n3\n4,@0\n",
+        "bad-pixels": "3emotion,pixels\n0,300\n0,-1\n0,3.5\n0,1;2\n0,99999999999999999999\n0,x\n0,\n",
+        "bad-first-row": "0emotion,pixels,Usage\n0,1 2 3,Training\n1,@1,Training\n",
+        "open-quote": "0emotion,pixels\n0,\"@0\n1,@1\n",
+        "open-quote-in-header": "2\"pixels\n@0\n@1\n",
+        "blank-id": "1id,pixels\n ,@0\n\"\",@1\n\t,@2\n",
+        "two-columns-named-pixels": "0emotion,pixels,pixels\n0,@0,@0\n",
+        "semicolons": "0emotion;pixels\n0;@0\n",
+        "header-only": "0emotion,pixels\n",
+        "header-without-line-break": "0emotion,pixels",
+        "old-mac": "2pixels\r@0\r@1\r",
+        "lone-carriage-return": "1pixels,id\n@0,a\rb\n@1,c\r\r\n",
+        "header-too-long": "0pixels,\"" + "@1" * 20 + "\"\n",
+        "many-short-rows": "0emotion,pixels\n" + "1,2\n" * 300,
+        "null": "0emotion,pixels\0\n0,@0\0\n\0\n",
+        "empty": "0",
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files["not-utf8"] = b"0emotion,pixels,note\n0,@0,\xff\n1,\xfe@1,a\n\xc3,@2,b\n"
+    files["header-not-utf8"] = b"0emotion,pixels,\xff\n0,@0,a\n"
+    return files
+
+
+SMALL = 'name = "x"\n[data]\ntrain = "a.csv"\n[model]\nkind = "cnn"\n'
+
+EVERYTHING = """name = "every-key_1.0+\u00e4"
+seed = 9223372036854775807
+device = "cuda:3"
+precision = "bf16"
+threads = 1024
+[data]
+train = "a/b.csv"
+test = "t.csv"
+validation = "PublicTest"
+split = "random"
+keep_copies_together = false
+on_bad_row = "skip"
+classes = ["no", "yes \u4e00", "x\\ty"]
+[augment]
+rotate = 180.0
+shift = 1
+zoom = 0.999
+flip = false
+[model]
+kind = "cnn"
+filters = [8, 16, 32]
+convolutions = 2
+kernel = 5
+padding = "same"
+pooling = "average"
+normalization = false
+dense = []
+dropout = 0.0
+activation = "leaky_relu"
+[train]
+epochs = 100000
+batch = 65536
+optimizer = { kind = "adamw", lr = 1e2, beta1 = 0.0, beta2 = 0.9999, eps = 1, weight_decay = 10 }
+schedule = { kind = "hold_then_decay", hold = 4294967295, rate = 100 }
+early_stop = { monitor = "val_loss", patience = 0 }
+checkpoint_every = { epochs = 1, steps = 9223372036854775807, seconds = 1e9 }
+max_rollbacks = 100
+"""
+
+
+def config() -> dict[str, bytes]:
+    """A config; from each line that begins with `--set ` on, a `key=value` that is laid over it."""
+    deep = "x" + ".x" * 78
+    nested = f"{deep} = 1"
+    for _ in range(70):
+        nested = f"{deep} = {{ {nested} }}"
+    texts = {
+        "small": SMALL,
+        "everything": EVERYTHING,
+        "sgd": SMALL + '[train]\noptimizer = { kind = "sgd", lr = 0.1, momentum = 0.0, nesterov = false }\nschedule = { kind = "constant" }\n',
+        "dotted": 'name = "x"\ndata.train = "a.csv"\nmodel.kind = "cnn"\ntrain.optimizer.lr = 0.5\ntrain.checkpoint_every.seconds = 0.1\n',
+        "inline": 'name = "x"\ndata = { train = "a.csv", validation = 0.5 }\nmodel = { kind = "cnn", filters = [4096] }\n',
+        "comments": '# first\nname = \'x\' # "y"\n[ data ]\n"train" = """\na.csv"""\n[model] # = [\nkind = "cnn"\nkernel = 0x3\n',
+        "sets": SMALL + '\n--set train.batch=128\n--set name=big-one\n--set device=cuda:1\n--set data.validation=val/x.csv',
+        "sets-of-tables": SMALL
+        + '\n--set train.optimizer={beta1=0.8}\n--set train.optimizer={kind="sgd",lr=0.1}\n--set train.optimizer.momentum=0.5'
+        + '\n--set train.schedule={kind="constant"}\n--set train.checkpoint_every={seconds=5}\n--set model={kind="cnn",dense=[]}',
+        "sets-that-fail": SMALL + "\n--set augment.zoom=1.5",
+        "sets-without-key": SMALL + "\n--set =1\n--set train\n--set a..b=1",
+        "sets-into-values": SMALL + "\n--set name.x=1",
+        "sets-of-lines": SMALL + "\n--set name=1\nseed = 2\n--set seed=\n[x]",
+        "sets-deep": SMALL + "\n--set " + "a." * 20 + "b=1\n--set name={" + deep + "=1}",
+        "unknown-key": SMALL + "[train]\nbacth = 3\n",
+        "unknown-kind": SMALL.replace("cnn", "rnn"),
+        "wrong-type": SMALL + '[train]\nbatch = "many"\nepochs = 1.5\noptimizer = 3\n',
+        "out-of-range": SMALL + "[augment]\nrotate = nan\nshift = -0.0\nzoom = inf\n",
+        "no-pixel-left": SMALL + "filters = [8, 8, 8, 8, 8, 8]\n",
+        "too-large": SMALL + "filters = [4096, 4096]\nkernel = 15\ndense = [65536, 65536]\n",
+        "missing-table": 'name = "x"\n',
+        "two-tables": SMALL + "[data]\n[[model]]\n",
+        "dates": 'name = 1979-05-27T07:32:00Z\nseed = 07:32:00\n[data]\ntrain = 1979-05-27\nvalidation = 1979-05-27 07:32:00\n',
+        "open": 'name = "x\n[data',
+        "nested-arrays": "name = " + "[" * 100 + "]" * 100,
+        "nested-tables": nested,
+        "escapes": 'name = "\\u00e4\\U0001F600"\n[data]\ntrain = "\\x00\\e"\nclasses = ["\\"", "\\n", " "]\n[model]\nkind = "cnn"\n',
+        "empty": "",
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files["not-utf8"] = b'name = "\xff"\n'
+    return files
+
+
+TINY = SMALL + "filters = [2, 3]\ndense = [4]\n"
+
+STATE = {
+    "epoch": 3,
+    "step": 5,
+    "loss_sum": 0.30000000000000004,
+    "hits": 7,
+    "epoch_seconds": 0.5,
+    "seconds": 12.25,
+    "best": {"epoch": 2, "val_accuracy": 0.5, "val_accuracy_without_copies": None},
+    "monitor": [0.5, 2],
+    "records": [],
+    "rollbacks": 0,
+    "data_hash": "aa",
+    "split_hash": "bb",
+    "threads": 2,
+    "precision": "f32",
+    "device": "cpu",
+    "kernels": "none",
+    "commands": ["grimace train x.toml"],
+}
+
+RECORD = {
+    "epoch": 1,
+    "lr": 1e-3,
+    "loss": 1.5,
+    "accuracy": 0.25,
+    "val_loss": 5e-324,
+    "val_accuracy": 1.7976931348623157e308,
+    "val_accuracy_without_copies": 0.1,
+    "seconds": -0.0,
+    "images_per_second": 1e22,
+}
+
+
+def checkpoint() -> dict[str, bytes]:
+    """Mode (0: the file itself; 1: header and tensors of one; 2: config, state, tensors, filling), then that."""
+    state = json.dumps(STATE)
+    fuller = json.dumps(STATE | {"records": [RECORD, RECORD | {"epoch": 2}], "best": None, "monitor": None})
+    metadata = {"format": "grimace-checkpoint", "format_version": "2", "config": TINY, "state": state, "checksum": "CHECKSUM"}
+    tensor = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+
+    def sealed(more: bytes = b"\0" * 24, metadata: dict | None = metadata, **tensors: dict) -> bytes:
+        header = ({"__metadata__": metadata} if metadata is not None else {}) | tensors
+        return b"1" + json.dumps(header).encode() + b"\n" + more
+
+    def assembled(config: str, state: str, tensors: str, filling: str) -> bytes:
+        return "\n---\n".join(["2" + config, state, tensors, filling]).encode()
+
+    def raw(length: int, header: bytes) -> bytes:
+        return b"0" + struct.pack("<Q", length) + header
+
+    without = {key: text for key, text in metadata.items() if key != "state"}
+    one = '{"__metadata__":{"format":"grimace-checkpoint"}}'.encode()
+    huge = {"dtype": "F32", "shape": [0, 1 << 62, 4], "data_offsets": [0, 0]}
+    scalar = {"dtype": "F32", "shape": [], "data_offsets": [24, 28]}
+    return {
+        "whole": assembled(TINY, state, "*", "0000"),
+        "whole-with-optimizer": assembled(TINY, fuller, "*\noptimizer.m.output.weight F32 7 4", "\0\0\x7f"),
+        "tensor-missing": assembled(TINY, state, "*\n-output.bias", "ab"),
+        "tensor-too-many": assembled(TINY, state, "*\nblock3.conv.weight F32 1", "1"),
+        "tensor-of-other-shape": assembled(TINY, state, "*\noutput.weight F32 4 7", "1"),
+        "tensor-of-other-type": assembled(TINY, state, "*\noutput.bias BF16 7", "1"),
+        "tensors-odd": assembled(TINY, state, "a F32\nb F32 0 9\nc F32 1 1 1 1 1 1 1 1 1\nd F4 2\ne F32 0 4611686018427387904\n F32 1", "\x01"),
+        "other-network": assembled(
+            TINY.replace("[2, 3]", "[4, 4, 4]") + 'padding = "same"\nconvolutions = 2\nactivation = "gelu"\npooling = "average"\n', state, "*", "9"
+        ),
+        "kernels-network": assembled(TINY.replace("[2, 3]", "[32, 32]").replace("[4]", "[]"), state, "*", "=>"),
+        "bad-config": assembled(TINY.replace("cnn", "rnn"), state, "*", "1"),
+        "large-config": assembled(TINY.replace("[2, 3]", "[4096]"), state, "*", "1"),
+        "bad-state": assembled(TINY, state.replace("3", '"3"', 1), "*", "1"),
+        "state-of-extremes": assembled(
+            TINY, json.dumps(STATE | {"epoch": 4294967295, "step": (1 << 64) - 1, "hits": -(1 << 63), "loss_sum": 1e308}), "*", "1"
+        ),
+        "state-nested": assembled(TINY, "[" * 200, "*", "1"),
+        "sealed": sealed(a=tensor),
+        "sealed-two": sealed(b"abcdefgh" * 4, b=tensor, a={"dtype": "F32", "shape": [2, 1], "data_offsets": [24, 32]}),
+        "sealed-without-tensors": sealed(b""),
+        "sealed-huge-shape": sealed(a=tensor, b=huge | {"data_offsets": [24, 24]}),
+        "sealed-scalar": sealed(b"\0" * 28, a=tensor, b=scalar),
+        "sealed-overlapping": sealed(a=tensor, b=tensor),
+        "sealed-gap": sealed(b"\0" * 40, a=tensor, b={"dtype": "F32", "shape": [1], "data_offsets": [32, 36]}),
+        "sealed-other-type": sealed(b"\0" * 6, a={"dtype": "U8", "shape": [2, 3], "data_offsets": [0, 6]}),
+        "sealed-other-format": sealed(metadata=metadata | {"format": "pt"}, a=tensor),
+        "sealed-other-version": sealed(metadata=metadata | {"format_version": "1"}, a=tensor),
+        "sealed-without-state": sealed(metadata=without, a=tensor),
+        "sealed-without-metadata": sealed(metadata=None, a=tensor),
+        "raw-length-too-large": raw((1 << 64) - 1, one),
+        "raw-length-too-small": raw(4, one),
+        "raw-no-checksum": raw(len(one), one),
+        "raw-short": b"0\x01\x02",
+    }
+
+
+def labels() -> dict[str, bytes]:
+    """Number of classes (a digit), wanted ids with a `|` behind each, a line break, the file."""
+    texts = {
+        "plain": "7a|b|\nid,emotion\na,3\nb,6\n",
+        "numbers": "70|1|2|\nid,emotion\n0,0\n1,1\n2,2\n3,6\n",
+        "byte-order-mark": "7b|a|\n\ufeffid, emotion\r\na,3\r\nb,6\r\n",
+        "probabilities": "3a|\nid,emotion,sad,happy,neutral\na,1,0.25,0.5,0.25\n",
+        "other-columns": "7a|\nnote,emotion,id\n\"x\ny\",3,a\n",
+        "quoted": "7a,b|x\"y|c\nd|\nid,emotion\n\"a,b\",1\n\"x\"\"y\",2\n\"c\nd\",3\n",
+        "spaces": "7a b| c |\nid,emotion\n a b , 3 \n c, 1\n",
+        "wanted-twice": "7a|a|\nid,emotion\na,3\n",
+        "there-twice": "7a|\nid,emotion\na,1\na,2\n",
+        "missing": "7a|z|\nid,emotion\na,1\n",
+        "unknown-label": "7a|\nid,emotion\na,7\n",
+        "no-label": "7a|\nid,emotion\na,\n",
+        "no-number": "7a|\nid,emotion\na,happy\n",
+        "two-classes": "2x|y|\nid,emotion\nx,0\ny,1\n",
+        "class-names": "7id|emotion|\nid,emotion,id,emotion\nid,1,0,1\nemotion,0,1,0\n",
+        "no-column": "7a|\nid,label\na,1\n",
+        "too-few-fields": "7a|\nid,emotion\na\n",
+        "too-many-fields": "7a|\nid,emotion\na,1,2\n",
+        "open-quote": "7a|\nid,emotion\na,\"1\nb,2\n",
+        "blank-lines": "7a|\nid,emotion\n\n\r\na,1\n\n",
+        "blank-id": "7|\nid,emotion\n,1\n",
+        "carriage-returns": "7a|b\r|\nid,emotion\ra,1\r\"b\r\",2\r",
+        "unicode": "7\u00e4\U0001f600|\u3000|\nid,emotion\n\u00e4\U0001f600,1\n\u3000,2\n",
+        "header-only": "7a|\nid,emotion\n",
+        "nothing": "7a|\n",
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files["not-utf8"] = b"7a\xff|\nid,emotion\na\xff,1\n"
+    return files
+
+
+def main() -> None:
+    for seeds in (csv, config, checkpoint, labels):
+        folder = CORPUS / seeds.__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in seeds().items():
+            (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

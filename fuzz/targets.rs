@@ -1,0 +1,384 @@
+//! What each fuzz target does with an input, and what must hold afterwards: a target panics where it does not.
+//!
+//! `fuzz_targets/` hands these functions to libFuzzer; `tests/it/fuzz.rs` runs them over the corpus and mutations of it in
+//! every test run. Inputs are text wherever they can be, and short; README.md beside this file tells their forms.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Result;
+use grimace::checkpoint::{self, Checkpoint};
+use grimace::config::{self, Config, ModelConfig, OnBadRow, PIXELS};
+use grimace::data::columns::{Labels, ReadOptions};
+use grimace::data::csv::read_any;
+use grimace::data::faces::{FaceHash, Faces};
+use grimace::error::is_input;
+use grimace::model::infer::Outputs;
+use grimace::model::{Mode, Net};
+use grimace::submit;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use tch::{Device, Kind, Tensor};
+
+/// A CSV of faces. The first byte is the mode, the rest the file.
+///
+/// Skipping bad rows never gives less than stopping at them, and both ways of reading a file agree on every row.
+pub fn csv(data: &[u8]) {
+    let Some((mode, text)) = data.split_first() else { return };
+    let labels = [Labels::Needed, Labels::IfPresent, Labels::Ignored].into_iter().cycle().nth(usize::from(mode % 3));
+    let labels = labels.unwrap_or(Labels::Needed);
+    let text = if mode / 3 % 2 == 0 { with_faces(text) } else { text.to_vec() };
+    let strict = read_faces(&text, labels, OnBadRow::Error);
+    let lenient = read_faces(&text, labels, OnBadRow::Skip);
+    match (&strict, &lenient) {
+        (Ok(strict), Ok(lenient)) => {
+            assert_eq!((strict.skipped.count(), lenient.skipped.count()), (0, 0));
+            assert!(content(strict) == content(lenient), "with skip a good file reads otherwise");
+        }
+        (Err(error), Ok(lenient)) => assert!(lenient.skipped.count() > 0, "no row is bad, and yet: {error:#}"),
+        (Ok(_), Err(error)) => panic!("a good file is refused under skip: {error:#}"),
+        (Err(strict), Err(lenient)) => assert_eq!(without_path(strict), without_path(lenient)),
+    }
+    // A file with a bad row is read row by row; without it polars may read the same rows.
+    if let (Ok(strict), Some(spoilt)) = (&strict, with_bad_row(&text)) {
+        let mut slow = read_faces(&spoilt, labels, OnBadRow::Skip).expect("the header is the same");
+        assert_eq!(slow.skipped.count(), 1, "{:?}", slow.skipped.kept());
+        slow.rows.iter_mut().for_each(|row| *row -= 1);
+        assert!(content(strict) == content(&slow), "fast {:.80?}\nslow {:.80?}", texts(strict), texts(&slow));
+    }
+}
+
+/// A config and what `--set` lays over it: a text, and from each line that begins with `--set ` on a `key=value`.
+///
+/// A config that is accepted is the same after being written and read again, whatever the sets.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        let file = Scratch::new(data);
+        return refused(&config::load(&file.0, &[]).expect_err("a config is UTF-8"), &[&file.shown()]);
+    };
+    let mut parts = text.split("\n--set ");
+    let text = parts.next().unwrap_or_default();
+    let sets: Vec<String> = parts.map(str::to_owned).collect();
+    match config::from_text(text, "config.toml") {
+        Ok(config) => comes_back(&config),
+        Err(error) => refused(&error, &["config.toml"]),
+    }
+    let file = Scratch::new(text.as_bytes());
+    match config::load(&file.0, &sets) {
+        Ok(config) => comes_back(&config),
+        Err(error) => refused(&error, &[&file.shown(), "--set "]),
+    }
+}
+
+/// A checkpoint: raw, or put together here with a right checksum, so that what is behind the checksum is reached.
+///
+/// What is accepted is the same after being written and read again. Where its config is a small network, its tensors make
+/// a network that runs, or are refused.
+pub fn checkpoint(data: &[u8]) {
+    let Some((mode, rest)) = data.split_first() else { return };
+    let bytes = match mode % 3 {
+        0 => rest.to_vec(),
+        1 => sealed(rest),
+        _ => assembled(&String::from_utf8_lossy(rest)),
+    };
+    let read = checkpoint::from_bytes(&bytes);
+    let file = Scratch::new(&bytes);
+    match (checkpoint::load(&file.0), &read) {
+        (Ok(_), Ok(_)) => {}
+        (Err(error), Err(_)) => refused(&error, &[&file.shown()]),
+        (file, bytes) => panic!("as a file {:?}, as bytes {:?}", file.map(drop), bytes.as_ref().map(drop)),
+    }
+    let Ok(checkpoint) = read else { return };
+    let again = checkpoint::to_bytes(&checkpoint.config, &checkpoint.state, &checkpoint.tensors)
+        .and_then(|bytes| checkpoint::from_bytes(&bytes))
+        .expect("what was read can be written and read");
+    assert!(again.config == checkpoint.config && again.state == checkpoint.state);
+    assert!(bits(&again) == bits(&checkpoint));
+    match config::from_text(&checkpoint.config, "best.safetensors") {
+        Ok(config) if is_small(&config) => runs_or_is_refused(&config, &checkpoint),
+        Ok(_) => {}
+        Err(error) => refused(&error, &["best.safetensors"]),
+    }
+}
+
+/// A file of labels, and for which ids they are wanted: a byte with the number of classes, the ids with a `|` behind each,
+/// a line break, the file.
+///
+/// There are as many labels as ids. A submission that was written for the ids reads back as it was.
+pub fn labels(data: &[u8]) {
+    let Some((classes, rest)) = data.split_first() else { return };
+    let classes = usize::from(classes.wrapping_sub(b'0')).clamp(2, 100);
+    let end = rest.windows(2).position(|pair| pair == b"|\n");
+    let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
+    let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
+    let file = Scratch::new(text);
+    match submit::read_labels(&file.0, &ids, classes) {
+        Ok(labels) => {
+            assert_eq!(labels.len(), ids.len());
+            assert!(labels.iter().all(|label| usize::from(*label) < classes), "{labels:?}");
+        }
+        Err(error) => refused(&error, &[&file.shown()]),
+    }
+    if ids.iter().collect::<BTreeSet<_>>().len() == ids.len() {
+        submission_comes_back(&file, &ids, classes, None);
+        if config::check_classes(&ids).is_ok() {
+            submission_comes_back(&file, &ids, ids.len(), Some(&ids));
+        }
+    }
+}
+
+/// A file of its own for an input, in memory where the system has a place for that; gone when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(bytes: &[u8]) -> Self {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let name = format!("grimace-fuzz-{}-{}", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+        let file = Self(folder.join(name));
+        fs_err::write(&file.0, bytes).expect("there is room for a small file");
+        file
+    }
+
+    fn shown(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs_err::remove_file(&self.0));
+    }
+}
+
+/// What must hold of an error: it is the user's turn (exit code 2), and it says where to look.
+fn refused(error: &anyhow::Error, names: &[&str]) {
+    let message = format!("{error:#}");
+    assert!(is_input(error), "no input error: {message}");
+    assert!(names.iter().any(|name| message.contains(name)), "none of {names:?} is in: {message}");
+}
+
+/// A letter that stands for a face: a cell of a CSV is 4607 bytes long at least, of which a fuzzer would change little else.
+const FACE: u8 = b'@';
+
+/// Faces that are put in: enough for a header that is too long, and few enough to be fast.
+const MOST_FACES: usize = 20;
+
+/// `text` with a cell of 2304 equal digits for each `@` with that digit behind it.
+fn with_faces(text: &[u8]) -> Vec<u8> {
+    let (mut whole, mut faces, mut rest) = (Vec::new(), 0, text.iter());
+    while let Some(&byte) = rest.next() {
+        match rest.as_slice().first() {
+            Some(digit) if byte == FACE && digit.is_ascii_digit() && faces < MOST_FACES => {
+                whole.extend([*digit, b' '].repeat(PIXELS));
+                whole.pop();
+                faces += 1;
+                rest.next();
+            }
+            _ => whole.push(byte),
+        }
+    }
+    whole
+}
+
+/// The same file with a bad row in front; `None` where it cannot be told where the header ends.
+fn with_bad_row(text: &[u8]) -> Option<Vec<u8>> {
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    let (header, rows) = text.split_at_checked(end + 1)?;
+    let plain = header.strip_suffix(b"\r\n").or_else(|| header.strip_suffix(b"\n"))?;
+    (!plain.contains(&b'"') && !plain.contains(&b'\r')).then(|| [header, b"x\n", rows].concat())
+}
+
+fn read_faces(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> Result<Faces> {
+    let file = Scratch::new(text);
+    let classes = config::CLASSES.map(String::from);
+    let read = read_any(&file.0, ReadOptions { classes: &classes, labels, on_bad_row });
+    match &read {
+        Ok(faces) => is_whole(faces, labels),
+        Err(error) => refused(error, &[&file.shown()]),
+    }
+    read
+}
+
+/// Every column has a value for every face.
+fn is_whole(faces: &Faces, labels: Labels) {
+    let count = faces.rows.len();
+    assert_eq!(faces.pixels.len(), count * PIXELS);
+    assert!(faces.rows.is_sorted_by(|a, b| a < b), "{:?}", faces.rows);
+    assert!(faces.hashes.iter().copied().eq(faces.pixels.chunks(PIXELS).map(FaceHash::of)));
+    assert!(labels == Labels::IfPresent || faces.labels.is_some() == (labels == Labels::Needed));
+    assert!(faces.labels.iter().all(|all| all.len() == count && all.iter().all(|label| *label < 7)));
+    assert!(faces.ids.iter().chain(&faces.usages).all(|texts| texts.len() == count));
+}
+
+/// Ids and usages, where there are any.
+type Texts<'a> = (&'a Option<Vec<String>>, &'a Option<Vec<String>>);
+
+fn texts(faces: &Faces) -> (&[u32], Texts<'_>) {
+    (&faces.rows, (&faces.ids, &faces.usages))
+}
+
+/// What a file says of its good rows.
+fn content(faces: &Faces) -> (&[u8], &Option<Vec<u8>>, Texts<'_>, &[u32]) {
+    (&faces.pixels, &faces.labels, (&faces.ids, &faces.usages), &faces.rows)
+}
+
+/// An error's text without the name of the scratch file, which is another one each time.
+fn without_path(error: &anyhow::Error) -> String {
+    format!("{error:#}").split_once(": ").map(|(_, text)| text.to_owned()).unwrap_or_default()
+}
+
+/// Written out, a config reads back the same.
+fn comes_back(config: &Config) {
+    let text = config.to_toml().expect("a checked config can be written");
+    assert!(config::from_text(&text, "again").expect(&text) == *config, "{text}");
+}
+
+/// Stands in the header of a sealed checkpoint where its checksum goes.
+const CHECKSUM: &str = "CHECKSUM";
+
+/// The header of a safetensors file in JSON, a line break, the tensors' bytes: made a file, with the right checksum.
+fn sealed(text: &[u8]) -> Vec<u8> {
+    let mut parts = text.splitn(2, |byte| *byte == b'\n');
+    let header = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let tensors = parts.next().unwrap_or_default();
+    let with = |sum: &str| {
+        let header = header.replace(CHECKSUM, sum);
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), tensors].concat()
+    };
+    let open = with(&"0".repeat(64));
+    let Ok((_, header)) = SafeTensors::read_metadata(&open) else { return open };
+    let Ok(file) = SafeTensors::deserialize(&open) else { return open };
+    let mut views = file.tensors();
+    views.sort_by(|a, b| a.0.cmp(&b.0));
+    let views = views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data()));
+    with(&checksum(header.metadata().as_ref().unwrap_or(&HashMap::new()), views))
+}
+
+/// Bytes of the largest tensor that is put into a checkpoint here.
+const LARGEST_TENSOR: usize = 1 << 20;
+
+/// Config, state in JSON, a line for each tensor, and bytes that fill them over and over, with `---` lines between: made a
+/// checkpoint. The line `*` is all tensors of the config's network, `-NAME` takes one away, `NAME F32 2 3` adds one.
+fn assembled(text: &str) -> Vec<u8> {
+    let mut parts = text.splitn(4, "\n---\n");
+    let mut part = || parts.next().unwrap_or_default();
+    let (config, state, lines, fill) = (part(), part(), part(), part());
+    let mut shapes = BTreeMap::new();
+    for line in lines.lines() {
+        if line == "*" {
+            shapes.extend(tensors_of(config));
+        } else if let Some(name) = line.strip_prefix('-') {
+            shapes.remove(name);
+        } else if let Some((name, dtype, shape)) = tensor_of(line) {
+            shapes.insert(name, (dtype, shape));
+        }
+    }
+    let fill = if fill.is_empty() { b"\0" } else { fill.as_bytes() };
+    let tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .filter_map(|(name, (dtype, shape))| {
+            let values = shape.iter().try_fold(1usize, |count, edge| count.checked_mul(*edge))?;
+            let size = values.checked_mul(dtype.bitsize())?.div_ceil(8);
+            let bytes = fill.iter().copied().cycle().take(size.min(LARGEST_TENSOR)).collect();
+            (size <= LARGEST_TENSOR).then_some((name, dtype, shape, bytes))
+        })
+        .collect();
+    let mut metadata: HashMap<String, String> =
+        [("format", "grimace-checkpoint"), ("format_version", "2"), ("config", config), ("state", state)]
+            .map(|(key, text)| (key.to_owned(), text.to_owned()))
+            .into();
+    let sum = checksum(&metadata, tensors.iter().map(|(name, _, shape, bytes)| (name.as_str(), &**shape, &**bytes)));
+    metadata.insert("checksum".into(), sum);
+    let views = tensors.iter().filter_map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).ok().map(|view| (name.as_str(), view))
+    });
+    safetensors::serialize(views, Some(metadata)).unwrap_or_default()
+}
+
+/// The tensors of a config's network, where it is a small one.
+fn tensors_of(config: &str) -> Vec<(String, (Dtype, Vec<usize>))> {
+    let net = config::from_text(config, "").ok().filter(is_small).map(|config| network(&config));
+    let shape = |tensor: &Tensor| tensor.size().into_iter().map(|edge| edge.unsigned_abs() as usize).collect();
+    net.iter().flat_map(Net::named).map(|named| (named.name, (Dtype::F32, shape(&named.tensor)))).collect()
+}
+
+/// Name, number format and edges of a tensor: `NAME F32 2 3`.
+fn tensor_of(line: &str) -> Option<(String, Dtype, Vec<usize>)> {
+    let mut words = line.split(' ');
+    let name = words.next()?.to_owned();
+    let dtype = match words.next()? {
+        "F32" => Dtype::F32,
+        "F64" => Dtype::F64,
+        "BF16" => Dtype::BF16,
+        "U8" => Dtype::U8,
+        "F4" => Dtype::F4,
+        _ => return None,
+    };
+    Some((name, dtype, words.map(str::parse).collect::<Result<_, _>>().ok()?))
+}
+
+/// The checksum that src/checkpoint demands, worked out a second time.
+fn checksum<'a>(
+    metadata: &HashMap<String, String>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    for (key, text) in metadata.iter().filter(|(key, _)| *key != "checksum").collect::<BTreeMap<_, _>>() {
+        add(key.as_bytes());
+        add(text.as_bytes());
+    }
+    for (name, shape, bytes) in tensors {
+        add(name.as_bytes());
+        add(&shape.iter().flat_map(|edge| (*edge as u64).to_le_bytes()).collect::<Vec<_>>());
+        add(bytes);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The tensors of a checkpoint bit for bit; a NaN equals itself here.
+fn bits(checkpoint: &Checkpoint) -> Vec<(&str, Vec<i64>, Vec<u32>)> {
+    let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)).expect("float32 on the CPU");
+    let bits = |tensor: &Tensor| values(tensor).into_iter().map(f32::to_bits).collect();
+    checkpoint.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size(), bits(tensor))).collect()
+}
+
+/// Whether a config's network is made in a moment.
+fn is_small(config: &Config) -> bool {
+    let ModelConfig::Cnn(cnn) = &config.model;
+    let below = |widths: &[i64], most: i64| widths.iter().all(|width| *width <= most);
+    below(&cnn.filters, 32) && below(&cnn.dense, 16) && cnn.kernel <= 5 && cnn.convolutions <= 2
+}
+
+fn network(config: &Config) -> Net {
+    Net::new(&config.model, config.data.classes.len(), 0, Device::Cpu).expect("a small network")
+}
+
+/// With the tensors of the checkpoint the network gives logits; or there is a reason why it does not take them.
+fn runs_or_is_refused(config: &Config, checkpoint: &Checkpoint) {
+    let net = network(config);
+    if let Err(error) = net.load(&checkpoint.tensors) {
+        return assert!(error.to_string().contains("tensor "), "{error:#}");
+    }
+    net.use_channels_last().expect("it lies in memory otherwise");
+    let faces = Tensor::ones([2, 1, 48, 48], (Kind::Float, Device::Cpu));
+    let logits = tch::no_grad(|| net.forward(&faces, Mode::Inference)).expect("a loaded network runs");
+    assert_eq!(logits.size(), [2, config.data.classes.len() as i64]);
+}
+
+/// Writes a submission for these ids and reads it back.
+fn submission_comes_back(file: &Scratch, ids: &[String], classes: usize, names: Option<&[String]>) {
+    let labels: Vec<u8> = (0..ids.len()).map(|row| ((row * 7 + 1) % classes) as u8).collect();
+    let mut probabilities = vec![0.0; ids.len() * classes];
+    for (row, label) in probabilities.chunks_mut(classes).zip(&labels) {
+        row.iter_mut().skip(usize::from(*label)).take(1).for_each(|likely| *likely = 1.0);
+    }
+    let faces = Faces { ids: Some(ids.to_vec()), rows: (0..).take(ids.len()).collect(), ..Faces::default() };
+    let outputs = Outputs { logits: probabilities.clone(), probabilities, classes };
+    submit::write(&file.0, &faces, &outputs, names).expect("a submission is written");
+    assert_eq!(submit::read_labels(&file.0, ids, classes).expect("it was just written"), labels, "{ids:?}");
+}

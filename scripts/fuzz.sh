@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Fuzzes the four inputs that come from elsewhere: CSV of faces, config, checkpoint, labels. fuzz/README.md says what is demanded.
+#
+#   scripts/fuzz.sh              10 minutes each, one after another
+#   scripts/fuzz.sh 60           a minute each
+#   scripts/fuzz.sh 60 csv       one of them
+#
+# Installs nothing. What it finds stays in fuzz/target: new inputs in corpus/, failing ones in artifacts/, logs in logs/. The
+# table at the end is one line a target; the exit code is 1 where an input failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+die() { printf 'fuzz: %s\n' "$*" >&2; exit 2; }
+
+seconds=${1:-600}
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "'$seconds' is no number of seconds: scripts/fuzz.sh [SECONDS] [TARGET]..."
+targets=("${@:2}")
+[ ${#targets[@]} -gt 0 ] || targets=(csv config checkpoint labels)
+for target in "${targets[@]}"; do
+  [ -e "fuzz/fuzz_targets/$target.rs" ] || die "there is no target '$target'; there are csv, config, checkpoint, labels"
+done
+
+command -v cargo-fuzz >/dev/null || die "cargo-fuzz is missing. Install it: cargo install cargo-fuzz"
+cargo +nightly --version >/dev/null 2>&1 || die "a nightly toolchain is missing. Install one: rustup toolchain install nightly --profile minimal"
+[ -n "${LIBTORCH:-}" ] || [ -e .venv/libtorch/lib ] || die "libtorch is missing. Install it: make setup, or set LIBTORCH"
+
+# No sanitizer: libtorch is not instrumented, and there is no unsafe code of our own in the way of these inputs.
+options=(--fuzz-dir fuzz --sanitizer none)
+export RUSTC_WRAPPER=$PWD/fuzz/rustc.sh
+# Inputs are small: more threads would only make runs differ.
+export OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 POLARS_MAX_THREADS=1
+# Panics are found without one, and with one each takes seconds.
+export RUST_BACKTRACE=0
+
+# Bytes of the longest input that libFuzzer makes by itself.
+declare -A longest=([csv]=8192 [config]=16384 [checkpoint]=16384 [labels]=4096)
+
+[ -d fuzz/target ] || echo "fuzz: the first build compiles polars once more: about 10 minutes on 2 cores" >&2
+for target in "${targets[@]}"; do
+  cargo +nightly fuzz build "${options[@]}" "$target"
+done
+
+work=fuzz/target
+mkdir -p "$work/logs"
+failed=0
+for target in "${targets[@]}"; do
+  mkdir -p "$work/corpus/$target" "$work/artifacts/$target"
+  log=$work/logs/$target.log
+  echo "fuzz: $target for $seconds seconds, log in $log" >&2
+  cargo +nightly fuzz run "${options[@]}" "$target" "$work/corpus/$target" "fuzz/corpus/$target" -- \
+    -max_total_time="$seconds" -rss_limit_mb=6000 -timeout=60 -report_slow_units=5 -max_len="${longest[$target]}" \
+    -dict="fuzz/dictionaries/$target.dict" -artifact_prefix="$work/artifacts/$target/" -print_final_stats=1 \
+    >"$log" 2>&1 || { failed=1; echo "fuzz: $target failed: tail $log" >&2; }
+done
+
+stat() { awk -v name="stat::$1:" '$1 == name { value = $2 } END { print value == "" ? "-" : value }' "$2"; }
+coverage() { awk '{ for (i = 1; i < NF; i++) if ($i == "cov:") value = $(i + 1) } END { print value == "" ? "-" : value }' "$1"; }
+row='%-12s %12s %8s %8s %8s %10s %10s\n'
+# shellcheck disable=SC2059
+printf "$row" target executions per_s edges corpus memory_MB artifacts
+for target in "${targets[@]}"; do
+  log=$work/logs/$target.log
+  # shellcheck disable=SC2059
+  printf "$row" "$target" "$(stat number_of_executed_units "$log")" "$(stat average_exec_per_sec "$log")" "$(coverage "$log")" \
+    "$(find "$work/corpus/$target" -type f | wc -l)" "$(stat peak_rss_mb "$log")" "$(find "$work/artifacts/$target" -type f | wc -l)"
+done
+exit "$failed"

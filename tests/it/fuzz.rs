@@ -1,0 +1,105 @@
+//! A little fuzzing in every test run: the corpus in `fuzz/corpus`, and mutations of it that are the same every time.
+//! `scripts/fuzz.sh` does the same at length, guided by coverage.
+
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use grimace::rng::Rng;
+
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+
+#[test]
+fn csv() {
+    fuzz("csv", targets::csv, 600);
+}
+
+#[test]
+fn config() {
+    fuzz("config", targets::config, 400);
+}
+
+#[test]
+fn checkpoint() {
+    fuzz("checkpoint", targets::checkpoint, 250);
+}
+
+#[test]
+fn labels() {
+    fuzz("labels", targets::labels, 800);
+}
+
+/// Runs a target over its corpus, and over so many mutations of every file in it.
+fn fuzz(name: &str, target: fn(&[u8]), mutations: u64) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut paths: Vec<PathBuf> =
+        fs_err::read_dir(folder.join("corpus").join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let seeds: Vec<Vec<u8>> = paths.iter().map(|path| fs_err::read(path).unwrap()).collect();
+    assert!(!seeds.is_empty());
+    let tokens = tokens(&folder.join("dictionaries").join(format!("{name}.dict")));
+    for (number, (path, seed)) in paths.iter().zip(&seeds).enumerate() {
+        holds(target, seed, &path.display().to_string());
+        for mutation in 0..mutations {
+            let mut random = Rng::new(&[number as u64, mutation]);
+            let input = mutated(seed, &seeds, &tokens, &mut random);
+            holds(target, &input, &format!("mutation {mutation} of {}", path.display()));
+        }
+    }
+}
+
+/// Runs a target on an input; where it panics, the input is printed as a command that writes it to a file.
+fn holds(target: fn(&[u8]), input: &[u8], shown: &str) {
+    if catch_unwind(|| target(input)).is_err() {
+        panic!("{shown} fails. To have it as a file: printf '%b' '{}' >input", escaped(input));
+    }
+}
+
+fn escaped(input: &[u8]) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" ,.:;=_@{}[]()".contains(&byte);
+    let shown = |&byte: &u8| if plain(byte) { char::from(byte).to_string() } else { format!("\\0{byte:03o}") };
+    input.iter().map(shown).collect()
+}
+
+/// The entries of a libFuzzer dictionary.
+fn tokens(path: &Path) -> Vec<Vec<u8>> {
+    let text = fs_err::read_to_string(path).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).map(unescaped).collect()
+}
+
+/// An entry of a dictionary as bytes: `\\`, `\"` and `\xAB` stand for one each.
+fn unescaped(entry: &str) -> Vec<u8> {
+    let mut parts = entry.split('\\');
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    while let Some(part) = parts.next() {
+        let hex = part.strip_prefix('x').and_then(|hex| hex.split_at_checked(2));
+        match hex.and_then(|(hex, rest)| Some((u8::from_str_radix(hex, 16).ok()?, rest))) {
+            Some((byte, rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
+            // Two backslashes have nothing between them; what stands behind them is a part of its own.
+            None if part.is_empty() => bytes.extend([b"\\", parts.next().unwrap().as_bytes()].concat()),
+            None => bytes.extend(part.bytes()),
+        }
+    }
+    bytes
+}
+
+/// `seed` after one to four changes: a bit, a byte, a piece taken out, put in twice or from a dictionary, another seed's end.
+fn mutated(seed: &[u8], seeds: &[Vec<u8>], tokens: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..=random.below(4) {
+        let mut below = |bound: usize| random.below(bound as u64) as usize;
+        let at = below(bytes.len() + 1);
+        let length = below(16) + 1;
+        let piece: Vec<u8> = bytes.iter().skip(at).take(length).copied().collect();
+        let other = &seeds[below(seeds.len())];
+        match below(6) {
+            0 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << below(8)),
+            1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = below(256) as u8),
+            2 => drop(bytes.drain(at..at + piece.len())),
+            3 => drop(bytes.splice(at..at, piece)),
+            4 => drop(bytes.splice(at..at, tokens[below(tokens.len())].iter().copied())),
+            _ => bytes.splice(at.., other.iter().skip(below(other.len() + 1)).copied()).for_each(drop),
+        }
+    }
+    bytes
+}
