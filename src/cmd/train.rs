@@ -33,20 +33,22 @@ pub fn run(args: &Train) -> Result<Outcome> {
     let placement = device::place(config.device, precision, threads)?;
     let data = dataset::load(&config)?;
     fit::check(&config, data.train.len(), &placement, device::memory())?;
+    // From here on a signal finds something to save: before, so that it never leaves half a start behind.
+    signals.hold();
     let (dir, newest) = match resumed {
         Some((dir, newest)) => (dir, Some(newest)),
         None => (RunDir::create(&path)?, None),
     };
-    signals.hold();
     console.log_to(&dir.log_txt())?;
     let work = Work { args, config: &config, data: &data, dir: &dir, placement: &placement };
     let result = train(&work, newest, signals, &mut console);
     let again = format!("grimace train {}", command_line(args, &dir));
     if let Err(error) = &result {
-        // For whoever reads the log later; on screen the program's last line says it.
-        console.log_line(&format!("error: {error:#}"))?;
+        // For whoever reads the log later; on screen the program's last line says it. A log that cannot be written must not
+        // hide why the run ended.
+        drop(console.log_line(&format!("error: {error:#}")));
         if error.chain().any(|cause| cause.is::<std::io::Error>()) && dir.last().exists() {
-            console.line(&format!("to go on when that is mended: {again}"))?;
+            drop(console.line(&format!("to go on when that is mended: {again}")));
         }
     }
     let (stopped, summary) = result?;
