@@ -29,6 +29,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What `write` returns, or an I/O error with the path.
 pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    replace_atomically_after(path, write, || Ok(()))
+}
+
+/// As [`replace_atomically`]; `then` runs when the new file is whole and on the disk, and has not yet taken the old one's place.
+///
+/// # Errors
+/// What `write` and `then` return, or an I/O error with the path.
+pub fn replace_atomically_after(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<()>,
+    then: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     // Through a link, to the file it names: the link stays.
     let resolved = if path.is_symlink() && path.exists() { fs::canonicalize(path)? } else { path.to_path_buf() };
     let path = resolved.as_path();
@@ -38,6 +50,7 @@ pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) 
     let result =
         fs::File::create(&temporary).map_err(anyhow::Error::from).and_then(|_| write(&temporary)).and_then(|()| {
             fs::File::open(&temporary)?.sync_all()?;
+            then()?;
             fs::rename(&temporary, path)?;
             sync_folder_of(path)
         });
@@ -77,8 +90,11 @@ pub fn sync_folder_of(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::File::open(folder)?.sync_all()?;
-    Ok(())
+    match fs::File::open(folder) {
+        // A folder that may be written to, but not listed.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        opened => Ok(opened?.sync_all()?),
+    }
 }
 
 /// Checks that `path` is a regular file that can be opened; a folder, a FIFO or a device is refused before it is read.

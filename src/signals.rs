@@ -12,8 +12,8 @@ use signal_hook::flag;
 pub struct Signals {
     /// Number of the last one that came; 0 for none.
     received: Arc<AtomicUsize>,
-    /// Whether the next one ends the process.
-    ends: Arc<AtomicBool>,
+    /// Whether there is nothing to save yet, so that the first one ends the process.
+    starting: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -26,23 +26,30 @@ impl Signals {
     pub fn watch() -> Result<Self> {
         // A file larger than `ulimit -f` allows is then an error of its write, which has a path, not the end of the process.
         flag::register(SIGXFSZ, Arc::default()).context("cannot watch signals")?;
-        let signals = Self { received: Arc::default(), ends: Arc::new(AtomicBool::new(true)) };
+        let signals = Self { received: Arc::default(), starting: Arc::new(AtomicBool::new(true)) };
+        let again = Arc::new(AtomicBool::new(false));
         for number in [SIGHUP, SIGINT, SIGTERM] {
             if number == SIGHUP && is_ignored(number) {
                 continue;
             }
-            // In this order: the first signal finds `ends` as it was, notes itself, and arms the second.
-            flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&signals.ends))
-                .and_then(|_| flag::register_usize(number, Arc::clone(&signals.received), number as usize))
-                .and_then(|_| flag::register(number, Arc::clone(&signals.ends)))
-                .context("cannot watch signals")?;
+            let ends_if = |flag: &Arc<AtomicBool>| {
+                flag::register_conditional_shutdown(number, 128 + number, Arc::clone(flag))
+                    .context("cannot watch signals")
+            };
+            ends_if(&signals.starting)?;
+            flag::register_usize(number, Arc::clone(&signals.received), number as usize)?;
+            // A shell whose terminal was closed sends SIGHUP more than once, without a person asking twice.
+            if number != SIGHUP {
+                ends_if(&again)?;
+                flag::register(number, Arc::clone(&again))?;
+            }
         }
         Ok(signals)
     }
 
-    /// From here on there is something to save: the first signal is noted, the second ends the process.
-    pub fn hold(&self) {
-        self.ends.store(false, Ordering::SeqCst);
+    /// From here on there is something to save: the first signal is noted, a second SIGINT or SIGTERM ends the process.
+    pub fn defer(&self) {
+        self.starting.store(false, Ordering::SeqCst);
     }
 
     /// The number of the signal that came.

@@ -12,13 +12,16 @@ pub fn short(text: &str, length: usize) -> String {
     }
 }
 
-/// A message with control characters escaped, line breaks and tabs apart, and with its middle left out where it is far too
-/// long: what was expected stands at the end.
+/// `text` with control characters escaped, line breaks and tabs apart.
+pub fn escaped(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect() } else { vec![c] };
+    text.chars().flat_map(shown).collect()
+}
+
+/// A message fit to be read: [`escaped`], and with its middle left out where it is far too long; what was expected stands at
+/// the end.
 pub fn legible(message: &str) -> String {
-    let escaped: String = message
-        .chars()
-        .flat_map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect() } else { vec![c] })
-        .collect();
+    let escaped = escaped(message);
     let count = escaped.chars().count();
     if count <= LONGEST {
         return escaped;

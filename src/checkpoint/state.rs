@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::config::MOST_ROLLBACKS;
+use crate::config::{MOST_EPOCHS, MOST_ROLLBACKS};
 
 /// Where a run stands: everything that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -56,12 +56,13 @@ impl State {
             let finite = numbers.iter().all(|number| number.is_finite());
             record.epoch == epoch && finite && is_time(record.seconds) && is_time(record.images_per_second)
         });
-        let within = |epoch: u32| (1..=self.epoch.saturating_add(1)).contains(&epoch);
-        let best = self.best.is_none_or(|best| within(best.epoch) && (0.0..=1.0).contains(&best.val_accuracy));
-        let monitor = self.monitor.is_none_or(|(value, epoch)| within(epoch) && value.is_finite());
+        // The best on disk may be of a later epoch than the checkpoint: a run may have died between the two.
+        let known = |best: Best| (1..=MOST_EPOCHS).contains(&best.epoch) && (0.0..=1.0).contains(&best.val_accuracy);
+        let best = self.best.is_none_or(known);
+        let monitor = self.monitor.is_none_or(|(value, epoch)| (1..=self.epoch).contains(&epoch) && value.is_finite());
         for (holds, what) in [
             (self.records.len() == self.epoch as usize && records, "its records are not those of its epochs"),
-            (best && monitor, "its best epoch is none of its epochs"),
+            (best && monitor, "its best epoch is none"),
             (is_time(self.seconds) && is_time(self.epoch_seconds), "its times are none"),
             (self.loss_sum.is_finite() && self.loss_sum.abs() < 1e30, "its sum of losses is none"),
             ((0..1 << 40).contains(&self.hits), "its number of correct predictions is none"),

@@ -15,7 +15,8 @@ use crate::report::table::thousands;
 use crate::report::{Console, duration, seconds};
 use crate::rundir::{Newest, RunDir, Summary};
 use crate::signals::Signals;
-use crate::train::fit;
+use crate::text::legible;
+use crate::train::memory;
 use crate::train::resume::{self, Resumed};
 use crate::train::run::{Run, Stopped};
 
@@ -25,19 +26,22 @@ pub fn run(args: &Train) -> Result<Outcome> {
     let mut console = Console::default();
     let path = find_dir(args, &config)?;
     // A run that goes on is locked before anything takes time; a new one that cannot begin leaves nothing behind.
-    let resumed = if RunDir::is_free(&path)? { None } else { Some(open(&path)?) };
+    let resumed = match &path {
+        Some(path) if !RunDir::is_free(path)? => Some(open(path)?),
+        _ => None,
+    };
     let (precision, threads) = match &resumed {
         Some((_, newest)) => resume::as_before(&config, &newest.checkpoint.state),
         None => (config.precision, config.threads),
     };
     let placement = device::place(config.device, precision, threads)?;
     let data = dataset::load(&config)?;
-    fit::check(&config, data.train.len(), &placement, device::memory())?;
+    memory::check(&config, &data, &placement, device::memory())?;
     // From here on a signal finds something to save: before, so that it never leaves half a start behind.
-    signals.hold();
+    signals.defer();
     let (dir, newest) = match resumed {
         Some((dir, newest)) => (dir, Some(newest)),
-        None => (RunDir::create(&path)?, None),
+        None => (path.map_or_else(|| RunDir::create_default(&config.name), |path| RunDir::create(&path))?, None),
     };
     console.log_to(&dir.log_txt())?;
     let work = Work { args, config: &config, data: &data, dir: &dir, placement: &placement };
@@ -46,7 +50,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
     if let Err(error) = &result {
         // For whoever reads the log later; on screen the program's last line says it. A log that cannot be written must not
         // hide why the run ended.
-        drop(console.log_line(&format!("error: {error:#}")));
+        drop(console.log_line(&legible(&format!("error: {error:#}"))));
         if error.chain().any(|cause| cause.is::<std::io::Error>()) && dir.last().exists() {
             drop(console.line(&format!("to go on when that is mended: {again}")));
         }
@@ -89,19 +93,19 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Where the run directory is; refuses one that cannot be used before any work is done.
-fn find_dir(args: &Train, config: &Config) -> Result<PathBuf> {
+/// Where the run directory is, `None` for the default place of a new one; refuses one that cannot be used before any work.
+fn find_dir(args: &Train, config: &Config) -> Result<Option<PathBuf>> {
     let path = match &args.out {
         Some(path) => path.clone(),
         None if args.resume => RunDir::newest(&config.name)?,
-        None => RunDir::default_path(&config.name),
+        None => return Ok(None),
     };
     if args.resume {
         RunDir::check_folder(&path)?;
     } else {
         RunDir::check_free(&path)?;
     }
-    Ok(path)
+    Ok(Some(path))
 }
 
 /// The directory of a run to go on with, locked, and its newest checkpoint.
@@ -170,7 +174,12 @@ fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement
 fn describe(summary: &Summary, dir: &RunDir) -> String {
     let shown = dir.path().display();
     let Some(best) = summary.best_val_accuracy else {
-        return format!("{shown}: stopped ({}) before the first epoch was done\n", summary.stopped);
+        return match summary.epochs {
+            0 => format!("{shown}: stopped ({}) before the first epoch was done\n", summary.stopped),
+            epochs => {
+                format!("{shown}: stopped ({}) after {epochs} epochs; its best weights are gone\n", summary.stopped)
+            }
+        };
     };
     let without = summary.best_val_accuracy_without_copies.map_or("-".into(), |value| format!("{value:.4}"));
     format!(

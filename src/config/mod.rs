@@ -19,8 +19,8 @@ pub use load::{from_text, load};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
-    AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, MOST_ROLLBACKS, Monitor,
-    OptimizerConfig, ScheduleConfig, SgdConfig, TrainConfig,
+    AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, MOST_EPOCHS, MOST_ROLLBACKS,
+    Monitor, OptimizerConfig, ScheduleConfig, SgdConfig, TrainConfig,
 };
 pub use values::{DeviceChoice, Validation};
 

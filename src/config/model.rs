@@ -158,17 +158,28 @@ impl CnnConfig {
 
     /// Values that training keeps of each face for the backward pass, about: the outputs of convolutions and poolings.
     pub fn activations(&self) -> u64 {
+        self.layers().sum()
+    }
+
+    /// Values of the largest output of a convolution or pooling, for a face.
+    pub fn largest_layer(&self) -> u64 {
+        self.layers().max().unwrap_or(0)
+    }
+
+    /// Values that each convolution and each pooling gives for a face.
+    fn layers(&self) -> impl Iterator<Item = u64> {
         let lost = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
-        let (mut total, mut side) = (0, SIDE as i64);
-        for filters in &self.filters {
+        let mut side = SIDE as i64;
+        self.filters.iter().flat_map(move |filters| {
+            let mut sides = Vec::new();
             for _ in 0..self.convolutions {
                 side -= lost;
-                total += (filters * side * side).unsigned_abs();
+                sides.push(side);
             }
             side /= 2;
-            total += (filters * side * side).unsigned_abs();
-        }
-        total
+            sides.push(side);
+            sides.into_iter().map(move |side| (filters * side * side).unsigned_abs())
+        })
     }
 
     /// Edge of the feature map after the last block; `None` when a block would leave nothing.

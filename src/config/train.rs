@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::require;
 
+/// The greatest `epochs`.
+pub const MOST_EPOCHS: u32 = 100_000;
+
 /// The greatest `max_rollbacks`.
 pub const MOST_ROLLBACKS: u32 = 100;
 
@@ -209,7 +212,7 @@ pub(super) fn probe_schedule(mut table: toml::Table) -> Result<(), serde_path_to
 
 impl TrainConfig {
     pub(super) fn check(&self) -> Result<(), String> {
-        require((1..=100_000).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
+        require((1..=MOST_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MOST_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;

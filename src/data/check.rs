@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::faces::{FaceHash, Faces};
-use crate::text::{legible, short};
+use crate::text::{escaped, short};
 
 /// Different words in a column Usage beyond which it is no such thing; Kaggle's has three.
 const MOST_USAGES: usize = 20;
@@ -106,7 +106,7 @@ fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> File
     let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
     let mut usages = BTreeMap::new();
     for usage in usages_of(faces).into_iter().flatten() {
-        *usages.entry(legible(&short(usage, LONGEST_USAGE))).or_insert(0) += 1;
+        *usages.entry(escaped(&short(usage, LONGEST_USAGE))).or_insert(0) += 1;
     }
     FileReport {
         file: path.to_path_buf(),

@@ -131,9 +131,11 @@ fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<(
             labels.filter(|label| usize::from(**label) == number).count()
         };
         if rows(train) == 0 {
-            let why = match rows(validation) {
-                0 => "every class of data.classes needs at least one".to_owned(),
-                rows => format!("its {rows} rows all went to validation: use a smaller data.validation"),
+            let why = match (&data.validation, rows(validation)) {
+                (Validation::Fraction(_), rows) if rows > 0 => {
+                    format!("its {rows} rows all went to validation: use a smaller data.validation")
+                }
+                _ => "every class of data.classes needs at least one".to_owned(),
             };
             return Err(input(format!("{shown}: no training rows for class {number} ({class}); {why}")));
         }

@@ -1,7 +1,7 @@
 //! How much memory the machine lets this process have.
 
-/// Bytes of memory that the machine has, or that this process's control group may use where that is less; `None` where the
-/// system does not tell (it is asked as Linux tells it).
+/// Bytes of memory that the machine has, or that a container may use where that is less (as control groups, version 2, show
+/// it from within); `None` where the system does not tell. It is asked as Linux tells it.
 pub fn memory() -> Option<u64> {
     let read = |path: &str| fs_err::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| total(&text));

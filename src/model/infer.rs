@@ -8,8 +8,11 @@ use crate::data::batches::{DeviceFaces, to_unit};
 
 /// Faces in a batch of inference: large enough to keep a GPU busy; on a CPU what fits its caches is faster.
 fn batch(device: Device) -> i64 {
-    if device == Device::Cpu { 128 } else { 2048 }
+    if device == Device::Cpu { CPU_BATCH as i64 } else { 2048 }
 }
+
+/// The batch on a CPU.
+pub const CPU_BATCH: u64 = 128;
 
 /// Logits of all faces, float32 [N, classes] on the device; `None` when `stops` said so between two batches.
 ///

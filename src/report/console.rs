@@ -9,7 +9,7 @@ use fs_err as fs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::files::check_output_file;
-use crate::text::legible;
+use crate::text::escaped;
 
 /// Writes to stderr and, once [`log_to`](Console::log_to) was called, to a log file too.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ impl Console {
     /// When the log cannot be written; a closed stderr is no reason to stop a training.
     pub fn line(&mut self, text: &str) -> Result<()> {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprint_line(&legible(text))),
-            None => eprint_line(&legible(text)),
+            Some(bar) => bar.suspend(|| eprint_line(&escaped(text))),
+            None => eprint_line(&escaped(text)),
         }
         self.log_line(text)
     }
@@ -55,7 +55,7 @@ impl Console {
     /// When the log cannot be written.
     pub fn log_line(&mut self, text: &str) -> Result<()> {
         if let Some(log) = &mut self.log {
-            writeln!(log, "{}", legible(text))?;
+            writeln!(log, "{}", escaped(text))?;
         }
         Ok(())
     }

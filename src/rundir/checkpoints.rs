@@ -1,5 +1,7 @@
 //! The checkpoints of a run: the newest, the one before it, the best.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use fs_err as fs;
 use tch::Tensor;
@@ -7,7 +9,7 @@ use tch::Tensor;
 use super::RunDir;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::error::input;
-use crate::files::{temporary_beside, write_atomically};
+use crate::files::{replace_atomically_after, temporary_beside, write_atomically};
 
 /// The newest checkpoint of a run that is whole.
 #[derive(Debug)]
@@ -26,21 +28,45 @@ impl RunDir {
     /// An I/O error with the path; the files that were there stay.
     pub fn save_last(&self, config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
         let bytes = checkpoint::to_bytes(config, state, tensors)?;
-        if self.last().exists() {
-            self.keep_previous()?;
-        }
-        write_atomically(&self.last(), &bytes)
+        // The new one is on the disk before the old one changes its name: at no moment is there one alone.
+        let write = |temporary: &Path| Ok(fs::write(temporary, &bytes)?);
+        replace_atomically_after(&self.last(), write, || self.keep_last_as(&self.previous()))
     }
 
-    /// Gives the newest checkpoint the name of the one before it, too, so that there is always a newest.
-    fn keep_previous(&self) -> Result<()> {
-        let (last, previous) = (self.last(), self.previous());
-        let link = temporary_beside(&previous)?;
+    /// Marks the newest checkpoint as the one that a divergence goes back to.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn keep_for_rollback(&self) -> Result<()> {
+        self.keep_last_as(&self.rollback())
+    }
+
+    /// The checkpoint that a divergence goes back to: that of the last epoch's end, or else the newest.
+    ///
+    /// # Errors
+    /// As [`newest_checkpoint`](Self::newest_checkpoint).
+    pub fn rollback_checkpoint(&self) -> Result<Option<Newest>> {
+        if self.rollback().exists()
+            && let Ok(checkpoint) = checkpoint::load_unless_damaged(&self.rollback())?
+        {
+            return Ok(Some(Newest { checkpoint, warning: None }));
+        }
+        self.newest_checkpoint()
+    }
+
+    /// Gives the newest checkpoint, where there is one, a second name.
+    fn keep_last_as(&self, name: &Path) -> Result<()> {
+        if !self.last().exists() {
+            return Ok(());
+        }
+        // The file itself, where `last` is a symbolic link: a link to that would follow it to the next one.
+        let last = fs::canonicalize(self.last())?;
+        let link = temporary_beside(name)?;
         if std::fs::hard_link(&last, &link).is_err() {
             // A file system without links: a copy does as well.
-            return write_atomically(&previous, &fs::read(&last)?);
+            return write_atomically(name, &fs::read(&last)?);
         }
-        fs::rename(&link, &previous).with_context(|| format!("cannot write {}", previous.display()))?;
+        fs::rename(&link, name).with_context(|| format!("cannot write {}", name.display()))?;
         // Where both names meant one file already (a process killed right here), POSIX has rename do nothing.
         if link.exists() {
             fs::remove_file(&link)?;

@@ -8,16 +8,17 @@ mod trained;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
+use serde_json::Value;
 
 use self::lock::Lock;
 use crate::checkpoint::EpochRecord;
 use crate::error::input;
 use crate::files::{
-    check_output_file, check_regular_file, is_same_file, is_temporary, sync_folder_of, write_atomically,
+    check_output_file, check_regular_file, is_same_file, is_temporary, read_small_text, sync_folder_of,
+    write_atomically,
 };
 
 pub use checkpoints::Newest;
@@ -36,21 +37,38 @@ const LOCK: &str = ".lock";
 /// What a run may have written before its first checkpoint.
 const STARTED: [&str; 4] = [LOCK, "log.txt", "config.toml", "split.csv"];
 
+/// Keys of `summary.json` that tell one end of a run from another.
+const END: [&str; 5] = ["epochs", "best_epoch", "best_val_accuracy", "stopped", "rollbacks"];
+
 /// The directory of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
     /// Of the process that trains; readers need none, since files are replaced whole.
-    lock: Option<Arc<Lock>>,
+    lock: Option<Lock>,
 }
 
 impl RunDir {
-    /// `runs/<name>-<UTC time>`, the default place of a new run.
-    pub fn default_path(name: &str) -> PathBuf {
+    /// Creates `runs/<name>-<UTC time>`, the default place of a new run, and locks it.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn create_default(name: &str) -> Result<Self> {
+        let runs = Path::new("runs");
+        fs::create_dir_all(runs)?;
         let first = format!("{name}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
         // Runs that begin in the same second are told apart by a number.
-        let names = std::iter::once(first.clone()).chain((2..).map(|number| format!("{first}-{number}")));
-        names.map(|name| Path::new("runs").join(name)).find(|path| !path.exists()).unwrap_or_default()
+        for number in 1.. {
+            let path = runs.join(if number == 1 { first.clone() } else { format!("{first}-{number}") });
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made?;
+                    return Self { path, lock: None }.locked();
+                }
+            }
+        }
+        Err(anyhow!("{}: there is no free name for a run", runs.display()))
     }
 
     /// The newest default place of a run called `name`.
@@ -118,8 +136,10 @@ impl RunDir {
     /// # Errors
     /// As [`check_free`](Self::check_free) and [`Lock::take`], or an I/O error with the path.
     pub fn create(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("{}: cannot be made a run directory", path.display()))?;
-        sync_folder_of(path)?;
+        if !path.exists() {
+            fs::create_dir_all(path).with_context(|| format!("{}: cannot be made a run directory", path.display()))?;
+            sync_folder_of(path)?;
+        }
         // A second look, for whoever was here in the meantime; the first came before the data was read.
         Self::check_free(path)?;
         let dir = Self { path: path.to_path_buf(), lock: None }.locked()?;
@@ -154,7 +174,7 @@ impl RunDir {
     }
 
     /// Whether `path` is a file that a run keeps here.
-    pub fn owns(&self, path: &Path) -> bool {
+    fn owns(&self, path: &Path) -> bool {
         let files = [self.log_txt(), self.path.join(LOCK)];
         self.files().iter().chain(&files).any(|own| is_same_file(own, path))
     }
@@ -174,13 +194,14 @@ impl RunDir {
     }
 
     /// What is written whole and replaced.
-    fn files(&self) -> [PathBuf; 7] {
+    fn files(&self) -> [PathBuf; 8] {
         [
             self.config_toml(),
             self.split_csv(),
             self.metrics_jsonl(),
             self.last(),
             self.previous(),
+            self.rollback(),
             self.best(),
             self.summary_json(),
         ]
@@ -196,7 +217,7 @@ impl RunDir {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { lock: Some(Arc::new(lock)), ..self })
+        Ok(Self { lock: Some(lock), ..self })
     }
 
     /// Why the directory is not locked, where its file system has no locks.
@@ -232,6 +253,11 @@ impl RunDir {
     /// The checkpoint before the newest, for when that is damaged.
     pub fn previous(&self) -> PathBuf {
         self.path.join("previous.safetensors")
+    }
+
+    /// The checkpoint that a divergence goes back to, where `train.max_rollbacks` allows it.
+    pub fn rollback(&self) -> PathBuf {
+        self.path.join("rollback.safetensors")
     }
 
     /// The best weights by validation accuracy.
@@ -278,6 +304,14 @@ impl RunDir {
         let text = String::from_utf8_lossy(&bytes);
         let records = text.lines().map_while(|line| serde_json::from_str::<EpochRecord>(line).ok());
         Ok((1..).zip(records).take_while(|(epoch, record)| record.epoch == *epoch).map(|(_, record)| record).collect())
+    }
+
+    /// Whether `summary.json` says the same of the run's end as `summary`: it is then left as it was.
+    pub fn has_summary(&self, summary: &Summary) -> bool {
+        let text = read_small_text(&self.summary_json(), 1 << 20, "a summary").unwrap_or_default();
+        let (old, new) = (serde_json::from_str::<Value>(&text), serde_json::to_value(summary));
+        let same = |old: &Value, new: &Value| END.iter().all(|key| old.get(key) == new.get(key));
+        old.ok().zip(new.ok()).is_some_and(|(old, new)| same(&old, &new))
     }
 
     /// Writes `summary.json`.

@@ -51,7 +51,6 @@ pub struct Provenance {
     /// Of libtorch.
     pub libtorch: String,
     /// Our own CPU kernels used.
-    #[serde(default)]
     pub kernels: String,
     /// The command that began the run.
     pub command: String,

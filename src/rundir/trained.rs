@@ -35,7 +35,7 @@ impl TrainedRun {
         if !dir.best().exists() {
             let shown = path.display();
             return Err(input(format!(
-                "{shown}: holds no best.safetensors: no epoch was finished yet; train it on with --resume --out {shown}"
+                "{shown}: holds no best.safetensors: no epoch was finished yet, or it was removed; train it on with --resume --out {shown}"
             )));
         }
         let checkpoint = checkpoint::load(&dir.best())?;

@@ -2,7 +2,7 @@
 
 mod account;
 pub mod cadence;
-pub mod fit;
+pub mod memory;
 pub mod optimizer;
 pub mod plan;
 pub mod profile;

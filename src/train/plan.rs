@@ -49,6 +49,11 @@ impl EpochPlan {
         (self.count - self.start(step)).clamp(0, self.batch)
     }
 
+    /// Faces in the steps before `step`.
+    pub fn faces_before(&self, step: u64) -> i64 {
+        self.start(step).min(self.count)
+    }
+
     /// Positions (int64 `[B]`) and maps (float32 [B, 2, 3]) of `step`, without a copy.
     ///
     /// # Errors

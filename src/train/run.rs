@@ -142,8 +142,12 @@ impl<'a> Run<'a> {
             let ends = p.state.epoch >= config.train.epochs || p.is_over(config);
             let signal = self.signals.received();
             // Whenever there is a new best, too: the checkpoint to go on from should know of it.
-            if ends || is_best || signal.is_some() || p.is_due(Some(p.state.epoch)) {
+            let may_go_back = config.train.max_rollbacks > 0;
+            if ends || is_best || may_go_back || signal.is_some() || p.is_due(Some(p.state.epoch)) {
                 self.save_last(&mut p)?;
+            }
+            if may_go_back {
+                self.dir.keep_for_rollback()?;
             }
             self.write_metrics(&p, ends)?;
             p.trainer.lap(Phase::Files);
@@ -156,7 +160,7 @@ impl<'a> Run<'a> {
         }
         let summary = self.summary(&p.state, p.trainer.net.parameters(), stopped);
         // A finished run that was asked to go on and had nothing to do keeps its record.
-        if trained || !self.dir.summary_json().exists() {
+        if trained || !self.dir.has_summary(&summary) {
             self.dir.write_summary(&summary)?;
         }
         Ok((stopped, summary))
@@ -195,6 +199,10 @@ impl<'a> Run<'a> {
         };
         if is_fresh {
             self.save_last(&mut p)?;
+        }
+        // A run that died may have done so before this.
+        if config.train.max_rollbacks > 0 && p.state.step == 0 {
+            self.dir.keep_for_rollback()?;
         }
         self.write_metrics(&p, false)?;
         Ok(p)
@@ -282,9 +290,10 @@ impl<'a> Run<'a> {
     /// Saves where the run stands, for a signal.
     fn interrupt(&mut self, p: &mut Progress, plan: &EpochPlan, signal: i32) -> Result<Ended> {
         self.console.end();
+        let saved = self.checkpoint(p, plan)?;
         let (name, step, epoch) = (signals::name(signal), p.state.step, p.state.epoch + 1);
-        self.console.line(&format!("{name}: stopping in epoch {epoch} after step {step} of {}", plan.steps()))?;
-        Ok(self.checkpoint(p, plan)?.unwrap_or(Ended::Interrupted(signal)))
+        self.console.line(&format!("{name}: stopped in epoch {epoch} after step {step} of {}", plan.steps()))?;
+        Ok(saved.unwrap_or(Ended::Interrupted(signal)))
     }
 
     /// Moves the state past an epoch; whether it is the best so far by validation accuracy.
@@ -316,15 +325,16 @@ impl<'a> Run<'a> {
         if p.state.rollbacks >= limit {
             return Err(self.diverged(what, p));
         }
-        let newest = self.dir.newest_checkpoint()?.context("there is no checkpoint to go back to")?;
+        let newest = self.dir.rollback_checkpoint()?.context("there is no checkpoint to go back to")?;
         if let Some(warning) = newest.warning {
             self.console.line(&warning)?;
         }
         p.trainer.load(newest.checkpoint.tensors)?;
         let now = std::mem::replace(&mut p.state, newest.checkpoint.state);
         p.state.rollbacks = now.rollbacks + 1;
-        let State { threads, precision, device, kernels, commands, .. } = now;
-        p.state = State { threads, precision, device, kernels, commands, ..std::mem::take(&mut p.state) };
+        // What is about this process and about the best on disk holds on.
+        let State { best, threads, precision, device, kernels, commands, .. } = now;
+        p.state = State { best, threads, precision, device, kernels, commands, ..std::mem::take(&mut p.state) };
         p.ahead.clear();
         let (number, lr) = (p.state.rollbacks, rate(self.config, &p.state));
         let place = match (p.state.epoch, p.state.step) {
@@ -335,8 +345,8 @@ impl<'a> Run<'a> {
         self.console.line(&format!(
             "{what}: training diverged; back to {place} with half the learning rate, {lr:.2e} (rollback {number} of {limit})"
         ))?;
-        self.save_last(p)?;
-        self.write_metrics(p, false)
+        self.write_metrics(p, false)?;
+        self.save_last(p)
     }
 
     /// The error of a run that diverged; writes the summary and leaves the last good checkpoint alone.
@@ -347,12 +357,14 @@ impl<'a> Run<'a> {
             return error.context(what.to_owned());
         }
         let tried = match p.state.rollbacks {
-            0 => "train.max_rollbacks = 3 would have it go back and try".to_owned(),
+            0 => {
+                "with --resume --set train.max_rollbacks=3 it goes back and halves the learning rate; or try".to_owned()
+            }
             count => format!("{count} rollbacks did not help: try"),
         };
         anyhow!(
-            "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}), or try precision = \"f32\"; {} keeps \
-             the last good state",
+            "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}) in a new --out, or there precision = \"f32\"; \
+             {} keeps the last good state",
             rate(self.config, &p.state),
             self.dir.last().display()
         )

@@ -6,7 +6,7 @@ use crate::report::seconds;
 
 /// The figures of the running epoch, beside the bar.
 pub fn progress_text(plan: &EpochPlan, state: &State) -> String {
-    let done = (0..state.step).map(|step| plan.faces(step)).sum::<i64>() as f64;
+    let done = plan.faces_before(state.step) as f64;
     let speed = done / state.epoch_seconds;
     format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.hits as f64 / done)
 }

@@ -121,13 +121,50 @@ fn a_signal_before_there_is_anything_to_save_ends_it_at_once() {
 #[test]
 fn a_second_signal_does_not_wait() {
     let bench = bench();
-    let child = spawn(bench.path(), &train("twice", &["--set", "train.batch=480"]));
-    wait_for_epochs(&bench.path().join("twice"), 1);
+    // A step of many seconds: the first signal alone would wait for its end.
+    let slow = ["--set", "model.filters=[512,512]", "--set", "model.convolutions=2", "--set", "train.batch=480"];
+    let child = spawn(bench.path(), &train("twice", &slow));
+    let run = bench.path().join("twice");
+    let began = Instant::now();
+    while !run.join("last.safetensors").exists() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never begins");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
     send("INT", &child);
+    std::thread::sleep(Duration::from_millis(50));
     send("INT", &child);
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, 130, "{}", done.all());
-    good(bench.path(), &train("twice", &["--set", "train.batch=480", "--resume"]));
+    assert!(!run.join("summary.json").exists() && began.elapsed() < Duration::from_secs(5), "{}", done.all());
+}
+
+#[test]
+fn a_terminal_that_hangs_up_twice_loses_nothing() {
+    let bench = bench();
+    let child = spawn(bench.path(), &train("hangup", &["--set", "train.epochs=200"]));
+    let run = bench.path().join("hangup");
+    wait_for_epochs(&run, 1);
+    for _ in 0..3 {
+        send("HUP", &child);
+    }
+    let done: Done = child.wait_with_output().unwrap().into();
+    assert_eq!(done.code, 129, "{}", done.all());
+    assert_eq!(json(run.join("summary.json"))["stopped"], "interrupted");
+}
+
+#[test]
+fn runs_that_begin_together_have_places_of_their_own() {
+    let bench = bench();
+    let args = ["train", "tiny.toml", "--set", "train.epochs=1"];
+    let children = [0, 1, 2].map(|_| spawn(bench.path(), &args));
+    for child in children {
+        let done: Done = child.wait_with_output().unwrap().into();
+        assert_eq!(done.code, 0, "{}", done.all());
+    }
+    let runs = fs_err::read_dir(bench.path().join("runs")).unwrap();
+    assert!(runs.into_iter().all(|run| run.unwrap().path().join("summary.json").exists()));
 }
 
 #[test]
@@ -224,6 +261,12 @@ fn what_is_missing_is_made_again_or_named() {
     good(bench.path(), &train("run", &["--resume"]));
     assert_eq!(text(run.join("metrics.jsonl")), metrics, "a torn last line is made whole");
 
+    // As a process leaves it that is killed before it writes its summary.
+    let summary = text(run.join("summary.json"));
+    fs_err::write(run.join("summary.json"), summary.replace("\"epochs\": 8", "\"epochs\": 4")).unwrap();
+    good(bench.path(), &train("run", &["--resume"]));
+    assert_eq!(json(run.join("summary.json"))["epochs"], 8);
+
     fs_err::remove_file(run.join("best.safetensors")).unwrap();
     let more = ["--resume", "--set", "train.epochs=9"];
     let done = good(bench.path(), &train("run", &more));
@@ -247,6 +290,9 @@ fn better_weights_are_never_replaced_by_worse_ones() {
     good(bench.path(), &train("run", &["--resume", "--set", "train.epochs=5"]));
     assert!(tensors(&run.join("best.safetensors")) == best);
     assert_eq!(json(run.join("summary.json"))["best_val_accuracy"], known["best_val_accuracy"]);
+    // The checkpoint knows of a best that is newer than itself, and is one to go on from all the same.
+    good(bench.path(), &train("run", &["--resume", "--set", "train.epochs=6"]));
+    assert!(tensors(&run.join("best.safetensors")) == best);
 
     good(bench.path(), &["train", "tiny.toml", "--out", "other", "--set", "data.validation=0.3"]);
     fs_err::copy(bench.path().join("other/best.safetensors"), run.join("best.safetensors")).unwrap();
@@ -258,7 +304,7 @@ fn a_divergence_goes_back_with_half_the_learning_rate() {
     let bench = bench();
     let wild = ["--set", "train.optimizer={kind=\"sgd\",lr=2.0,momentum=0.99}", "--set", "train.epochs=2"];
     let args = |out, more: &[&'static str]| train(out, &[&wild[..], more].concat());
-    bad(bench.path(), &args("stops", &[]), 1, &["not a finite number in epoch 1", "train.max_rollbacks = 3"]);
+    bad(bench.path(), &args("stops", &[]), 1, &["not a finite number in epoch 1", "--set train.max_rollbacks=3"]);
     good(bench.path(), &args("stops", &["--resume", "--set", "train.max_rollbacks=20"]));
     let done = good(bench.path(), &args("back", &["--set", "train.max_rollbacks=20"]));
     let first = "back to the start with half the learning rate, 1.00e0 (rollback 1 of 20)";
@@ -266,6 +312,10 @@ fn a_divergence_goes_back_with_half_the_learning_rate() {
     let summary = json(bench.path().join("back/summary.json"));
     let rollbacks = summary["rollbacks"].as_u64().unwrap();
     assert_eq!((summary["stopped"].as_str(), rollbacks > 0), (Some("epochs"), true));
+    // The same end whatever the cadence of checkpoints: a divergence goes back to the end of an epoch.
+    let dense = ["--set", "train.max_rollbacks=20", "--set", "train.checkpoint_every={steps=1}"];
+    good(bench.path(), &args("dense", &dense));
+    assert!(ending(&bench.path().join("dense")) == ending(&bench.path().join("back")));
     let metrics = timeless_metrics(&bench.path().join("back"));
     assert_eq!(metrics.last().unwrap()["lr"].as_f64(), Some(2.0 * 0.5f64.powi(rollbacks as i32)));
     assert!(metrics.iter().all(|line| line["val_loss"].is_number()));
