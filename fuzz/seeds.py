@@ -140,16 +140,28 @@ def config() -> dict[str, bytes]:
 
 TINY = SMALL + "filters = [2, 3]\ndense = [4]\n"
 
+RECORD = {
+    "epoch": 1,
+    "lr": 1e-3,
+    "loss": 1.5,
+    "accuracy": 0.25,
+    "val_loss": 5e-324,
+    "val_accuracy": 0.5,
+    "val_accuracy_without_copies": 0.1,
+    "seconds": 0.30000000000000004,
+    "images_per_second": 1e11,
+}
+
 STATE = {
-    "epoch": 3,
+    "epoch": 1,
     "step": 5,
     "loss_sum": 0.30000000000000004,
     "hits": 7,
     "epoch_seconds": 0.5,
     "seconds": 12.25,
-    "best": {"epoch": 2, "val_accuracy": 0.5, "val_accuracy_without_copies": None},
-    "monitor": [0.5, 2],
-    "records": [],
+    "best": {"epoch": 1, "val_accuracy": 0.5, "val_accuracy_without_copies": None},
+    "monitor": [0.5, 1],
+    "records": [RECORD],
     "rollbacks": 0,
     "data_hash": "aa",
     "split_hash": "bb",
@@ -160,23 +172,12 @@ STATE = {
     "commands": ["grimace train x.toml"],
 }
 
-RECORD = {
-    "epoch": 1,
-    "lr": 1e-3,
-    "loss": 1.5,
-    "accuracy": 0.25,
-    "val_loss": 5e-324,
-    "val_accuracy": 1.7976931348623157e308,
-    "val_accuracy_without_copies": 0.1,
-    "seconds": -0.0,
-    "images_per_second": 1e22,
-}
-
 
 def checkpoint() -> dict[str, bytes]:
     """Mode (0: the file itself; 1: header and tensors of one; 2: config, state, tensors, filling), then that."""
     state = json.dumps(STATE)
-    fuller = json.dumps(STATE | {"records": [RECORD, RECORD | {"epoch": 2}], "best": None, "monitor": None})
+    fuller = json.dumps(STATE | {"epoch": 2, "records": [RECORD, RECORD | {"epoch": 2}], "best": None, "monitor": None})
+    extremes = {"step": (1 << 64) - 1, "hits": (1 << 40) - 1, "loss_sum": -9e29, "seconds": -0.0, "threads": (1 << 64) - 1, "rollbacks": 100}
     metadata = {"format": "grimace-checkpoint", "format_version": "2", "config": TINY, "state": state, "checksum": "CHECKSUM"}
     tensor = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
@@ -201,6 +202,7 @@ def checkpoint() -> dict[str, bytes]:
         "tensor-too-many": assembled(TINY, state, "*\nblock3.conv.weight F32 1", "1"),
         "tensor-of-other-shape": assembled(TINY, state, "*\noutput.weight F32 4 7", "1"),
         "tensor-of-other-type": assembled(TINY, state, "*\noutput.bias BF16 7", "1"),
+        "tensors-not-finite": assembled(TINY, state, "*", "a\u0080\x7f"),
         "tensors-odd": assembled(TINY, state, "a F32\nb F32 0 9\nc F32 1 1 1 1 1 1 1 1 1\nd F4 2\ne F32 0 4611686018427387904\n F32 1", "\x01"),
         "other-network": assembled(
             TINY.replace("[2, 3]", "[4, 4, 4]") + 'padding = "same"\nconvolutions = 2\nactivation = "gelu"\npooling = "average"\n', state, "*", "9"
@@ -208,10 +210,9 @@ def checkpoint() -> dict[str, bytes]:
         "kernels-network": assembled(TINY.replace("[2, 3]", "[32, 32]").replace("[4]", "[]"), state, "*", "=>"),
         "bad-config": assembled(TINY.replace("cnn", "rnn"), state, "*", "1"),
         "large-config": assembled(TINY.replace("[2, 3]", "[4096]"), state, "*", "1"),
-        "bad-state": assembled(TINY, state.replace("3", '"3"', 1), "*", "1"),
-        "state-of-extremes": assembled(
-            TINY, json.dumps(STATE | {"epoch": 4294967295, "step": (1 << 64) - 1, "hits": -(1 << 63), "loss_sum": 1e308}), "*", "1"
-        ),
+        "bad-state": assembled(TINY, state.replace("1", '"1"', 1), "*", "1"),
+        "state-of-extremes": assembled(TINY, json.dumps(STATE | extremes), "*", "1"),
+        "state-beyond": assembled(TINY, json.dumps(STATE | {"epoch": 4294967295, "hits": -(1 << 63), "loss_sum": 1e308}), "*", "1"),
         "state-nested": assembled(TINY, "[" * 200, "*", "1"),
         "sealed": sealed(a=tensor),
         "sealed-two": sealed(b"abcdefgh" * 4, b=tensor, a={"dtype": "F32", "shape": [2, 1], "data_offsets": [24, 32]}),

@@ -1,7 +1,7 @@
 //! What each fuzz target does with an input, and what must hold afterwards: a target panics where it does not.
 //!
-//! `fuzz_targets/` hands these functions to libFuzzer; `tests/it/fuzz.rs` runs them over the corpus and mutations of it in
-//! every test run. Inputs are text wherever they can be, and short; README.md beside this file tells their forms.
+//! `fuzz_targets/` hands these functions to libFuzzer; `tests/it/fuzz.rs` runs them over the corpus and mutations of it
+//! in every test run. Inputs are text wherever they can be, and short; README.md beside this file tells their forms.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -72,8 +72,8 @@ pub fn config(data: &[u8]) {
 
 /// A checkpoint: raw, or put together here with a right checksum, so that what is behind the checksum is reached.
 ///
-/// What is accepted is the same after being written and read again. Where its config is a small network, its tensors make
-/// a network that runs, or are refused.
+/// What is accepted is the same after being written and read again. Where its config is a small network, its tensors
+/// make a network that runs, or are refused.
 pub fn checkpoint(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else { return };
     let bytes = match mode % 3 {
@@ -101,8 +101,8 @@ pub fn checkpoint(data: &[u8]) {
     }
 }
 
-/// A file of labels, and for which ids they are wanted: a byte with the number of classes, the ids with a `|` behind each,
-/// a line break, the file.
+/// A file of labels, and for which ids they are wanted: a byte with the number of classes, the ids with a `|` behind
+/// each, a line break, the file.
 ///
 /// There are as many labels as ids. A submission that was written for the ids reads back as it was.
 pub fn labels(data: &[u8]) {
@@ -159,7 +159,7 @@ fn refused(error: &anyhow::Error, names: &[&str]) {
     assert!(names.iter().any(|name| message.contains(name)), "none of {names:?} is in: {message}");
 }
 
-/// A letter that stands for a face: a cell of a CSV is 4607 bytes long at least, of which a fuzzer would change little else.
+/// A letter that stands for a face: its cell is 4607 bytes long at least, and a fuzzer would change little else.
 const FACE: u8 = b'@';
 
 /// Faces that are put in: enough for a header that is too long, and few enough to be fast.
@@ -259,8 +259,9 @@ fn sealed(text: &[u8]) -> Vec<u8> {
 /// Bytes of the largest tensor that is put into a checkpoint here.
 const LARGEST_TENSOR: usize = 1 << 20;
 
-/// Config, state in JSON, a line for each tensor, and bytes that fill them over and over, with `---` lines between: made a
-/// checkpoint. The line `*` is all tensors of the config's network, `-NAME` takes one away, `NAME F32 2 3` adds one.
+/// Config, state in JSON, a line for each tensor, and bytes that fill them over and over, with lines `---` between:
+/// made a checkpoint. The line `*` is all tensors of the config's network, `-NAME` takes one away, `NAME F32 2 3` adds
+/// one.
 fn assembled(text: &str) -> Vec<u8> {
     let mut parts = text.splitn(4, "\n---\n");
     let mut part = || parts.next().unwrap_or_default();

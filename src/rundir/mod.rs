@@ -134,7 +134,7 @@ impl RunDir {
     /// Creates the directory, or takes a free one, and locks it.
     ///
     /// # Errors
-    /// As [`check_free`](Self::check_free) and [`Lock::take`], or an I/O error with the path.
+    /// As [`check_free`](Self::check_free) and when another process has it, or an I/O error with the path.
     pub fn create(path: &Path) -> Result<Self> {
         if !path.exists() {
             fs::create_dir_all(path).with_context(|| format!("{}: cannot be made a run directory", path.display()))?;
@@ -168,7 +168,7 @@ impl RunDir {
     /// An existing run's directory, to go on in: locked, and rid of what a killed process was writing.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`Lock::take`], or an I/O error with the path.
+    /// As [`open`](Self::open) and when another process has it, or an I/O error with the path.
     pub fn open_to_go_on(path: &Path) -> Result<Self> {
         Self::open(path)?.locked()
     }

@@ -83,7 +83,7 @@ fn unescaped(entry: &str) -> Vec<u8> {
     bytes
 }
 
-/// `seed` after one to four changes: a bit, a byte, a piece taken out, put in twice or from a dictionary, another seed's end.
+/// `seed` after one to four changes: a bit, a byte, a piece taken out, doubled or from a dictionary, another's end.
 fn mutated(seed: &[u8], seeds: &[Vec<u8>], tokens: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {
