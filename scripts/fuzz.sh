@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Fuzzes the four inputs that come from elsewhere: CSV of faces, config, checkpoint, labels. fuzz/README.md says what is demanded.
+# Fuzzes the four inputs that come from elsewhere: CSV of faces, config, checkpoint, labels. fuzz/README.md tells what
+# is demanded of each.
 #
 #   scripts/fuzz.sh              10 minutes each, one after another
 #   scripts/fuzz.sh 60           a minute each
 #   scripts/fuzz.sh 60 csv       one of them
 #
-# Installs nothing. What it finds stays in fuzz/target: new inputs in corpus/, failing ones in artifacts/, logs in logs/. The
-# table at the end is one line a target; the exit code is 1 where an input failed.
+# Installs nothing. What it finds stays in fuzz/target: new inputs in corpus/, failing ones in artifacts/, logs in
+# logs/. The table at the end has a line for each target; the exit code is 1 where an input failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,8 +22,10 @@ for target in "${targets[@]}"; do
 done
 
 command -v cargo-fuzz >/dev/null || die "cargo-fuzz is missing. Install it: cargo install cargo-fuzz"
-cargo +nightly --version >/dev/null 2>&1 || die "a nightly toolchain is missing. Install one: rustup toolchain install nightly --profile minimal"
-[ -n "${LIBTORCH:-}" ] || [ -e .venv/libtorch/lib ] || die "libtorch is missing. Install it: make setup, or set LIBTORCH"
+cargo +nightly --version >/dev/null 2>&1 ||
+  die "a nightly toolchain is missing. Install one: rustup toolchain install nightly --profile minimal"
+[ -n "${LIBTORCH:-}" ] || [ -e .venv/libtorch/lib ] ||
+  die "libtorch is missing. Install it: make setup, or set LIBTORCH"
 
 # No sanitizer: libtorch is not instrumented, and there is no unsafe code of our own in the way of these inputs.
 options=(--fuzz-dir fuzz --sanitizer none)
@@ -53,15 +56,14 @@ for target in "${targets[@]}"; do
     >"$log" 2>&1 || { failed=1; echo "fuzz: $target failed: tail $log" >&2; }
 done
 
-stat() { awk -v name="stat::$1:" '$1 == name { value = $2 } END { print value == "" ? "-" : value }' "$2"; }
-coverage() { awk '{ for (i = 1; i < NF; i++) if ($i == "cov:") value = $(i + 1) } END { print value == "" ? "-" : value }' "$1"; }
-row='%-12s %12s %8s %8s %8s %10s %10s\n'
-# shellcheck disable=SC2059
-printf "$row" target executions per_s edges corpus memory_MB artifacts
+stat() { awk -v name="stat::$1:" '$1 == name { value = $2 } END { print value == "" ? "-" : value }' "$log"; }
+edges() { awk '{ for (i = 1; i < NF; i++) if ($i == "cov:") n = $(i + 1) } END { print n == "" ? "-" : n }' "$log"; }
+files() { find "$work/$1/$target" -type f | wc -l; }
+line() { printf '%-12s %12s %8s %8s %8s %10s %10s\n' "$@"; }
+line target executions per_s edges corpus memory_MB artifacts
 for target in "${targets[@]}"; do
   log=$work/logs/$target.log
-  # shellcheck disable=SC2059
-  printf "$row" "$target" "$(stat number_of_executed_units "$log")" "$(stat average_exec_per_sec "$log")" "$(coverage "$log")" \
-    "$(find "$work/corpus/$target" -type f | wc -l)" "$(stat peak_rss_mb "$log")" "$(find "$work/artifacts/$target" -type f | wc -l)"
+  line "$target" "$(stat number_of_executed_units)" "$(stat average_exec_per_sec)" "$(edges)" "$(files corpus)" \
+    "$(stat peak_rss_mb)" "$(files artifacts)"
 done
 exit "$failed"
