@@ -10,7 +10,7 @@ use super::pixels::SHORTEST_CELL;
 use crate::error::input;
 
 /// Bytes of the longest record that is read: a hundred times a row of a face.
-pub const LONGEST_RECORD: u64 = 1 << 20;
+const LONGEST_RECORD: u64 = 1 << 20;
 
 /// Bytes read at a time.
 const BLOCK: usize = 1 << 18;

@@ -1,6 +1,6 @@
-//! The line on which a record of a CSV stands, for messages.
+//! What readers through the csv crate need beside it: a file without its byte order mark, and the line of a record.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::Result;
@@ -56,6 +56,21 @@ impl Lines {
             }
         }
     }
+}
+
+/// The file from behind a byte order mark, if it has one (the csv crate would take it for part of the first name), and the
+/// bytes of the mark.
+///
+/// # Errors
+/// An I/O error.
+pub fn without_bom(mut file: std::fs::File) -> Result<(impl Read, u64)> {
+    let mut start = Vec::new();
+    file.by_ref().take(3).read_to_end(&mut start)?;
+    let mark = start == b"\xef\xbb\xbf";
+    if mark {
+        start.clear();
+    }
+    Ok((std::io::Cursor::new(start).chain(file), if mark { 3 } else { 0 }))
 }
 
 #[cfg(test)]

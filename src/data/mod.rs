@@ -9,6 +9,6 @@ pub mod dataset;
 pub mod faces;
 pub mod lines;
 mod pixels;
-pub mod slow_csv;
+mod slow_csv;
 pub mod split;
 pub mod synth;

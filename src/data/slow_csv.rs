@@ -1,11 +1,10 @@
 //! The second, slow way through a CSV: row by row, naming line and column of whatever is wrong.
 
-use std::io::Read;
 use std::path::Path;
 
 use super::columns::{Columns, ReadOptions, parse_label};
 use super::faces::{BadRow, BadRows, Faces};
-use super::lines::Lines;
+use super::lines::{Lines, without_bom};
 use super::pixels;
 use crate::config::{OnBadRow, PIXELS};
 use crate::error::input;
@@ -62,18 +61,6 @@ pub(super) fn describe(path: &Path, bad: &BadRows) -> String {
         text += &format!("\nand {} further bad rows", bad.count() - SHOWN);
     }
     text + "\nmend the file, or set data.on_bad_row = \"skip\" to leave such rows out"
-}
-
-/// The file from behind a byte order mark, if it has one (the csv crate would take it for part of the first name), and the
-/// bytes of the mark.
-pub fn without_bom(mut file: std::fs::File) -> anyhow::Result<(impl Read, u64)> {
-    let mut start = Vec::new();
-    file.by_ref().take(3).read_to_end(&mut start)?;
-    let mark = start == b"\xef\xbb\xbf";
-    if mark {
-        start.clear();
-    }
-    Ok((std::io::Cursor::new(start).chain(file), if mark { 3 } else { 0 }))
 }
 
 /// One row's cells, all read.

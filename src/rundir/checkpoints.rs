@@ -46,12 +46,18 @@ impl RunDir {
     /// # Errors
     /// As [`newest_checkpoint`](Self::newest_checkpoint).
     pub fn rollback_checkpoint(&self) -> Result<Option<Newest>> {
-        if self.rollback().exists()
-            && let Ok(checkpoint) = checkpoint::load_unless_damaged(&self.rollback())?
-        {
-            return Ok(Some(Newest { checkpoint, warning: None }));
+        let rollback = self.rollback();
+        if !rollback.exists() {
+            return self.newest_checkpoint();
         }
-        self.newest_checkpoint()
+        match checkpoint::load_unless_damaged(&rollback)? {
+            Ok(checkpoint) => Ok(Some(Newest { checkpoint, warning: None })),
+            Err(damage) => {
+                let trouble = checkpoint::not_usable(&rollback, &damage);
+                let warning = format!("warning: {trouble}; going back to the newest checkpoint instead");
+                Ok(self.newest_checkpoint()?.map(|newest| Newest { warning: Some(warning), ..newest }))
+            }
+        }
     }
 
     /// Gives the newest checkpoint, where there is one, a second name.

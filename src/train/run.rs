@@ -330,11 +330,10 @@ impl<'a> Run<'a> {
             self.console.line(&warning)?;
         }
         p.trainer.load(newest.checkpoint.tensors)?;
-        let now = std::mem::replace(&mut p.state, newest.checkpoint.state);
-        p.state.rollbacks = now.rollbacks + 1;
         // What is about this process and about the best on disk holds on.
-        let State { best, threads, precision, device, kernels, commands, .. } = now;
-        p.state = State { best, threads, precision, device, kernels, commands, ..std::mem::take(&mut p.state) };
+        let State { rollbacks, best, threads, precision, device, kernels, commands, .. } = std::mem::take(&mut p.state);
+        let rollbacks = rollbacks + 1;
+        p.state = State { rollbacks, best, threads, precision, device, kernels, commands, ..newest.checkpoint.state };
         p.ahead.clear();
         let (number, lr) = (p.state.rollbacks, rate(self.config, &p.state));
         let place = match (p.state.epoch, p.state.step) {
