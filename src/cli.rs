@@ -24,6 +24,8 @@ pub enum Command {
     /// Look at CSV files of faces, or draw some
     #[command(subcommand)]
     Data(Data),
+    /// Cross-validate and fit the random-forest baseline
+    Forest(Forest),
     /// Train a network
     Train(Train),
     /// Score a trained run on labelled faces
@@ -125,6 +127,23 @@ pub struct AugmentSheet {
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub columns: u32,
     /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace forest`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace forest configs/forest.toml --out runs/forest\n  grimace forest configs/forest.toml --set forest.trees=500 --set forest.folds=0\n\nevaluate and predict take the run directory as they take a network's; importance.png in it shows where the forest looks."
+)]
+pub struct Forest {
+    /// Config and changes to it
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Run directory; default `runs/NAME-TIME`, the time in UTC
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,
 }

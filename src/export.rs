@@ -12,7 +12,7 @@ use crate::error::input;
 use crate::files::{check_output_file, read_small_text, replace_atomically, write_atomically};
 use crate::model::{Mode, Net};
 use crate::rng::{Rng, Stream};
-use crate::rundir::TrainedRun;
+use crate::rundir::TrainedNet;
 
 /// Name of the extra file inside the archive.
 pub const EXTRA_FILE: &str = "model.json";
@@ -41,7 +41,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// libtorch's, I/O errors with their path, and a file that does not compute what the checkpoint does.
-pub fn export(run: &TrainedRun, out: &Path) -> Result<Exported> {
+pub fn export(run: &TrainedNet, out: &Path) -> Result<Exported> {
     let beside = beside(out);
     check_beside(&beside)?;
     let net = run.net(Device::Cpu)?;
@@ -103,7 +103,7 @@ fn probabilities(net: &Net, weight: &Tensor, pixels: &Tensor) -> Result<Tensor> 
     Ok(probabilities.f_to_dtype(Kind::Float, false, false)?)
 }
 
-fn describe(run: &TrainedRun, net: &Net) -> Value {
+fn describe(run: &TrainedNet, net: &Net) -> Value {
     let state = &run.checkpoint.state;
     let classes = &run.config.data.classes;
     let standard = classes.iter().map(String::as_str).eq(CLASSES);

@@ -11,6 +11,8 @@ pub mod text;
 
 pub mod files;
 
+pub mod sealed;
+
 pub mod signals;
 
 pub mod config;
@@ -24,6 +26,8 @@ pub mod augment;
 pub mod model;
 
 pub mod metrics;
+
+pub mod forest;
 
 pub mod checkpoint;
 

@@ -20,6 +20,8 @@ pub enum Stream {
     Step = 5,
     /// Drawn faces.
     Draw = 6,
+    /// Samples and features of a forest's trees.
+    Forest = 7,
 }
 
 /// A stream of random numbers, fixed by the keys it was made from.

@@ -1,36 +1,27 @@
 //! Checkpoints: safetensors files that are whole, carry all they need, and are checked when read.
 //!
 //! Tensors are float32, contiguous and dense, under the network's names; in `last.safetensors` the optimizer's state stands
-//! beside them as `optimizer.<slot>.<name>`. The metadata holds the format's version, the resolved config, the state of the
-//! run as JSON, and a BLAKE3 checksum over all of it. Reading runs no code from the file.
+//! beside them as `optimizer.<slot>.<name>`. The metadata holds the resolved config and the state of the run as JSON; the
+//! file is [`sealed`](crate::sealed).
 
 mod state;
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fs_err as fs;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{self, ModelConfig};
+use crate::config::{self, Config, ModelConfig};
 use crate::error::input;
-use crate::files::{check_regular_file, write_atomically};
+use crate::files::write_atomically;
+use crate::sealed::{Part, Seal};
 use crate::text::short;
 
 pub use state::{Best, EpochRecord, State};
 
-const FORMAT: &str = "grimace-checkpoint";
-const VERSION: &str = "2";
-const CHECKSUM: &str = "checksum";
-
-/// Bytes in front of a safetensors header that tell its length.
-const LENGTH: u64 = 8;
-
-/// Bytes of the longest header that the safetensors crate reads.
-const LONGEST_HEADER: u64 = 100_000_000;
+const SEAL: Seal = Seal { format: "grimace-checkpoint", version: "2", what: "a checkpoint" };
 
 /// A named tensor on the CPU.
 pub type NamedTensors = Vec<(String, Tensor)>;
@@ -60,33 +51,24 @@ pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor
 /// libtorch's; a config and state too large for the header of a safetensors file (100 MB).
 pub fn to_bytes(config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
     state.check().context("the state of the run cannot be written")?;
-    let mut dense = tensors
+    let parts = tensors
         .iter()
-        .map(|(name, tensor)| -> Result<(String, Vec<usize>, Vec<u8>)> {
+        .map(|(name, tensor)| -> Result<Part> {
             let shape = tensor.size().iter().map(|edge| usize::try_from(*edge)).collect::<Result<Vec<_>, _>>()?;
             let flat =
                 tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, false)?.f_contiguous()?;
             let values: Vec<f32> = Vec::try_from(flat.f_flatten(0, -1)?)?;
-            Ok((name.clone(), shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            Ok(Part { name: name.clone(), dtype: Dtype::F32, shape, bytes })
         })
         .collect::<Result<Vec<_>>>()?;
-    dense.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut metadata = HashMap::from([
-        ("format".to_owned(), FORMAT.to_owned()),
-        ("format_version".to_owned(), VERSION.to_owned()),
-        ("written_by".to_owned(), concat!("grimace ", env!("CARGO_PKG_VERSION")).to_owned()),
+    let metadata = HashMap::from([
         ("config".to_owned(), config.to_owned()),
         ("state".to_owned(), serde_json::to_string(state)?),
         ("epoch".to_owned(), state.epoch.to_string()),
         ("best_val_accuracy".to_owned(), state.best.map_or(String::new(), |best| best.val_accuracy.to_string())),
     ]);
-    let sum = checksum(&metadata, dense.iter().map(|(name, shape, bytes)| (name.as_str(), &shape[..], &bytes[..])));
-    metadata.insert(CHECKSUM.to_owned(), sum);
-    let views = dense
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(safetensors::serialize(views, Some(metadata))?)
+    SEAL.close(metadata, parts)
 }
 
 /// Reads a checkpoint and verifies it.
@@ -105,52 +87,21 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// When it cannot be read at all: it is missing, no regular file, may not be opened.
 pub fn load_unless_damaged(path: &Path) -> Result<Result<Checkpoint, anyhow::Error>> {
-    check_regular_file(path, "a checkpoint")?;
-    let file = fs::File::open(path)?;
-    let size = file.metadata()?.len();
-    // A bad sector is damage, too.
-    Ok(read_bounded(file, size).and_then(|bytes| from_bytes(&bytes)))
-}
-
-/// Reads a file of `size` bytes in steps: what a hostile one claims is checked before memory is taken for it.
-fn read_bounded(mut file: fs::File, size: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.by_ref().take(LENGTH).read_to_end(&mut bytes)?;
-    let header = header_length(&bytes, size)?;
-    file.by_ref().take(header).read_to_end(&mut bytes)?;
-    check_size(bytes.get(LENGTH as usize..).unwrap_or_default(), size)?;
-    bytes.reserve_exact(usize::try_from(size)?.saturating_sub(bytes.len()));
-    file.take(size).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The length of the header, which the first bytes of a file of `size` bytes tell.
-fn header_length(start: &[u8], size: u64) -> Result<u64> {
-    let Ok(length) = <[u8; LENGTH as usize]>::try_from(start) else {
-        return Err(anyhow!("it is damaged: it has {size} bytes"));
+    let bytes = match SEAL.read(path, largest)? {
+        Ok(bytes) => bytes,
+        Err(damage) => return Ok(Err(damage)),
     };
-    let header = u64::from_le_bytes(length);
-    if header > size.saturating_sub(LENGTH).min(LONGEST_HEADER) {
-        return Err(anyhow!("it is damaged or no safetensors file: its header is said to be {header} bytes long"));
-    }
-    Ok(header)
+    Ok(from_bytes(&bytes))
 }
 
-/// Whether a file of `size` bytes may hold the network of the config in its header, with an optimizer's state.
-fn check_size(header: &[u8], size: u64) -> Result<()> {
-    let header: Metadata =
-        serde_json::from_slice(header).map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
-    let metadata = header.metadata().as_ref().context("it has no metadata")?;
+/// Bytes that the tensors of a checkpoint with this config take at most: the network and an optimizer's state.
+fn largest(config: Option<&str>) -> u64 {
     // Without a config that can be read there is no network; the checksum will tell why.
-    let config = metadata.get("config").and_then(|text| config::from_text(text, "").ok());
+    let config = config.and_then(|text| config::from_text::<Config>(text, "").ok());
     let values = config.map_or(0, |config| match &config.model {
         ModelConfig::Cnn(cnn) => cnn.values(config.data.classes.len()),
     });
-    let most = LENGTH + LONGEST_HEADER + 3 * size_of::<f32>() as u64 * values;
-    if size > most {
-        return Err(anyhow!("it is damaged: it has {size} bytes, and with its network at most {most}"));
-    }
-    Ok(())
+    3 * size_of::<f32>() as u64 * values
 }
 
 /// What to do about a damaged checkpoint.
@@ -166,22 +117,9 @@ pub fn not_usable(path: &Path, damage: &anyhow::Error) -> String {
 /// # Errors
 /// What is wrong with them.
 pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
-    let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
-    let metadata = header.metadata().as_ref().context("it has no metadata")?;
-    let text = |key: &str| metadata.get(key).with_context(|| format!("its metadata has no {key}"));
-    for (key, what, expected) in [("format", "format", FORMAT), ("format_version", "format version", VERSION)] {
-        let found = text(key)?;
-        ensure!(found == expected, "its {what} is {:?}; this grimace reads {expected:?}", short(found, 40));
-    }
-    let file = SafeTensors::deserialize(bytes).map_err(|error| anyhow!("it is damaged: {error}"))?;
-    let mut views = file.tensors();
-    views.sort_by(|a, b| a.0.cmp(&b.0));
-    let sum = checksum(metadata, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
-    if sum != *text(CHECKSUM)? {
-        return Err(anyhow!("it does not match its checksum: it is damaged"));
-    }
-    let tensors = views
+    let opened = SEAL.open(bytes)?;
+    let tensors = opened
+        .tensors
         .iter()
         .map(|(name, view)| {
             if view.dtype() != Dtype::F32 {
@@ -197,40 +135,15 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
             Ok((name.clone(), tensor))
         })
         .collect::<Result<Vec<_>>>()?;
-    let state: State = serde_json::from_str(text("state")?).context("its state cannot be read")?;
+    let state: State = serde_json::from_str(opened.text("state")?).context("its state cannot be read")?;
     state.check()?;
-    Ok(Checkpoint { config: text("config")?.clone(), state, tensors })
-}
-
-/// BLAKE3 over all metadata but the checksum itself, then over names, shapes and bytes of the tensors, each with its
-/// length; both sorted by name.
-fn checksum<'a>(
-    metadata: &HashMap<String, String>,
-    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
-) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut add = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    for (key, text) in metadata.iter().collect::<BTreeMap<_, _>>() {
-        if key != CHECKSUM {
-            add(key.as_bytes());
-            add(text.as_bytes());
-        }
-    }
-    for (name, shape, bytes) in tensors {
-        add(name.as_bytes());
-        let edges: Vec<u8> = shape.iter().flat_map(|edge| (*edge as u64).to_le_bytes()).collect();
-        add(&edges);
-        add(bytes);
-    }
-    hasher.finalize().to_hex().to_string()
+    Ok(Checkpoint { config: opened.text("config")?.to_owned(), state, tensors })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
 
@@ -328,7 +241,7 @@ mod tests {
         assert!(message(&(1u64 << 30).to_le_bytes(), 1 << 40).contains("its header is said to be 1073741824 bytes"));
         let (state, tensors) = example();
         let whole = to_bytes(CONFIG, &state, &tensors).unwrap();
-        assert!(message(&whole, 1 << 40).contains("1099511627776 bytes, and with its network at most 10"));
+        assert!(message(&whole, 1 << 40).contains("1099511627776 bytes, and with its config at most 10"));
         assert!(message(b"1234", 4).contains("it has 4 bytes"));
     }
 }

@@ -4,21 +4,17 @@ use anyhow::Result;
 
 use super::{print, print_json, read_faces};
 use crate::cli::Evaluate;
-use crate::data::batches::DeviceFaces;
 use crate::data::columns::Labels;
 use crate::data::split::seen_in;
-use crate::device::place_for_inference;
 use crate::error::{Outcome, input};
 use crate::metrics::Evaluation;
-use crate::model::infer::Outputs;
 use crate::report::table::{table, thousands};
 use crate::rundir::TrainedRun;
 use crate::submit;
 
 pub fn run(args: &Evaluate) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
-    let placement = place_for_inference(args.device, run.config.threads)?;
-    let classes = &run.config.data.classes;
+    let classes = &run.data().classes;
     let wanted = if args.labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
     let faces = read_faces(&args.data, &run, wanted, args.usage.as_deref())?;
     let labels = match (&args.labels, &faces.labels) {
@@ -33,7 +29,7 @@ pub fn run(args: &Evaluate) -> Result<Outcome> {
         }
     };
     let seen = seen_in(&faces.hashes, &run.training_faces()?);
-    let outputs = Outputs::of(&run.net_for_inference(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
+    let outputs = run.outputs(&faces, args.device)?;
     let evaluation = Evaluation::of(&outputs, &labels, &seen, classes);
     if args.json {
         print_json(&evaluation)?;

@@ -8,11 +8,11 @@ use crate::cli::Export;
 use crate::error::Outcome;
 use crate::export::export;
 use crate::files::check_output_file;
-use crate::rundir::TrainedRun;
+use crate::rundir::{RunDir, TrainedNet};
 
 pub fn run(args: &Export) -> Result<Outcome> {
     check_output_file(&args.out)?;
-    let run = TrainedRun::open(&args.run)?;
+    let run = TrainedNet::open(RunDir::open(&args.run)?)?;
     run.dir.check_foreign(&args.out)?;
     crate::device::place_for_inference(crate::config::DeviceChoice::Cpu, run.config.threads)?;
     let done = export(&run, &args.out)?;

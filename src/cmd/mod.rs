@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod evaluate;
 mod export;
+mod forest;
 mod predict;
 mod sheet;
 mod synth;
@@ -18,9 +19,11 @@ use serde::Serialize;
 use crate::cli::{Cli, Command, Data};
 use crate::data::columns::{Labels, ReadOptions};
 use crate::data::csv;
+use crate::data::dataset::Dataset;
 use crate::data::faces::Faces;
 use crate::error::Outcome;
-use crate::report::Console;
+use crate::report::table::thousands;
+use crate::report::{Console, duration};
 use crate::rundir::TrainedRun;
 
 /// Runs the command.
@@ -32,6 +35,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Data(Data::Check(args)) => check::run(&args),
         Command::Data(Data::Synth(args)) => synth::run(&args),
         Command::Data(Data::Augment(args)) => sheet::run(&args),
+        Command::Forest(args) => forest::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
@@ -57,9 +61,31 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
+/// Says what was read.
+fn announce_data(file: &Path, data: &Dataset, console: &mut Console) -> Result<()> {
+    let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
+    let (file, time) = (file.display(), duration(data.load_time));
+    console.line(&format!("data: {file}: {train} training and {validation} validation faces, read in {time}"))?;
+    data.notes.iter().try_for_each(|note| console.line(&format!("data: {note}")))
+}
+
+/// The command line of this process, for the record.
+fn own_command() -> String {
+    std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Reads faces for a trained run, bad rows as its config says; rows of `usage` only where one is named.
 fn read_faces(path: &Path, run: &TrainedRun, labels: Labels, usage: Option<&str>) -> Result<Faces> {
-    let data = &run.config.data;
+    let data = run.data();
     let faces = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
     if let Some(first) = faces.skipped.first() {
         let count = faces.skipped.count();
@@ -68,5 +94,17 @@ fn read_faces(path: &Path, run: &TrainedRun, labels: Labels, usage: Option<&str>
     match usage {
         Some(usage) => faces.with_usage(usage, path),
         None => Ok(faces),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_from_a_shell() {
+        assert_eq!(quoted("runs/a-1"), "runs/a-1");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -5,12 +5,9 @@ use serde_json::json;
 
 use super::{print, print_json, read_faces};
 use crate::cli::Predict;
-use crate::data::batches::DeviceFaces;
 use crate::data::columns::Labels;
-use crate::device::place_for_inference;
 use crate::error::Outcome;
 use crate::files::check_output_beside;
-use crate::model::infer::Outputs;
 use crate::report::table::thousands;
 use crate::rundir::TrainedRun;
 use crate::submit;
@@ -18,12 +15,11 @@ use crate::submit;
 pub fn run(args: &Predict) -> Result<Outcome> {
     check_output_beside(&args.out, &[&args.data])?;
     let run = TrainedRun::open(&args.run)?;
-    run.dir.check_foreign(&args.out)?;
-    let placement = place_for_inference(args.device, run.config.threads)?;
-    let classes = &run.config.data.classes;
+    run.dir().check_foreign(&args.out)?;
+    let classes = &run.data().classes;
     let faces = read_faces(&args.data, &run, Labels::Ignored, args.usage.as_deref())?;
     submit::check_ids(&faces, &args.data)?;
-    let outputs = Outputs::of(&run.net_for_inference(placement.device)?, &DeviceFaces::new(&faces, placement.device)?)?;
+    let outputs = run.outputs(&faces, args.device)?;
     submit::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
     if args.json {
         print_json(

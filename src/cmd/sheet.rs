@@ -7,20 +7,20 @@ use tch::{Device, Kind, Tensor};
 use super::{print, print_json};
 use crate::augment::{Augment, sample};
 use crate::cli::AugmentSheet;
-use crate::config::{self, SIDE, Validation};
+use crate::config::{self, Config, SIDE, Validation};
 use crate::data::dataset;
 use crate::error::Outcome;
 use crate::files::check_output_beside;
 use crate::report::picture::Sheet;
 
 pub fn run(args: &AugmentSheet) -> Result<Outcome> {
-    let config = config::load(&args.config, &args.sets)?;
+    let config = config::load::<Config>(&args.config, &args.sets)?;
     let mut inputs = vec![args.config.as_path(), config.data.train.as_path()];
     if let Validation::Path(path) = &config.data.validation {
         inputs.push(path);
     }
     check_output_beside(&args.out, &inputs)?;
-    let faces = dataset::load(&config)?.train;
+    let faces = dataset::load(&config.data, config.seed)?.train;
     let augment = Augment::new(&config.augment, config.seed);
     let (rows, columns) = ((args.rows as usize).min(faces.len()), args.columns as usize);
     let side = SIDE as i64;

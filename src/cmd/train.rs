@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{print, print_json};
+use super::{announce_data, own_command, print, print_json, quoted};
 use crate::cli::Train;
 use crate::config::{self, Config};
 use crate::data::dataset::{self, Dataset};
 use crate::device::{self, Placement};
 use crate::error::{Outcome, input};
 use crate::files::write_atomically;
-use crate::report::table::thousands;
-use crate::report::{Console, duration, seconds};
+use crate::report::{Console, seconds};
 use crate::rundir::{Newest, RunDir, Summary};
 use crate::signals::Signals;
 use crate::text::legible;
@@ -22,7 +21,7 @@ use crate::train::run::{Run, Stopped};
 
 pub fn run(args: &Train) -> Result<Outcome> {
     let signals = Signals::watch()?;
-    let config = config::load(&args.config.config, &args.config.sets)?;
+    let config: Config = config::load(&args.config.config, &args.config.sets)?;
     let mut console = Console::default();
     let path = find_dir(args, &config)?;
     // A run that goes on is locked before anything takes time; a new one that cannot begin leaves nothing behind.
@@ -35,7 +34,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
         None => (config.precision, config.threads),
     };
     let placement = device::place(config.device, precision, threads)?;
-    let data = dataset::load(&config)?;
+    let data = dataset::load(&config.data, config.seed)?;
     memory::check(&config, &data, &placement, device::memory())?;
     // From here on a signal finds something to save: before, so that it never leaves half a start behind.
     signals.defer();
@@ -82,15 +81,6 @@ fn command_line(args: &Train, dir: &RunDir) -> String {
     let sets: String = args.config.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
     let (config, out) = (args.config.config.display().to_string(), dir.path().display().to_string());
     format!("{}{sets} --out {} --resume", quoted(&config), quoted(&out))
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Where the run directory is, `None` for the default place of a new one; refuses one that cannot be used before any work.
@@ -150,18 +140,11 @@ fn train(work: &Work, newest: Option<Newest>, signals: Signals, console: &mut Co
     write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
     write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
     announce(config, dir, data, placement, console)?;
-    let words = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>();
-    Run { config, data, placement, dir, console, profile: args.profile, command: words.join(" "), signals }
-        .train(resumed)
+    Run { config, data, placement, dir, console, profile: args.profile, command: own_command(), signals }.train(resumed)
 }
 
 fn announce(config: &Config, dir: &RunDir, data: &Dataset, placement: &Placement, console: &mut Console) -> Result<()> {
-    let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
-    let (file, time) = (config.data.train.display(), duration(data.load_time));
-    console.line(&format!("data: {file}: {train} training and {validation} validation faces, read in {time}"))?;
-    for note in &data.notes {
-        console.line(&format!("data: {note}"))?;
-    }
+    announce_data(&config.data.train, data, console)?;
     let reason = placement.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     let threads = match device::threads() {
         1 => "1 thread".to_owned(),
@@ -190,16 +173,4 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
         summary.stopped,
         seconds(summary.seconds),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_come_back_from_a_shell() {
-        assert_eq!(quoted("runs/a-1"), "runs/a-1");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

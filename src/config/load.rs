@@ -6,18 +6,40 @@ use toml::{Table, Value};
 
 use super::complaint::{LONGEST_SHOWN, Problem, find_line, key_of, problem, shown_value};
 use super::table::{apply, read_table};
-use super::{Config, RawConfig};
+use super::{Config, ForestConfig, RawConfig, RawForestConfig};
 use crate::error::input;
 use crate::files::read_small_text;
 use crate::text::short;
 
-const LARGEST_CONFIG: u64 = 1 << 20;
+/// Bytes of the largest config that is read.
+pub const LARGEST_CONFIG: u64 = 1 << 20;
+
+/// A kind of config: how it is read from a table, and what is checked.
+pub trait Checked: Sized {
+    /// Keys whose values are tables.
+    const TABLES: &[&str];
+    /// Tables whose `kind` decides about their keys, each with a way to read it by itself.
+    const PROBES: &[(&[&str], Probe)];
+    /// A table that configs of the other kind have, and what to do with those.
+    const ELSEWHERE: (&str, &str);
+
+    /// Adds what a reader may leave out.
+    fn complete(table: Table) -> Table {
+        table
+    }
+
+    /// Reads the keys, then checks the values.
+    ///
+    /// # Errors
+    /// What serde complains about, or the first value out of range.
+    fn read(table: Table) -> Result<Result<Self, String>, serde_path_to_error::Error<toml::de::Error>>;
+}
 
 /// Reads the config at `path` and applies `sets` (each `key=value`, dotted keys) in their order.
 ///
 /// # Errors
 /// An input error that names the file, the line where TOML has one, the key and what is allowed.
-pub fn load(path: &Path, sets: &[String]) -> anyhow::Result<Config> {
+pub fn load<C: Checked>(path: &Path, sets: &[String]) -> anyhow::Result<C> {
     let text = read_small_text(path, LARGEST_CONFIG, "a config file in TOML")?;
     let shown = path.display().to_string();
     parse(&text, &shown, sets)
@@ -27,11 +49,11 @@ pub fn load(path: &Path, sets: &[String]) -> anyhow::Result<Config> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn from_text(text: &str, shown: &str) -> anyhow::Result<Config> {
+pub fn from_text<C: Checked>(text: &str, shown: &str) -> anyhow::Result<C> {
     parse(text, shown, &[])
 }
 
-fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
+pub(super) fn parse<C: Checked>(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<C> {
     let mut table = read_table(text).map_err(|error| {
         let line = error.span().map_or(String::new(), |span| format!(":{}", line_of(text, span.start)));
         input(format!("{shown}{line}: not valid TOML: {}", error.message()))
@@ -44,7 +66,7 @@ fn parse(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<Config> {
     }
     checked(&table, text).map_err(|problem| {
         // Who made the mistake? If the file alone is fine, one of the sets did.
-        let file_is_fine = read_table(text).is_ok_and(|alone| checked(&alone, text).is_ok());
+        let file_is_fine = read_table(text).is_ok_and(|alone| checked::<C>(&alone, text).is_ok());
         let key = problem.key();
         let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
         match blamed {
@@ -78,29 +100,48 @@ fn with_default_kinds(mut table: Table) -> Table {
 }
 
 /// Reads a table by itself, to learn what is wrong with it.
-type Probe = fn(Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>>;
+pub type Probe = fn(Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>>;
 
-/// Keys whose values are tables.
-const TABLES: [&str; 8] = [
-    "data",
-    "augment",
-    "model",
-    "train",
-    "train.optimizer",
-    "train.schedule",
-    "train.early_stop",
-    "train.checkpoint_every",
-];
+impl Checked for Config {
+    const TABLES: &[&str] = &[
+        "data",
+        "augment",
+        "model",
+        "train",
+        "train.optimizer",
+        "train.schedule",
+        "train.early_stop",
+        "train.checkpoint_every",
+    ];
+    const PROBES: &[(&[&str], Probe)] = &[
+        (&["model"], super::model::probe),
+        (&["train", "optimizer"], super::train::probe_optimizer),
+        (&["train", "schedule"], super::train::probe_schedule),
+    ];
+    const ELSEWHERE: (&str, &str) = ("forest", "this is a forest's config; fit it with grimace forest");
 
-const PROBES: [(&[&str], Probe); 3] = [
-    (&["model"], super::model::probe),
-    (&["train", "optimizer"], super::train::probe_optimizer),
-    (&["train", "schedule"], super::train::probe_schedule),
-];
+    fn complete(table: Table) -> Table {
+        with_default_kinds(table)
+    }
 
-fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
-    let table = &with_default_kinds(table.clone());
-    for place in TABLES {
+    fn read(table: Table) -> Result<Result<Self, String>, serde_path_to_error::Error<toml::de::Error>> {
+        serde_path_to_error::deserialize(table).map(RawConfig::check)
+    }
+}
+
+impl Checked for ForestConfig {
+    const TABLES: &[&str] = &["data", "forest"];
+    const PROBES: &[(&[&str], Probe)] = &[];
+    const ELSEWHERE: (&str, &str) = ("model", "this is a network's config; train it with grimace train");
+
+    fn read(table: Table) -> Result<Result<Self, String>, serde_path_to_error::Error<toml::de::Error>> {
+        serde_path_to_error::deserialize(table).map(RawForestConfig::check)
+    }
+}
+
+fn checked<C: Checked>(table: &Table, text: &str) -> Result<C, Problem> {
+    let table = &C::complete(table.clone());
+    for place in C::TABLES {
         let value = place.split('.').try_fold(None, |at: Option<&Value>, name| {
             let table = at.map_or(Some(table), Value::as_table)?;
             table.get(name).map(Some)
@@ -110,19 +151,23 @@ fn checked(table: &Table, text: &str) -> Result<Config, Problem> {
             && !value.is_table()
         {
             let message = format!("{place}: invalid type: {}, expected a table", shown_value(value));
-            return Err(Problem { line: find_line(text, place), path: place.to_owned(), message });
+            return Err(Problem { line: find_line(text, place), path: (*place).to_owned(), message });
         }
     }
+    let (key, advice) = C::ELSEWHERE;
+    if table.get(key).is_some_and(Value::is_table) {
+        let message = format!("{key}: {advice}");
+        return Err(Problem { line: find_line(text, key), path: key.to_owned(), message });
+    }
     // First the tables whose `kind` decides about their keys: serde reads those through a buffer that loses the key.
-    for (place, probe) in PROBES {
+    for (place, probe) in C::PROBES {
         let inner = place.iter().try_fold(table, |table, name| table.get(*name).and_then(Value::as_table));
         if let Some(inner) = inner {
             probe(inner.clone()).map_err(|error| problem(&place.join("."), &error.into(), text))?;
         }
     }
-    let raw: RawConfig =
-        serde_path_to_error::deserialize(table.clone()).map_err(|error| problem("", &error.into(), text))?;
-    raw.check().map_err(|message| Problem { line: find_line(text, key_of(&message)), path: String::new(), message })
+    let read = C::read(table.clone()).map_err(|error| problem("", &error.into(), text))?;
+    read.map_err(|message| Problem { line: find_line(text, key_of(&message)), path: String::new(), message })
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -138,7 +183,7 @@ mod tests {
 
     fn error(text: &str, sets: &[&str]) -> String {
         let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-        format!("{:#}", parse(text, "c.toml", &sets).unwrap_err())
+        format!("{:#}", parse::<Config>(text, "c.toml", &sets).unwrap_err())
     }
 
     fn good(sets: &[&str]) -> Config {
@@ -165,7 +210,7 @@ mod tests {
     fn a_resolved_config_reads_back_the_same() {
         let config = good(&["train.optimizer={kind=\"sgd\",lr=0.1}", "data.validation=\"val/x.csv\"", "device=cuda:1"]);
         let text = config.to_toml().unwrap();
-        assert_eq!(parse(&text, "again", &[]).unwrap(), config);
+        assert_eq!(parse::<Config>(&text, "again", &[]).unwrap(), config);
     }
 
     #[test]

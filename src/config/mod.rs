@@ -3,6 +3,7 @@
 //! Only [`Config`] reaches the work, and only [`RawConfig::check`] makes one.
 
 mod complaint;
+mod forest;
 mod load;
 mod model;
 mod table;
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{from_text, load};
+pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
+pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
@@ -189,7 +191,7 @@ impl RawConfig {
     /// # Errors
     /// The first value out of range: its key, the value, and what is allowed.
     pub fn check(self) -> Result<Config, String> {
-        self.check_general()?;
+        check_common(&self.name, self.seed, self.threads, &self.data)?;
         self.augment.check()?;
         match &self.model {
             ModelConfig::Cnn(cnn) => cnn.check()?,
@@ -197,35 +199,30 @@ impl RawConfig {
         self.train.check()?;
         Ok(Config(self))
     }
+}
 
-    fn check_general(&self) -> Result<(), String> {
-        let name_ok = |c: char| c.is_alphanumeric() || "-_.+".contains(c);
-        let named = !self.name.is_empty() && self.name.len() <= 100 && !self.name.starts_with('.');
+/// What configs of networks and of forests have in common.
+fn check_common(name: &str, seed: u64, threads: usize, data: &DataConfig) -> Result<(), String> {
+    let name_ok = |c: char| c.is_alphanumeric() || "-_.+".contains(c);
+    let named = !name.is_empty() && name.len() <= 100 && !name.starts_with('.');
+    require(
+        named && name.chars().all(name_ok),
+        "name",
+        name,
+        "1 to 100 letters, digits or -_.+, not starting with a dot",
+    )?;
+    require(seed <= i64::MAX as u64, "seed", seed, "at most 9223372036854775807, the greatest integer of TOML")?;
+    require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
+    require(!data.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
+    if let Validation::Fraction(fraction) = data.validation {
         require(
-            named && self.name.chars().all(name_ok),
-            "name",
-            &self.name,
-            "1 to 100 letters, digits or -_.+, not starting with a dot",
+            fraction > 0.0 && fraction < 1.0,
+            "data.validation",
+            fraction,
+            "a fraction above 0 and below 1, a CSV's path, or a Usage",
         )?;
-        require(
-            self.seed <= i64::MAX as u64,
-            "seed",
-            self.seed,
-            "at most 9223372036854775807, the greatest integer of TOML",
-        )?;
-        require(self.threads <= 1024, "threads", self.threads, "0 (one per core) to 1024")?;
-        let is_empty = self.data.train.as_os_str().is_empty();
-        require(!is_empty, "data.train", "\"\"", "the path of a CSV file")?;
-        if let Validation::Fraction(fraction) = self.data.validation {
-            require(
-                fraction > 0.0 && fraction < 1.0,
-                "data.validation",
-                fraction,
-                "a fraction above 0 and below 1, a CSV's path, or a Usage",
-            )?;
-        }
-        check_classes(&self.data.classes)
     }
+    check_classes(&data.classes)
 }
 
 /// Checks class names: as many as labels can tell apart, distinct, and such that they can head a CSV column.

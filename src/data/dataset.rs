@@ -11,7 +11,7 @@ use super::columns::{Labels, ReadOptions};
 use super::csv;
 use super::faces::{FaceHash, Faces};
 use super::split::{self, SplitRequest};
-use crate::config::{Config, DataConfig, Validation};
+use crate::config::{DataConfig, Validation};
 use crate::error::input;
 
 /// The Usage that Kaggle gives training rows.
@@ -53,13 +53,12 @@ impl Dataset {
     }
 }
 
-/// Reads what the config names and divides it.
+/// Reads what `[data]` of a config names and divides it; a fraction is drawn by `seed`.
 ///
 /// # Errors
 /// Input errors: those of [`csv::read`], a Usage that is not there, a class without training rows.
-pub fn load(config: &Config) -> Result<Dataset> {
+pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let began = Instant::now();
-    let data = &config.data;
     let all = read(&data.train, data)?;
     let mut notes = Vec::new();
     note_skipped(&all, &data.train, &mut notes);
@@ -89,7 +88,7 @@ pub fn load(config: &Config) -> Result<Dataset> {
                 fraction: *fraction,
                 kind: data.split,
                 keep_copies_together: data.keep_copies_together,
-                seed: config.seed,
+                seed,
             };
             let taken = split::draw(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
             let part = |wanted: bool| -> Vec<usize> {

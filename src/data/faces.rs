@@ -172,6 +172,15 @@ impl Faces {
         Ok(self.select(&positions))
     }
 
+    /// The mean of all faces, `[48, 48]`; black where there are none.
+    pub fn mean(&self) -> Vec<u8> {
+        let mut sums = vec![0u64; PIXELS];
+        for face in self.pixels.chunks_exact(PIXELS) {
+            sums.iter_mut().zip(face).for_each(|(sum, pixel)| *sum += u64::from(*pixel));
+        }
+        sums.into_iter().map(|sum| (sum / self.len().max(1) as u64) as u8).collect()
+    }
+
     /// A hash of pixels and labels in row order: the same for the same faces in whatever CSV layout.
     pub fn content_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();

@@ -1,4 +1,4 @@
-//! Grey pictures made of faces, as PNG.
+//! Pictures as PNG, among them sheets of faces.
 
 use std::path::Path;
 
@@ -60,16 +60,28 @@ impl Sheet {
     /// # Errors
     /// An I/O error with the path.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let (width, height) = (u32::try_from(self.width)?, u32::try_from(self.height)?);
-        replace_atomically(path, |temporary| {
-            let mut encoder = png::Encoder::new(std::io::BufWriter::new(fs::File::create(temporary)?), width, height);
-            encoder.set_color(png::ColorType::Grayscale);
-            encoder.set_depth(png::BitDepth::Eight);
-            let mut writer = encoder.write_header().context("PNG header")?;
-            writer.write_image_data(&self.pixels).context("PNG data")?;
-            writer.finish().context("PNG end")
-        })
+        write_png(path, (self.width, self.height), png::ColorType::Grayscale, &self.pixels)
     }
+}
+
+/// Writes 8-bit colours `[height, width, 3]` as PNG.
+///
+/// # Errors
+/// An I/O error with the path.
+pub fn write_rgb(path: &Path, width: usize, height: usize, pixels: &[u8]) -> Result<()> {
+    write_png(path, (width, height), png::ColorType::Rgb, pixels)
+}
+
+fn write_png(path: &Path, (width, height): (usize, usize), colours: png::ColorType, pixels: &[u8]) -> Result<()> {
+    let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
+    replace_atomically(path, |temporary| {
+        let mut encoder = png::Encoder::new(std::io::BufWriter::new(fs::File::create(temporary)?), width, height);
+        encoder.set_color(colours);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().context("PNG header")?;
+        writer.write_image_data(pixels).context("PNG data")?;
+        writer.finish().context("PNG end")
+    })
 }
 
 #[cfg(test)]

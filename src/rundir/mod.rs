@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use self::lock::Lock;
 use crate::checkpoint::EpochRecord;
+use crate::config::{LARGEST_CONFIG, read_table};
 use crate::error::input;
 use crate::files::{
     check_output_file, check_regular_file, is_same_file, is_temporary, read_small_text, sync_folder_of,
@@ -22,8 +23,8 @@ use crate::files::{
 };
 
 pub use checkpoints::Newest;
-pub use summary::{Provenance, Summary};
-pub use trained::TrainedRun;
+pub use summary::{ForestProvenance, ForestSummary, Provenance, Summary};
+pub use trained::{TrainedForest, TrainedNet, TrainedRun};
 
 /// Bytes of the largest `split.csv` that is read.
 const LARGEST_TEXT: u64 = 1 << 30;
@@ -157,7 +158,8 @@ impl RunDir {
             return Err(input(format!("{shown}: no such run directory")));
         }
         let run = Self { path: path.to_path_buf(), lock: None };
-        if ![run.config_toml(), run.last(), run.previous(), run.best()].iter().any(|file| file.exists()) {
+        let some = [run.config_toml(), run.last(), run.previous(), run.best(), run.forest()];
+        if !some.iter().any(|file| file.exists()) {
             return Err(input(format!(
                 "{shown}: is not a run directory: it holds neither config.toml nor a checkpoint"
             )));
@@ -194,7 +196,7 @@ impl RunDir {
     }
 
     /// What is written whole and replaced.
-    fn files(&self) -> [PathBuf; 8] {
+    fn files(&self) -> [PathBuf; 10] {
         [
             self.config_toml(),
             self.split_csv(),
@@ -204,6 +206,8 @@ impl RunDir {
             self.rollback(),
             self.best(),
             self.summary_json(),
+            self.forest(),
+            self.importance_png(),
         ]
     }
 
@@ -265,6 +269,23 @@ impl RunDir {
         self.path.join("best.safetensors")
     }
 
+    /// The fitted forest, where the run is one.
+    pub fn forest(&self) -> PathBuf {
+        self.path.join("forest.safetensors")
+    }
+
+    /// Whether it is a forest's, fitted or not: then its config has a table `forest`.
+    pub fn is_forest(&self) -> bool {
+        let is_forests = |text: String| read_table(&text).is_ok_and(|table| table.contains_key("forest"));
+        let config = || read_small_text(&self.config_toml(), LARGEST_CONFIG, "a config file in TOML");
+        self.forest().exists() || (!self.best().exists() && config().is_ok_and(is_forests))
+    }
+
+    /// Where a forest looks.
+    pub fn importance_png(&self) -> PathBuf {
+        self.path.join("importance.png")
+    }
+
     /// Which face went where.
     pub fn split_csv(&self) -> PathBuf {
         self.path.join("split.csv")
@@ -318,7 +339,7 @@ impl RunDir {
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+    pub fn write_summary(&self, summary: &impl serde::Serialize) -> Result<()> {
         write_atomically(&self.summary_json(), (serde_json::to_string_pretty(summary)? + "\n").as_bytes())
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::config::Finder;
+
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
@@ -56,6 +58,64 @@ pub struct Provenance {
     pub command: String,
     /// The commands that went on with it.
     pub resumed: Vec<String>,
+    /// Hash of the faces and labels.
+    pub data_hash: String,
+    /// Hash of `split.csv`.
+    pub split_hash: String,
+}
+
+/// `summary.json` of a forest.
+#[derive(Debug, Clone, Serialize)]
+pub struct ForestSummary {
+    /// Name of the run.
+    pub name: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// CPU threads.
+    pub threads: usize,
+    /// Trees asked for.
+    pub trees: usize,
+    /// Pixels drawn at a node.
+    pub max_features: usize,
+    /// `histogram` or `linfa`.
+    pub finder: Finder,
+    /// Nodes of all trees; absent where the forest was not fitted.
+    pub nodes: Option<usize>,
+    /// Folds of the cross-validation that was asked for; 0 for none.
+    pub folds: usize,
+    /// Accuracy of each fold that was fitted.
+    pub cv_accuracies: Vec<f64>,
+    /// Their mean; absent unless all folds were fitted.
+    pub cv_mean: Option<f64>,
+    /// Their population standard deviation, as numpy's `std`.
+    pub cv_std: Option<f64>,
+    /// Mean of the folds' accuracies without faces that also stand among the fold's training rows.
+    pub cv_mean_without_copies: Option<f64>,
+    /// Validation accuracy of the forest fitted on all training rows.
+    pub val_accuracy: Option<f64>,
+    /// The same without faces that also stand among the training rows.
+    pub val_accuracy_without_copies: Option<f64>,
+    /// Wall time of the cross-validation.
+    pub cv_seconds: Option<f64>,
+    /// Wall time of the fit on all training rows.
+    pub fit_seconds: Option<f64>,
+    /// Training faces.
+    pub train_rows: usize,
+    /// Validation faces.
+    pub validation_rows: usize,
+    /// `done` or `interrupted`.
+    pub stopped: String,
+    /// Where the figures come from.
+    pub provenance: ForestProvenance,
+}
+
+/// Where a forest's figures come from.
+#[derive(Debug, Clone, Serialize)]
+pub struct ForestProvenance {
+    /// Of grimace.
+    pub version: String,
+    /// The command.
+    pub command: String,
     /// Hash of the faces and labels.
     pub data_hash: String,
     /// Hash of `split.csv`.

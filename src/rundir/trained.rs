@@ -4,25 +4,52 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tch::Device;
 
 use super::{LARGEST_TEXT, RunDir};
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{self, Config};
+use crate::config::{self, Config, DataConfig, DeviceChoice, ForestConfig};
+use crate::data::batches::DeviceFaces;
 use crate::data::dataset::training_faces;
-use crate::data::faces::FaceHash;
+use crate::data::faces::{FaceHash, Faces};
+use crate::device::place_for_inference;
 use crate::error::input;
 use crate::files::read_small_text;
+use crate::forest::{self, Forest, Origin};
 use crate::model::Net;
+use crate::model::infer::Outputs;
 
-/// A trained run, opened for use: its config and its best weights.
+/// A trained run, opened for use.
 #[derive(Debug)]
-pub struct TrainedRun {
+pub enum TrainedRun {
+    /// A network.
+    Net(Box<TrainedNet>),
+    /// A forest.
+    Forest(Box<TrainedForest>),
+}
+
+/// A network's run: its config and its best weights.
+#[derive(Debug)]
+pub struct TrainedNet {
     /// Its directory.
     pub dir: RunDir,
     /// The config it was trained with.
     pub config: Config,
     /// The best checkpoint, tensors included.
     pub checkpoint: Checkpoint,
+}
+
+/// A forest's run.
+#[derive(Debug)]
+pub struct TrainedForest {
+    /// Its directory.
+    pub dir: RunDir,
+    /// The config it was fitted with.
+    pub config: ForestConfig,
+    /// The forest.
+    pub forest: Forest,
+    /// What it was fitted on.
+    pub origin: Origin,
 }
 
 impl TrainedRun {
@@ -32,8 +59,81 @@ impl TrainedRun {
     /// Input errors that name what is missing or damaged.
     pub fn open(path: &Path) -> Result<Self> {
         let dir = RunDir::open(path)?;
-        if !dir.best().exists() {
+        if dir.is_forest() {
+            return TrainedForest::open(dir).map(|run| Self::Forest(Box::new(run)));
+        }
+        TrainedNet::open(dir).map(|run| Self::Net(Box::new(run)))
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &RunDir {
+        match self {
+            Self::Net(run) => &run.dir,
+            Self::Forest(run) => &run.dir,
+        }
+    }
+
+    /// The `[data]` it was trained with.
+    pub fn data(&self) -> &DataConfig {
+        match self {
+            Self::Net(run) => &run.config.data,
+            Self::Forest(run) => &run.config.data,
+        }
+    }
+
+    /// The faces it was trained on, by hash.
+    ///
+    /// # Errors
+    /// An input error when `split.csv` is missing or damaged.
+    pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
+        let split_hash = match self {
+            Self::Net(run) => &run.checkpoint.state.split_hash,
+            Self::Forest(run) => &run.origin.split_hash,
+        };
+        let path = self.dir().split_csv();
+        let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
+            .context("which faces were trained on cannot be told")?;
+        if blake3::hash(text.as_bytes()).to_hex().to_string() != *split_hash {
             let shown = path.display();
+            return Err(input(format!(
+                "{shown}: is not the split of this run (its hash differs), so which faces were trained on cannot be told"
+            )));
+        }
+        training_faces(&text, &path)
+    }
+
+    /// What it makes of `faces`: a network on the device, a forest on the CPU.
+    ///
+    /// # Errors
+    /// libtorch's; an input error for a device that cannot be had, or that a forest has no use for.
+    pub fn outputs(&self, faces: &Faces, device: DeviceChoice) -> Result<Outputs> {
+        match self {
+            Self::Net(run) => {
+                let placement = place_for_inference(device, run.config.threads)?;
+                let net = run.net_for_inference(placement.device)?;
+                Outputs::of(&net, &DeviceFaces::new(faces, placement.device)?)
+            }
+            Self::Forest(run) if matches!(device, DeviceChoice::Auto | DeviceChoice::Cpu) => {
+                Ok(run.forest.outputs(&faces.pixels))
+            }
+            Self::Forest(_) => {
+                Err(input(format!("--device {device}: a forest runs on the CPU; leave the device out, or say cpu")))
+            }
+        }
+    }
+}
+
+impl TrainedNet {
+    /// Opens the run in `dir`.
+    ///
+    /// # Errors
+    /// Input errors that name what is missing or damaged, or that it is a forest's.
+    pub fn open(dir: RunDir) -> Result<Self> {
+        let shown = dir.path().display();
+        if dir.is_forest() {
+            return Err(input(format!("{shown}: is a forest's run; expected a network's")));
+        }
+        if !dir.best().exists() {
             return Err(input(format!(
                 "{shown}: holds no best.safetensors: no epoch was finished yet, or it was removed; train it on with --resume --out {shown}"
             )));
@@ -48,7 +148,7 @@ impl TrainedRun {
     ///
     /// # Errors
     /// An input error when weights and architecture do not fit.
-    pub fn net(&self, device: tch::Device) -> Result<Net> {
+    pub fn net(&self, device: Device) -> Result<Net> {
         let net = Net::new(&self.config.model, self.config.data.classes.len(), 0, device)?;
         net.load(&self.checkpoint.tensors)
             .map_err(|error| input(format!("{}: {error:#}", self.dir.best().display())))?;
@@ -56,30 +156,24 @@ impl TrainedRun {
     }
 
     /// The network as [`net`](Self::net), made ready to run over many faces.
-    ///
-    /// # Errors
-    /// As [`net`](Self::net).
-    pub fn net_for_inference(&self, device: tch::Device) -> Result<Net> {
+    fn net_for_inference(&self, device: Device) -> Result<Net> {
         torch_ext::keep_memory();
         let net = self.net(device)?;
         net.use_channels_last()?;
         Ok(net)
     }
+}
 
-    /// The faces it was trained on, by hash.
-    ///
-    /// # Errors
-    /// An input error when `split.csv` is missing or damaged.
-    pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
-        let path = self.dir.split_csv();
-        let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
-            .context("which faces were trained on cannot be told")?;
-        if blake3::hash(text.as_bytes()).to_hex().to_string() != self.checkpoint.state.split_hash {
-            let shown = path.display();
+impl TrainedForest {
+    fn open(dir: RunDir) -> Result<Self> {
+        let path = dir.forest();
+        if !path.exists() {
+            let shown = dir.path().display();
             return Err(input(format!(
-                "{shown}: is not the split of this run (its hash differs), so which faces were trained on cannot be told"
+                "{shown}: holds no forest.safetensors: fitting was interrupted, or it was removed; fit it again with grimace forest"
             )));
         }
-        training_faces(&text, &path)
+        let (forest, config, origin) = forest::load(&path)?;
+        Ok(Self { dir, config, forest, origin })
     }
 }

@@ -1,7 +1,8 @@
-//! Training: what a step does, how the learning rate goes, and the loop.
+//! Training: what a step does, how the learning rate goes, and the loop; and fitting the forest.
 
 mod account;
 pub mod cadence;
+pub mod forest;
 pub mod memory;
 pub mod optimizer;
 pub mod plan;

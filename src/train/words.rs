@@ -50,9 +50,25 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
+/// Mean and population standard deviation, as numpy's `mean` and `std`; of at least one value.
+pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+    (mean, variance.sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ```python
+    /// np.mean([1, 2, 4, 5]), np.std([1, 2, 4, 5])     # 3.0, 1.5811388300841898
+    /// ```
+    #[test]
+    fn mean_and_deviation_are_numpys() {
+        assert_eq!(mean_and_deviation(&[1.0, 2.0, 4.0, 5.0]), (3.0, 2.5f64.sqrt()));
+    }
 
     #[test]
     fn median_of_few() {

@@ -1,4 +1,4 @@
-//! CPU kernels for training small convolutional networks: slices in, slices out, no libtorch.
+//! CPU kernels for training small convolutional networks and decision trees: slices in, slices out, no libtorch.
 //!
 //! One level of parallelism is left to the caller: a kernel works on the images it is given, in one thread.
 // Elsewhere only the plain loops are used.
@@ -12,6 +12,7 @@ mod lanes;
 
 pub mod adam;
 pub mod conv_pool;
+pub mod gini;
 pub mod norm;
 pub mod sample;
 

@@ -1,0 +1,99 @@
+//! What finds the best split of a node: our own counting, or linfa-trees.
+
+use kernels::gini::{self, Mark, Small};
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_trees::DecisionTree;
+use ndarray::{Array1, Array2};
+
+use super::{ForestError, Table};
+
+/// The rows of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    /// Distinct rows of the table, ascending.
+    pub rows: &'a [u32],
+    /// Class and weight of each.
+    pub marks: &'a [Mark],
+    /// Weight of each class.
+    pub totals: &'a [u32],
+}
+
+/// A split: rows whose feature is at most the threshold go to the left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// Column of the table.
+    pub feature: u16,
+    /// Greatest value on the left.
+    pub threshold: u8,
+}
+
+/// Finds splits, node after node of one tree.
+pub trait SplitFinder {
+    /// The split of `node` by one of `features` with the least Gini impurity; `None` when none of them splits it.
+    ///
+    /// # Errors
+    /// linfa's.
+    fn find(&mut self, table: &Table<'_>, node: Node<'_>, features: &[u16]) -> Result<Option<Split>, ForestError>;
+}
+
+/// Counts classes by value where a node is large; sorts its rows by sixteen features at once where it is small.
+#[derive(Debug)]
+pub struct Histogram {
+    large: gini::Histogram,
+    small: Small,
+}
+
+impl Histogram {
+    /// For labels below `classes`, at most [`gini::MOST_CLASSES`].
+    pub fn new(classes: usize) -> Self {
+        Self { large: gini::Histogram::new(classes), small: Small::new() }
+    }
+}
+
+impl SplitFinder for Histogram {
+    fn find(&mut self, table: &Table<'_>, node: Node<'_>, features: &[u16]) -> Result<Option<Split>, ForestError> {
+        let Node { rows, marks, totals } = node;
+        if Small::takes(marks, totals) {
+            let node = gini::Node { pixels: table.values(), width: table.width(), rows, marks, totals };
+            let best = self.small.best(node, features);
+            return Ok(best.and_then(|(place, threshold)| Some(Split { feature: *features.get(place)?, threshold })));
+        }
+        let mut best: Option<(f64, Split)> = None;
+        for feature in features.iter().copied() {
+            if let Some(cut) = self.large.best(table.column(feature), rows, marks, totals)
+                && best.is_none_or(|(score, _)| cut.score > score)
+            {
+                best = Some((cut.score, Split { feature, threshold: cut.threshold }));
+            }
+        }
+        Ok(best.map(|(_, split)| split))
+    }
+}
+
+/// A decision tree of linfa-trees, of depth 1, fitted on the node's rows and the drawn features alone.
+///
+/// It gives up where the impurity would sink by less than float32 tells from nothing. It sums class frequencies in the order
+/// of a hash map, which differs between processes, so of two splits that are nearly alike either may win.
+#[derive(Debug)]
+pub struct Linfa;
+
+impl SplitFinder for Linfa {
+    fn find(&mut self, table: &Table<'_>, node: Node<'_>, features: &[u16]) -> Result<Option<Split>, ForestError> {
+        let columns: Vec<&[u8]> = features.iter().map(|feature| table.column(*feature)).collect();
+        let value = |(row, feature): (usize, usize)| {
+            let place = node.rows.get(row).map_or(0, |row| *row as usize);
+            columns.get(feature).and_then(|column| column.get(place)).copied().map_or(0.0, f32::from)
+        };
+        let records = Array2::from_shape_fn((node.rows.len(), features.len()), value);
+        let targets: Array1<usize> = node.marks.iter().map(|mark| usize::from(mark.class())).collect();
+        let weights: Array1<f32> = node.marks.iter().map(|mark| mark.weight() as f32).collect();
+        let dataset = DatasetBase::new(records, targets).with_weights(weights);
+        let stump = DecisionTree::params().max_depth(Some(1)).min_impurity_decrease(f32::EPSILON).fit(&dataset)?;
+        // Not the children: they are cut off where both have the same majority.
+        let (place, value, decrease) = stump.root_node().split();
+        let found = features.get(place).filter(|_| decrease > 0.0);
+        // Halfway between two bytes, so at least 0 and below 255.
+        Ok(found.map(|feature| Split { feature: *feature, threshold: value as u8 }))
+    }
+}

@@ -1,0 +1,46 @@
+//! Fitting a forest to a linfa dataset: its trees in parallel, in the current rayon pool.
+
+use linfa::DatasetBase;
+use linfa::dataset::AsSingleTargets;
+use linfa::traits::Fit;
+use ndarray::{ArrayBase, Data, Ix2};
+use rayon::prelude::*;
+
+use super::finder::{Histogram, Linfa, SplitFinder};
+use super::{Forest, ForestError, ForestValidParams, Table, tree};
+use crate::config::Finder;
+
+impl<D, T> Fit<ArrayBase<D, Ix2>, T, ForestError> for ForestValidParams<'_>
+where
+    D: Data<Elem = u8>,
+    T: AsSingleTargets<Elem = usize>,
+{
+    type Object = Forest;
+
+    /// Fits a forest to uint8 records `[N, features]` and labels `[N]`. A tree follows from the seed and its number alone, so
+    /// with the histogram finder the forest is the same whatever the number of threads.
+    fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, T>) -> Result<Forest, ForestError> {
+        let table = Table::new(dataset, self.classes)?;
+        let grow = |number| {
+            let mut finder: Box<dyn SplitFinder> = match self.finder {
+                Finder::Histogram => Box::new(Histogram::new(self.classes)),
+                Finder::Linfa => Box::new(Linfa),
+            };
+            let grown = tree::grow(&table, self, &mut *finder, number);
+            self.watch.tree_grown();
+            grown
+        };
+        let grown: Vec<_> = (0..self.trees).into_par_iter().map(grow).collect::<Result<_, _>>()?;
+        let mut importance = vec![0.0; table.width()];
+        let mut trees = Vec::with_capacity(self.trees);
+        for (tree, own) in grown {
+            importance.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+            trees.push(tree);
+        }
+        let sum: f64 = importance.iter().sum();
+        if sum > 0.0 {
+            importance.iter_mut().for_each(|value| *value /= sum);
+        }
+        Ok(Forest { trees, classes: self.classes, importance })
+    }
+}

@@ -1,0 +1,241 @@
+//! The baseline, top to bottom: cross-validation, one fit on all training rows, validation, files.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use linfa::dataset::{DatasetBase, DatasetView};
+use linfa::metrics::ToConfusionMatrix;
+use linfa::traits::{Fit, Predict};
+use ndarray::{Array1, Array2, ArrayView2, Ix1};
+
+use super::words::{mean_and_deviation, round};
+use crate::config::{ForestConfig, PIXELS};
+use crate::data::dataset::Dataset;
+use crate::data::split::seen_in;
+use crate::device;
+use crate::error::input;
+use crate::forest::{self, Forest, ForestError, ForestParams, Origin, Watch, stratified_folds};
+use crate::metrics;
+use crate::report::{Console, heat, seconds};
+use crate::rundir::{ForestProvenance, ForestSummary, RunDir};
+use crate::signals::{self, Signals};
+
+/// What fitting a forest works with.
+pub struct ForestRun<'a> {
+    /// The checked config.
+    pub config: &'a ForestConfig,
+    /// Training and validation faces.
+    pub data: &'a Dataset,
+    /// Where its files go.
+    pub dir: &'a RunDir,
+    /// Where its lines go.
+    pub console: &'a mut Console,
+    /// The command line, for the record.
+    pub command: String,
+    /// Those that ask to stop.
+    pub signals: Signals,
+}
+
+/// Accuracy of a fold's forest on the rows that it was not fitted on.
+#[derive(Debug, Clone, Copy)]
+struct FoldScore {
+    accuracy: f64,
+    /// Without faces that also stand among the rows it was fitted on.
+    without_copies: Option<f64>,
+}
+
+/// Counts trees for the bar, and passes signals on.
+struct Progress<'a> {
+    console: &'a Console,
+    signals: &'a Signals,
+    grown: AtomicU64,
+}
+
+impl Watch for Progress<'_> {
+    fn tree_grown(&self) {
+        self.console.advance(self.grown.fetch_add(1, Ordering::Relaxed) + 1, || "trees".to_owned());
+    }
+
+    fn stops(&self) -> bool {
+        self.signals.received().is_some()
+    }
+}
+
+impl ForestRun<'_> {
+    /// Cross-validates, fits and scores the forest, and writes its files. The signal that stopped it comes back with what was
+    /// done until then.
+    ///
+    /// # Errors
+    /// An input error for more folds than rows; I/O errors with their path.
+    pub fn fit(&mut self) -> Result<(Option<i32>, ForestSummary)> {
+        let (config, train) = (self.config, &self.data.train);
+        let folds = config.forest.folds;
+        if folds > train.len() {
+            return Err(input(format!(
+                "forest.folds = {folds}: there are {} training rows; expected at most as many folds",
+                train.len()
+            )));
+        }
+        let threads = if config.threads == 0 { device::cores() } else { config.threads };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start threads")?;
+        let mut summary = self.summary(threads);
+        if folds > 0 {
+            let began = Instant::now();
+            let scores = pool.install(|| self.cross_validate())?;
+            summary.cv_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
+            self.tell_folds(&scores, &mut summary)?;
+        }
+        let began = Instant::now();
+        if let Some(forest) = pool.install(|| self.fit_all())? {
+            summary.fit_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
+            self.tell_fit(&forest, &mut summary)?;
+            pool.install(|| self.score(&forest, &mut summary));
+            self.write(&forest)?;
+        }
+        let signal = self.signals.received().filter(|_| summary.fit_seconds.is_none());
+        if signal.is_some() {
+            summary.stopped = "interrupted".to_owned();
+        }
+        self.dir.write_summary(&summary)?;
+        Ok((signal, summary))
+    }
+
+    /// The accuracies of the folds; fewer than the config has when a signal came.
+    fn cross_validate(&mut self) -> Result<Vec<FoldScore>> {
+        let table = &self.config.forest;
+        let (folds, train) = (table.folds, &self.data.train);
+        let labels = self.data.train_labels();
+        let order = stratified_folds(labels, &train.hashes, folds, self.config.data.keep_copies_together);
+        let sorted = train.select(&order);
+        let hashes = sorted.hashes;
+        let records = Array2::from_shape_vec((order.len(), PIXELS), sorted.pixels)?;
+        let targets: Array1<usize> = sorted.labels.iter().flatten().map(|label| usize::from(*label)).collect();
+        let mut dataset = DatasetBase::new(records, targets);
+
+        self.console.begin("cross-validation", (folds * table.trees) as u64, 0);
+        let progress = Progress { console: self.console, signals: &self.signals, grown: AtomicU64::new(0) };
+        let params = ForestParams::of(self.config, &progress);
+        let failed = Cell::new(None);
+        let fit = |fold: &DatasetView<'_, u8, usize, Ix1>| match params.fit(fold) {
+            Ok(forest) => Some(forest),
+            Err(error) => {
+                failed.set(Some(error));
+                None
+            }
+        };
+        let size = order.len() / folds;
+        let mut scores = Vec::new();
+        for (number, (forest, validation)) in dataset.iter_fold(folds, fit).enumerate() {
+            let Some(forest) = forest else { continue };
+            let predicted: Array1<usize> = forest.predict(validation.records());
+            // linfa's accuracy is float32: back to the share of rows that it stands for.
+            let accuracy = f64::from(predicted.confusion_matrix(validation.targets())?.accuracy());
+            let accuracy = (accuracy * size as f64).round() / size as f64;
+            let (start, end) = (number * size, (number + 1) * size);
+            let fitted = hashes.iter().take(start).chain(hashes.iter().skip(end));
+            let known: HashSet<_> = fitted.copied().collect();
+            let seen = seen_in(hashes.get(start..end).unwrap_or_default(), &known);
+            let bytes = |labels: &mut dyn Iterator<Item = usize>| labels.map(|label| label as u8).collect::<Vec<u8>>();
+            let truth = bytes(&mut validation.targets().iter().copied());
+            let guess = bytes(&mut predicted.iter().copied());
+            scores.push(FoldScore { accuracy, without_copies: metrics::accuracy_without(&truth, &guess, &seen) });
+        }
+        self.console.end();
+        match failed.take() {
+            None | Some(ForestError::Stopped) => Ok(scores),
+            Some(error) => Err(error.into()),
+        }
+    }
+
+    /// The forest fitted on all training rows; `None` when a signal came.
+    fn fit_all(&mut self) -> Result<Option<Forest>> {
+        let train = &self.data.train;
+        let records = ArrayView2::from_shape((train.len(), PIXELS), &train.pixels)?;
+        let targets: Array1<usize> = self.data.train_labels().iter().map(|label| usize::from(*label)).collect();
+        self.console.begin("fit", self.config.forest.trees as u64, 0);
+        let progress = Progress { console: self.console, signals: &self.signals, grown: AtomicU64::new(0) };
+        let fitted = ForestParams::of(self.config, &progress).fit(&DatasetBase::new(records, targets));
+        self.console.end();
+        match fitted {
+            Ok(forest) => Ok(Some(forest)),
+            Err(ForestError::Stopped) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn tell_folds(&mut self, scores: &[FoldScore], summary: &mut ForestSummary) -> Result<()> {
+        let table = &self.config.forest;
+        summary.cv_accuracies = scores.iter().map(|score| score.accuracy).collect();
+        let shown: Vec<String> = summary.cv_accuracies.iter().map(|accuracy| format!("{accuracy:.4}")).collect();
+        let shown = shown.join(" ");
+        if scores.len() < table.folds {
+            let name = self.signals.received().map_or("stopped", signals::name);
+            let (done, all) = (scores.len(), table.folds);
+            return self.console.line(&match done {
+                0 => format!("{name}: stopped in the first of {all} folds"),
+                _ => format!("{name}: stopped after {done} of {all} folds; accuracies of those, a partial result: {shown}"),
+            });
+        }
+        let (mean, deviation) = mean_and_deviation(&summary.cv_accuracies);
+        (summary.cv_mean, summary.cv_std) = (Some(mean), Some(deviation));
+        let without: Option<Vec<f64>> = scores.iter().map(|score| score.without_copies).collect();
+        summary.cv_mean_without_copies = without.map(|without| mean_and_deviation(&without).0);
+        let time = seconds(summary.cv_seconds.unwrap_or(0.0));
+        self.console.line(&format!("cross-validation: {} folds in {time}: accuracies {shown}", table.folds))
+    }
+
+    fn tell_fit(&mut self, forest: &Forest, summary: &mut ForestSummary) -> Result<()> {
+        summary.nodes = Some(forest.nodes());
+        let (trees, nodes) = (forest.trees().len(), forest.nodes());
+        let time = seconds(summary.fit_seconds.unwrap_or(0.0));
+        self.console.line(&format!("fit: {trees} trees in {time}, {} nodes each on average", nodes / trees.max(1)))
+    }
+
+    fn score(&self, forest: &Forest, summary: &mut ForestSummary) {
+        let predicted = forest.outputs(&self.data.validation.pixels).predicted();
+        let labels = self.data.validation_labels();
+        summary.val_accuracy = Some(metrics::accuracy(labels, &predicted));
+        summary.val_accuracy_without_copies =
+            metrics::accuracy_without(labels, &predicted, &self.data.validation_seen);
+    }
+
+    fn write(&self, forest: &Forest) -> Result<()> {
+        let origin = Origin { data_hash: self.data.data_hash.clone(), split_hash: self.data.split_hash() };
+        forest::save(&self.dir.forest(), forest, &self.config.to_toml()?, &origin)?;
+        heat::write(&self.dir.importance_png(), forest.importance(), &self.data.train.mean())
+    }
+
+    fn summary(&self, threads: usize) -> ForestSummary {
+        let (config, table) = (self.config, &self.config.forest);
+        ForestSummary {
+            name: config.name.clone(),
+            seed: config.seed,
+            threads,
+            trees: table.trees,
+            max_features: table.max_features.of(PIXELS),
+            finder: table.finder,
+            nodes: None,
+            folds: table.folds,
+            cv_accuracies: Vec::new(),
+            cv_mean: None,
+            cv_std: None,
+            cv_mean_without_copies: None,
+            val_accuracy: None,
+            val_accuracy_without_copies: None,
+            cv_seconds: None,
+            fit_seconds: None,
+            train_rows: self.data.train.len(),
+            validation_rows: self.data.validation.len(),
+            stopped: "done".to_owned(),
+            provenance: ForestProvenance {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                command: self.command.clone(),
+                data_hash: self.data.data_hash.clone(),
+                split_hash: self.data.split_hash(),
+            },
+        }
+    }
+}
