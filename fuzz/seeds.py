@@ -104,6 +104,9 @@ def config() -> dict[str, bytes]:
         nested = f"{deep} = {{ {nested} }}"
     texts = {
         "small": SMALL,
+        "forest": 'name = "x"\n[data]\ntrain = "a.csv"\n[forest]\ntrees = 7\nmax_features = "sqrt"\nfinder = "linfa"\nfolds = 0\n',
+        "forest-sets": 'name = "x"\n[data]\ntrain = "a.csv"\n[forest]\n'
+        + "\n--set forest.max_features=5\n--set forest={trees=9}\n--set threads=3",
         "everything": EVERYTHING,
         "sgd": SMALL + '[train]\noptimizer = { kind = "sgd", lr = 0.1, momentum = 0.0, nesterov = false }\nschedule = { kind = "constant" }\n',
         "dotted": 'name = "x"\ndata.train = "a.csv"\nmodel.kind = "cnn"\ntrain.optimizer.lr = 0.5\ntrain.checkpoint_every.seconds = 0.1\n',
@@ -267,8 +270,46 @@ def labels() -> dict[str, bytes]:
     return files
 
 
+FOREST = 'name = "x"\n[data]\ntrain = "a.csv"\nclasses = ["a", "b"]\n[forest]\n'
+
+ORIGIN = '{"data_hash":"d","split_hash":"s"}'
+
+
+def forest() -> dict[str, bytes]:
+    """Mode 0: the file. 1: header, line break, tensors. 2: config, origin, trees (`F<T:N` a split, `*N` a leaf, `|`, counts)."""
+    pure = "| 1 0 0 1"
+    trees = {
+        "one-leaf": f"*0 {pure}",
+        "stump": f"0<10:1 *0 *1 {pure}",
+        "mixed-leaf": f"5<0:1 *2 *1 {pure} 3 4",
+        "two-trees": f"0<10:1 *0 *1 {pure}\n2303<255:1 7<7:3 *1 *0 *1 {pure}",
+        "circle": f"0<10:0 *0 *1 {pure}",
+        "backwards": f"0<10:1 1<1:3 *1 2<2:1 *0 {pure}",
+        "no-such-child": f"0<10:2 *0 *1 {pure}",
+        "far-child": f"0<10:4294967295 *0 *1 {pure}",
+        "no-such-leaf": f"*2 {pure}",
+        "no-such-pixel": f"2304<10:1 *0 *1 {pure}",
+        "empty-leaf": "0<10:1 *0 *1 | 1 0 0 0",
+        "heavy-leaf": "0<10:1 *0 *1 | 4294967295 4294967295 0 1",
+        "no-nodes": pure,
+        "no-leaves": "*0 |",
+        "no-trees": "",
+    }
+    texts = {name: f"2{FOREST}\n---\n{ORIGIN}\n---\n{text}" for name, text in trees.items()}
+    texts["no-origin"] = f"2{FOREST}\n---\n{{}}\n---\n*0 {pure}"
+    texts["networks-config"] = f"2{SMALL}\n---\n{ORIGIN}\n---\n*0 {pure}"
+    three = FOREST.replace('"b"]', '"b", "c"]')
+    texts["three-classes"] = f"2{three}\n---\n{ORIGIN}\n---\n*2 | 1 0 0 0 1 0 0 0 1"
+    meta = {"format": "grimace-forest", "format_version": "1", "checksum": "CHECKSUM", "config": FOREST, "origin": ORIGIN}
+    texts["no-tensors"] = "1" + json.dumps({"__metadata__": meta}) + "\n"
+    texts["other-format"] = "1" + json.dumps({"__metadata__": {**meta, "format": "grimace-checkpoint"}}) + "\n"
+    texts["other-version"] = "1" + json.dumps({"__metadata__": {**meta, "format_version": "2"}}) + "\n"
+    texts["not-a-file"] = "0not a forest"
+    return {name: text.encode() for name, text in texts.items()}
+
+
 def main() -> None:
-    for seeds in (csv, config, checkpoint, labels):
+    for seeds in (csv, config, checkpoint, forest, labels):
         folder = CORPUS / seeds.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in seeds().items():

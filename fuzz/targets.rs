@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use grimace::checkpoint::{self, Checkpoint};
-use grimace::config::{self, Config, ModelConfig, OnBadRow, PIXELS};
+use grimace::config::{self, Checked, Config, ForestConfig, ModelConfig, OnBadRow, PIXELS};
 use grimace::data::columns::{Labels, ReadOptions};
 use grimace::data::csv::read_any;
 use grimace::data::faces::{FaceHash, Faces};
 use grimace::error::is_input;
+use grimace::forest;
 use grimace::model::infer::Outputs;
 use grimace::model::{Mode, Net};
 use grimace::submit;
@@ -50,22 +51,31 @@ pub fn csv(data: &[u8]) {
 
 /// A config and what `--set` lays over it: a text, and from each line that begins with `--set ` on a `key=value`.
 ///
-/// A config that is accepted is the same after being written and read again, whatever the sets.
+/// A config that is accepted, as a network's or as a forest's, is the same after being written and read again, whatever the sets.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         let file = Scratch::new(data);
-        return refused(&config::load(&file.0, &[]).expect_err("a config is UTF-8"), &[&file.shown()]);
+        return refused(&config::load::<Config>(&file.0, &[]).expect_err("a config is UTF-8"), &[&file.shown()]);
     };
     let mut parts = text.split("\n--set ");
     let text = parts.next().unwrap_or_default();
     let sets: Vec<String> = parts.map(str::to_owned).collect();
+    config_of_a_kind(text, &sets, |config: &Config| config.to_toml());
+    config_of_a_kind(text, &sets, |config: &ForestConfig| config.to_toml());
+}
+
+fn config_of_a_kind<C: Checked + PartialEq>(text: &str, sets: &[String], written: impl Fn(&C) -> Result<String>) {
+    let comes_back = |config: C| {
+        let text = written(&config).expect("a checked config can be written");
+        assert!(config::from_text::<C>(&text, "again").expect(&text) == config, "{text}");
+    };
     match config::from_text(text, "config.toml") {
-        Ok(config) => comes_back(&config),
+        Ok(config) => comes_back(config),
         Err(error) => refused(&error, &["config.toml"]),
     }
     let file = Scratch::new(text.as_bytes());
-    match config::load(&file.0, &sets) {
-        Ok(config) => comes_back(&config),
+    match config::load(&file.0, sets) {
+        Ok(config) => comes_back(config),
         Err(error) => refused(&error, &[&file.shown(), "--set "]),
     }
 }
@@ -78,7 +88,7 @@ pub fn checkpoint(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else { return };
     let bytes = match mode % 3 {
         0 => rest.to_vec(),
-        1 => sealed(rest),
+        1 => with_checksum(rest),
         _ => assembled(&String::from_utf8_lossy(rest)),
     };
     let read = checkpoint::from_bytes(&bytes);
@@ -98,6 +108,35 @@ pub fn checkpoint(data: &[u8]) {
         Ok(config) if is_small(&config) => runs_or_is_refused(&config, &checkpoint),
         Ok(_) => {}
         Err(error) => refused(&error, &["best.safetensors"]),
+    }
+}
+
+/// A fitted forest: raw, or put together here with a right checksum.
+///
+/// What is accepted is the same after being written and read again, and every walk through its trees ends at a leaf that has
+/// a vote.
+pub fn forest(data: &[u8]) {
+    let Some((mode, rest)) = data.split_first() else { return };
+    let bytes = match mode % 3 {
+        0 => rest.to_vec(),
+        1 => with_checksum(rest),
+        _ => grown(&String::from_utf8_lossy(rest)),
+    };
+    let read = forest::from_bytes(&bytes);
+    let file = Scratch::new(&bytes);
+    match (forest::load(&file.0), &read) {
+        (Ok(_), Ok(_)) => {}
+        (Err(error), Err(_)) => refused(&error, &[&file.shown()]),
+        (file, bytes) => panic!("as a file {:?}, as bytes {:?}", file.map(drop), bytes.as_ref().map(drop)),
+    }
+    let Ok((forest, config, origin)) = read else { return };
+    let text = config.to_toml().expect("a checked config can be written");
+    let again = forest::to_bytes(&forest, &text, &origin).and_then(|bytes| forest::from_bytes(&bytes));
+    assert!(again.expect("what was read can be written and read") == (forest.clone(), config, origin));
+    let faces: Vec<u8> = (0..3).flat_map(|face| (0..PIXELS).map(move |pixel| (face * 100 + pixel % 50) as u8)).collect();
+    for votes in forest.probabilities(&faces).chunks(forest.classes()) {
+        let sum: f32 = votes.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-4 && votes.iter().all(|vote| *vote >= 0.0), "{votes:?}");
     }
 }
 
@@ -229,17 +268,11 @@ fn without_path(error: &anyhow::Error) -> String {
     format!("{error:#}").split_once(": ").map(|(_, text)| text.to_owned()).unwrap_or_default()
 }
 
-/// Written out, a config reads back the same.
-fn comes_back(config: &Config) {
-    let text = config.to_toml().expect("a checked config can be written");
-    assert!(config::from_text(&text, "again").expect(&text) == *config, "{text}");
-}
-
-/// Stands in the header of a sealed checkpoint where its checksum goes.
+/// Stands in the header of a sealed file where its checksum goes.
 const CHECKSUM: &str = "CHECKSUM";
 
 /// The header of a safetensors file in JSON, a line break, the tensors' bytes: made a file, with the right checksum.
-fn sealed(text: &[u8]) -> Vec<u8> {
+fn with_checksum(text: &[u8]) -> Vec<u8> {
     let mut parts = text.splitn(2, |byte| *byte == b'\n');
     let header = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
     let tensors = parts.next().unwrap_or_default();
@@ -300,9 +333,63 @@ fn assembled(text: &str) -> Vec<u8> {
 
 /// The tensors of a config's network, where it is a small one.
 fn tensors_of(config: &str) -> Vec<(String, (Dtype, Vec<usize>))> {
-    let net = config::from_text(config, "").ok().filter(is_small).map(|config| network(&config));
+    let net = config::from_text::<Config>(config, "").ok().filter(is_small).map(|config| network(&config));
     let shape = |tensor: &Tensor| tensor.size().into_iter().map(|edge| edge.unsigned_abs() as usize).collect();
     net.iter().flat_map(Net::named).map(|named| (named.name, (Dtype::F32, shape(&named.tensor)))).collect()
+}
+
+/// Config, what the forest was fitted on in JSON, and a line for each tree, with lines `---` between: made a forest. A tree
+/// is its nodes, then `|`, then counts of leaves. `F<T:N` is a split, of feature F with threshold T and left child N; `*N` is a
+/// leaf with row N of the counts.
+fn grown(text: &str) -> Vec<u8> {
+    let mut parts = text.splitn(3, "\n---\n");
+    let mut part = || parts.next().unwrap_or_default();
+    let (config, origin, lines) = (part(), part(), part());
+    let classes = config::from_text::<ForestConfig>(config, "").map_or(7, |config| config.data.classes.len());
+    let (mut nodes, mut leaves, mut next, mut feature, mut threshold, mut counts) =
+        (vec![], vec![], vec![], vec![], vec![], vec![]);
+    for line in lines.lines() {
+        let (tree, own) = line.split_once('|').unwrap_or((line, ""));
+        let before = threshold.len();
+        for word in tree.split_whitespace() {
+            let split = word.split_once('<').and_then(|(f, rest)| Some((f, rest.split_once(':')?)));
+            let (f, t, n) = match split {
+                Some((f, (t, n))) => (f.parse().unwrap_or(0), t.parse().unwrap_or(0), n),
+                None => (u16::MAX, 0u8, word.trim_start_matches('*')),
+            };
+            next.extend(n.parse().unwrap_or(0u32).to_le_bytes());
+            feature.extend(f.to_le_bytes());
+            threshold.push(t);
+        }
+        nodes.extend(((threshold.len() - before) as u32).to_le_bytes());
+        let own: Vec<u32> = own.split_whitespace().map(|count| count.parse().unwrap_or(0)).collect();
+        leaves.extend(((own.len() / classes) as u32).to_le_bytes());
+        counts.extend(own.iter().take(own.len() / classes * classes).flat_map(|count| count.to_le_bytes()));
+    }
+    let count = threshold.len();
+    let importance = vec![0; PIXELS * 8];
+    let shapes = [vec![nodes.len() / 4], vec![count], vec![counts.len() / 4 / classes, classes], vec![PIXELS]];
+    let [trees, each, table, pixels] = &shapes;
+    let mut tensors = vec![
+        ("tree.nodes", Dtype::U32, trees, &nodes),
+        ("tree.leaves", Dtype::U32, trees, &leaves),
+        ("node.next", Dtype::U32, each, &next),
+        ("node.feature", Dtype::U16, each, &feature),
+        ("node.threshold", Dtype::U8, each, &threshold),
+        ("leaf.counts", Dtype::U32, table, &counts),
+        ("importance", Dtype::F64, pixels, &importance),
+    ];
+    tensors.sort_by_key(|(name, ..)| *name);
+    let mut metadata: HashMap<String, String> =
+        [("format", "grimace-forest"), ("format_version", "1"), ("config", config), ("origin", origin)]
+            .map(|(key, text)| (key.to_owned(), text.to_owned()))
+            .into();
+    let sum = checksum(&metadata, tensors.iter().map(|(name, _, shape, bytes)| (*name, &***shape, &***bytes)));
+    metadata.insert("checksum".into(), sum);
+    let views = tensors.iter().filter_map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, (*shape).clone(), bytes).ok().map(|view| (*name, view))
+    });
+    safetensors::serialize(views, Some(metadata)).unwrap_or_default()
 }
 
 /// Name, number format and edges of a tensor: `NAME F32 2 3`.
@@ -320,7 +407,7 @@ fn tensor_of(line: &str) -> Option<(String, Dtype, Vec<usize>)> {
     Some((name, dtype, words.map(str::parse).collect::<Result<_, _>>().ok()?))
 }
 
-/// The checksum that src/checkpoint demands, worked out a second time.
+/// The checksum that src/sealed.rs demands, worked out a second time.
 fn checksum<'a>(
     metadata: &HashMap<String, String>,
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,

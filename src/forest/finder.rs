@@ -42,12 +42,41 @@ pub trait SplitFinder {
 pub struct Histogram {
     large: gini::Histogram,
     small: Small,
+    /// `[features, rows of the node]`
+    values: Vec<u8>,
 }
+
+/// Where a node has less than one in so many of the table's rows, a cache line of a column holds but few of them: its rows
+/// are then read by row, which is what its children will look at again. Measured: 4 and less cost a fifth, 40 changes nothing.
+const SPARSE: usize = 16;
 
 impl Histogram {
     /// For labels below `classes`, at most [`gini::MOST_CLASSES`].
     pub fn new(classes: usize) -> Self {
-        Self { large: gini::Histogram::new(classes), small: Small::new() }
+        Self { large: gini::Histogram::new(classes), small: Small::new(), values: Vec::new() }
+    }
+}
+
+impl Histogram {
+    /// Gathers the values of `features` in `rows`.
+    fn read(&mut self, table: &Table<'_>, rows: &[u32], features: &[u16]) {
+        self.values.resize(features.len() * rows.len(), 0);
+        if rows.len() * SPARSE > table.rows() {
+            for (to, feature) in self.values.chunks_exact_mut(rows.len()).zip(features) {
+                let column = table.column(*feature);
+                for (to, row) in to.iter_mut().zip(rows) {
+                    *to = column.get(*row as usize).copied().unwrap_or_default();
+                }
+            }
+        } else {
+            for (place, row) in rows.iter().enumerate() {
+                let from = table.row(*row);
+                let to = self.values.iter_mut().skip(place).step_by(rows.len());
+                for (to, feature) in to.zip(features) {
+                    *to = from.get(usize::from(*feature)).copied().unwrap_or_default();
+                }
+            }
+        }
     }
 }
 
@@ -59,9 +88,10 @@ impl SplitFinder for Histogram {
             let best = self.small.best(node, features);
             return Ok(best.and_then(|(place, threshold)| Some(Split { feature: *features.get(place)?, threshold })));
         }
+        self.read(table, rows, features);
         let mut best: Option<(f64, Split)> = None;
-        for feature in features.iter().copied() {
-            if let Some(cut) = self.large.best(table.column(feature), rows, marks, totals)
+        for (feature, values) in features.iter().copied().zip(self.values.chunks_exact(rows.len())) {
+            if let Some(cut) = self.large.best(values, marks, totals)
                 && best.is_none_or(|(score, _)| cut.score > score)
             {
                 best = Some((cut.score, Split { feature, threshold: cut.threshold }));

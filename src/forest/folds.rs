@@ -74,15 +74,18 @@ fn with_copies_together(labels: &[u8], hashes: &[FaceHash], folds: usize) -> Vec
     let mut counts = vec![[0usize; 256]; folds];
     let mut left_over = Vec::new();
     for rows in units {
-        let label = rows.first().and_then(|row| labels.get(*row)).copied().map_or(0, usize::from);
+        let label = |row: &usize| labels.get(*row).copied().map_or(0, usize::from);
+        let first = rows.first().map_or(0, label);
         let free = parts.iter_mut().zip(&mut counts).filter(|(part, _)| part.len() + rows.len() <= size);
-        let least = free.min_by_key(|(part, counts)| (counts.get(label).copied(), part.len()));
+        let least = free.min_by_key(|(part, counts)| (counts.get(first).copied(), part.len()));
         let Some((part, counts)) = least else {
             left_over.extend(rows);
             continue;
         };
-        if let Some(count) = counts.get_mut(label) {
-            *count += rows.len();
+        for row in &rows {
+            if let Some(count) = counts.get_mut(label(row)) {
+                *count += 1;
+            }
         }
         part.extend(rows);
     }
@@ -121,9 +124,10 @@ mod tests {
     #[test]
     fn every_row_stands_there_once_and_classes_are_even() {
         let labels: Vec<u8> = (0..1003).map(|row| [0, 0, 0, 1, 1, 2][row % 6]).collect();
-        // Every fifth face is a copy of the one before.
+        // Of the second half every fifth face is a copy of one in the first.
+        let is_copy = |row: usize| row >= 500 && row % 5 == 4;
         let hashes: Vec<FaceHash> =
-            (0..1003usize).map(|row| FaceHash::of(&(row - usize::from(row % 5 == 4)).to_le_bytes())).collect();
+            (0..1003).map(|row| FaceHash::of(&(if is_copy(row) { row - 499 } else { row }).to_le_bytes())).collect();
         for together in [false, true] {
             let order = stratified_folds(&labels, &hashes, 5, together);
             let mut sorted = order.clone();
@@ -136,8 +140,8 @@ mod tests {
                 }
             }
             let part = |row: usize| order.iter().position(|other| *other == row).unwrap() / 200;
-            let torn = (0..1003).filter(|row| row % 5 == 4 && part(*row) != part(row - 1)).count();
-            assert!(if together { torn <= 1 } else { torn > 100 }, "{torn} copies torn apart");
+            let torn = (0..1003).filter(|row| is_copy(*row) && part(*row) != part(row - 499)).count();
+            assert!(if together { torn <= 1 } else { torn > 90 }, "{torn} copies torn apart");
         }
     }
 

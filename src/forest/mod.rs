@@ -20,7 +20,7 @@ mod tests;
 pub use finder::{Histogram, Linfa, Node, Split, SplitFinder};
 pub use folds::stratified_folds;
 pub use params::{ForestError, ForestParams, ForestValidParams, Watch};
-pub use store::{Origin, load, save};
+pub use store::{Origin, from_bytes, load, save, to_bytes};
 pub use table::Table;
 pub use tree::Tree;
 

@@ -64,6 +64,12 @@ impl<'a> Table<'a> {
         self.by_row.as_slice().unwrap_or_default()
     }
 
+    /// The features of a row.
+    pub fn row(&self, row: u32) -> &[u8] {
+        let start = row as usize * self.width();
+        self.values().get(start..start + self.width()).unwrap_or_default()
+    }
+
     /// A feature of all rows.
     pub fn column(&self, feature: u16) -> &[u8] {
         let start = usize::from(feature) * self.rows();

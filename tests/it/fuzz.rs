@@ -25,6 +25,11 @@ fn checkpoint() {
 }
 
 #[test]
+fn forest() {
+    fuzz("forest", targets::forest, 1500);
+}
+
+#[test]
 fn labels() {
     fuzz("labels", targets::labels, 800);
 }

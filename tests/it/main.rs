@@ -7,6 +7,7 @@ mod cli;
 mod common;
 mod data;
 mod export;
+mod forest;
 mod fuzz;
 mod lost;
 mod malformed;

@@ -25,13 +25,14 @@ impl Histogram {
         Self { counts: vec![0; VALUES * lanes], lanes }
     }
 
-    /// The best split of the node of these `rows`, with their `marks`, by the feature whose values stand in `column` by row;
-    /// `totals` has the node's weight of each class. `None` when all have the same value.
+    /// The best split of a node by a feature with these `values`, one for each of the `marks` of its rows; `totals` has the
+    /// node's weight of each class. `None` when all have the same value.
     ///
     /// # Panics
-    /// When `column` has not all of `rows`, or a mark a class that was not announced.
-    pub fn best(&mut self, column: &[u8], rows: &[u32], marks: &[Mark], totals: &[u32]) -> Option<Cut> {
-        let node = Node { column, rows, marks, totals };
+    /// When values and marks differ in number, or a class was not announced.
+    pub fn best(&mut self, values: &[u8], marks: &[Mark], totals: &[u32]) -> Option<Cut> {
+        assert!(values.len() == marks.len() && totals.len() <= self.lanes);
+        let node = Node { values, marks, totals };
         let mut found = None;
         match self.lanes {
             8 => best_of_8(table(&mut self.counts), &node, &mut found),
@@ -45,8 +46,7 @@ impl Histogram {
 }
 
 struct Node<'a> {
-    column: &'a [u8],
-    rows: &'a [u32],
+    values: &'a [u8],
     marks: &'a [Mark],
     totals: &'a [u32],
 }
@@ -78,9 +78,8 @@ compiled! {
 #[inline(always)]
 fn body<const LANES: usize>(counts: &mut Table<LANES>, node: &Node<'_>, found: &mut Option<Cut>) {
     *counts = [[0; LANES]; VALUES];
-    for (row, mark) in node.rows.iter().zip(node.marks) {
-        let value = node.column[*row as usize];
-        counts[usize::from(value)][usize::from(mark.class()) % LANES] += mark.weight();
+    for (value, mark) in node.values.iter().zip(node.marks) {
+        counts[usize::from(*value)][usize::from(mark.class()) % LANES] += mark.weight();
     }
     *found = scan(counts, node.totals);
 }

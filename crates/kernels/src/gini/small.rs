@@ -39,7 +39,7 @@ pub struct Node<'a> {
 
 impl Small {
     /// Rows of the largest node: beyond it, counting by value is faster.
-    pub const MOST_ROWS: usize = 128;
+    pub const MOST_ROWS: usize = 192;
 
     /// Weight of the heaviest node: squares of its classes' weights are added up in 16 bits.
     pub const MOST_NODE_WEIGHT: u32 = 255;

@@ -78,7 +78,7 @@ proptest! {
             let mut histogram = Histogram::new(example.classes);
             let cuts: Vec<_> = (0..FEATURES).map(|feature| {
                 let column: Vec<u8> = example.values.iter().map(|values| values[feature]).collect();
-                histogram.best(&column, &rows, &example.marks, &totals)
+                histogram.best(&column, &example.marks, &totals)
             }).collect();
             for (feature, cut) in cuts.iter().enumerate() {
                 assert_eq!(cut.map(|cut| cut.score), (0..255).filter_map(|t| example.score(feature, t)).max_by(f64::total_cmp));
@@ -128,6 +128,6 @@ fn the_first_of_equals_is_taken() {
     let node = Node { pixels: &pixels, width: 3, rows: &[0, 1, 2, 3], marks: &marks, totals: &[2, 2] };
     assert_eq!(Small::new().best(node, &[0, 2, 1]), Some((1, 4)));
     assert_eq!(Small::new().best(node, &[0]), None);
-    let alike = Histogram::new(2).best(&[5; 4], node.rows, &marks, &[2, 2]);
+    let alike = Histogram::new(2).best(&[5; 4], &marks, &[2, 2]);
     assert_eq!(alike, None);
 }

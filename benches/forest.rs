@@ -1,0 +1,76 @@
+//! What a forest spends its time on: the best split of a node by 48 pixels, with both finders, for small and large nodes.
+//!
+//! `make bench` runs it, on drawn faces.
+
+#![allow(clippy::expect_used, missing_docs)] // a bench that cannot run has nothing better to do than stop
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use grimace::config::{CLASSES, Finder, PIXELS};
+use grimace::data::synth::{draw, label};
+use grimace::forest::{ForestParams, Histogram, Linfa, Node, SplitFinder, Table};
+use grimace::rng::Rng;
+use kernels::gini::Mark;
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use ndarray::{Array1, Array2};
+
+const ROWS: usize = 23_000;
+const FEATURES: usize = 48;
+
+fn faces(count: usize) -> DatasetBase<Array2<u8>, Array1<usize>> {
+    let labels: Vec<usize> = (0..count as u64).map(|index| label(1, index)).collect();
+    let pixels = labels.iter().zip(0..).flat_map(|(label, index)| draw(1, index, *label)).collect();
+    let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("faces have 2304 pixels");
+    DatasetBase::new(records, labels.into())
+}
+
+fn finders(criterion: &mut Criterion) {
+    let faces = faces(ROWS);
+    let table = Table::new(&faces, CLASSES.len()).expect("a table");
+    let mut group = criterion.benchmark_group("split of a node");
+    group.sample_size(10);
+    for count in [50, 1_000, 20_000] {
+        // Rows from all over the table, as a node has them.
+        let mut rows: Vec<u32> = Rng::new(&[count as u64]).permutation(ROWS).into_iter().map(|row| row as u32).collect();
+        rows.truncate(count);
+        rows.sort_unstable();
+        let of = |row: &u32| table.labels().get(*row as usize).copied().expect("the table has the row");
+        let marks: Vec<Mark> = rows.iter().map(|row| Mark::new(of(row), 1)).collect();
+        let mut totals = vec![0; CLASSES.len()];
+        for mark in &marks {
+            *totals.get_mut(usize::from(mark.class())).expect("a class") += 1;
+        }
+        let node = Node { rows: &rows, marks: &marks, totals: &totals };
+        group.throughput(Throughput::Elements((count * FEATURES) as u64));
+        let mut number = 0;
+        let mut features = || {
+            // Other pixels every time, as at every node.
+            number += 1;
+            let drawn = Rng::new(&[number]).permutation(PIXELS);
+            drawn.into_iter().take(FEATURES).map(|feature| feature as u16).collect::<Vec<_>>()
+        };
+        let mut run = |name: &str, finder: &mut dyn SplitFinder| {
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                let find = |features: Vec<u16>| finder.find(&table, node, &features).expect("a split");
+                bencher.iter_batched(&mut features, find, criterion::BatchSize::SmallInput);
+            });
+        };
+        run("histogram", &mut Histogram::new(CLASSES.len()));
+        run("linfa", &mut Linfa);
+    }
+    group.finish();
+}
+
+fn trees(criterion: &mut Criterion) {
+    let faces = faces(2_000);
+    let mut group = criterion.benchmark_group("10 trees on 2,000 faces");
+    group.sample_size(10);
+    for (name, finder) in [("histogram", Finder::Histogram), ("linfa", Finder::Linfa)] {
+        let params = ForestParams::new(CLASSES.len(), 1).trees(10).finder(finder);
+        group.bench_function(name, |bencher| bencher.iter(|| params.fit(&faces).expect("a forest")));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, finders, trees);
+criterion_main!(benches);
