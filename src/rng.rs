@@ -22,6 +22,8 @@ pub enum Stream {
     Draw = 6,
     /// Samples and features of a forest's trees.
     Forest = 7,
+    /// Faces of a bootstrap's resamples.
+    Bootstrap = 8,
 }
 
 /// A stream of random numbers, fixed by the keys it was made from.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{announce_data, own_command, print, print_json};
+use super::{own_command, print, print_json};
 use crate::cli::Forest;
 use crate::config::{self, ForestConfig};
 use crate::data::dataset;
@@ -27,7 +27,7 @@ pub fn run(args: &Forest) -> Result<Outcome> {
     console.log_to(&dir.log_txt())?;
     write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
     write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
-    announce_data(&config.data.train, &data, &mut console)?;
+    console.announce(&config.data.train, &data)?;
     console.line(&format!("run: {}", dir.path().display()))?;
     let run = ForestRun {
         config: &config,

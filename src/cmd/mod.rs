@@ -19,11 +19,9 @@ use serde::Serialize;
 use crate::cli::{Cli, Command, Data};
 use crate::data::columns::{Labels, ReadOptions};
 use crate::data::csv;
-use crate::data::dataset::Dataset;
 use crate::data::faces::Faces;
 use crate::error::Outcome;
-use crate::report::table::thousands;
-use crate::report::{Console, duration};
+use crate::report::Console;
 use crate::rundir::TrainedRun;
 
 /// Runs the command.
@@ -59,14 +57,6 @@ fn print(text: &str) -> Result<()> {
 /// Prints a result to stdout as one JSON object.
 fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
-}
-
-/// Says what was read.
-fn announce_data(file: &Path, data: &Dataset, console: &mut Console) -> Result<()> {
-    let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
-    let (file, time) = (file.display(), duration(data.load_time));
-    console.line(&format!("data: {file}: {train} training and {validation} validation faces, read in {time}"))?;
-    data.notes.iter().try_for_each(|note| console.line(&format!("data: {note}")))
 }
 
 /// The command line of this process, for the record.

@@ -104,6 +104,9 @@ pub struct DataConfig {
     /// How a fraction is drawn.
     #[serde(default)]
     pub split: SplitKind,
+    /// Seed of the split, where it is not the run's own: runs with several seeds then have one split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_seed: Option<u64>,
     /// Exact copies of a face fall into one part; applies where `validation` is a fraction.
     #[serde(default = "defaults::yes")]
     pub keep_copies_together: bool,
@@ -211,7 +214,10 @@ fn check_common(name: &str, seed: u64, threads: usize, data: &DataConfig) -> Res
         name,
         "1 to 100 letters, digits or -_.+, not starting with a dot",
     )?;
-    require(seed <= i64::MAX as u64, "seed", seed, "at most 9223372036854775807, the greatest integer of TOML")?;
+    for (key, seed) in [("seed", Some(seed)), ("data.split_seed", data.split_seed)] {
+        let seed = seed.unwrap_or(0);
+        require(seed <= i64::MAX as u64, key, seed, "at most 9223372036854775807, the greatest integer of TOML")?;
+    }
     require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
     require(!data.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
     if let Validation::Fraction(fraction) = data.validation {

@@ -53,7 +53,7 @@ impl Dataset {
     }
 }
 
-/// Reads what `[data]` of a config names and divides it; a fraction is drawn by `seed`.
+/// Reads what `[data]` of a config names and divides it; a fraction is drawn by `seed`, unless `data` has a seed for that.
 ///
 /// # Errors
 /// Input errors: those of [`csv::read`], a Usage that is not there, a class without training rows.
@@ -88,7 +88,7 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
                 fraction: *fraction,
                 kind: data.split,
                 keep_copies_together: data.keep_copies_together,
-                seed,
+                seed: data.split_seed.unwrap_or(seed),
             };
             let taken = split::draw(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
             let part = |wanted: bool| -> Vec<usize> {

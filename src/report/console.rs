@@ -8,6 +8,8 @@ use anyhow::Result;
 use fs_err as fs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::table::thousands;
+use crate::data::dataset::Dataset;
 use crate::files::check_output_file;
 use crate::text::escaped;
 
@@ -47,6 +49,17 @@ impl Console {
             None => eprint_line(&escaped(text)),
         }
         self.log_line(text)
+    }
+
+    /// Says what was read from `file`.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn announce(&mut self, file: &Path, data: &Dataset) -> Result<()> {
+        let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
+        let (file, time) = (file.display(), duration(data.load_time));
+        self.line(&format!("data: {file}: {train} training and {validation} validation faces, read in {time}"))?;
+        data.notes.iter().try_for_each(|note| self.line(&format!("data: {note}")))
     }
 
     /// One line for the log alone.

@@ -10,6 +10,7 @@ pub mod profile;
 pub mod resume;
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod step;
 pub mod stop;
 mod words;

@@ -20,7 +20,7 @@ pub struct Resumed {
 }
 
 /// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
@@ -31,6 +31,7 @@ const FREE: [&str; 11] = [
     "data.train",
     "data.test",
     "data.validation",
+    "data.split_seed",
     "data.on_bad_row",
 ];
 
