@@ -28,6 +28,10 @@ pub enum Command {
     Forest(Forest),
     /// Train a network
     Train(Train),
+    /// Train several configurations and compare them
+    Sweep(Sweep),
+    /// List runs, newest first
+    Runs(Runs),
     /// Score a trained run on labelled faces
     Evaluate(Evaluate),
     /// Write a trained run's predictions as CSV
@@ -167,6 +171,53 @@ pub struct Train {
     #[arg(long)]
     pub profile: bool,
     /// Print the summary as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace sweep`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five --resume\n\nThe directory gets a run directory for each config and seed, comparison.csv and .md, report.html, and of the best run model.pt and submission.csv.\nA run that fails is told in the comparison and does not end the sweep; the exit code is then 1."
+)]
+pub struct Sweep {
+    /// Config files (TOML), each with a name of its own
+    #[arg(required = true, value_name = "CONFIG")]
+    pub configs: Vec<PathBuf>,
+    /// Seeds for each config: its own, and those that follow; the split stays that of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub seeds: u32,
+    /// Baseline of the comparison: a forest's config, or the run directory of one
+    #[arg(long, value_name = "CONFIG")]
+    pub forest: Option<PathBuf>,
+    /// Change a key in every config; may be given more than once. The forest takes data.* and seed from it
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Processes that train at the same time; default one for each CUDA device, or 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub parallel: Option<u32>,
+    /// Directory of the sweep; default `runs/sweep-TIME`, the time in UTC
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the sweep in --out, or the newest: finished runs stay, interrupted ones go on
+    #[arg(long)]
+    pub resume: bool,
+    /// Print the comparison as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// One of the processes of --parallel
+    #[arg(long, hide = true)]
+    pub worker: Option<u32>,
+}
+
+/// `grimace runs`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace runs\n  grimace runs runs/five --json")]
+pub struct Runs {
+    /// Folder with run directories; those of sweeps within it are listed, too
+    #[arg(default_value = "runs", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Print one JSON array
     #[arg(long)]
     pub json: bool,
 }

@@ -7,6 +7,7 @@
 
 pub mod error;
 pub mod rng;
+pub mod stats;
 pub mod text;
 
 pub mod files;
@@ -40,6 +41,8 @@ pub mod train;
 pub mod export;
 
 pub mod submit;
+
+pub mod sweep;
 
 pub mod cli;
 

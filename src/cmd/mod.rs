@@ -6,7 +6,9 @@ mod evaluate;
 mod export;
 mod forest;
 mod predict;
+mod runs;
 mod sheet;
+mod sweep;
 mod synth;
 mod train;
 
@@ -35,6 +37,8 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Data(Data::Augment(args)) => sheet::run(&args),
         Command::Forest(args) => forest::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Export(args) => export::run(&args),

@@ -18,7 +18,7 @@ use crate::error::input;
 const TRAINING: &str = "Training";
 
 /// Training and validation faces, all labelled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Dataset {
     /// Training rows in file order.
     pub train: Faces,
@@ -37,6 +37,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Validation faces alone, for tests.
+    #[cfg(test)]
+    pub fn of_validation(validation: Faces, validation_seen: Vec<bool>) -> Self {
+        Self { validation, validation_seen, ..Self::default() }
+    }
+
     /// Hash of `split.csv`.
     pub fn split_hash(&self) -> String {
         blake3::hash(self.split_csv.as_bytes()).to_hex().to_string()

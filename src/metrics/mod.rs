@@ -58,3 +58,9 @@ impl Evaluation {
         }
     }
 }
+/// stub
+pub struct CalibrationBin { pub low: f64, pub high: f64, pub rows: u64, pub confidence: f64, pub accuracy: f64 }
+/// stub
+pub fn calibration_bins(_: &[f32], _: usize, _: &[u8]) -> Vec<CalibrationBin> { vec![] }
+/// stub
+pub fn most_confident_mistakes(_: &[f32], _: usize, _: &[u8], _: usize) -> Vec<(usize, u8, f32)> { vec![] }

@@ -19,15 +19,22 @@ pub struct Console {
     log: Option<fs::File>,
     bar: Option<ProgressBar>,
     terminal: bool,
+    /// Stands before every line on stderr.
+    label: String,
 }
 
 impl Default for Console {
     fn default() -> Self {
-        Self { log: None, bar: None, terminal: std::io::stderr().is_terminal() }
+        Self { log: None, bar: None, terminal: std::io::stderr().is_terminal(), label: String::new() }
     }
 }
 
 impl Console {
+    /// Puts `[label]` before every further line on stderr, where several runs write theirs.
+    pub fn label(&mut self, label: &str) {
+        self.label = format!("[{label}] ");
+    }
+
     /// Appends every further line to the file at `path` as well.
     ///
     /// # Errors
@@ -44,9 +51,10 @@ impl Console {
     /// # Errors
     /// When the log cannot be written; a closed stderr is no reason to stop a training.
     pub fn line(&mut self, text: &str) -> Result<()> {
+        let shown = format!("{}{}", self.label, escaped(text));
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprint_line(&escaped(text))),
-            None => eprint_line(&escaped(text)),
+            Some(bar) => bar.suspend(|| eprint_line(&shown)),
+            None => eprint_line(&shown),
         }
         self.log_line(text)
     }

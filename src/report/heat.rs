@@ -1,10 +1,8 @@
 //! Where a model looks: a value for each pixel as a heat map, beside the mean face.
 
-use std::path::Path;
-
 use anyhow::Result;
 
-use super::picture::write_rgb;
+use super::picture::rgb_png;
 use crate::config::SIDE;
 
 /// Edge of a pixel of the face in the picture.
@@ -17,11 +15,11 @@ const GAP: usize = 16;
 const COLOURS: [[f64; 3]; 5] =
     [[0.0, 0.0, 4.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
 
-/// Writes `values` `[48, 48]`, from 0 (black) to their greatest, as a heat map on the right of the `mean` face, as PNG.
+/// Draws `values` `[48, 48]`, from 0 (black) to their greatest, as a heat map on the right of the `mean` face: a PNG.
 ///
 /// # Errors
-/// An I/O error with the path.
-pub fn write(path: &Path, values: &[f64], mean: &[u8]) -> Result<()> {
+/// The PNG encoder's, which memory does not cause.
+pub fn draw(values: &[f64], mean: &[u8]) -> Result<Vec<u8>> {
     let greatest = values.iter().copied().fold(0.0, f64::max);
     let share = |value: f64| if greatest > 0.0 { value / greatest } else { 0.0 };
     let grey = |place: usize| mean.get(place).map_or([255; 3], |value| [*value; 3]);
@@ -39,7 +37,7 @@ pub fn write(path: &Path, values: &[f64], mean: &[u8]) -> Result<()> {
         }
     };
     let pixels: Vec<u8> = (0..width * height).flat_map(pixel).collect();
-    write_rgb(path, width, height, &pixels)
+    rgb_png(width, height, &pixels)
 }
 
 /// The colour of a share of the greatest value.
@@ -70,13 +68,10 @@ mod tests {
 
     #[test]
     fn the_greatest_value_is_where_it_belongs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("heat.png");
         let mut values = vec![0.0; SIDE * SIDE];
         values[3 * SIDE + 5] = 0.5;
-        write(&path, &values, &[77; SIDE * SIDE]).unwrap();
-        let file = std::io::BufReader::new(fs_err::File::open(&path).unwrap());
-        let mut reader = png::Decoder::new(file).read_info().unwrap();
+        let drawn = draw(&values, &[77; SIDE * SIDE]).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(drawn)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.width, info.height), (816, 416));

@@ -2,7 +2,9 @@
 
 mod console;
 pub mod heat;
+pub mod page;
 pub mod picture;
+pub mod plot;
 pub mod table;
 
 pub use console::{Console, duration, seconds};

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use fs_err as fs;
 
 use crate::config::SIDE;
-use crate::files::replace_atomically;
+use crate::files::write_atomically;
 
 /// Pixels between faces, and their grey.
 const GAP: usize = 2;
@@ -60,33 +59,34 @@ impl Sheet {
     /// # Errors
     /// An I/O error with the path.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_png(path, (self.width, self.height), png::ColorType::Grayscale, &self.pixels)
+        write_atomically(path, &encode((self.width, self.height), png::ColorType::Grayscale, &self.pixels)?)
     }
 }
 
-/// Writes 8-bit colours `[height, width, 3]` as PNG.
+/// 8-bit colours `[height, width, 3]` as PNG.
 ///
 /// # Errors
-/// An I/O error with the path.
-pub fn write_rgb(path: &Path, width: usize, height: usize, pixels: &[u8]) -> Result<()> {
-    write_png(path, (width, height), png::ColorType::Rgb, pixels)
+/// The encoder's, which memory does not cause.
+pub fn rgb_png(width: usize, height: usize, pixels: &[u8]) -> Result<Vec<u8>> {
+    encode((width, height), png::ColorType::Rgb, pixels)
 }
 
-fn write_png(path: &Path, (width, height): (usize, usize), colours: png::ColorType, pixels: &[u8]) -> Result<()> {
+fn encode((width, height): (usize, usize), colours: png::ColorType, pixels: &[u8]) -> Result<Vec<u8>> {
     let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
-    replace_atomically(path, |temporary| {
-        let mut encoder = png::Encoder::new(std::io::BufWriter::new(fs::File::create(temporary)?), width, height);
-        encoder.set_color(colours);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header().context("PNG header")?;
-        writer.write_image_data(pixels).context("PNG data")?;
-        writer.finish().context("PNG end")
-    })
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(colours);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().context("PNG header")?;
+    writer.write_image_data(pixels).context("PNG data")?;
+    writer.finish().context("PNG end")?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     #[test]
     fn a_sheet_reads_back_as_drawn() {

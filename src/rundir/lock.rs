@@ -47,6 +47,12 @@ fn in_use(path: &Path, file: &mut File) -> anyhow::Error {
     anyhow!("{folder}: is in use by {owner}; wait for it to end, stop it, or train into another --out")
 }
 
+/// Whether a process works in the directory of this lock file; it is not taken.
+pub fn is_held(path: &Path) -> bool {
+    // Shared, so that two who only look do not see each other.
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,9 +63,11 @@ mod tests {
         let path = folder.path().join(".lock");
         let lock = Lock::take(&path).unwrap();
         assert!(lock.refused.is_none());
+        assert!(is_held(&path));
         let message = Lock::take(&path).unwrap_err().to_string();
         assert!(message.contains(&format!("is in use by process {}, since 2", std::process::id())), "{message}");
         drop(lock);
+        assert!(!is_held(&path) && !is_held(&folder.path().join("none")));
         assert!(Lock::take(&path).is_ok(), "a lock file without an owner is free");
     }
 }

@@ -1,6 +1,8 @@
 //! A run's directory: what is in it, who may write to it, and how a trained run is opened again.
 
+mod answers;
 mod checkpoints;
+pub mod listing;
 mod lock;
 mod summary;
 mod trained;
@@ -22,6 +24,7 @@ use crate::files::{
     write_atomically,
 };
 
+pub use answers::Answers;
 pub use checkpoints::Newest;
 pub use summary::{ForestProvenance, ForestSummary, Provenance, Summary};
 pub use trained::{TrainedForest, TrainedNet, TrainedRun};
@@ -196,7 +199,7 @@ impl RunDir {
     }
 
     /// What is written whole and replaced.
-    fn files(&self) -> [PathBuf; 10] {
+    fn files(&self) -> [PathBuf; 11] {
         [
             self.config_toml(),
             self.split_csv(),
@@ -208,6 +211,7 @@ impl RunDir {
             self.summary_json(),
             self.forest(),
             self.importance_png(),
+            self.validation_csv(),
         ]
     }
 
@@ -267,6 +271,21 @@ impl RunDir {
     /// The best weights by validation accuracy.
     pub fn best(&self) -> PathBuf {
         self.path.join("best.safetensors")
+    }
+
+    /// What the best weights made of the validation faces.
+    pub fn validation_csv(&self) -> PathBuf {
+        self.path.join("validation.csv")
+    }
+
+    /// The report for people.
+    pub fn report_html(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// Whether a process works in the directory.
+    pub fn is_in_use(&self) -> bool {
+        lock::is_held(&self.path.join(LOCK))
     }
 
     /// The fitted forest, where the run is one.

@@ -1,11 +1,11 @@
 //! `summary.json`: the result of a run and where it comes from.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::config::Finder;
+use crate::config::{Config, Finder};
 
 /// `summary.json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
     /// Name of the run.
     pub name: String,
@@ -45,8 +45,19 @@ pub struct Summary {
     pub provenance: Provenance,
 }
 
+impl Summary {
+    /// Whether the training came to its end; a config with more epochs than it had lets it go on.
+    pub fn is_finished(&self, config: &Config) -> bool {
+        match self.stopped.as_str() {
+            "early_stop" => true,
+            "epochs" => self.epochs >= config.train.epochs,
+            _ => false,
+        }
+    }
+}
+
 /// Where figures come from.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Provenance {
     /// Of grimace.
     pub version: String,
@@ -65,7 +76,7 @@ pub struct Provenance {
 }
 
 /// `summary.json` of a forest.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ForestSummary {
     /// Name of the run.
     pub name: String,
@@ -110,7 +121,7 @@ pub struct ForestSummary {
 }
 
 /// Where a forest's figures come from.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ForestProvenance {
     /// Of grimace.
     pub version: String,

@@ -156,7 +156,10 @@ impl TrainedNet {
     }
 
     /// The network as [`net`](Self::net), made ready to run over many faces.
-    fn net_for_inference(&self, device: Device) -> Result<Net> {
+    ///
+    /// # Errors
+    /// As [`net`](Self::net).
+    pub fn net_for_inference(&self, device: Device) -> Result<Net> {
         torch_ext::keep_memory();
         let net = self.net(device)?;
         net.use_channels_last()?;

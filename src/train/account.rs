@@ -2,13 +2,13 @@
 
 use super::run::{Run, Stopped};
 use super::stop;
-use super::words::{median, round};
 use crate::checkpoint::{Best, EpochRecord, State};
 use crate::config::Monitor;
 use crate::device;
 use crate::metrics;
 use crate::model::infer::Outputs;
 use crate::rundir::{Provenance, Summary};
+use crate::stats::{median, round};
 
 impl Run<'_> {
     /// Where a run stands that has not begun.

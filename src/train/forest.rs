@@ -11,17 +11,22 @@ use linfa::metrics::ToConfusionMatrix;
 use linfa::traits::{Fit, Predict};
 use ndarray::{Array1, Array2, ArrayView2, Ix1};
 
-use super::words::{mean_and_deviation, round};
+use super::conclude::{provenance_figures, split_in_words};
 use crate::config::{ForestConfig, PIXELS};
 use crate::data::dataset::Dataset;
 use crate::data::split::seen_in;
 use crate::device;
 use crate::error::input;
+use crate::files::write_atomically;
 use crate::forest::{self, Forest, ForestError, ForestParams, Origin, Watch, stratified_folds};
 use crate::metrics;
+use crate::model::infer::Outputs;
+use crate::report::page::RunReport;
+use crate::report::table::thousands;
 use crate::report::{Console, heat, seconds};
 use crate::rundir::{ForestProvenance, ForestSummary, RunDir};
 use crate::signals::{self, Signals};
+use crate::stats::{mean_and_deviation, round};
 
 /// What fitting a forest works with.
 pub struct ForestRun<'a> {
@@ -92,8 +97,10 @@ impl ForestRun<'_> {
         if let Some(forest) = pool.install(|| self.fit_all())? {
             summary.fit_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
             self.tell_fit(&forest, &mut summary)?;
-            pool.install(|| self.score(&forest, &mut summary));
             self.write(&forest)?;
+            let outputs = pool.install(|| forest.outputs(&self.data.validation.pixels));
+            self.score(&outputs, &mut summary);
+            self.report(&forest, &outputs, &summary)?;
         }
         let signal = self.signals.received().filter(|_| summary.fit_seconds.is_none());
         if signal.is_some() {
@@ -194,8 +201,8 @@ impl ForestRun<'_> {
         self.console.line(&format!("fit: {trees} trees in {time}, {} nodes each on average", nodes / trees.max(1)))
     }
 
-    fn score(&self, forest: &Forest, summary: &mut ForestSummary) {
-        let predicted = forest.outputs(&self.data.validation.pixels).predicted();
+    fn score(&self, outputs: &Outputs, summary: &mut ForestSummary) {
+        let predicted = outputs.predicted();
         let labels = self.data.validation_labels();
         summary.val_accuracy = Some(metrics::accuracy(labels, &predicted));
         summary.val_accuracy_without_copies =
@@ -204,8 +211,48 @@ impl ForestRun<'_> {
 
     fn write(&self, forest: &Forest) -> Result<()> {
         let origin = Origin { data_hash: self.data.data_hash.clone(), split_hash: self.data.split_hash() };
-        forest::save(&self.dir.forest(), forest, &self.config.to_toml()?, &origin)?;
-        heat::write(&self.dir.importance_png(), forest.importance(), &self.data.train.mean())
+        forest::save(&self.dir.forest(), forest, &self.config.to_toml()?, &origin)
+    }
+
+    /// Writes where the forest looks, and the report.
+    fn report(&self, forest: &Forest, outputs: &Outputs, summary: &ForestSummary) -> Result<()> {
+        let (config, data) = (self.config, self.data);
+        let importance = heat::draw(forest.importance(), &data.train.mean())?;
+        write_atomically(&self.dir.importance_png(), &importance)?;
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        let cross = summary.cv_mean.zip(summary.cv_std).map_or("-".to_owned(), |(m, s)| format!("{m:.4} +- {s:.4}"));
+        let facts = [
+            ("cross-validation", cross),
+            ("without copies, cross-validation", number(summary.cv_mean_without_copies)),
+            ("trees", thousands(summary.trees)),
+            ("nodes", thousands(forest.nodes())),
+            ("training faces", thousands(summary.train_rows)),
+            ("time of the fit", seconds(summary.fit_seconds.unwrap_or(0.0))),
+        ];
+        let caption = "On the left the mean training face, on the right how much each pixel lessens the impurity of nodes.";
+        let provenance = &summary.provenance;
+        let report = RunReport {
+            dir: self.dir,
+            name: &config.name,
+            kind: "forest",
+            data,
+            split: split_in_words(&config.data, config.seed),
+            classes: &config.data.classes,
+            outputs,
+            caveat: "Nothing was chosen by the validation faces.",
+            facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            records: &[],
+            best_epoch: None,
+            pictures: vec![(importance, caption.to_owned())],
+            config: config.to_toml()?,
+            provenance: provenance_figures(
+                &[("version", &provenance.version)],
+                config.seed,
+                (&provenance.data_hash, &provenance.split_hash),
+                &provenance.command,
+            ),
+        };
+        report.write().map(drop)
     }
 
     fn summary(&self, threads: usize) -> ForestSummary {

@@ -2,6 +2,7 @@
 
 mod account;
 pub mod cadence;
+pub mod conclude;
 pub mod forest;
 pub mod memory;
 pub mod optimizer;

@@ -35,6 +35,11 @@ const FREE: [&str; 12] = [
     "data.on_bad_row",
 ];
 
+/// Whether a key may change without changing what was trained so far.
+pub fn is_free(key: &str) -> bool {
+    FREE.iter().any(|free| key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
 /// Number format and CPU threads to go on with: what the config says, and where it leaves the choice, what the run had
 /// before, if this machine has it too. Results are bit-identical only with both unchanged.
 pub fn as_before(config: &Config, saved: &State) -> (Precision, usize) {
@@ -119,7 +124,7 @@ pub fn compare(
         step => format!("going on in epoch {} after step {step}", saved.state.epoch + 1),
     }];
     for key in config::differing_keys(&old, &new) {
-        if !FREE.iter().any(|free| key == *free || key.starts_with(&format!("{free}."))) {
+        if !is_free(&key) {
             return refuse(&format!(
                 "{key} was {}, now it is {}",
                 config::shown_key(&old, &key),

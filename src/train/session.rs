@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::conclude;
 use super::memory;
 use super::resume::{self, Resumed};
 use super::run::{Run, Stopped};
@@ -153,7 +154,13 @@ impl Session<'_> {
         console.announce(&config.data.train, data)?;
         announce(dir, placement, console)?;
         let Manner { command, profile, .. } = manner;
-        Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)
+        let (stopped, summary) = Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;
+        // A run that was finished before may have died before its report.
+        if matches!(stopped, Stopped::Epochs | Stopped::EarlyStop) && summary.best_epoch.is_some() {
+            conclude::report(dir, config, data, &summary, placement.device)?;
+            console.line(&format!("report: {}", dir.report_html().display()))?;
+        }
+        Ok((stopped, summary))
     }
 }
 

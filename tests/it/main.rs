@@ -12,5 +12,6 @@ mod fuzz;
 mod lost;
 mod malformed;
 mod real;
+mod sweep;
 mod train;
 mod using;

@@ -1,0 +1,102 @@
+//! `report.html`: one file that needs nothing else, for a run and for a sweep. It opens with the answer; pictures and tables follow.
+
+mod run;
+mod sweep;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::plot::{GRID, INK};
+
+pub use run::{Figure, RunReport};
+pub use sweep::{SweepReport, SweepRow, SweepRun};
+
+/// Light and dark by the reader's own setting; no script, no font, no address of anything else.
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --paper: #ffffff; --card: #f6f8fa; --grid: #d0d7de; --mark: #0550ae; --warn: #9a6700; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --paper: #0d1117; --card: #161b22; --grid: #30363d; --mark: #79c0ff; --warn: #d29922; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; background: var(--paper); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.15rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
+.answer { font-size: 1.55rem; line-height: 1.3; font-weight: 600; margin: 0 0 1rem; }
+.note { border-left: .25rem solid var(--warn); background: var(--card); padding: .6rem 1rem; margin: 1rem 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; padding: 0; }
+.facts div { background: var(--card); border-radius: .4rem; padding: .6rem .8rem; }
+.facts dt { font-size: .8rem; color: var(--soft); }
+.facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+tr.best td { font-weight: 600; color: var(--mark); }
+tr.baseline td { color: var(--soft); font-style: italic; }
+a { color: var(--mark); }
+figure { margin: 1.25rem 0; }
+figure svg, figure img { max-width: 100%; height: auto; display: block; }
+figure img { background: #ffffff; }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
+pre { background: var(--card); padding: 1rem; border-radius: .4rem; overflow-x: auto; font-size: .85rem; }
+.path { overflow-wrap: anywhere; }
+";
+
+/// A whole page.
+fn page(title: &str, body: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                // Without one a browser asks the server for its favicon.
+                link rel="icon" href="data:,";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
+    };
+    page.into_string() + "\n"
+}
+
+/// A picture as part of the page: its text and grid take on the page's colours.
+fn inline_svg(svg: &str, caption: &str) -> Markup {
+    let start = svg.find("<svg").unwrap_or(0);
+    let own = svg.get(start..).unwrap_or_default().replace(INK, "currentColor").replace(GRID, "var(--grid)");
+    html! {
+        figure role="img" aria-label=(caption) { (PreEscaped(own)) figcaption { (caption) } }
+    }
+}
+
+/// A PNG as part of the page.
+fn inline_png(png: &[u8], caption: &str) -> Markup {
+    let data = format!("data:image/png;base64,{}", STANDARD.encode(png));
+    html! {
+        figure { img src=(data) alt=(caption); figcaption { (caption) } }
+    }
+}
+
+/// Figures in boxes.
+fn facts(pairs: &[(String, String)]) -> Markup {
+    html! {
+        dl.facts { @for (name, value) in pairs { div { dt { (name) } dd { (value) } } } }
+    }
+}
+
+/// A table; each row may have a class.
+fn table(head: &[String], rows: &[(Option<&str>, Vec<Markup>)]) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr { @for cell in head { th { (cell) } } } }
+            tbody { @for (class, cells) in rows {
+                tr class=[*class] { @for cell in cells { td { (cell) } } }
+            } }
+        } }
+    }
+}
+
+/// A share as percent: `62.6%`.
+fn percent(share: f64) -> String {
+    format!("{:.1}%", 100.0 * share)
+}

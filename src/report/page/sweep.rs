@@ -1,0 +1,118 @@
+//! The report of a sweep.
+
+use std::path::Path;
+
+use anyhow::Result;
+use maud::{Markup, html};
+
+use super::{Figure, facts, inline_svg, page, table};
+use crate::files::write_atomically;
+use crate::report::plot::{self, Bar};
+
+/// What a report is made of.
+pub struct SweepReport<'a> {
+    /// The directory of the sweep.
+    pub folder: &'a Path,
+    /// The answer in a sentence or two: which model, how good, against what.
+    pub answer: String,
+    /// What must be said beside it.
+    pub notes: &'a [String],
+    /// Figures in boxes.
+    pub facts: Vec<Figure>,
+    /// Head of the table.
+    pub head: Vec<String>,
+    /// The rows of the table, and of the picture.
+    pub rows: Vec<SweepRow>,
+    /// All runs.
+    pub runs: Vec<SweepRun>,
+    /// Directory of the best run within the sweep's.
+    pub best_run: Option<&'a str>,
+    /// Where the figures come from.
+    pub provenance: Vec<Figure>,
+}
+
+/// A model.
+pub struct SweepRow {
+    /// Its row of the table.
+    pub cells: Vec<String>,
+    /// Its bar of the picture, unless it has no value.
+    pub bar: Option<Bar>,
+    /// Whether it is the forest.
+    pub is_baseline: bool,
+    /// Whether the best run is one of its.
+    pub is_best: bool,
+}
+
+/// A run.
+pub struct SweepRun {
+    /// Its directory within the sweep's.
+    pub folder: String,
+    /// Seed, best and last accuracy, state.
+    pub cells: Vec<String>,
+    /// Whether it has a report of its own.
+    pub has_report: bool,
+}
+
+impl SweepReport<'_> {
+    /// Writes `comparison.svg`, `comparison.png` and `report.html`.
+    ///
+    /// # Errors
+    /// An I/O error with the path; a picture that cannot be drawn.
+    pub fn write(&self) -> Result<()> {
+        let bars: Vec<Bar> = self.rows.iter().filter_map(|row| row.bar.clone()).collect();
+        let mut pictures = Vec::new();
+        if !bars.is_empty() {
+            let comparison = plot::comparison(&bars)?;
+            comparison.write(self.folder, "comparison")?;
+            let caption = "Mean accuracy of each model with its standard deviation; dots are single runs, for the forest folds.";
+            pictures.push(inline_svg(&comparison.svg, caption));
+        }
+        if let Some(best) = self.best_run {
+            for (name, caption) in [("curves", "The best run by epoch."), ("confusion", "The best run: validation faces by true and predicted class.")] {
+                let path = self.folder.join(best).join(format!("{name}.svg"));
+                if path.is_file() {
+                    pictures.push(inline_svg(&fs_err::read_to_string(&path)?, caption));
+                }
+            }
+        }
+        write_atomically(&self.folder.join("report.html"), page("Grimace: a sweep", &self.body(&pictures)).as_bytes())
+    }
+
+    fn body(&self, pictures: &[Markup]) -> Markup {
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let class = if row.is_baseline { Some("baseline") } else { row.is_best.then_some("best") };
+                (class, row.cells.iter().map(|cell| html! { (cell) }).collect())
+            })
+            .collect();
+        let head = ["run", "seed", "best", "last", "state"].map(String::from);
+        let runs: Vec<_> = self
+            .runs
+            .iter()
+            .map(|run| {
+                let name = if run.has_report {
+                    html! { a href=(format!("{}/report.html", run.folder)) { (run.folder) } }
+                } else {
+                    html! { (run.folder) }
+                };
+                let class = (Some(run.folder.as_str()) == self.best_run).then_some("best");
+                (class, std::iter::once(name).chain(run.cells.iter().map(|cell| html! { (cell) })).collect())
+            })
+            .collect();
+        html! {
+            h1 { "Grimace: a sweep of " (self.runs.len()) " runs" }
+            p.answer { (self.answer) }
+            @for note in self.notes { p.note { (note) } }
+            (facts(&self.facts))
+            h2 { "Comparison" }
+            (table(&self.head, &rows))
+            @for picture in pictures { (picture) }
+            h2 { "Runs" }
+            (table(&head, &runs))
+            h2 { "Where the figures come from" }
+            (facts(&self.provenance))
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The comparison of a sweep: a row for each model, as the notebook has it and more, and whether the best is better than the next.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::chance::{PairedDifference, half_interval, paired_bootstrap};
+use super::folder::{Progress, SweepDir};
+use super::plan::Member;
+use crate::rundir::{Answers, ForestSummary, RunDir, Summary};
+use crate::stats::{mean_and_deviation, median};
+
+/// A row: a model, over its seeds; the forest, over its folds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Name of the config.
+    pub model: String,
+    /// Mean over seeds of the last epoch's validation accuracy, as the notebook; over folds for the forest.
+    pub mean: Option<f64>,
+    /// Its population standard deviation, as numpy's `std`.
+    pub deviation: Option<f64>,
+    /// The greatest validation accuracy of any epoch of any seed; for the forest that of the one fitted on all training rows.
+    pub best: Option<f64>,
+    /// The same without faces that also stand among the training rows.
+    pub best_without_copies: Option<f64>,
+    /// The 95% interval of the mean (Student's t), as far as it lies between 0 and 1; absent for one value.
+    pub interval: Option<(f64, f64)>,
+    /// Mean over seeds of each one's best accuracy.
+    pub mean_of_bests: Option<f64>,
+    /// Mean number of epochs.
+    pub epochs: Option<f64>,
+    /// Trainable values of the network; nodes of the forest.
+    pub parameters: Option<usize>,
+    /// Mean seconds of a run.
+    pub seconds: Option<f64>,
+    /// Median over runs of images a second in training.
+    pub images_per_second: Option<f64>,
+    /// What the mean is over.
+    pub values: Vec<f64>,
+    /// Whether it is the forest.
+    pub is_baseline: bool,
+    /// Directory of the best run within the sweep's.
+    pub best_run: Option<String>,
+    /// `2 runs`, or what is missing: `1 of 2 runs; 1 failed`.
+    pub state: String,
+}
+
+/// A member and how it ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// Its directory within the sweep's.
+    pub folder: String,
+    /// Name of its config.
+    pub model: String,
+    /// `early_stop`, `epochs`, `failed` or `unfinished`.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Its seed.
+    pub seed: u64,
+    /// Best validation accuracy.
+    pub best: Option<f64>,
+    /// Validation accuracy of the last epoch.
+    pub last: Option<f64>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// The forest last, the others from the best mean to the least.
+    pub rows: Vec<Row>,
+    /// Every member.
+    pub runs: Vec<Run>,
+    /// Directory of the run with the greatest validation accuracy.
+    pub best_run: Option<String>,
+    /// Its validation accuracy.
+    pub best_val_accuracy: Option<f64>,
+    /// The same without copies.
+    pub best_val_accuracy_without_copies: Option<f64>,
+    /// The best run against the best run of the next model, on the same validation faces.
+    pub against_next: Option<Next>,
+    /// Validation faces.
+    pub validation_rows: Option<usize>,
+    /// Training faces.
+    pub train_rows: Option<usize>,
+}
+
+/// What the best run was compared with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Next {
+    /// Directory of the other run.
+    pub run: String,
+    /// The difference, or why there is none.
+    pub difference: Result<PairedDifference, String>,
+}
+
+/// Gathers what the members' files say.
+///
+/// # Errors
+/// As [`SweepDir::progress`].
+pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<(&str, &ForestSummary)>, seed: u64) -> Result<Comparison> {
+    let mut runs = Vec::new();
+    let mut finished: Vec<(&Member, Summary)> = Vec::new();
+    for member in members {
+        let (state, error, summary) = match dir.progress(member)? {
+            Progress::Finished(summary) => (summary.stopped.clone(), None, Some(*summary)),
+            Progress::Failed(error) => ("failed".to_owned(), Some(error), None),
+            Progress::Open => ("unfinished".to_owned(), None, None),
+        };
+        runs.push(Run {
+            folder: member.folder.clone(),
+            model: member.model.clone(),
+            state,
+            error,
+            seed: member.config.seed,
+            best: summary.as_ref().and_then(|summary| summary.best_val_accuracy),
+            last: summary.as_ref().and_then(|summary| summary.last_val_accuracy),
+        });
+        finished.extend(summary.map(|summary| (member, summary)));
+    }
+    let mut models: Vec<&str> = members.iter().map(|member| member.model.as_str()).collect();
+    models.dedup();
+    let mut rows: Vec<Row> = models.iter().map(|model| row(model, &runs, &finished)).collect();
+    rows.sort_by(|a, b| b.mean.unwrap_or(-1.0).total_cmp(&a.mean.unwrap_or(-1.0)));
+    rows.extend(forest.map(|(folder, summary)| forest_row(folder, summary)));
+
+    // Of equals the first: the order of the configs on the command line.
+    let best_of = |model: Option<&str>, not: Option<&str>| {
+        let own = finished.iter().filter(|(member, _)| {
+            model.is_none_or(|model| member.model == model) && not.is_none_or(|not| member.model != not)
+        });
+        own.fold(None, |best: Option<&(&Member, Summary)>, found| match best {
+            Some(best) if best.1.best_val_accuracy >= found.1.best_val_accuracy => Some(best),
+            _ => Some(found),
+        })
+    };
+    let best = best_of(None, None);
+    let next = best.and_then(|(member, _)| best_of(None, Some(&member.model)));
+    let against_next = best.zip(next).map(|(best, next)| Next {
+        run: next.0.folder.clone(),
+        difference: compare(dir, best.0, next.0, seed).map_err(|error| format!("{error:#}")),
+    });
+    Ok(Comparison {
+        rows,
+        runs,
+        best_run: best.map(|(member, _)| member.folder.clone()),
+        best_val_accuracy: best.and_then(|(_, summary)| summary.best_val_accuracy),
+        best_val_accuracy_without_copies: best.and_then(|(_, summary)| summary.best_val_accuracy_without_copies),
+        against_next,
+        validation_rows: best.map(|(_, summary)| summary.validation_rows),
+        train_rows: best.map(|(_, summary)| summary.train_rows),
+    })
+}
+
+fn row(model: &str, runs: &[Run], finished: &[(&Member, Summary)]) -> Row {
+    let own: Vec<&(&Member, Summary)> = finished.iter().filter(|(member, _)| member.model == model).collect();
+    let summaries = || own.iter().map(|(_, summary)| summary);
+    let values: Vec<f64> = summaries().filter_map(|summary| summary.last_val_accuracy).collect();
+    let bests: Vec<f64> = summaries().filter_map(|summary| summary.best_val_accuracy).collect();
+    let mean = |values: &[f64]| (!values.is_empty()).then(|| mean_and_deviation(values).0);
+    let best = own.iter().fold(None, |best: Option<&&(&Member, Summary)>, found| match best {
+        Some(best) if best.1.best_val_accuracy >= found.1.best_val_accuracy => Some(best),
+        _ => Some(found),
+    });
+    Row {
+        model: model.to_owned(),
+        mean: mean(&values),
+        deviation: (!values.is_empty()).then(|| mean_and_deviation(&values).1),
+        best: best.and_then(|(_, summary)| summary.best_val_accuracy),
+        best_without_copies: best.and_then(|(_, summary)| summary.best_val_accuracy_without_copies),
+        interval: interval(&values),
+        mean_of_bests: mean(&bests),
+        epochs: mean(&summaries().map(|summary| f64::from(summary.epochs)).collect::<Vec<_>>()),
+        parameters: summaries().next().map(|summary| summary.parameters),
+        seconds: mean(&summaries().map(|summary| summary.seconds).collect::<Vec<_>>()),
+        images_per_second: median(summaries().filter_map(|summary| summary.train_images_per_second).collect()),
+        values,
+        is_baseline: false,
+        best_run: best.map(|(member, _)| member.folder.clone()),
+        state: state(runs.iter().filter(|run| run.model == model)),
+    }
+}
+
+/// The 95% interval of the mean of accuracies.
+fn interval(values: &[f64]) -> Option<(f64, f64)> {
+    let half = half_interval(values)?;
+    let (mean, _) = mean_and_deviation(values);
+    Some(((mean - half).max(0.0), (mean + half).min(1.0)))
+}
+
+/// `5 runs`, or `3 of 5 runs; 1 failed; 1 unfinished`.
+fn state<'a>(runs: impl Iterator<Item = &'a Run>) -> String {
+    let states: Vec<&str> = runs.map(|run| run.state.as_str()).collect();
+    let count = |state: &str| states.iter().filter(|own| **own == state).count();
+    let (failed, unfinished) = (count("failed"), count("unfinished"));
+    let word = if states.len() == 1 { "run" } else { "runs" };
+    if failed + unfinished == 0 {
+        return format!("{} {word}", states.len());
+    }
+    let missing = [(failed, "failed"), (unfinished, "unfinished")];
+    let missing: String =
+        missing.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("; {count} {what}")).collect();
+    format!("{} of {} {word}{missing}", states.len() - failed - unfinished, states.len())
+}
+
+fn forest_row(folder: &str, summary: &ForestSummary) -> Row {
+    let values = summary.cv_accuracies.clone();
+    let whole = summary.cv_mean.is_some();
+    Row {
+        model: summary.name.clone(),
+        mean: summary.cv_mean,
+        deviation: summary.cv_std,
+        best: summary.val_accuracy,
+        best_without_copies: summary.val_accuracy_without_copies,
+        interval: if whole { interval(&values) } else { None },
+        mean_of_bests: None,
+        epochs: None,
+        parameters: summary.nodes,
+        seconds: summary.fit_seconds,
+        images_per_second: None,
+        values,
+        is_baseline: true,
+        best_run: summary.val_accuracy.map(|_| folder.to_owned()),
+        state: if whole { format!("{} folds", summary.folds) } else { "unfinished".to_owned() },
+    }
+}
+
+/// The paired difference of two runs on their validation faces.
+fn compare(dir: &SweepDir, first: &Member, second: &Member, seed: u64) -> Result<PairedDifference> {
+    let answers = |member: &Member| {
+        let run = RunDir::open(&dir.member(member))?;
+        Answers::read(&run.validation_csv())
+    };
+    let (a, b) = (answers(first)?, answers(second)?);
+    anyhow::ensure!(a.faces == b.faces, "they were not validated on the same faces");
+    paired_bootstrap(&a.right, &b.right, seed).ok_or_else(|| anyhow::anyhow!("there are no validation faces"))
+}
+
+impl Comparison {
+    /// Whether every member came to its end.
+    pub fn is_complete(&self) -> bool {
+        self.runs.iter().all(|run| run.error.is_none() && run.state != "unfinished")
+    }
+
+    /// `comparison.csv`, the notebook's columns first.
+    ///
+    /// # Errors
+    /// Only the CSV writer's, which memory does not cause.
+    pub fn csv(&self) -> Result<Vec<u8>> {
+        let mut writer = ::csv::Writer::from_writer(Vec::new());
+        writer.write_record([
+            "Model",
+            "Mean Accuracy",
+            "Std Deviation",
+            "Best Accuracy",
+            "Best Without Copies",
+            "Interval Low",
+            "Interval High",
+            "Mean Of Bests",
+            "Epochs",
+            "Parameters",
+            "Seconds",
+            "Images Per Second",
+            "Best Run",
+            "State",
+        ])?;
+        for row in &self.rows {
+            let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+            writer.write_record([
+                row.model.clone(),
+                number(row.mean, 6),
+                number(row.deviation, 6),
+                number(row.best, 6),
+                number(row.best_without_copies, 6),
+                number(row.interval.map(|(low, _)| low), 6),
+                number(row.interval.map(|(_, high)| high), 6),
+                number(row.mean_of_bests, 6),
+                number(row.epochs, 1),
+                row.parameters.map_or(String::new(), |count| count.to_string()),
+                number(row.seconds, 1),
+                number(row.images_per_second, 1),
+                row.best_run.clone().unwrap_or_default(),
+                row.state.clone(),
+            ])?;
+        }
+        Ok(writer.into_inner()?)
+    }
+
+    /// `comparison.md`.
+    pub fn markdown(&self) -> String {
+        let (head, rows) = self.table();
+        let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
+        let mut text = line(&head) + &line(&vec!["---".to_owned(); head.len()]);
+        rows.iter().for_each(|row| text += &line(row));
+        text.push('\n');
+        self.notes().iter().for_each(|note| text += &format!("{note}\n\n"));
+        text.trim_end().to_owned() + "\n"
+    }
+
+    /// The table for people: its head, and a row for each model.
+    pub fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let head = [
+            "Model",
+            "Mean Accuracy",
+            "Std Deviation",
+            "95% interval",
+            "Best Accuracy",
+            "without copies",
+            "Epochs",
+            "Parameters",
+            "Seconds",
+            "Images/s",
+            "Runs",
+        ];
+        let number = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+        let cells = |row: &Row| {
+            vec![
+                row.model.clone(),
+                number(row.mean, 4),
+                number(row.deviation, 4),
+                row.interval.map_or("-".to_owned(), |(low, high)| format!("{low:.4} to {high:.4}")),
+                number(row.best, 4),
+                number(row.best_without_copies, 4),
+                number(row.epochs, 1),
+                row.parameters.map_or("-".to_owned(), crate::report::table::thousands),
+                number(row.seconds, 0),
+                number(row.images_per_second, 0),
+                row.state.clone(),
+            ]
+        };
+        (head.map(String::from).to_vec(), self.rows.iter().map(cells).collect())
+    }
+
+    /// What must be said beside the table.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = vec![
+            "Mean and population standard deviation over seeds of the last epoch's validation accuracy; over folds of the \
+             cross-validation for the forest, whose best is that of the forest fitted on all training rows and whose \
+             parameters are nodes. The interval is Student's, for the mean. \"Without copies\" leaves out validation faces that are exact copies \
+             of training faces."
+                .to_owned(),
+        ];
+        if let (Some(run), Some(best)) = (&self.best_run, self.best_val_accuracy) {
+            let without = self.best_val_accuracy_without_copies.map_or("-".to_owned(), |value| format!("{value:.4}"));
+            notes.push(format!(
+                "Best run: {run}, validation accuracy {best:.4} ({without} without copies). It was chosen among all epochs of all runs by \
+                 the very faces it is scored on, which flatters it: on faces that nobody chose by, expect less."
+            ));
+        }
+        match &self.against_next {
+            Some(Next { run, difference: Ok(found) }) => notes.push(format!(
+                "Against {run}, the best run of another model, on the same {} faces: {:+.4}, 95% interval {:+.4} to {:+.4} by a paired \
+                 bootstrap; in {:.1}% of resamples it is not better{}.",
+                crate::report::table::thousands(found.rows),
+                found.difference,
+                found.low,
+                found.high,
+                100.0 * found.not_better,
+                if found.low > 0.0 { "" } else { ", so that the difference may be chance" },
+            )),
+            Some(Next { run, difference: Err(why) }) => notes.push(format!("Not compared with {run} face by face: {why}.")),
+            None => {}
+        }
+        let failed = self.runs.iter().filter_map(|run| Some((run, run.error.as_ref()?)));
+        notes.extend(failed.map(|(run, error)| format!("{} failed: {error}", run.folder)));
+        let open: Vec<&str> = self.runs.iter().filter(|run| run.state == "unfinished").map(|run| run.folder.as_str()).collect();
+        if !open.is_empty() {
+            notes.push(format!("Unfinished: {}.", open.join(", ")));
+        }
+        notes
+    }
+}

@@ -1,0 +1,167 @@
+//! The directory of a sweep: a run directory for each member, and what was made of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use fs_err as fs;
+use serde_json::json;
+
+use super::plan::Member;
+use crate::config;
+use crate::error::input;
+use crate::files::{read_small_text, write_atomically};
+use crate::rundir::{RunDir, Summary};
+
+/// Marks the directory of a sweep.
+const MARK: &str = "sweep.json";
+
+/// Bytes of the longest file that is read here.
+const LONGEST: u64 = 1 << 22;
+
+/// The directory of a sweep.
+#[derive(Debug, Clone)]
+pub struct SweepDir {
+    path: PathBuf,
+}
+
+/// How far a member is.
+#[derive(Debug)]
+pub enum Progress {
+    /// Trained to its end.
+    Finished(Box<Summary>),
+    /// Not begun, or interrupted.
+    Open,
+    /// It ended with an error.
+    Failed(String),
+}
+
+impl SweepDir {
+    /// Makes the directory, or with `resume` opens the one that is there.
+    ///
+    /// # Errors
+    /// An input error when something else is there; an I/O error with the path.
+    pub fn open(path: &Path, resume: bool) -> Result<Self> {
+        let shown = path.display();
+        let dir = Self { path: path.to_path_buf() };
+        let is_sweep = dir.path.join(MARK).is_file();
+        RunDir::check_folder(path)?;
+        let is_empty = !path.exists() || fs::read_dir(path)?.next().is_none();
+        if !is_empty && !is_sweep {
+            return Err(input(format!("{shown}: exists and is no sweep; choose another --out")));
+        }
+        if is_sweep && !resume {
+            return Err(input(format!("{shown}: holds a sweep; choose another --out, or go on with it with --resume")));
+        }
+        fs::create_dir_all(path)?;
+        Ok(dir)
+    }
+
+    /// Marks the directory as a sweep of these members.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn mark(&self, members: &[Member], command: &str) -> Result<()> {
+        let folders: Vec<&str> = members.iter().map(|member| member.folder.as_str()).collect();
+        let mark = json!({"command": command, "version": env!("CARGO_PKG_VERSION"), "members": folders});
+        write_atomically(&self.path.join(MARK), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
+    }
+
+    /// The newest default place of a sweep, or a new one.
+    ///
+    /// # Errors
+    /// An input error with `resume` when there is none.
+    pub fn default_place(resume: bool) -> Result<PathBuf> {
+        if resume {
+            return RunDir::newest("sweep");
+        }
+        Ok(Path::new("runs").join(format!("sweep-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"))))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run directory of a member.
+    pub fn member(&self, member: &Member) -> PathBuf {
+        self.path.join(&member.folder)
+    }
+
+    /// A file beside the members.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// How far a member is.
+    ///
+    /// # Errors
+    /// An input error for a finished run with another config: it would stand in the comparison for what it is not.
+    pub fn progress(&self, member: &Member) -> Result<Progress> {
+        let run = self.member(member);
+        let summary = run.join("summary.json");
+        if summary.is_file() {
+            let text = read_small_text(&summary, LONGEST, "the summary of a run")?;
+            let found: Option<Summary> = serde_json::from_str(&text).ok();
+            match found {
+                Some(found) if found.is_finished(&member.config) => {
+                    check_config(&run, member)?;
+                    return Ok(Progress::Finished(Box::new(found)));
+                }
+                Some(found) if found.stopped == "diverged" => {
+                    return Ok(Progress::Failed(self.failure(member).unwrap_or_else(|| "diverged".to_owned())));
+                }
+                _ => {}
+            }
+        }
+        Ok(self.failure(member).map_or(Progress::Open, Progress::Failed))
+    }
+
+    fn failure_file(&self, member: &Member) -> PathBuf {
+        self.path.join(format!("{}.failed", member.folder))
+    }
+
+    fn failure(&self, member: &Member) -> Option<String> {
+        let path = self.failure_file(member);
+        let text = path.is_file().then(|| read_small_text(&path, LONGEST, "the error of a run"))?;
+        Some(text.map_or_else(|error| format!("{error:#}"), |text| text.trim().to_owned()))
+    }
+
+    /// Keeps why a member failed.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn note_failure(&self, member: &Member, error: &anyhow::Error) -> Result<()> {
+        write_atomically(&self.failure_file(member), format!("{error:#}\n").as_bytes())
+    }
+
+    /// Forgets why a member failed, since it is tried again.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn forget_failure(&self, member: &Member) -> Result<()> {
+        let path = self.failure_file(member);
+        if path.exists() {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a finished run whose config would have given another.
+fn check_config(run: &Path, member: &Member) -> Result<()> {
+    let path = run.join("config.toml");
+    let text = read_small_text(&path, LONGEST, "a config file in TOML")?;
+    let old = config::read_table(&text)
+        .map_err(|error| input(format!("{}: cannot be read: {}", path.display(), error.message())))?;
+    let new = config::read_table(&member.config.to_toml()?)?;
+    let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::is_free(key));
+    match differs {
+        None => Ok(()),
+        Some(key) => Err(input(format!(
+            "{}: is finished, but {key} was {} there, now it is {}; sweep into another --out",
+            run.display(),
+            config::shown_key(&old, &key),
+            config::shown_key(&new, &key)
+        ))),
+    }
+}

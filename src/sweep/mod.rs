@@ -1,0 +1,13 @@
+//! Several configurations, each with several seeds, trained and compared.
+//!
+//! A sweep is a directory of ordinary runs, and what is made of them is read from their files: so a sweep that died goes on where
+//! it stopped, and its members may be trained by other processes.
+
+pub mod chance;
+pub mod comparison;
+pub mod folder;
+pub mod hand_over;
+pub mod plan;
+pub mod report;
+pub mod train;
+pub mod workers;
