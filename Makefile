@@ -12,7 +12,8 @@ help:
 	@echo "make train     set up, build, and train $(CONFIG) on data/, or on drawn faces when there is no data/"
 	@echo "               CONFIG=configs/x.toml ARGS='--set train.batch=128' change what is trained"
 	@echo "make export    write a run as TorchScript: RUN=runs/seed-... OUT=model.pt (default: the newest run, model.pt)"
-	@echo "make sweep     train several configurations and compare them (not there yet)"
+	@echo "make sweep     train the five configurations in configs/sweep and the forest, and compare them: hours on 2 cores"
+	@echo "               ARGS='--seeds 5 --out runs/five'; the same with --resume goes on where it stopped"
 	@echo "make setup     install libtorch into .venv (LIBTORCH, when set, is used instead)"
 	@echo "make build     build target/release/grimace"
 	@echo "make test      set up and run every test"
@@ -29,12 +30,12 @@ build: setup
 train: build
 	@CONFIG='$(CONFIG)' scripts/train.sh $(ARGS)
 
-sweep:
-	@echo "sweep: grimace has no sweep yet; train the configs one by one: make train CONFIG=configs/no-augment.toml" >&2; exit 2
+sweep: build
+	@scripts/sweep.sh $(ARGS)
 
-# Without RUN: the directory under runs/ that was changed last.
+# Without RUN: the network under runs/ whose best weights changed last.
 export: build
-	@run='$(RUN)'; run=$${run:-$$(ls -td runs/*/ 2>/dev/null | head -n 1)}; \
+	@run='$(RUN)'; run=$${run:-$$(ls -t runs/*/best.safetensors runs/*/*/best.safetensors 2>/dev/null | head -n 1 | xargs -r dirname)}; \
 	if [ -z "$$run" ]; then echo "export: there is no run in runs/; train one first: make train" >&2; exit 2; fi; \
 	$(GRIMACE) export "$$run" --out '$(or $(OUT),model.pt)'
 

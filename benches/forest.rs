@@ -31,7 +31,8 @@ fn finders(criterion: &mut Criterion) {
     group.sample_size(10);
     for count in [50, 1_000, 20_000] {
         // Rows from all over the table, as a node has them.
-        let mut rows: Vec<u32> = Rng::new(&[count as u64]).permutation(ROWS).into_iter().map(|row| row as u32).collect();
+        let mut rows: Vec<u32> =
+            Rng::new(&[count as u64]).permutation(ROWS).into_iter().map(|row| row as u32).collect();
         rows.truncate(count);
         rows.sort_unstable();
         let of = |row: &u32| table.labels().get(*row as usize).copied().expect("the table has the row");

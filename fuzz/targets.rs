@@ -133,7 +133,8 @@ pub fn forest(data: &[u8]) {
     let text = config.to_toml().expect("a checked config can be written");
     let again = forest::to_bytes(&forest, &text, &origin).and_then(|bytes| forest::from_bytes(&bytes));
     assert!(again.expect("what was read can be written and read") == (forest.clone(), config, origin));
-    let faces: Vec<u8> = (0..3).flat_map(|face| (0..PIXELS).map(move |pixel| (face * 100 + pixel % 50) as u8)).collect();
+    let faces: Vec<u8> =
+        (0..3).flat_map(|face| (0..PIXELS).map(move |pixel| (face * 100 + pixel % 50) as u8)).collect();
     for votes in forest.probabilities(&faces).chunks(forest.classes()) {
         let sum: f32 = votes.iter().sum();
         assert!((sum - 1.0).abs() < 1e-4 && votes.iter().all(|vote| *vote >= 0.0), "{votes:?}");
@@ -370,7 +371,7 @@ fn grown(text: &str) -> Vec<u8> {
     let importance = vec![0; PIXELS * 8];
     let shapes = [vec![nodes.len() / 4], vec![count], vec![counts.len() / 4 / classes, classes], vec![PIXELS]];
     let [trees, each, table, pixels] = &shapes;
-    let mut tensors = vec![
+    let mut tensors = [
         ("tree.nodes", Dtype::U32, trees, &nodes),
         ("tree.leaves", Dtype::U32, trees, &leaves),
         ("node.next", Dtype::U32, each, &next),

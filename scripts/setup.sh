@@ -2,7 +2,7 @@
 # Makes libtorch available to cargo as .venv/libtorch (see .cargo/config.toml), or leaves it to LIBTORCH when that is set.
 #
 #   scripts/setup.sh             what building and training need
-#   scripts/setup.sh --python    also what `import torch` needs: the tests load exported models in Python
+#   scripts/setup.sh --python    also what `import torch` needs, and tensorboard: the tests load exported models and event files in Python
 #
 # libtorch is the `lib` and `include` of the PyPI wheel `torch`. On a machine without an NVIDIA GPU the wheel's CUDA
 # libraries are left out, all but the two that libtorch_cpu cannot be opened without: 1.3 GB on disk instead of 4.9 GB.
@@ -13,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TORCH=2.11.0                      # what tch 0.24 binds; torch-sys refuses any other
 CUDA_RUNTIME=13.0.96              # both as `torch==2.11.0` itself asks for
 CUDA_CUPTI=13.0.85
+TENSORBOARD=2.21.0                # reads our event files in the tests
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -27,14 +28,14 @@ esac
 command -v cargo >/dev/null || die "no Rust toolchain found. Install one: https://rustup.rs (Rust 1.95 or newer)"
 command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler found (${CXX:-c++}). Install one: apt install g++ (Fedora: dnf install gcc-c++; macOS: xcode-select --install), or set CXX"
 
-python_ok() { "$1" -c 'import torch' >/dev/null 2>&1; }
+python_ok() { "$1" -c 'import torch, tensorboard' >/dev/null 2>&1; }
 
 if [ -n "${LIBTORCH:-}" ]; then
   [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || [ -e "$LIBTORCH/lib/libtorch_cpu.dylib" ] ||
     die "LIBTORCH=$LIBTORCH holds no lib/libtorch_cpu. Point it at an unpacked libtorch $TORCH, or unset it to have one installed into .venv"
   # Where LIBTORCH is a Python wheel's own folder, that Python can run the tests; nothing needs installing.
   [ "$want" = runtime ] || { [ -n "${GRIMACE_PYTHON:-}" ] && python_ok "$GRIMACE_PYTHON"; } ||
-    die "LIBTORCH is set, so nothing is installed; the tests also need a Python that can import torch: set GRIMACE_PYTHON to it, or unset LIBTORCH"
+    die "LIBTORCH is set, so nothing is installed; the tests also need a Python that can import torch and tensorboard: set GRIMACE_PYTHON to it, or unset LIBTORCH"
   say "using LIBTORCH=$LIBTORCH"
   exit 0
 fi
@@ -44,8 +45,10 @@ has_gpu() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || [ -e /dev/dxg ]; }
 
 marker=.venv/.grimace-libtorch    # written last: an interrupted installation is simply run again
 have=$(cat "$marker" 2>/dev/null || true)
-if [ -e .venv/libtorch/lib ] && { [ "$have" = "$TORCH python" ] || [ "$have" = "$TORCH $want" ]; }; then
-  exit 0
+if [ -e .venv/libtorch/lib ]; then
+  case "$want, $have" in
+    "python, $TORCH python, tensorboard $TENSORBOARD" | "runtime, $TORCH runtime" | "runtime, $TORCH python"*) exit 0 ;;
+  esac
 fi
 
 PYTHON=${PYTHON:-python3}
@@ -70,8 +73,11 @@ pip_install() {
 }
 
 if [ "$want" = python ]; then
-  say "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast line"
-  pip_install "torch==$TORCH" numpy
+  case "$have" in
+    "$TORCH python"*) say "installing tensorboard $TENSORBOARD into .venv, for the tests" ;;
+    *) say "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast line" ;;
+  esac
+  pip_install "torch==$TORCH" numpy "tensorboard==$TENSORBOARD"
 else
   say "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast line"
   packages=("torch==$TORCH")
@@ -81,4 +87,5 @@ fi
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 ln -sfn "${site#"$PWD"/.venv/}/torch" .venv/libtorch
 [ -e .venv/libtorch/lib ] || die "the torch wheel holds no lib folder: $site/torch"
+[ "$want" = runtime ] || want="python, tensorboard $TENSORBOARD"
 printf '%s %s\n' "$TORCH" "$want" >"$marker"

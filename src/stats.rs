@@ -1,3 +1,5 @@
+//! Means, medians and rounding.
+
 /// `value` to so many decimal digits.
 pub fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);

@@ -29,14 +29,8 @@ pub fn run(args: &Forest) -> Result<Outcome> {
     write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
     console.announce(&config.data.train, &data)?;
     console.line(&format!("run: {}", dir.path().display()))?;
-    let run = ForestRun {
-        config: &config,
-        data: &data,
-        dir: &dir,
-        console: &mut console,
-        command: own_command(),
-        signals,
-    };
+    let run =
+        ForestRun { config: &config, data: &data, dir: &dir, console: &mut console, command: own_command(), signals };
     let (signal, summary) = { run }.fit()?;
     if args.json {
         print_json(&summary)?;

@@ -77,7 +77,10 @@ pub fn run(args: &Sweep) -> Result<Outcome> {
     }
     if !found.is_complete() {
         let missing = found.runs.iter().filter(|run| run.error.is_some() || run.state == "unfinished").count();
-        return Err(anyhow!("{missing} of {} runs did not come to their end; to try them again: {again}", members.len()));
+        return Err(anyhow!(
+            "{missing} of {} runs did not come to their end; to try them again: {again}",
+            members.len()
+        ));
     }
     Ok(Outcome::Done)
 }
@@ -108,7 +111,11 @@ fn describe(found: &Comparison, dir: &SweepDir, handed_over: &[String]) -> Strin
     let mut text = table(&[vec![head], rows].concat()) + "\n";
     found.notes().iter().for_each(|note| text += &format!("{note}\n"));
     handed_over.iter().for_each(|line| text += &format!("{line}\n"));
-    text + &format!("comparison: {}\nreport: {}\n", dir.file("comparison.md").display(), dir.file("report.html").display())
+    text + &format!(
+        "comparison: {}\nreport: {}\n",
+        dir.file("comparison.md").display(),
+        dir.file("report.html").display()
+    )
 }
 
 /// The arguments that go on with the sweep.
@@ -156,7 +163,7 @@ impl Forest {
         // The other keys are a network's.
         let own = |set: &&String| {
             let key = set.split('=').next().unwrap_or_default().trim();
-            key == "seed" || key == "data" || key.starts_with("data.") 
+            key == "seed" || key == "data" || key.starts_with("data.")
         };
         let sets: Vec<String> = sets.iter().filter(own).cloned().collect();
         Ok(Self::Config(Box::new(config::load(path, &sets)?)))

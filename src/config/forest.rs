@@ -107,7 +107,8 @@ impl<'de> Deserialize<'de> for MaxFeatures {
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<MaxFeatures, E> {
-                let count = usize::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))?;
+                let count =
+                    usize::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))?;
                 Ok(MaxFeatures::Count(count))
             }
 
@@ -143,10 +144,20 @@ impl RawForestConfig {
         let forest = &self.forest;
         require((1..=10_000).contains(&forest.trees), "forest.trees", forest.trees, "1 to 10000")?;
         if let MaxFeatures::Count(count) = forest.max_features {
-            require((1..=super::PIXELS).contains(&count), "forest.max_features", count, "\"sqrt\" or 1 to 2304 pixels")?;
+            require(
+                (1..=super::PIXELS).contains(&count),
+                "forest.max_features",
+                count,
+                "\"sqrt\" or 1 to 2304 pixels",
+            )?;
         }
         let folds = forest.folds;
-        require(folds == 0 || (2..=100).contains(&folds), "forest.folds", folds, "0 (no cross-validation) or 2 to 100")?;
+        require(
+            folds == 0 || (2..=100).contains(&folds),
+            "forest.folds",
+            folds,
+            "0 (no cross-validation) or 2 to 100",
+        )?;
         Ok(ForestConfig(self))
     }
 }
@@ -163,7 +174,8 @@ mod tests {
         let default: ForestConfig = from_text(SMALL, "f.toml").unwrap();
         assert_eq!(default.forest, ForestTable::default());
         assert_eq!((default.seed, default.forest.max_features.of(2304)), (42, 48));
-        let sets = ["forest.trees=7", "forest.max_features=5", "forest.finder=linfa", "forest.folds=0"].map(String::from);
+        let sets =
+            ["forest.trees=7", "forest.max_features=5", "forest.finder=linfa", "forest.folds=0"].map(String::from);
         let changed: ForestConfig = parse(SMALL, "f.toml", &sets).unwrap();
         assert_eq!((changed.forest.trees, changed.forest.max_features.of(2304)), (7, 5));
         assert_eq!((changed.forest.finder, changed.forest.folds), (Finder::Linfa, 0));

@@ -14,11 +14,8 @@ use crate::data::faces::FaceHash;
 /// of its class; what then fits nowhere, a few rows at most, fills up the parts.
 pub fn stratified_folds(labels: &[u8], hashes: &[FaceHash], folds: usize, keep_copies_together: bool) -> Vec<usize> {
     let folds = folds.max(1);
-    let parts = if keep_copies_together {
-        with_copies_together(labels, hashes, folds)
-    } else {
-        as_scikit_learn(labels, folds)
-    };
+    let parts =
+        if keep_copies_together { with_copies_together(labels, hashes, folds) } else { as_scikit_learn(labels, folds) };
     let size = labels.len() / folds;
     let mut left_over: Vec<usize> = parts.iter().flat_map(|part| part.iter().skip(size).copied()).collect();
     let mut order = Vec::with_capacity(labels.len());

@@ -109,7 +109,8 @@ mod tests {
             assert_eq!(table.column(feature), records.column(usize::from(feature)).to_vec(), "column {feature}");
         }
         // Another layout of the same records.
-        let turned = DatasetBase::new(records.t().as_standard_layout().to_owned().reversed_axes(), dataset.targets.clone());
+        let turned =
+            DatasetBase::new(records.t().as_standard_layout().to_owned().reversed_axes(), dataset.targets.clone());
         assert_eq!(Table::new(&turned, 2).unwrap().values(), table.values());
     }
 

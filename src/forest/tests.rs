@@ -130,7 +130,8 @@ fn equal_rows_with_other_labels_share_a_leaf() {
     let labels = Array1::from_shape_fn(40, |row| if row < 20 { row % 2 } else { 2 });
     let rows = DatasetBase::new(records, labels);
     for finder in [Finder::Histogram, Finder::Linfa] {
-        let forest = ForestParams::new(3, 5).trees(50).max_features(MaxFeatures::Count(1)).finder(finder).fit(&rows).unwrap();
+        let forest =
+            ForestParams::new(3, 5).trees(50).max_features(MaxFeatures::Count(1)).finder(finder).fit(&rows).unwrap();
         let probabilities = forest.probabilities(&[0, 1, 2, 3, 4, 5]);
         assert!((probabilities[0] - 0.5).abs() < 0.1 && probabilities[2] == 0.0, "{finder:?}: {probabilities:?}");
         assert!(forest.probabilities(&[100; 6])[2] > 0.999);
@@ -176,7 +177,10 @@ fn threads_change_nothing() {
         pool.install(|| fit(&rows, 7, Finder::Histogram))
     };
     assert!(with(1) == with(3) && with(3) == fit(&rows, 7, Finder::Histogram));
-    assert!(fit(&rows, 7, Finder::Histogram) != ForestParams::new(7, 8).trees(9).fit(&rows).unwrap(), "the seed counts");
+    assert!(
+        fit(&rows, 7, Finder::Histogram) != ForestParams::new(7, 8).trees(9).fit(&rows).unwrap(),
+        "the seed counts"
+    );
 }
 
 #[test]
@@ -231,7 +235,10 @@ fn a_forest_comes_back_from_disk() {
     }
     fs_err::write(&path, &whole[..999]).unwrap();
     let message = load(&path).unwrap_err().to_string();
-    assert!(message.contains("forest.safetensors: not a usable forest") && message.contains("fit it again"), "{message}");
+    assert!(
+        message.contains("forest.safetensors: not a usable forest") && message.contains("fit it again"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -6,21 +6,62 @@ use crate::model::infer::greatest;
 /// Bins of equal width over confidence.
 pub const BINS: usize = 15;
 
+/// A bin: the faces whose confidence, their greatest probability, is above `low` and not above `high`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CalibrationBin {
+    /// Least confidence, left out itself; a confidence of 0 is in the first bin all the same.
+    pub low: f64,
+    /// Greatest confidence.
+    pub high: f64,
+    /// Faces.
+    pub rows: u64,
+    /// Mean confidence of the faces; 0 without any.
+    pub confidence: f64,
+    /// Share of the faces whose label was predicted; 0 without any.
+    pub accuracy: f64,
+}
+
+/// All [`BINS`] bins, by confidence.
+pub fn calibration_bins(probabilities: &[f32], classes: usize, labels: &[u8]) -> Vec<CalibrationBin> {
+    let edge = |number: usize| number as f64 / BINS as f64;
+    let sums = sums(probabilities, classes, labels).into_iter().enumerate();
+    sums.map(|(number, Sums { rows, confidence, hits })| {
+        let mean = |sum: f64| if rows == 0 { 0.0 } else { sum / rows as f64 };
+        let (low, high) = (edge(number), edge(number + 1));
+        CalibrationBin { low, high, rows, confidence: mean(confidence), accuracy: mean(hits) }
+    })
+    .collect()
+}
+
 /// Mean over faces of |accuracy - confidence| of the bin that the face's greatest probability falls into; 0 for no faces.
 pub fn expected_calibration_error(probabilities: &[f32], classes: usize, labels: &[u8]) -> f64 {
-    let mut bins = [(0.0, 0.0); BINS];
+    // Of the sums: means times faces would differ by a rounding.
+    let gap: f64 = sums(probabilities, classes, labels).iter().map(|bin| (bin.confidence - bin.hits).abs()).sum();
+    if labels.is_empty() { 0.0 } else { gap / labels.len() as f64 }
+}
+
+/// What is added up in a bin.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    rows: u64,
+    confidence: f64,
+    hits: f64,
+}
+
+fn sums(probabilities: &[f32], classes: usize, labels: &[u8]) -> [Sums; BINS] {
+    let mut bins = [Sums::default(); BINS];
     for (row, label) in probabilities.chunks(classes.max(1)).zip(labels) {
         let (class, confidence) = greatest(row);
         let confidence = f64::from(confidence);
         // Bins are open below and closed above, as in Guo et al.
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-        if let Some((sum, hits)) = bins.get_mut(bin) {
-            *sum += confidence;
-            *hits += f64::from(u8::from(class == *label));
+        if let Some(bin) = bins.get_mut(bin) {
+            bin.rows += 1;
+            bin.confidence += confidence;
+            bin.hits += f64::from(u8::from(class == *label));
         }
     }
-    let gap: f64 = bins.iter().map(|(sum, hits)| (sum - hits).abs()).sum();
-    if labels.is_empty() { 0.0 } else { gap / labels.len() as f64 }
+    bins
 }
 
 #[cfg(test)]
@@ -35,5 +76,25 @@ mod tests {
         let mixed = [0.6, 0.4, 0.1, 0.9];
         assert!((expected_calibration_error(&mixed, 2, &[0, 0]) - 0.65).abs() < 1e-6);
         assert_eq!(expected_calibration_error(&[], 2, &[]), 0.0);
+    }
+
+    #[test]
+    fn bins_by_hand() {
+        // Confidences 0.5, 0.5, 1 and 0.2; the second and the last are wrong.
+        let probabilities = [0.5, 0.25, 0.25, 0.25, 0.5, 0.25, 0.0, 0.0, 1.0, 0.2, 0.1, 0.1];
+        let bins = calibration_bins(&probabilities, 3, &[0, 0, 2, 1]);
+        assert_eq!(bins.len(), BINS);
+        // 0.5 is within (7/15, 8/15]. 0.2 is 3/15 as an f64; as an f32 it is a little more.
+        let half = CalibrationBin { low: 7.0 / 15.0, high: 8.0 / 15.0, rows: 2, confidence: 0.5, accuracy: 0.5 };
+        let sure = CalibrationBin { low: 14.0 / 15.0, high: 1.0, rows: 1, confidence: 1.0, accuracy: 1.0 };
+        let fifth =
+            CalibrationBin { low: 0.2, high: 4.0 / 15.0, rows: 1, confidence: f64::from(0.2f32), accuracy: 0.0 };
+        assert_eq!((bins[7], bins[14], bins[3]), (half, sure, fifth));
+        assert!(bins.iter().enumerate().all(|(number, bin)| [3, 7, 14].contains(&number) || bin.rows == 0));
+        assert_eq!(bins[0], CalibrationBin { low: 0.0, high: 1.0 / 15.0, rows: 0, confidence: 0.0, accuracy: 0.0 });
+        let error = bins.iter().map(|bin| bin.rows as f64 * (bin.accuracy - bin.confidence).abs()).sum::<f64>() / 4.0;
+        assert!((error - expected_calibration_error(&probabilities, 3, &[0, 0, 2, 1])).abs() < 1e-12);
+        assert_eq!(calibration_bins(&[], 3, &[]).iter().map(|bin| bin.rows).sum::<u64>(), 0);
+        assert_eq!(calibration_bins(&[f32::NAN; 6], 3, &[0, 1])[0].rows, 2);
     }
 }

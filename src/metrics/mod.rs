@@ -5,14 +5,16 @@ mod calibration;
 mod confusion;
 mod f1;
 mod loss;
+mod mistakes;
 
 use serde::Serialize;
 
 pub use accuracy::{accuracy, accuracy_without};
-pub use calibration::expected_calibration_error;
+pub use calibration::{CalibrationBin, calibration_bins, expected_calibration_error};
 pub use confusion::Confusion;
 pub use f1::{PerClass, macro_f1, per_class};
 pub use loss::cross_entropy;
+pub use mistakes::most_confident_mistakes;
 
 use crate::model::infer::Outputs;
 
@@ -58,9 +60,3 @@ impl Evaluation {
         }
     }
 }
-/// stub
-pub struct CalibrationBin { pub low: f64, pub high: f64, pub rows: u64, pub confidence: f64, pub accuracy: f64 }
-/// stub
-pub fn calibration_bins(_: &[f32], _: usize, _: &[u8]) -> Vec<CalibrationBin> { vec![] }
-/// stub
-pub fn most_confident_mistakes(_: &[f32], _: usize, _: &[u8], _: usize) -> Vec<(usize, u8, f32)> { vec![] }

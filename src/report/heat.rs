@@ -62,7 +62,9 @@ mod tests {
     fn colours_run_from_dark_to_light() {
         assert_eq!((colour(0.0), colour(1.0), colour(9.0)), ([0, 0, 4], [252, 255, 164], [252, 255, 164]));
         assert_eq!(colour(0.25), [87, 16, 110]);
-        let light = |share: f64| colour(share).map(f64::from).iter().zip([0.299, 0.587, 0.114]).map(|(c, w)| c * w).sum::<f64>();
+        let light = |share: f64| {
+            colour(share).map(f64::from).iter().zip([0.299, 0.587, 0.114]).map(|(c, w)| c * w).sum::<f64>()
+        };
         assert!((0..100).all(|step| light(f64::from(step) / 100.0) < light(f64::from(step + 1) / 100.0)));
     }
 

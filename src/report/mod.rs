@@ -6,5 +6,6 @@ pub mod page;
 pub mod picture;
 pub mod plot;
 pub mod table;
+pub mod tensorboard;
 
 pub use console::{Console, duration, seconds};

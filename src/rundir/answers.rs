@@ -33,7 +33,9 @@ impl Answers {
         for ((((row, face), label), copy), (predicted, probabilities)) in rows.zip(answers) {
             // Writing to a String cannot fail.
             let _ = write!(text, "{row},{face},{label},{predicted},{}", u8::from(*copy));
-            probabilities.iter().for_each(|probability| drop(write!(text, ",{probability}")));
+            for probability in probabilities {
+                let _ = write!(text, ",{probability}");
+            }
             text.push('\n');
         }
         write_atomically(path, text.as_bytes())
@@ -52,7 +54,9 @@ impl Answers {
             let fields = record.as_ref().and_then(|record| Some((record.get(1)?, record.get(2)?, record.get(3)?)));
             let Some((face, label, predicted)) = fields else {
                 let (shown, line) = (path.display(), number + 2);
-                return Err(input(format!("{shown}: line {line}: expected row,face,label,predicted,copy and probabilities")));
+                return Err(input(format!(
+                    "{shown}: line {line}: expected row,face,label,predicted,copy and probabilities"
+                )));
             };
             answers.faces.push(face.to_owned());
             answers.right.push(label == predicted);
@@ -77,7 +81,8 @@ mod tests {
             ..Faces::default()
         };
         let data = Dataset::of_validation(validation, vec![false, true]);
-        let outputs = Outputs { logits: vec![0.0, 1.0, 2.0, 0.0], probabilities: vec![0.25, 0.75, 0.875, 0.125], classes: 2 };
+        let outputs =
+            Outputs { logits: vec![0.0, 1.0, 2.0, 0.0], probabilities: vec![0.25, 0.75, 0.875, 0.125], classes: 2 };
         Answers::write(&path, &data, &outputs, &["sad".into(), "happy".into()]).unwrap();
         let text = fs_err::read_to_string(&path).unwrap();
         assert!(text.starts_with("row,face,label,predicted,copy,sad,happy\n3,"), "{text}");

@@ -66,7 +66,8 @@ fn visit(folder: &Path, depth: usize, found: &mut Vec<(SystemTime, Listed)>) -> 
 
 fn look(run: &RunDir) -> (SystemTime, Listed) {
     let text = |path: &Path| read_small_text(path, LONGEST, "a file of a run").ok();
-    let summary: Value = text(&run.summary_json()).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let summary: Value =
+        text(&run.summary_json()).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let config = text(&run.config_toml()).and_then(|text| read_table(&text).ok());
     let name = config.as_ref().and_then(|table| table.get("name")).and_then(toml::Value::as_str);
     let files = [run.summary_json(), run.metrics_jsonl(), run.last(), run.forest(), run.config_toml()];

@@ -2,6 +2,7 @@
 
 mod answers;
 mod checkpoints;
+mod events;
 pub mod listing;
 mod lock;
 mod summary;
@@ -26,6 +27,7 @@ use crate::files::{
 
 pub use answers::Answers;
 pub use checkpoints::Newest;
+pub use events::{event_file_name, event_files};
 pub use summary::{ForestProvenance, ForestSummary, Provenance, Summary};
 pub use trained::{TrainedForest, TrainedNet, TrainedRun};
 
@@ -181,7 +183,10 @@ impl RunDir {
     /// Whether `path` is a file that a run keeps here.
     fn owns(&self, path: &Path) -> bool {
         let files = [self.log_txt(), self.path.join(LOCK)];
-        self.files().iter().chain(&files).any(|own| is_same_file(own, path))
+        // Where the folder cannot be listed, nobody knows of any.
+        let events = event_files(&self.path).unwrap_or_default();
+        let own = self.files().into_iter().chain(files).chain(events.into_iter().map(|(_, file)| file));
+        own.into_iter().any(|own| is_same_file(&own, path))
     }
 
     /// Refuses to write another command's output over a file that a run keeps here.
@@ -218,6 +223,7 @@ impl RunDir {
     fn locked(self) -> Result<Self> {
         // What is in the way of a file is told before a training, not when the file is to be written.
         self.files().iter().try_for_each(|file| check_output_file(file))?;
+        event_files(&self.path)?.iter().try_for_each(|(_, file)| check_output_file(file))?;
         let lock = Lock::take(&self.path.join(LOCK))?;
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;

@@ -9,6 +9,12 @@ use super::plan::Member;
 use crate::rundir::{Answers, ForestSummary, RunDir, Summary};
 use crate::stats::{mean_and_deviation, median};
 
+/// What the columns of the table are.
+pub const LEGEND: &str = "Mean and population standard deviation over seeds of the last epoch's validation accuracy; over folds of the \
+     cross-validation for the forest, whose best is that of the forest fitted on all training rows and whose parameters are \
+     nodes. The interval is Student's, for the mean. \"Without copies\" leaves out validation faces that are exact copies of \
+     training faces. Seconds are those of a run, of one fit for the forest.";
+
 /// A row: a model, over its seeds; the forest, over its folds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
@@ -97,7 +103,12 @@ pub struct Next {
 ///
 /// # Errors
 /// As [`SweepDir::progress`].
-pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<(&str, &ForestSummary)>, seed: u64) -> Result<Comparison> {
+pub fn gather(
+    dir: &SweepDir,
+    members: &[Member],
+    forest: Option<(&str, &ForestSummary)>,
+    seed: u64,
+) -> Result<Comparison> {
     let mut runs = Vec::new();
     let mut finished: Vec<(&Member, Summary)> = Vec::new();
     for member in members {
@@ -264,7 +275,8 @@ impl Comparison {
             "State",
         ])?;
         for row in &self.rows {
-            let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+            let number =
+                |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
             writer.write_record([
                 row.model.clone(),
                 number(row.mean, 6),
@@ -288,7 +300,9 @@ impl Comparison {
     /// `comparison.md`.
     pub fn markdown(&self) -> String {
         let (head, rows) = self.table();
-        let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
+        let line = |cells: &[String]| {
+            format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        };
         let mut text = line(&head) + &line(&vec!["---".to_owned(); head.len()]);
         rows.iter().for_each(|row| text += &line(row));
         text.push('\n');
@@ -311,7 +325,8 @@ impl Comparison {
             "Images/s",
             "Runs",
         ];
-        let number = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+        let number =
+            |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
         let cells = |row: &Row| {
             vec![
                 row.model.clone(),
@@ -330,15 +345,14 @@ impl Comparison {
         (head.map(String::from).to_vec(), self.rows.iter().map(cells).collect())
     }
 
-    /// What must be said beside the table.
+    /// What must be said beside the table, what its columns are first.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = vec![
-            "Mean and population standard deviation over seeds of the last epoch's validation accuracy; over folds of the \
-             cross-validation for the forest, whose best is that of the forest fitted on all training rows and whose \
-             parameters are nodes. The interval is Student's, for the mean. \"Without copies\" leaves out validation faces that are exact copies \
-             of training faces."
-                .to_owned(),
-        ];
+        [vec![LEGEND.to_owned()], self.caveats()].concat()
+    }
+
+    /// What must be said of the best run.
+    pub fn caveats(&self) -> Vec<String> {
+        let mut notes = Vec::new();
         if let (Some(run), Some(best)) = (&self.best_run, self.best_val_accuracy) {
             let without = self.best_val_accuracy_without_copies.map_or("-".to_owned(), |value| format!("{value:.4}"));
             notes.push(format!(
@@ -362,7 +376,8 @@ impl Comparison {
         }
         let failed = self.runs.iter().filter_map(|run| Some((run, run.error.as_ref()?)));
         notes.extend(failed.map(|(run, error)| format!("{} failed: {error}", run.folder)));
-        let open: Vec<&str> = self.runs.iter().filter(|run| run.state == "unfinished").map(|run| run.folder.as_str()).collect();
+        let open: Vec<&str> =
+            self.runs.iter().filter(|run| run.state == "unfinished").map(|run| run.folder.as_str()).collect();
         if !open.is_empty() {
             notes.push(format!("Unfinished: {}.", open.join(", ")));
         }

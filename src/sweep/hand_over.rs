@@ -21,7 +21,8 @@ pub fn hand_over(dir: &SweepDir, best: &Path) -> Result<Vec<String>> {
     let net = TrainedNet::open(RunDir::open(best)?)?;
     let model = dir.file("model.pt");
     let done = export(&net, &model)?;
-    let mut lines = vec![format!("{}: {} as TorchScript, compared on {} faces", model.display(), net.config.name, done.faces)];
+    let mut lines =
+        vec![format!("{}: {} as TorchScript, compared on {} faces", model.display(), net.config.name, done.faces)];
     let data = net.config.data.clone();
     let Some(test) = data.test.as_deref() else {
         lines.push("no submission: the config names no data.test".to_owned());

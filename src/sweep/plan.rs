@@ -86,11 +86,28 @@ mod tests {
     }
 
     #[test]
+    fn the_published_sweep_has_five_alternatives_on_one_split() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/sweep");
+        let paths: Vec<PathBuf> = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let all = members(&paths, &[], 1).unwrap();
+        assert_eq!(all.len(), 5);
+        for (number, member) in all.iter().enumerate() {
+            assert_eq!(member.config.data, all[0].config.data, "{}", member.model);
+            let alike = |other: &Member| {
+                (&other.config.model, &other.config.train) == (&member.config.model, &member.config.train)
+            };
+            assert!(!all[..number].iter().any(alike), "{} is no alternative", member.model);
+        }
+        let own =
+            config::load::<Config>(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/seed.toml"), &[]).unwrap();
+        assert!(all.iter().any(|member| member.config == own), "the seed is among them");
+    }
+
+    #[test]
     fn names_must_differ_and_seeds_fit() {
         let folder = tempfile::tempdir().unwrap();
-        let message = |sets: &[String], names: &[&str]| {
-            members(&configs(folder.path(), names), sets, 2).unwrap_err().to_string()
-        };
+        let message =
+            |sets: &[String], names: &[&str]| members(&configs(folder.path(), names), sets, 2).unwrap_err().to_string();
         let twice = message(&[], &["a", "b", "a"]);
         assert!(twice.contains("2.toml: its name is \"a\", as that of") && twice.contains("0.toml"), "{twice}");
         let greatest = message(&[format!("seed={}", i64::MAX)], &["a"]);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::comparison::{Comparison, Row};
+use super::comparison::{Comparison, LEGEND, Row};
 use super::folder::SweepDir;
 use crate::report::page::{Figure, SweepReport, SweepRow, SweepRun};
 use crate::report::plot::Bar;
@@ -23,15 +23,21 @@ pub fn write(dir: &SweepDir, found: &Comparison, split: &str, provenance: Vec<Fi
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     let runs = found.runs.iter().map(|run| SweepRun {
         folder: run.folder.clone(),
-        cells: vec![run.seed.to_string(), number(run.best), number(run.last), run.error.clone().unwrap_or_else(|| run.state.clone())],
+        cells: vec![
+            run.seed.to_string(),
+            number(run.best),
+            number(run.last),
+            run.error.clone().unwrap_or_else(|| run.state.clone()),
+        ],
         has_report: dir.file(&run.folder).join("report.html").is_file(),
     });
-    let mut notes = found.notes();
-    notes.push(split.to_owned());
+    let mut caveats = found.caveats();
+    caveats.push(split.to_owned());
     SweepReport {
         folder: dir.path(),
         answer: answer(found),
-        notes: &notes,
+        caveats: &caveats,
+        legend: LEGEND,
         facts: facts(found),
         head,
         rows: rows.collect(),
@@ -65,9 +71,9 @@ fn answer(found: &Comparison) -> String {
     };
     let percent = |share: f64| format!("{:.1}%", 100.0 * share);
     let without = found.best_val_accuracy_without_copies;
-    let copies = without.filter(|without| *without != accuracy).map_or(String::new(), |without| {
-        format!(" ({} without exact copies of training faces)", percent(without))
-    });
+    let copies = without
+        .filter(|without| *without != accuracy)
+        .map_or(String::new(), |without| format!(" ({} without exact copies of training faces)", percent(without)));
     let mut text = format!(
         "The best run is {run}: {} of {} validation faces{copies}.",
         percent(accuracy),
@@ -75,11 +81,19 @@ fn answer(found: &Comparison) -> String {
     );
     if let Some(mean) = row.mean.filter(|_| row.values.len() > 1) {
         let deviation = row.deviation.unwrap_or(0.0);
-        text += &format!(" Its model {} has {} +- {} over {} seeds.", row.model, percent(mean), percent(deviation), row.values.len());
+        text += &format!(
+            " Its model {} has {} +- {} over {} seeds.",
+            row.model,
+            percent(mean),
+            percent(deviation),
+            row.values.len()
+        );
     }
     let baseline = found.rows.iter().find(|row| row.is_baseline);
     if let Some(forest) = baseline.and_then(|row| row.best) {
-        text += &format!(" The forest has {}: {:.1} points less.", percent(forest), 100.0 * (accuracy - forest));
+        let points = 100.0 * (accuracy - forest);
+        let than = if points < 0.0 { "more" } else { "less" };
+        text += &format!(" The forest has {}: {:.1} points {than}.", percent(forest), points.abs());
     }
     text
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::device;
 use crate::report::Console;
@@ -93,17 +94,15 @@ pub fn run(count: usize, arguments: &[String], signals: &Signals) -> Result<Opti
 
 fn send(child: &Child, signal: i32) {
     let signal = match signal {
-        libc_numbers::SIGHUP => Signal::HUP,
-        libc_numbers::SIGINT => Signal::INT,
+        SIGHUP => Signal::HUP,
+        SIGINT => Signal::INT,
         _ => Signal::TERM,
     };
     if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // It may have ended just now.
-        drop(kill_process(process, signal));
+        let _ = kill_process(process, signal);
     }
 }
-
-use signal_hook::consts as libc_numbers;
 
 /// In a worker: ends the process as SIGTERM does when the process that started it is gone, which closes our stdin.
 pub fn end_with_parent() {
@@ -112,6 +111,6 @@ pub fn end_with_parent() {
         while std::io::stdin().read_line(&mut line).is_ok_and(|read| read > 0) {
             line.clear();
         }
-        drop(signal_hook::low_level::raise(signal_hook::consts::SIGTERM));
+        drop(signal_hook::low_level::raise(SIGTERM));
     });
 }

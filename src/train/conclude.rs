@@ -10,6 +10,7 @@ use crate::model::infer::Outputs;
 use crate::report::page::{Figure, RunReport};
 use crate::report::seconds;
 use crate::report::table::thousands;
+use crate::report::tensorboard::EventFile;
 use crate::rundir::{RunDir, Summary, TrainedNet};
 
 /// Writes `validation.csv`, pictures and `report.html` of the run in `dir`.
@@ -44,30 +45,48 @@ pub fn report(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, 
         pictures: Vec::new(),
         config: config.to_toml()?,
         provenance: provenance_figures(
-            &[("version", &provenance.version), ("libtorch", &provenance.libtorch), ("CPU kernels", &provenance.kernels)],
+            &[
+                ("version", &provenance.version),
+                ("libtorch", &provenance.libtorch),
+                ("CPU kernels", &provenance.kernels),
+            ],
             config.seed,
             (&provenance.data_hash, &provenance.split_hash),
             &provenance.command,
         ),
     };
-    report.write().map(drop)
+    let pictures = report.write()?;
+    let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+    if let Some(mut events) = EventFile::reopen(dir.path(), now)? {
+        for (name, png) in &pictures {
+            events.image(name, png, i64::from(summary.epochs))?;
+        }
+    }
+    Ok(())
 }
 
 /// How the validation faces were divided off.
 pub fn split_in_words(data: &DataConfig, seed: u64) -> String {
-    let shown = |path: &std::path::Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let shown =
+        |path: &std::path::Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let train = shown(&data.train);
     match &data.validation {
-        Validation::Path(path) => format!("The validation faces are those of {}, the training faces those of {train}.", shown(path)),
+        Validation::Path(path) => {
+            format!("The validation faces are those of {}, the training faces those of {train}.", shown(path))
+        }
         Validation::Usage(usage) => format!("The validation faces are the rows of {train} with Usage {usage}."),
         Validation::Fraction(fraction) => {
             let kind = match data.split {
                 SplitKind::Stratified => "the same share of every class",
                 SplitKind::Random => "regardless of class",
             };
-            let copies = if data.keep_copies_together { "copies of a face kept together" } else { "copies of a face ignored" };
+            let copies =
+                if data.keep_copies_together { "copies of a face kept together" } else { "copies of a face ignored" };
             let seed = data.split_seed.unwrap_or(seed);
-            format!("The validation faces are {}% of {train}, drawn with seed {seed}, {kind}, {copies}.", 100.0 * fraction)
+            format!(
+                "The validation faces are {}% of {train}, drawn with seed {seed}, {kind}, {copies}.",
+                100.0 * fraction
+            )
         }
     }
 }

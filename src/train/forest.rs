@@ -183,7 +183,9 @@ impl ForestRun<'_> {
             let (done, all) = (scores.len(), table.folds);
             return self.console.line(&match done {
                 0 => format!("{name}: stopped in the first of {all} folds"),
-                _ => format!("{name}: stopped after {done} of {all} folds; accuracies of those, a partial result: {shown}"),
+                _ => format!(
+                    "{name}: stopped after {done} of {all} folds; accuracies of those, a partial result: {shown}"
+                ),
             });
         }
         let (mean, deviation) = mean_and_deviation(&summary.cv_accuracies);
@@ -205,8 +207,7 @@ impl ForestRun<'_> {
         let predicted = outputs.predicted();
         let labels = self.data.validation_labels();
         summary.val_accuracy = Some(metrics::accuracy(labels, &predicted));
-        summary.val_accuracy_without_copies =
-            metrics::accuracy_without(labels, &predicted, &self.data.validation_seen);
+        summary.val_accuracy_without_copies = metrics::accuracy_without(labels, &predicted, &self.data.validation_seen);
     }
 
     fn write(&self, forest: &Forest) -> Result<()> {
@@ -229,7 +230,8 @@ impl ForestRun<'_> {
             ("training faces", thousands(summary.train_rows)),
             ("time of the fit", seconds(summary.fit_seconds.unwrap_or(0.0))),
         ];
-        let caption = "On the left the mean training face, on the right how much each pixel lessens the impurity of nodes.";
+        let caption =
+            "On the left the mean training face, on the right how much each pixel lessens the impurity of nodes.";
         let provenance = &summary.provenance;
         let report = RunReport {
             dir: self.dir,

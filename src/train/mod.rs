@@ -3,6 +3,7 @@
 mod account;
 pub mod cadence;
 pub mod conclude;
+mod events;
 pub mod forest;
 pub mod memory;
 pub mod optimizer;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::account::finish_epoch;
 use super::cadence::Cadence;
+use super::events::Events;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
 use super::resume::Resumed;
@@ -90,6 +91,8 @@ struct Progress<'a> {
     /// Records of epochs that were finished before and will be trained again, since no checkpoint has them.
     ahead: Vec<EpochRecord>,
     cadence: Cadence<'a>,
+    /// What TensorBoard is told.
+    events: Events,
     /// Steps of an epoch.
     steps: u64,
     /// The resolved config, for checkpoints.
@@ -149,7 +152,7 @@ impl<'a> Run<'a> {
             if may_go_back {
                 self.dir.keep_for_rollback()?;
             }
-            self.write_metrics(&p, ends)?;
+            self.write_metrics(&mut p, ends)?;
             p.trainer.lap(Phase::Files);
             if let Some(signal) = signal.filter(|_| !ends) {
                 break Stopped::Interrupted(signal);
@@ -162,6 +165,9 @@ impl<'a> Run<'a> {
         // A finished run that was asked to go on and had nothing to do keeps its record.
         if trained || !self.dir.has_summary(&summary) {
             self.dir.write_summary(&summary)?;
+        }
+        if matches!(stopped, Stopped::Epochs | Stopped::EarlyStop) {
+            p.events.end()?;
         }
         Ok((stopped, summary))
     }
@@ -194,6 +200,7 @@ impl<'a> Run<'a> {
             state,
             ahead,
             cadence: Cadence::new(&config.train.checkpoint_every),
+            events: Events::default(),
             steps,
             config_toml: config.to_toml()?,
         };
@@ -204,7 +211,7 @@ impl<'a> Run<'a> {
         if config.train.max_rollbacks > 0 && p.state.step == 0 {
             self.dir.keep_for_rollback()?;
         }
-        self.write_metrics(&p, false)?;
+        self.write_metrics(&mut p, false)?;
         Ok(p)
     }
 
@@ -375,10 +382,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes the records of finished epochs, and unless the run `ends`, of those that will be trained again.
-    fn write_metrics(&self, p: &Progress, ends: bool) -> Result<()> {
+    /// Writes the records of finished epochs, and unless the run `ends`, of those that will be trained again; tells TensorBoard of
+    /// the former.
+    fn write_metrics(&self, p: &mut Progress, ends: bool) -> Result<()> {
         let ahead = if ends { &[] } else { &p.ahead[..] };
-        self.dir.write_metrics(p.state.records.iter().chain(ahead))
+        self.dir.write_metrics(p.state.records.iter().chain(ahead))?;
+        p.events.follow(self.dir.path(), self.config, &p.state)
     }
 }
 

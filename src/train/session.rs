@@ -154,7 +154,8 @@ impl Session<'_> {
         console.announce(&config.data.train, data)?;
         announce(dir, placement, console)?;
         let Manner { command, profile, .. } = manner;
-        let (stopped, summary) = Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;
+        let (stopped, summary) =
+            Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;
         // A run that was finished before may have died before its report.
         if matches!(stopped, Stopped::Epochs | Stopped::EarlyStop) && summary.best_epoch.is_some() {
             conclude::report(dir, config, data, &summary, placement.device)?;

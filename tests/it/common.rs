@@ -135,6 +135,18 @@ pub fn timeless_metrics(run: &Path) -> Vec<Value> {
     text(run.join("metrics.jsonl")).lines().map(without_times).collect()
 }
 
+/// The Python that `make test` sets up; without it what others read of ours goes untested, so its absence is a failure.
+pub fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = std::env::var_os("GRIMACE_PYTHON").map_or(own, PathBuf::from);
+    assert!(
+        python.exists(),
+        "{} is missing: run `make test`, or set GRIMACE_PYTHON to a Python with torch 2.11 and tensorboard",
+        python.display()
+    );
+    python
+}
+
 /// Real faces as `unpack.py` writes them, when `GRIMACE_FACES` names the folder; says so when it does not.
 pub fn real_faces(test: &str) -> Option<PathBuf> {
     match std::env::var_os("GRIMACE_FACES") {

@@ -1,21 +1,9 @@
 //! `grimace export`, looked at from Python without this repository.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Done, bad, good, json, workshop};
-
-/// The Python that `make test` sets up; without it exported files go untested, so its absence is a failure.
-fn python() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    let python = std::env::var_os("GRIMACE_PYTHON").map_or(own, PathBuf::from);
-    assert!(
-        python.exists(),
-        "{} is missing: run `make test`, or set GRIMACE_PYTHON to a Python with torch 2.11",
-        python.display()
-    );
-    python
-}
+use crate::common::{Done, bad, good, json, python, workshop};
 
 #[test]
 fn the_exported_file_stands_on_its_own() {

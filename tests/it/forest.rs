@@ -36,7 +36,10 @@ fn a_run_directory_holds_the_forest_and_its_figures() {
         assert!(run.join(name).exists(), "{name}");
     }
     let summary = json(run.join("summary.json"));
-    assert_eq!((&summary["name"], &summary["folds"], &summary["finder"]), (&"woods".into(), &3.into(), &"histogram".into()));
+    assert_eq!(
+        (&summary["name"], &summary["folds"], &summary["finder"]),
+        (&"woods".into(), &3.into(), &"histogram".into())
+    );
     let folds: Vec<f64> = summary["cv_accuracies"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     assert_eq!(folds.len(), 3);
     let mean = folds.iter().sum::<f64>() / 3.0;
@@ -118,7 +121,12 @@ fn what_does_not_fit_is_told() {
     let damaged = wood().join("damaged");
     fs_err::create_dir(&damaged).unwrap();
     fs_err::copy(wood().join("wood/config.toml"), damaged.join("config.toml")).unwrap();
-    bad(wood(), &["predict", "damaged", "--data", test, "--out", "x.csv"], 2, &["damaged: holds no forest.safetensors"]);
+    bad(
+        wood(),
+        &["predict", "damaged", "--data", test, "--out", "x.csv"],
+        2,
+        &["damaged: holds no forest.safetensors"],
+    );
     let mut bytes = fs_err::read(wood().join("wood/forest.safetensors")).unwrap();
     let end = bytes.len() - 40;
     bytes[end] ^= 1;
@@ -129,12 +137,13 @@ fn what_does_not_fit_is_told() {
 
 #[test]
 fn a_signal_reports_the_folds_done_as_partial() {
-    let mut child = command(wood(), &["forest", "forest.toml", "--set", "forest.finder=linfa", "--set", "forest.trees=40"])
-        .args(["--set", "forest.folds=10", "--out", "cut"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command(wood(), &["forest", "forest.toml", "--set", "forest.finder=linfa", "--set", "forest.trees=40"])
+            .args(["--set", "forest.folds=10", "--out", "cut"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
     let log = wood().join("cut/log.txt");
     let began = Instant::now();
     while !(log.exists() && text(&log).contains("run: cut")) {
@@ -146,7 +155,11 @@ fn a_signal_reports_the_folds_done_as_partial() {
     assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let done = Done::from(child.wait_with_output().unwrap());
-    assert!(done.stdout.contains("cut: interrupted after") && done.stdout.contains("no forest was fitted"), "{}", done.all());
+    assert!(
+        done.stdout.contains("cut: interrupted after") && done.stdout.contains("no forest was fitted"),
+        "{}",
+        done.all()
+    );
     assert!(done.stderr.contains("SIGINT: stopped"), "{}", done.all());
     let summary = json(wood().join("cut/summary.json"));
     assert_eq!(summary["stopped"], "interrupted");
@@ -162,7 +175,9 @@ fn fer2013_is_classified_as_well_as_by_scikit_learn() {
     let Some(faces) = real_faces("fer2013_is_classified_as_well_as_by_scikit_learn") else { return };
     let folder = tempfile::tempdir().unwrap();
     let train = faces.join("my_emotion_train.csv");
-    let config = CONFIG.replace("data/my_emotion_train.csv", train.to_str().unwrap()).replace("trees = 20\nfolds = 3\n", "folds = 0\n");
+    let config = CONFIG
+        .replace("data/my_emotion_train.csv", train.to_str().unwrap())
+        .replace("trees = 20\nfolds = 3\n", "folds = 0\n");
     fs_err::write(folder.path().join("forest.toml"), config).unwrap();
     good(folder.path(), &["forest", "forest.toml", "--out", "run"]);
     let summary = json(folder.path().join("run/summary.json"));

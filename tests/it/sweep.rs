@@ -13,7 +13,8 @@ use crate::common::{Done, TINY, bad, bench, command, good, grimace, json, tensor
 fn field() -> TempDir {
     let folder = bench();
     let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
-    let tiny = TINY.replace("[model]", "test = \"data/my_emotion_test.csv\"\n[model]").replace("epochs = 3", "epochs = 2");
+    let tiny =
+        TINY.replace("[model]", "test = \"data/my_emotion_test.csv\"\n[model]").replace("epochs = 3", "epochs = 2");
     write("tiny.toml", &tiny);
     write("other.toml", &tiny.replace("\"tiny\"", "\"other\"").replace("[16, 32]", "[16, 16]"));
     write("torn.toml", &tiny.replace("\"tiny\"", "\"torn\"").replace("my_emotion_train", "none"));
@@ -36,7 +37,8 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
     let sweep = folder.path().join("s");
     let rows = rows(&sweep);
     assert_eq!(rows[0][..4], ["Model", "Mean Accuracy", "Std Deviation", "Best Accuracy"]);
-    let model = |name: &str| rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}: {}", done.all()));
+    let model =
+        |name: &str| rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}: {}", done.all()));
     assert_eq!(rows.len(), 4);
     let summary = |member: &str| json(sweep.join(member).join("summary.json"));
     let number = |value: &Value, key: &str| value[key].as_f64().unwrap();
@@ -58,8 +60,16 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
     // What is handed over is the best run.
     let found = json(sweep.join("summary.json"));
     let best_run = found["best_run"].as_str().unwrap();
-    assert!(MEMBERS.iter().all(|member| number(&summary(member), "best_val_accuracy") <= number(&summary(best_run), "best_val_accuracy")));
-    good(folder.path(), &["predict", &format!("s/{best_run}"), "--data", "data/my_emotion_test.csv", "--out", "by-hand.csv"]);
+    assert!(
+        MEMBERS
+            .iter()
+            .all(|member| number(&summary(member), "best_val_accuracy")
+                <= number(&summary(best_run), "best_val_accuracy"))
+    );
+    good(
+        folder.path(),
+        &["predict", &format!("s/{best_run}"), "--data", "data/my_emotion_test.csv", "--out", "by-hand.csv"],
+    );
     assert_eq!(text(sweep.join("submission.csv")), text(folder.path().join("by-hand.csv")));
     assert!(sweep.join("model.pt").exists() && sweep.join("model.json").exists());
     let difference = &found["comparison"]["against_next"]["difference"]["Ok"];
@@ -83,15 +93,21 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
 fn a_member_that_fails_is_told_and_does_not_end_the_sweep() {
     let folder = field();
     let args = ["sweep", "tiny.toml", "torn.toml", "other.toml", "--out", "s"];
-    let done = bad(folder.path(), &args, 1, &["torn-seed42: failed: data/none.csv: no such file", "1 of 3 runs did not come"]);
-    assert!(done.stdout.contains("0 of 1 run; 1 failed") && done.stdout.contains("torn-seed42 failed:"), "{}", done.all());
+    let done =
+        bad(folder.path(), &args, 1, &["torn-seed42: failed: data/none.csv: no such file", "1 of 3 runs did not come"]);
+    assert!(
+        done.stdout.contains("0 of 1 run; 1 failed") && done.stdout.contains("torn-seed42 failed:"),
+        "{}",
+        done.all()
+    );
     let found = json(folder.path().join("s/summary.json"));
     assert_eq!(found["complete"], false);
     assert!(folder.path().join("s/submission.csv").exists(), "the others' best is handed over all the same");
     // Mended, it is trained, and nothing else.
     let before = tensors(&folder.path().join("s/tiny-seed42/last.safetensors"));
     std::os::unix::fs::symlink(workshop().join("data/my_emotion_train.csv"), folder.path().join("none.csv")).unwrap();
-    fs_err::write(folder.path().join("torn.toml"), text(folder.path().join("torn.toml")).replace("data/none", "none")).unwrap();
+    fs_err::write(folder.path().join("torn.toml"), text(folder.path().join("torn.toml")).replace("data/none", "none"))
+        .unwrap();
     let done = good(folder.path(), &[&args[..], &["--resume"]].concat());
     assert!(done.stderr.contains("1 of 3: tiny-seed42: finished before"), "{}", done.stderr);
     assert!(done.stderr.contains("2 of 3: torn-seed42: training"), "{}", done.stderr);
@@ -120,7 +136,11 @@ fn an_interrupted_sweep_goes_on_where_it_stopped() {
     let args = [&["sweep", "tiny.toml", "other.toml"], &long[..], &["--out", "s"]].concat();
     let done = interrupted(folder.path(), &args, "-INT");
     assert_eq!(done.code, 130, "{}", done.all());
-    assert!(done.stderr.contains("to go on: grimace sweep tiny.toml other.toml --set train.epochs=40"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("to go on: grimace sweep tiny.toml other.toml --set train.epochs=40"),
+        "{}",
+        done.stderr
+    );
     assert!(done.stdout.contains("Unfinished: tiny-seed42, other-seed42."), "{}", done.stdout);
     let shown = good(folder.path(), &["runs", "s"]).stdout;
     assert!(shown.contains("s/tiny-seed42") && shown.contains("interrupted"), "{shown}");
@@ -128,7 +148,10 @@ fn an_interrupted_sweep_goes_on_where_it_stopped() {
     good(whole.path(), &args);
     for member in ["tiny-seed42", "other-seed42"] {
         let of = |folder: &TempDir| folder.path().join("s").join(member);
-        assert!(tensors(&of(&folder).join("last.safetensors")) == tensors(&of(&whole).join("last.safetensors")), "{member}");
+        assert!(
+            tensors(&of(&folder).join("last.safetensors")) == tensors(&of(&whole).join("last.safetensors")),
+            "{member}"
+        );
     }
 }
 
@@ -192,11 +215,28 @@ fn runs_are_listed_newest_first_with_their_state() {
     assert_eq!(good(folder.path(), &["runs"]).stdout, "runs: no runs\n");
     good(folder.path(), &["train", "tiny.toml", "--out", "runs/one"]);
     good(folder.path(), &["forest", "forest.toml", "--out", "runs/two"]);
-    let done = grimace(folder.path(), &["train", "other.toml", "--set", "train.optimizer.lr=100", "--set", "train.epochs=60", "--set", "train.early_stop={patience=0}", "--out", "runs/three"]);
+    let done = grimace(
+        folder.path(),
+        &[
+            "train",
+            "other.toml",
+            "--set",
+            "train.optimizer.lr=100",
+            "--set",
+            "train.epochs=60",
+            "--set",
+            "train.early_stop={patience=0}",
+            "--out",
+            "runs/three",
+        ],
+    );
     let shown = good(folder.path(), &["runs"]).stdout;
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].starts_with("run") && lines.len() == 4, "{shown}");
-    assert!(lines[1].contains("runs/three") && lines[2].contains("runs/two") && lines[3].contains("runs/one"), "{shown}");
+    assert!(
+        lines[1].contains("runs/three") && lines[2].contains("runs/two") && lines[3].contains("runs/one"),
+        "{shown}"
+    );
     assert!(lines[3].contains("tiny") && lines[3].ends_with("done"), "{shown}");
     assert!(lines[1].ends_with(if done.code == 0 { "done" } else { "diverged" }), "{shown}");
     let found = good(folder.path(), &["runs", "--json"]).json();

@@ -17,10 +17,12 @@ const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --paper: #ffffff; --card: #f6f8fa; --grid: #d0d7de; --mark: #0550ae; --warn: #9a6700; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --paper: #0d1117; --card: #161b22; --grid: #30363d; --mark: #79c0ff; --warn: #d29922; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; background: var(--paper); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.15rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 .answer { font-size: 1.55rem; line-height: 1.3; font-weight: 600; margin: 0 0 1rem; }
+p, .note { max-width: 60rem; }
+.note p { margin: .3rem 0; }
 .note { border-left: .25rem solid var(--warn); background: var(--card); padding: .6rem 1rem; margin: 1rem 0; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; padding: 0; }
 .facts div { background: var(--card); border-radius: .4rem; padding: .6rem .8rem; }
@@ -28,7 +30,7 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 .facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr.best td { font-weight: 600; color: var(--mark); }
 tr.baseline td { color: var(--soft); font-style: italic; }

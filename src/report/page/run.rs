@@ -52,41 +52,48 @@ pub struct RunReport<'a> {
 }
 
 impl RunReport<'_> {
-    /// Writes `validation.csv`, the pictures and `report.html`; gives what the validation faces say.
+    /// Writes `validation.csv`, the pictures and `report.html`; gives the pictures as PNG, by name.
     ///
     /// # Errors
     /// An I/O error with the path; a picture that cannot be drawn.
-    pub fn write(&self) -> Result<Evaluation> {
+    pub fn write(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let (data, outputs) = (self.data, self.outputs);
         let folder = self.dir.path();
         let labels = data.validation_labels();
         let found = Evaluation::of(outputs, labels, &data.validation_seen, self.classes);
         Answers::write(&self.dir.validation_csv(), data, outputs, self.classes)?;
-        let mut pictures = Vec::new();
+        let (mut pictures, mut drawn) = (Vec::new(), Vec::new());
         if !self.records.is_empty() {
             let curves = plot::curves(self.records, self.best_epoch)?;
             curves.write(folder, "curves")?;
             let caption = "Loss, accuracy and learning rate by epoch. Training figures are those of augmented faces with dropout, while the weights change.";
             pictures.push(inline_svg(&curves.svg, caption));
+            drawn.push(("curves", curves.png));
         }
         let confusion = plot::confusion(&found.confusion, self.classes)?;
         confusion.write(folder, "confusion")?;
-        pictures.push(inline_svg(&confusion.svg, "Validation faces by true and predicted class, and the recall of each class."));
+        pictures.push(inline_svg(
+            &confusion.svg,
+            "Validation faces by true and predicted class, and the recall of each class.",
+        ));
+        drawn.push(("confusion", confusion.png));
         let bins = calibration_bins(&outputs.probabilities, outputs.classes, labels);
         let reliability = plot::reliability(&bins, found.ece)?;
         reliability.write(folder, "reliability")?;
         let caption = "Accuracy by confidence: on the diagonal a model that says 70% is right in 70% of cases.";
         pictures.push(inline_svg(&reliability.svg, caption));
+        drawn.push(("reliability", reliability.png));
         for (png, caption) in &self.pictures {
             pictures.push(inline_png(png, caption));
         }
-        let mistakes = self.mistakes()?;
-        if let Some(png) = &mistakes {
-            write_atomically(&folder.join("mistakes.png"), png)?;
-            pictures.push(inline_png(png, "The most confident mistakes among the validation faces: true label, and what was predicted."));
+        if let Some(png) = self.mistakes()? {
+            write_atomically(&folder.join("mistakes.png"), &png)?;
+            let caption = "The most confident mistakes among the validation faces: true label, and what was predicted.";
+            pictures.push(inline_png(&png, caption));
+            drawn.push(("mistakes", png));
         }
         write_atomically(&folder.join("report.html"), page(self.name, &self.body(&found, &pictures)).as_bytes())?;
-        Ok(found)
+        Ok(drawn)
     }
 
     /// The contact sheet; `None` when nothing is wrong.

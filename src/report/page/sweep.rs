@@ -16,7 +16,9 @@ pub struct SweepReport<'a> {
     /// The answer in a sentence or two: which model, how good, against what.
     pub answer: String,
     /// What must be said beside it.
-    pub notes: &'a [String],
+    pub caveats: &'a [String],
+    /// What the columns of the table are.
+    pub legend: &'a str,
     /// Figures in boxes.
     pub facts: Vec<Figure>,
     /// Head of the table.
@@ -64,11 +66,15 @@ impl SweepReport<'_> {
         if !bars.is_empty() {
             let comparison = plot::comparison(&bars)?;
             comparison.write(self.folder, "comparison")?;
-            let caption = "Mean accuracy of each model with its standard deviation; dots are single runs, for the forest folds.";
+            let caption =
+                "Mean accuracy of each model with its standard deviation; dots are single runs, for the forest folds.";
             pictures.push(inline_svg(&comparison.svg, caption));
         }
         if let Some(best) = self.best_run {
-            for (name, caption) in [("curves", "The best run by epoch."), ("confusion", "The best run: validation faces by true and predicted class.")] {
+            for (name, caption) in [
+                ("curves", "The best run by epoch."),
+                ("confusion", "The best run: validation faces by true and predicted class."),
+            ] {
                 let path = self.folder.join(best).join(format!("{name}.svg"));
                 if path.is_file() {
                     pictures.push(inline_svg(&fs_err::read_to_string(&path)?, caption));
@@ -104,10 +110,11 @@ impl SweepReport<'_> {
         html! {
             h1 { "Grimace: a sweep of " (self.runs.len()) " runs" }
             p.answer { (self.answer) }
-            @for note in self.notes { p.note { (note) } }
+            div.note { @for caveat in self.caveats { p { (caveat) } } }
             (facts(&self.facts))
             h2 { "Comparison" }
             (table(&self.head, &rows))
+            p { (self.legend) }
             @for picture in pictures { (picture) }
             h2 { "Runs" }
             (table(&head, &runs))

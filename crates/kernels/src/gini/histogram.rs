@@ -55,8 +55,8 @@ struct Node<'a> {
 type Table<const LANES: usize> = [[u32; LANES]; VALUES];
 
 fn table<const LANES: usize>(counts: &mut [u32]) -> &mut Table<LANES> {
-    let (rows, _) = counts.as_chunks_mut();
-    rows.try_into().expect("there is room for every value")
+    let Some(table) = counts.as_chunks_mut().0.first_chunk_mut() else { unreachable!("there is room for every value") };
+    table
 }
 
 compiled! {

@@ -99,13 +99,7 @@ compiled! {
 }
 
 #[inline(always)]
-fn body(
-    keys: &mut [[u16; LANES]],
-    pairs: &[(u8, u8)],
-    node: Node<'_>,
-    features: &[u16],
-    found: &mut Option<Found>,
-) {
+fn body(keys: &mut [[u16; LANES]], pairs: &[(u8, u8)], node: Node<'_>, features: &[u16], found: &mut Option<Found>) {
     // The last lanes repeat a feature where there are fewer; they come after it, so they are never the first of equals.
     let mut places = [features[0]; LANES];
     places[..features.len()].copy_from_slice(features);

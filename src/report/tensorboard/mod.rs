@@ -1,0 +1,246 @@
+//! Event files, which TensorBoard draws. The numbers of fields are those of tensorboard/compat/proto/event.proto and summary.proto.
+
+mod hyper;
+mod message;
+mod record;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+
+use self::message::Message;
+use self::record::record;
+use crate::checkpoint::EpochRecord;
+use crate::files::check_output_file;
+use crate::rundir::{event_file_name, event_files};
+
+pub use hyper::{HyperValue, hyperparameters_of};
+
+const VALIDATION_LOSS: &str = "loss/validation";
+const VALIDATION_ACCURACY: &str = "accuracy/validation";
+
+/// `SessionLog.START`.
+const START: i64 = 1;
+/// Red, green and blue; a PNG says itself what it has, and TensorBoard goes by that.
+const RGB: i64 = 3;
+
+/// A file of events that grows while TensorBoard reads it: every event is written at once and whole.
+#[derive(Debug)]
+pub struct EventFile {
+    file: fs::File,
+    /// Seconds since 1970 at which the run began.
+    start: f64,
+    /// The time of the newest event.
+    time: f64,
+}
+
+impl EventFile {
+    /// Begins an event file in `folder` for a run that began at `start`, seconds since 1970. What is in event files that trainings of
+    /// ours left there is removed: this one is to hold all of the run.
+    ///
+    /// # Errors
+    /// An I/O error with the path; something else than a file in the place of an earlier one.
+    pub fn create(folder: &Path, start: f64) -> Result<Self> {
+        let mut earlier = event_files(folder)?;
+        earlier.iter().try_for_each(|(_, path)| check_output_file(path))?;
+        let mut seconds = start as u64;
+        // A TensorBoard that has the newest open goes on to a later name, but not from a file that is gone.
+        if let Some((newest, path)) = earlier.pop() {
+            fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+            seconds = seconds.max(newest.saturating_add(1));
+        }
+        earlier.iter().try_for_each(|(_, path)| fs::remove_file(path))?;
+        let path = folder.join(event_file_name(seconds));
+        let file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+        let mut events = Self { file, start, time: start };
+        events.write(&event(start, 0).text(3, "brain.Event:2"))?;
+        // What a TensorBoard has read from earlier files is void.
+        events.write(&event(start, 0).message(7, &Message::default().int(1, START)))?;
+        Ok(events)
+    }
+
+    /// Opens the newest event file in `folder` to add to it at `time`; `None` where there is none.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn reopen(folder: &Path, time: f64) -> Result<Option<Self>> {
+        let Some((_, path)) = event_files(folder)?.pop() else { return Ok(None) };
+        check_output_file(&path)?;
+        let file = fs::OpenOptions::new().append(true).open(path)?;
+        Ok(Some(Self { file, start: time, time }))
+    }
+
+    /// Adds the figures of an epoch that ended at `time`.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn epoch(&mut self, record: &EpochRecord, time: f64) -> Result<()> {
+        let figures = [
+            ("loss/train", Some(record.loss)),
+            (VALIDATION_LOSS, Some(record.val_loss)),
+            ("accuracy/train", Some(record.accuracy)),
+            (VALIDATION_ACCURACY, Some(record.val_accuracy)),
+            ("accuracy/validation_without_copies", record.val_accuracy_without_copies),
+            ("learning_rate", Some(record.lr)),
+            ("images_per_second", Some(record.images_per_second)),
+        ];
+        let known = figures.into_iter().filter_map(|(tag, figure)| Some((tag, figure?)));
+        let values = known.map(|(tag, figure)| Message::default().text(1, tag).float(2, figure as f32));
+        self.time = time;
+        self.summary(i64::from(record.epoch), values)
+    }
+
+    /// Says what the run trains with, for TensorBoard's comparison of runs.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn hyperparameters(&mut self, values: &[(String, HyperValue)]) -> Result<()> {
+        self.summary(0, [hyper::session_start(values, self.start)])
+    }
+
+    /// Says that the run came to its end.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn end(&mut self) -> Result<()> {
+        self.summary(0, [hyper::session_end(self.time)])
+    }
+
+    /// Adds a picture, a PNG.
+    ///
+    /// # Errors
+    /// An I/O error with the path; bytes that are no PNG.
+    pub fn image(&mut self, tag: &str, png: &[u8], step: i64) -> Result<()> {
+        let (width, height) = png_size(png).context("a picture for TensorBoard is no PNG")?;
+        let size = Message::default().int(1, i64::from(height)).int(2, i64::from(width));
+        let image = size.int(3, RGB).bytes(4, png);
+        self.summary(step, [Message::default().text(1, tag).message(4, &image)])
+    }
+
+    /// Writes `Summary.Value`s as one event.
+    fn summary(&mut self, step: i64, values: impl IntoIterator<Item = Message>) -> Result<()> {
+        let add = |summary: Message, value: Message| summary.message(1, &value);
+        let summary = values.into_iter().fold(Message::default(), add);
+        self.write(&event(self.time, step).message(5, &summary))
+    }
+
+    fn write(&mut self, event: &Message) -> Result<()> {
+        Ok(self.file.write_all(&record(event.encoded()))?)
+    }
+}
+
+/// Width and height, which stand in a PNG's first chunk.
+fn png_size(png: &[u8]) -> Option<(u32, u32)> {
+    let edge = |start| Some(u32::from_be_bytes(*png.get(start..)?.first_chunk()?));
+    png.starts_with(b"\x89PNG").then(|| Some((edge(16)?, edge(20)?)))?
+}
+
+/// An `Event` in which nothing happens yet.
+fn event(time: f64, step: i64) -> Message {
+    Message::default().double(1, time).int(2, step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::message::reader::{Field, all, fields, one};
+    use super::record::records;
+    use super::*;
+
+    fn example(epoch: u32) -> EpochRecord {
+        EpochRecord {
+            epoch,
+            lr: 1e-3,
+            loss: 1.5,
+            accuracy: 0.5,
+            val_loss: 1.25,
+            val_accuracy: 0.0,
+            val_accuracy_without_copies: (epoch > 1).then_some(0.375),
+            seconds: 2.0,
+            images_per_second: 100.0,
+        }
+    }
+
+    /// The events of the only event file in a folder.
+    fn events(folder: &Path) -> Vec<Vec<(u32, Field)>> {
+        let files = event_files(folder).unwrap();
+        assert_eq!(files.len(), 1, "{files:?}");
+        records(&fs::read(&files[0].1).unwrap()).iter().map(|record| fields(record)).collect()
+    }
+
+    /// Tags and values of an event.
+    fn values(event: &[(u32, Field)]) -> Vec<(String, Vec<(u32, Field)>)> {
+        let summary = one(event, 5).message();
+        let read = all(&summary, 1).into_iter().map(Field::message);
+        read.map(|value| (one(&value, 1).text().to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = EventFile::create(folder.path(), 1.7e9).unwrap();
+        file.hyperparameters(&[("a.b".into(), HyperValue::Number(0.0)), ("c".into(), HyperValue::Flag(false))])
+            .unwrap();
+        file.epoch(&example(1), 1.7e9 + 2.0).unwrap();
+        file.epoch(&example(2), 1.7e9 + 4.0).unwrap();
+        let png = crate::report::picture::rgb_png(30, 20, &[7; 30 * 20 * 3]).unwrap();
+        file.image("sheet", &png, 2).unwrap();
+        assert!(file.image("sheet", b"GIF89a", 2).is_err());
+        file.end().unwrap();
+
+        let events = events(folder.path());
+        assert_eq!(events.len(), 7);
+        assert_eq!(one(&events[0], 3).text(), "brain.Event:2");
+        assert_eq!(one(&events[1], 7).message(), [(1, Field::Number(1))]);
+        let times: Vec<f64> = events.iter().map(|event| f64::from_bits(one(event, 1).number()) - 1.7e9).collect();
+        assert_eq!(times, [0.0, 0.0, 0.0, 2.0, 4.0, 4.0, 4.0]);
+        let steps: Vec<u64> = events.iter().map(|event| one(event, 2).number()).collect();
+        assert_eq!(steps, [0, 0, 0, 1, 2, 2, 0]);
+
+        let first: Vec<(String, f32)> = values(&events[3])
+            .into_iter()
+            .map(|(tag, value)| (tag, f32::from_bits(one(&value, 2).number() as u32)))
+            .collect();
+        let wanted = [
+            ("loss/train", 1.5),
+            ("loss/validation", 1.25),
+            ("accuracy/train", 0.5),
+            ("accuracy/validation", 0.0),
+            ("learning_rate", 1e-3),
+            ("images_per_second", 100.0),
+        ];
+        assert_eq!(first, wanted.map(|(tag, figure)| (tag.to_owned(), figure)));
+        let second = values(&events[4]);
+        assert!(second.iter().any(|(tag, _)| tag == "accuracy/validation_without_copies") && second.len() == 7);
+
+        let (tag, image) = values(&events[5]).remove(0);
+        assert_eq!(tag, "sheet");
+        let numbers = [(1, Field::Number(20)), (2, Field::Number(30)), (3, Field::Number(3))];
+        assert_eq!(one(&image, 4).message(), [&numbers[..], &[(4, Field::Bytes(png))]].concat());
+
+        let tags: Vec<String> = values(&events[2]).into_iter().map(|(tag, _)| tag).collect();
+        assert_eq!(tags, ["_hparams_/session_start_info"]);
+    }
+
+    #[test]
+    fn an_earlier_file_gives_way_to_one_with_a_later_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("events.out.tfevents.1700000000.host.1.0");
+        fs::write(&foreign, "theirs").unwrap();
+        // The seconds in the names of event files, and whether there is something in them.
+        let create = |start| {
+            drop(EventFile::create(folder.path(), start).unwrap());
+            let files = event_files(folder.path()).unwrap().into_iter();
+            files.map(|(seconds, path)| (seconds, fs::metadata(path).unwrap().len() > 0)).collect::<Vec<_>>()
+        };
+        assert_eq!(create(1.7e9), [(1_700_000_000, true)]);
+        assert_eq!(create(1.7e9), [(1_700_000_000, false), (1_700_000_001, true)], "emptied, for who reads it");
+        assert_eq!(create(1.6e9), [(1_700_000_001, false), (1_700_000_002, true)], "whatever the clock says");
+        assert!(foreign.exists(), "another program's file stays");
+
+        fs::create_dir(folder.path().join(event_file_name(5))).unwrap();
+        let message = format!("{:#}", EventFile::create(folder.path(), 1.7e9).unwrap_err());
+        assert!(message.contains(&event_file_name(5)) && message.contains("is a folder"), "{message}");
+    }
+}
