@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::baseline::Baseline;
 use super::chance::{PairedDifference, half_interval, paired_bootstrap};
 use super::folder::{Progress, SweepDir};
 use super::plan::Member;
@@ -103,12 +104,7 @@ pub struct Next {
 ///
 /// # Errors
 /// As [`SweepDir::progress`].
-pub fn gather(
-    dir: &SweepDir,
-    members: &[Member],
-    forest: Option<(&str, &ForestSummary)>,
-    seed: u64,
-) -> Result<Comparison> {
+pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> Result<Comparison> {
     let mut runs = Vec::new();
     let mut finished: Vec<(&Member, Summary)> = Vec::new();
     for member in members {
@@ -132,7 +128,7 @@ pub fn gather(
     models.dedup();
     let mut rows: Vec<Row> = models.iter().map(|model| row(model, &runs, &finished)).collect();
     rows.sort_by(|a, b| b.mean.unwrap_or(-1.0).total_cmp(&a.mean.unwrap_or(-1.0)));
-    rows.extend(forest.map(|(folder, summary)| forest_row(folder, summary)));
+    rows.extend(forest.map(|forest| forest_row(&forest.folder, &forest.summary)));
 
     // Of equals the first: the order of the configs on the command line.
     let best_of = |model: Option<&str>, not: Option<&str>| {
@@ -148,7 +144,7 @@ pub fn gather(
     let next = best.and_then(|(member, _)| best_of(None, Some(&member.model)));
     let against_next = best.zip(next).map(|(best, next)| Next {
         run: next.0.folder.clone(),
-        difference: compare(dir, best.0, next.0, seed).map_err(|error| format!("{error:#}")),
+        difference: compare(dir, best.0, next.0).map_err(|error| format!("{error:#}")),
     });
     Ok(Comparison {
         rows,
@@ -236,14 +232,15 @@ fn forest_row(folder: &str, summary: &ForestSummary) -> Row {
 }
 
 /// The paired difference of two runs on their validation faces.
-fn compare(dir: &SweepDir, first: &Member, second: &Member, seed: u64) -> Result<PairedDifference> {
+fn compare(dir: &SweepDir, first: &Member, second: &Member) -> Result<PairedDifference> {
     let answers = |member: &Member| {
         let run = RunDir::open(&dir.member(member))?;
         Answers::read(&run.validation_csv())
     };
     let (a, b) = (answers(first)?, answers(second)?);
     anyhow::ensure!(a.faces == b.faces, "they were not validated on the same faces");
-    paired_bootstrap(&a.right, &b.right, seed).ok_or_else(|| anyhow::anyhow!("there are no validation faces"))
+    paired_bootstrap(&a.right, &b.right, first.config.seed)
+        .ok_or_else(|| anyhow::anyhow!("there are no validation faces"))
 }
 
 impl Comparison {
