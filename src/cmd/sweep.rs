@@ -39,11 +39,14 @@ pub fn run(args: &Sweep) -> Result<Outcome> {
     if let Some(member) = members.first() {
         faces.of(&member.config)?;
     }
-    let dir = SweepDir::open(&path, args.resume)?;
+    let dir = SweepDir::open(&path, args.resume)?.locked()?;
     members.iter().try_for_each(|member| dir.progress(member).map(drop))?;
     dir.mark(&members, &own_command())?;
     let mut console = Console::default();
     console.line(&format!("sweep: {} runs in {}", members.len(), dir.path().display()))?;
+    if let Some(reason) = dir.unlocked_reason() {
+        console.line(&format!("warning: it cannot be locked ({reason}): let no other process sweep in it"))?;
+    }
     let count = args.parallel.map_or_else(workers::default_count, |count| count as usize).min(members.len());
     let mut signal = if count > 1 {
         workers::run(count, &worker_arguments(args, &path), &signals)?

@@ -16,7 +16,6 @@ use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
 use serde_json::Value;
 
-use self::lock::Lock;
 use crate::checkpoint::EpochRecord;
 use crate::config::{LARGEST_CONFIG, read_table};
 use crate::error::input;
@@ -28,6 +27,7 @@ use crate::files::{
 pub use answers::Answers;
 pub use checkpoints::Newest;
 pub use events::{event_file_name, event_files};
+pub use lock::Lock;
 pub use summary::{ForestProvenance, ForestSummary, Provenance, Summary};
 pub use trained::{TrainedForest, TrainedNet, TrainedRun};
 

@@ -10,7 +10,7 @@ use super::plan::Member;
 use crate::config;
 use crate::error::input;
 use crate::files::{read_small_text, write_atomically};
-use crate::rundir::{RunDir, Summary};
+use crate::rundir::{Lock, RunDir, Summary};
 
 /// Marks the directory of a sweep.
 const MARK: &str = "sweep.json";
@@ -19,9 +19,11 @@ const MARK: &str = "sweep.json";
 const LONGEST: u64 = 1 << 22;
 
 /// The directory of a sweep.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SweepDir {
     path: PathBuf,
+    /// Of the process that sweeps; its workers have none.
+    lock: Option<Lock>,
 }
 
 /// How far a member is.
@@ -42,7 +44,7 @@ impl SweepDir {
     /// An input error when something else is there; an I/O error with the path.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         let shown = path.display();
-        let dir = Self { path: path.to_path_buf() };
+        let dir = Self { path: path.to_path_buf(), lock: None };
         let is_sweep = dir.path.join(MARK).is_file();
         RunDir::check_folder(path)?;
         let is_empty = !path.exists() || fs::read_dir(path)?.next().is_none();
@@ -54,6 +56,20 @@ impl SweepDir {
         }
         fs::create_dir_all(path)?;
         Ok(dir)
+    }
+
+    /// Keeps other processes from sweeping in the directory until this one ends.
+    ///
+    /// # Errors
+    /// When another process does, saying which.
+    pub fn locked(self) -> Result<Self> {
+        let lock = Lock::take(&self.path.join(".lock"))?;
+        Ok(Self { lock: Some(lock), ..self })
+    }
+
+    /// Why the directory could not be locked, where its file system has no locks.
+    pub fn unlocked_reason(&self) -> Option<&str> {
+        self.lock.as_ref().and_then(|lock| lock.refused.as_deref())
     }
 
     /// Marks the directory as a sweep of these members.

@@ -124,6 +124,8 @@ fn interrupted(folder: &Path, args: &[&str], signal: &str) -> Done {
         assert!(began.elapsed() < Duration::from_secs(60), "it never began");
         std::thread::sleep(Duration::from_millis(10));
     }
+    let resumed: Vec<&str> = args.iter().copied().filter(|word| *word != "--resume").chain(["--resume"]).collect();
+    bad(folder, &resumed, 1, &["s: is in use by process"]);
     assert!(std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     let _ = child.wait().unwrap();
     child.wait_with_output().unwrap().into()
