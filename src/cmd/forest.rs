@@ -7,31 +7,23 @@ use crate::cli::Forest;
 use crate::config::{self, ForestConfig};
 use crate::data::dataset;
 use crate::error::Outcome;
-use crate::files::write_atomically;
 use crate::report::{Console, seconds};
 use crate::rundir::{ForestSummary, RunDir};
 use crate::signals::Signals;
-use crate::train::forest::ForestRun;
+use crate::train::forest::{self, ForestRun};
 
 pub fn run(args: &Forest) -> Result<Outcome> {
     let signals = Signals::watch()?;
     let config: ForestConfig = config::load(&args.config.config, &args.config.sets)?;
-    if let Some(path) = &args.out {
-        RunDir::check_free(path)?;
-    }
+    args.out.as_deref().map_or(Ok(()), forest::check_place)?;
     let data = dataset::load(&config.data, config.seed)?;
+    forest::check(&config, &data)?;
     // From here on a signal finds something to save.
     signals.defer();
-    let dir = args.out.as_ref().map_or_else(|| RunDir::create_default(&config.name), |path| RunDir::create(path))?;
-    let mut console = Console::default();
-    console.log_to(&dir.log_txt())?;
-    write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
-    write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
-    console.announce(&config.data.train, &data)?;
-    console.line(&format!("run: {}", dir.path().display()))?;
-    let run =
-        ForestRun { config: &config, data: &data, dir: &dir, console: &mut console, command: own_command(), signals };
-    let (signal, summary) = { run }.fit()?;
+    let dir = forest::place(args.out.as_deref(), &config.name)?;
+    let command = own_command();
+    let run = ForestRun { config: &config, data: &data, dir: &dir, command: &command, signals: &signals };
+    let (signal, summary) = run.fit(&mut Console::default())?;
     if args.json {
         print_json(&summary)?;
     } else {
@@ -55,7 +47,11 @@ fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
     }
     let Some(fit) = summary.fit_seconds else {
         let done = summary.cv_accuracies.len();
-        return text + &format!("{shown}: interrupted after {done} of {} folds; no forest was fitted\n", summary.folds);
+        let place = match summary.folds {
+            0 => "interrupted".to_owned(),
+            folds => format!("interrupted after {done} of {folds} folds"),
+        };
+        return text + &format!("{shown}: {place}; no forest was fitted\n");
     };
     let (all, without) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_without_copies));
     text + &format!(

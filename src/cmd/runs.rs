@@ -7,6 +7,7 @@ use crate::cli::Runs;
 use crate::error::Outcome;
 use crate::report::table::table;
 use crate::rundir::listing::{self, Listed};
+use crate::text::escaped;
 
 pub fn run(args: &Runs) -> Result<Outcome> {
     let found = listing::list(&args.folder)?;
@@ -23,8 +24,8 @@ pub fn run(args: &Runs) -> Result<Outcome> {
 
 fn line(run: &Listed) -> Vec<String> {
     vec![
-        run.path.clone(),
-        run.name.clone(),
+        escaped(&run.path),
+        escaped(&run.name),
         run.changed.get(..19).unwrap_or(&run.changed).replace('T', " "),
         run.epochs.map_or("-".to_owned(), |epochs| epochs.to_string()),
         run.best.map_or("-".to_owned(), |best| format!("{best:.4}")),

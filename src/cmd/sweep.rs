@@ -21,26 +21,31 @@ use crate::sweep::workers;
 pub fn run(args: &Sweep) -> Result<Outcome> {
     let signals = Signals::watch()?;
     let members = plan::members(&args.configs, &args.sets, args.seeds)?;
-    let forest = args.forest.as_deref().map(|path| Source::of(path, &args.sets)).transpose()?;
-    let path = args.out.clone().map_or_else(|| SweepDir::default_place(args.resume), Ok)?;
-    let again = format!("grimace sweep {}", command_line(args, &path));
+    let forest = args.forest.as_deref().map(|path| Source::of(path, &args.sets, &members)).transpose()?;
     let mut faces = Faces::default();
-    if let Some(worker) = args.worker {
+    if let (Some(worker), Some(path)) = (args.worker, &args.out) {
+        let again = format!("grimace sweep {}", command_line(args, path));
         workers::end_with_parent();
         // Each begins with another one, so that they do not all reach for the first.
         let start = worker as usize % members.len().max(1);
         let members: Vec<Member> = members.iter().cycle().skip(start).take(members.len()).cloned().collect();
-        let dir = SweepDir::open(&path, true)?;
+        let dir = SweepDir::open(path, true)?;
         let trainer =
             Trainer { dir: &dir, signals: &signals, command: &own_command(), again: &again, among_others: true };
         return Ok(trainer.train(&members, &mut faces)?.map_or(Outcome::Done, Outcome::Interrupted));
     }
-    // Faces that cannot be read are told before anything is made.
+    // What cannot be read is told before anything is made or takes time.
+    results::check_tests(&members)?;
+    forest.as_ref().map_or(Ok(()), |forest| forest.check(None, &mut faces))?;
     if let Some(member) = members.first() {
         faces.of(&member.config)?;
     }
+    let path = args.out.clone().map_or_else(|| SweepDir::default_place(args.resume), Ok)?;
+    let again = format!("grimace sweep {}", command_line(args, &path));
     let dir = SweepDir::open(&path, args.resume)?.locked()?;
     members.iter().try_for_each(|member| dir.progress(member).map(drop))?;
+    forest.as_ref().map_or(Ok(()), |forest| forest.check(Some(&dir), &mut faces))?;
+    members.iter().try_for_each(|member| dir.forget_failure(member))?;
     dir.mark(&members, &own_command())?;
     let mut console = Console::default();
     console.line(&format!("sweep: {} runs in {}", members.len(), dir.path().display()))?;
@@ -48,33 +53,48 @@ pub fn run(args: &Sweep) -> Result<Outcome> {
         console.line(&format!("warning: it cannot be locked ({reason}): let no other process sweep in it"))?;
     }
     let count = args.parallel.map_or_else(workers::default_count, |count| count as usize).min(members.len());
+    let trainer = Trainer { dir: &dir, signals: &signals, command: &own_command(), again: &again, among_others: false };
     let mut signal = if count > 1 {
         workers::run(count, &worker_arguments(args, &path), &signals)?
     } else {
-        let trainer =
-            Trainer { dir: &dir, signals: &signals, command: &own_command(), again: &again, among_others: false };
         trainer.train(&members, &mut faces)?
     };
-    let baseline = match &forest {
-        Some(forest) if signal.is_none() => Some(forest.baseline(&dir, &signals, &mut faces, &own_command())?),
-        _ => None,
+    if signal.is_none() {
+        trainer.report_missing(&members, &mut faces)?;
+    }
+    let (baseline, baseline_error) = match &forest {
+        Some(forest) if signal.is_none() => match forest.baseline(&dir, &signals, &mut faces, &own_command()) {
+            Ok(baseline) => (Some(baseline), None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        },
+        _ => (None, None),
     };
     signal = signal.or(baseline.as_ref().and_then(|baseline| baseline.signal));
-    let found = comparison::gather(&dir, &members, baseline.as_ref())?;
-    let handed_over = results::write(&dir, &found, &members, &own_command(), signal.is_some())?;
+    let found = Comparison { baseline_error, ..comparison::gather(&dir, &members, baseline.as_ref())? };
+    results::write(&dir, &found, &members, &own_command(), signal.is_some())?;
+    let best = members.iter().find(|member| Some(&member.folder) == found.best_run.as_ref());
+    let handed_over = match best {
+        Some(best) if signal.is_none() => results::hand_over(&dir, best),
+        _ => Ok(Vec::new()),
+    };
     if args.json {
         print_json(&found)?;
     } else {
-        print(&describe(&found, &dir, &handed_over))?;
+        print(&describe(&found, &dir, handed_over.as_deref().unwrap_or_default()))?;
     }
     if let Some(signal) = signal {
         console.line(&format!("to go on: {again}"))?;
         return Ok(Outcome::Interrupted(signal));
     }
+    if let Err(error) = handed_over {
+        // In words: whoever's mistake it is, the sweep's own work is done.
+        return Err(anyhow!("the best run could not be handed over: {error:#}"));
+    }
     if !found.is_complete() {
         let missing = found.runs.iter().filter(|run| run.error.is_some() || run.state == "unfinished").count();
+        let forest = if found.baseline_error.is_some() { "; the forest failed" } else { "" };
         return Err(anyhow!(
-            "{missing} of {} runs did not come to their end; to try them again: {again}",
+            "{missing} of {} runs did not come to their end{forest}; to try again: {again}",
             members.len()
         ));
     }
@@ -84,7 +104,7 @@ pub fn run(args: &Sweep) -> Result<Outcome> {
 fn describe(found: &Comparison, dir: &SweepDir, handed_over: &[String]) -> String {
     let (head, rows) = found.table();
     let mut text = table(&[vec![head], rows].concat()) + "\n";
-    found.notes().iter().for_each(|note| text += &format!("{note}\n"));
+    found.caveats().iter().for_each(|note| text += &format!("{note}\n"));
     handed_over.iter().for_each(|line| text += &format!("{line}\n"));
     text + &format!(
         "comparison: {}\nreport: {}\n",

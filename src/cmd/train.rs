@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::data::dataset;
 use crate::error::Outcome;
 use crate::report::{Console, seconds};
-use crate::rundir::{RunDir, Summary};
+use crate::rundir::{RunDir, SWEEP, Summary};
 use crate::signals::Signals;
 use crate::train::run::Stopped;
 use crate::train::session::{Manner, Opening};
@@ -49,7 +49,7 @@ fn command_line(args: &Train, dir: &RunDir) -> String {
 fn find_dir(args: &Train, config: &Config) -> Result<Option<PathBuf>> {
     let path = match &args.out {
         Some(path) => path.clone(),
-        None if args.resume => RunDir::newest(&config.name)?,
+        None if args.resume => RunDir::newest(&config.name, |path| !path.join(SWEEP).exists())?,
         None => return Ok(None),
     };
     if args.resume {

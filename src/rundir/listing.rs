@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::RunDir;
+use super::summary::state_in_words;
 use crate::config::read_table;
 use crate::error::input;
 use crate::files::read_small_text;
@@ -38,12 +39,18 @@ pub struct Listed {
 /// # Errors
 /// An input error when there is no such folder; an I/O error with the path.
 pub fn list(folder: &Path) -> Result<Vec<Listed>> {
+    if folder.is_file() {
+        return Err(input(format!("{}: is a file; expected a folder of runs", folder.display())));
+    }
     if !folder.is_dir() {
         let hint = "train one first: make train, or grimace train CONFIG";
         return Err(input(format!("{}: no such folder of runs; {hint}", folder.display())));
     }
     let mut found = Vec::new();
-    visit(folder, 0, &mut found)?;
+    match RunDir::open(folder) {
+        Ok(run) => found.push(look(&run)),
+        Err(_) => visit(folder, 0, &mut found)?,
+    }
     found.sort_by(|(a, listed), (b, other)| b.cmp(a).then_with(|| listed.path.cmp(&other.path)));
     Ok(found.into_iter().map(|(_, listed)| listed).collect())
 }
@@ -56,12 +63,22 @@ fn visit(folder: &Path, depth: usize, found: &mut Vec<(SystemTime, Listed)>) -> 
         }
         match RunDir::open(&path) {
             Ok(run) => found.push(look(&run)),
-            // A sweep is a folder of runs.
-            Err(_) if depth == 0 => visit(&path, 1, found)?,
+            // A sweep is a folder of runs. One that cannot be listed must not hide the others.
+            Err(_) if depth == 0 => {
+                if visit(&path, 1, found).is_err() {
+                    found.push((SystemTime::UNIX_EPOCH, unreadable(&path)));
+                }
+            }
             Err(_) => {}
         }
     }
     Ok(())
+}
+
+fn unreadable(path: &Path) -> Listed {
+    let (name, changed) = ("?".to_owned(), "?".to_owned());
+    let state = "cannot be read".to_owned();
+    Listed { path: path.display().to_string(), name, changed, epochs: None, best: None, state }
 }
 
 fn look(run: &RunDir) -> (SystemTime, Listed) {
@@ -73,13 +90,11 @@ fn look(run: &RunDir) -> (SystemTime, Listed) {
     let files = [run.summary_json(), run.metrics_jsonl(), run.last(), run.forest(), run.config_toml()];
     let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
     let changed = files.iter().filter_map(|path| time(path)).max().unwrap_or(SystemTime::UNIX_EPOCH);
-    let in_use = run.is_in_use();
+    let in_use = RunDir::is_in_use(run.path());
     let stopped = summary.get("stopped").and_then(Value::as_str);
     let state = match stopped {
         _ if in_use => "running",
-        Some("early_stop") => "early stop",
-        Some("epochs") => "done",
-        Some(other) => other,
+        Some(stopped) => state_in_words(stopped),
         None => "died",
     };
     // What a run that goes on has done since its last summary stands in its metrics.

@@ -3,8 +3,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+
+/// How often, and after how long, a lock that somebody holds is tried again.
+const LOOKS: u32 = 10;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The lock of a run directory, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -25,10 +30,18 @@ impl Lock {
         let shown = path.display();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = file.with_context(|| format!("cannot open {shown}"))?;
-        let refused = match file.try_lock() {
-            Ok(()) => None,
-            Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut file)),
-            Err(TryLockError::Error(error)) => Some(error.to_string()),
+        let mut tries = 0;
+        let refused = loop {
+            match file.try_lock() {
+                Ok(()) => break None,
+                // Who lists runs holds it for a moment.
+                Err(TryLockError::WouldBlock) if tries < LOOKS => {
+                    tries += 1;
+                    std::thread::sleep(LOOK);
+                }
+                Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut file)),
+                Err(TryLockError::Error(error)) => break Some(error.to_string()),
+            }
         };
         let owner = format!("process {}, since {:.0}", std::process::id(), jiff::Timestamp::now());
         file.set_len(0)

@@ -40,6 +40,9 @@ const LARGEST_METRICS: u64 = 1 << 26;
 /// Held while a process trains in the directory.
 const LOCK: &str = ".lock";
 
+/// Marks the directory of a sweep.
+pub const SWEEP: &str = "sweep.json";
+
 /// What a run may have written before its first checkpoint.
 const STARTED: [&str; 4] = [LOCK, "log.txt", "config.toml", "split.csv"];
 
@@ -60,40 +63,48 @@ impl RunDir {
     /// # Errors
     /// An I/O error with the path.
     pub fn create_default(name: &str) -> Result<Self> {
+        Self { path: Self::make_default(name)?, lock: None }.locked()
+    }
+
+    /// Makes the folder `runs/<name>-<UTC time>`.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn make_default(name: &str) -> Result<PathBuf> {
         let runs = Path::new("runs");
         fs::create_dir_all(runs)?;
         let first = format!("{name}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
-        // Runs that begin in the same second are told apart by a number.
+        // Those that begin in the same second are told apart by a number.
         for number in 1.. {
             let path = runs.join(if number == 1 { first.clone() } else { format!("{first}-{number}") });
             match fs::create_dir(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 made => {
                     made?;
-                    return Self { path, lock: None }.locked();
+                    return Ok(path);
                 }
             }
         }
         Err(anyhow!("{}: there is no free name for a run", runs.display()))
     }
 
-    /// The newest default place of a run called `name`.
+    /// The newest default place of what is called `name` and is as `wanted`.
     ///
     /// # Errors
     /// An input error when there is none.
-    pub fn newest(name: &str) -> Result<PathBuf> {
+    pub fn newest(name: &str, wanted: impl Fn(&Path) -> bool) -> Result<PathBuf> {
         let prefix = format!("{name}-");
         let is_time = |rest: &str| rest.len() >= 15 && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         let mut found: Vec<PathBuf> =
             fs::read_dir("runs").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         found.retain(|path| {
             let file = path.file_name().and_then(|file| file.to_str());
-            path.is_dir() && file.and_then(|file| file.strip_prefix(&prefix)).is_some_and(is_time)
+            path.is_dir() && file.and_then(|file| file.strip_prefix(&prefix)).is_some_and(is_time) && wanted(path)
         });
         found.sort();
-        found.pop().ok_or_else(|| {
-            input(format!("--resume: there is no runs/{name}-<time> to resume; name the run with --out DIR"))
-        })
+        found
+            .pop()
+            .ok_or_else(|| input(format!("--resume: there is no runs/{name}-<time> to resume; name it with --out DIR")))
     }
 
     /// Whether nothing is at `path` that a new run would have to respect: nothing at all, an empty folder, or what a run
@@ -164,6 +175,11 @@ impl RunDir {
         }
         let run = Self { path: path.to_path_buf(), lock: None };
         let some = [run.config_toml(), run.last(), run.previous(), run.best(), run.forest()];
+        if !some.iter().any(|file| file.exists()) && path.join(SWEEP).exists() {
+            return Err(input(format!(
+                "{shown}: is a sweep, expected one of its runs; {shown}/summary.json names the best"
+            )));
+        }
         if !some.iter().any(|file| file.exists()) {
             return Err(input(format!(
                 "{shown}: is not a run directory: it holds neither config.toml nor a checkpoint"
@@ -289,9 +305,9 @@ impl RunDir {
         self.path.join("report.html")
     }
 
-    /// Whether a process works in the directory.
-    pub fn is_in_use(&self) -> bool {
-        lock::is_held(&self.path.join(LOCK))
+    /// Whether a process works in the directory at `path`, whatever else is there.
+    pub fn is_in_use(path: &Path) -> bool {
+        lock::is_held(&path.join(LOCK))
     }
 
     /// The fitted forest, where the run is one.

@@ -46,6 +46,11 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// How it stands, for people.
+    pub fn state(&self) -> &str {
+        state_in_words(&self.stopped)
+    }
+
     /// Whether the training came to its end; a config with more epochs than it had lets it go on.
     pub fn is_finished(&self, config: &Config) -> bool {
         match self.stopped.as_str() {
@@ -73,6 +78,15 @@ pub struct Provenance {
     pub data_hash: String,
     /// Hash of `split.csv`.
     pub split_hash: String,
+}
+
+/// What `stopped` means, for people.
+pub fn state_in_words(stopped: &str) -> &str {
+    match stopped {
+        "early_stop" => "early stop",
+        "epochs" => "done",
+        other => other,
+    }
 }
 
 /// `summary.json` of a forest.

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::folder::SweepDir;
+use super::folder::{self, SweepDir};
+use super::plan::Member;
 use super::train::Faces;
 use crate::config::{self, ForestConfig};
 use crate::error::input;
-use crate::files::{read_small_text, write_atomically};
 use crate::report::Console;
-use crate::rundir::{ForestSummary, RunDir};
+use crate::rundir::ForestSummary;
 use crate::signals::Signals;
-use crate::train::forest::ForestRun;
+use crate::train::forest::{self, ForestRun};
 
 /// Where the row comes from.
 pub enum Source {
-    /// A run that is there.
-    Run(PathBuf),
+    /// A run that is there: its directory and figures.
+    Run(PathBuf, Box<ForestSummary>),
     /// A config to fit.
     Config(Box<ForestConfig>),
 }
@@ -38,58 +38,74 @@ impl Source {
     /// those keys: `data.*` and `seed`.
     ///
     /// # Errors
-    /// Those of a config.
-    pub fn of(path: &Path, sets: &[String]) -> Result<Self> {
+    /// Those of a config; an input error for a directory that is no finished forest's, or a name that a member has.
+    pub fn of(path: &Path, sets: &[String], members: &[Member]) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Self::Run(path.to_path_buf()));
+            let summary = forest::finished(path).ok_or_else(|| {
+                input(format!("--forest {}: is not the run of a fitted forest; name one, or a config", path.display()))
+            })?;
+            return Ok(Self::Run(path.to_path_buf(), Box::new(summary)));
         }
         let own = |set: &&String| {
             let key = set.split('=').next().unwrap_or_default().trim();
             key == "seed" || key == "data" || key.starts_with("data.")
         };
         let sets: Vec<String> = sets.iter().filter(own).cloned().collect();
-        Ok(Self::Config(Box::new(config::load(path, &sets)?)))
+        let config: ForestConfig = config::load(path, &sets)?;
+        if members.iter().any(|member| member.model == config.name) {
+            return Err(input(format!(
+                "{}: its name is {:?}, as that of a network in the sweep; a row of the comparison needs a name of its own",
+                path.display(),
+                config.name
+            )));
+        }
+        Ok(Self::Config(Box::new(config)))
+    }
+
+    /// Tells what would keep the forest from being fitted, before anything takes time.
+    ///
+    /// # Errors
+    /// Faces that cannot be read, more folds than rows, a finished forest of another config.
+    pub fn check(&self, dir: Option<&SweepDir>, faces: &mut Faces) -> Result<()> {
+        let Self::Config(config) = self else { return Ok(()) };
+        let data = faces.of_data(&config.data, config.seed)?;
+        forest::check(config, data)?;
+        let Some(run) = dir.map(|dir| dir.file(&folder_of(config))) else { return Ok(()) };
+        let Some(summary) = forest::finished(&run) else { return Ok(()) };
+        folder::check_same(&run, &config.to_toml()?)?;
+        if summary.provenance.split_hash != data.split_hash() {
+            return Err(input(format!("{}: was fitted on other faces; sweep into another --out", run.display())));
+        }
+        Ok(())
     }
 
     /// The forest, fitted in the sweep's directory unless it was before.
     ///
     /// # Errors
-    /// As [`ForestRun::fit`]; an input error for a run that is no forest's.
+    /// As [`ForestRun::fit`].
     pub fn baseline(&self, dir: &SweepDir, signals: &Signals, faces: &mut Faces, command: &str) -> Result<Baseline> {
         let config = match self {
-            Self::Run(path) => return finished(path, path.display().to_string()),
+            Self::Run(path, summary) => {
+                return Ok(Baseline { folder: path.display().to_string(), summary: (**summary).clone(), signal: None });
+            }
             Self::Config(config) => config,
         };
-        let path = dir.file(&config.name);
-        if path.join("forest.safetensors").exists() {
-            return finished(&path, config.name.clone());
+        let folder = folder_of(config);
+        let path = dir.file(&folder);
+        if let Some(summary) = forest::finished(&path) {
+            return Ok(Baseline { folder, summary, signal: None });
         }
         let mut console = Console::default();
         console.line(&format!("forest: {}", path.display()))?;
         let data = faces.of_data(&config.data, config.seed)?;
         signals.defer();
-        // What an interrupted fit left behind has no forest and is of no use.
-        let run = if RunDir::is_free(&path)? { RunDir::create(&path)? } else { RunDir::open_to_go_on(&path)? };
-        console.log_to(&run.log_txt())?;
-        write_atomically(&run.split_csv(), data.split_csv.as_bytes())?;
-        write_atomically(&run.config_toml(), config.to_toml()?.as_bytes())?;
-        let mut fitting = ForestRun {
-            config,
-            data,
-            dir: &run,
-            console: &mut console,
-            command: command.to_owned(),
-            signals: signals.clone(),
-        };
-        let (signal, summary) = fitting.fit()?;
-        Ok(Baseline { folder: config.name.clone(), summary, signal })
+        let run = forest::place(Some(&path), &config.name)?;
+        let (signal, summary) = ForestRun { config, data, dir: &run, command, signals }.fit(&mut console)?;
+        Ok(Baseline { folder, summary, signal })
     }
 }
 
-fn finished(run: &Path, folder: String) -> Result<Baseline> {
-    let path = run.join("summary.json");
-    let text = read_small_text(&path, 1 << 22, "the summary of a forest's run")?;
-    let summary = serde_json::from_str(&text)
-        .map_err(|error| input(format!("{}: is not the summary of a forest's run: {error}", path.display())))?;
-    Ok(Baseline { folder, summary, signal: None })
+/// Named as a member is, so that it is told from whatever else stands there.
+fn folder_of(config: &ForestConfig) -> String {
+    format!("{}-seed{}", config.name, config.seed)
 }

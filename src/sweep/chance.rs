@@ -14,13 +14,16 @@ const T: [f64; 30] = [
     2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
+/// That of 31 degrees of freedom, which is a little too much for more.
+const BEYOND: f64 = 2.04;
+
 /// Half the width of a 95% interval for the mean of a normal distribution that `values` are drawn from (Student's t); `None`
 /// for fewer than two.
 pub fn half_interval(values: &[f64]) -> Option<f64> {
     let freedom = values.len().checked_sub(1).filter(|freedom| *freedom > 0)?;
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / freedom as f64;
-    let quantile = T.get(freedom - 1).copied().unwrap_or(1.96);
+    let quantile = T.get(freedom - 1).copied().unwrap_or(BEYOND);
     Some(quantile * (variance / values.len() as f64).sqrt())
 }
 

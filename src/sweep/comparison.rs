@@ -7,6 +7,7 @@ use super::baseline::Baseline;
 use super::chance::{PairedDifference, half_interval, paired_bootstrap};
 use super::folder::{Progress, SweepDir};
 use super::plan::Member;
+use crate::report::table::thousands;
 use crate::rundir::{Answers, ForestSummary, RunDir, Summary};
 use crate::stats::{mean_and_deviation, median};
 
@@ -58,7 +59,7 @@ pub struct Run {
     pub folder: String,
     /// Name of its config.
     pub model: String,
-    /// `early_stop`, `epochs`, `failed` or `unfinished`.
+    /// `early stop`, `done`, `failed` or `unfinished`.
     pub state: String,
     /// Why it failed.
     pub error: Option<String>,
@@ -85,6 +86,10 @@ pub struct Comparison {
     pub best_val_accuracy_without_copies: Option<f64>,
     /// The best run against the best run of the next model, on the same validation faces.
     pub against_next: Option<Next>,
+    /// Runs that were trained and validated on other rows than the best one.
+    pub on_other_faces: Vec<String>,
+    /// Why there is no forest, where there should be one.
+    pub baseline_error: Option<String>,
     /// Validation faces.
     pub validation_rows: Option<usize>,
     /// Training faces.
@@ -96,8 +101,10 @@ pub struct Comparison {
 pub struct Next {
     /// Directory of the other run.
     pub run: String,
-    /// The difference, or why there is none.
-    pub difference: Result<PairedDifference, String>,
+    /// The difference.
+    pub difference: Option<PairedDifference>,
+    /// Why there is none.
+    pub why_not: Option<String>,
 }
 
 /// Gathers what the members' files say.
@@ -109,7 +116,7 @@ pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> 
     let mut finished: Vec<(&Member, Summary)> = Vec::new();
     for member in members {
         let (state, error, summary) = match dir.progress(member)? {
-            Progress::Finished(summary) => (summary.stopped.clone(), None, Some(*summary)),
+            Progress::Finished(summary) => (summary.state().to_owned(), None, Some(*summary)),
             Progress::Failed(error) => ("failed".to_owned(), Some(error), None),
             Progress::Open => ("unfinished".to_owned(), None, None),
         };
@@ -130,22 +137,22 @@ pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> 
     rows.sort_by(|a, b| b.mean.unwrap_or(-1.0).total_cmp(&a.mean.unwrap_or(-1.0)));
     rows.extend(forest.map(|forest| forest_row(&forest.folder, &forest.summary)));
 
-    // Of equals the first: the order of the configs on the command line.
-    let best_of = |model: Option<&str>, not: Option<&str>| {
-        let own = finished.iter().filter(|(member, _)| {
-            model.is_none_or(|model| member.model == model) && not.is_none_or(|not| member.model != not)
-        });
-        own.fold(None, |best: Option<&(&Member, Summary)>, found| match best {
-            Some(best) if best.1.best_val_accuracy >= found.1.best_val_accuracy => Some(best),
-            _ => Some(found),
-        })
-    };
-    let best = best_of(None, None);
-    let next = best.and_then(|(member, _)| best_of(None, Some(&member.model)));
-    let against_next = best.zip(next).map(|(best, next)| Next {
-        run: next.0.folder.clone(),
-        difference: compare(dir, best.0, next.0).map_err(|error| format!("{error:#}")),
+    let best = best_of(finished.iter());
+    let next = best.and_then(|(member, _)| best_of(finished.iter().filter(|(other, _)| other.model != member.model)));
+    let against_next = best.zip(next).map(|((best, _), (next, _))| {
+        let (difference, why_not) = match compare(dir, best, next) {
+            Ok(difference) => (Some(difference), None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        Next { run: next.folder.clone(), difference, why_not }
     });
+    // Other rows, another split: their accuracies are no comparison.
+    let split = best.map(|(_, summary)| summary.provenance.split_hash.as_str());
+    let is_other = |hash: &str| split.is_some_and(|split| split != hash);
+    let others = finished.iter().filter(|(_, summary)| is_other(&summary.provenance.split_hash));
+    let forest_differs = forest.is_some_and(|forest| is_other(&forest.summary.provenance.split_hash));
+    let on_other_faces = others.map(|(member, _)| member.folder.clone());
+    let on_other_faces = on_other_faces.chain(forest.filter(|_| forest_differs).map(|forest| forest.folder.clone()));
     Ok(Comparison {
         rows,
         runs,
@@ -153,8 +160,18 @@ pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> 
         best_val_accuracy: best.and_then(|(_, summary)| summary.best_val_accuracy),
         best_val_accuracy_without_copies: best.and_then(|(_, summary)| summary.best_val_accuracy_without_copies),
         against_next,
+        on_other_faces: on_other_faces.collect(),
+        baseline_error: None,
         validation_rows: best.map(|(_, summary)| summary.validation_rows),
         train_rows: best.map(|(_, summary)| summary.train_rows),
+    })
+}
+
+/// The run with the greatest validation accuracy; of equals the first, in the order of the configs on the command line.
+fn best_of<'a, 'b: 'a>(runs: impl Iterator<Item = &'a (&'b Member, Summary)>) -> Option<&'a (&'b Member, Summary)> {
+    runs.fold(None, |best: Option<&(&Member, Summary)>, found| match best {
+        Some(best) if best.1.best_val_accuracy >= found.1.best_val_accuracy => Some(best),
+        _ => Some(found),
     })
 }
 
@@ -164,10 +181,7 @@ fn row(model: &str, runs: &[Run], finished: &[(&Member, Summary)]) -> Row {
     let values: Vec<f64> = summaries().filter_map(|summary| summary.last_val_accuracy).collect();
     let bests: Vec<f64> = summaries().filter_map(|summary| summary.best_val_accuracy).collect();
     let mean = |values: &[f64]| (!values.is_empty()).then(|| mean_and_deviation(values).0);
-    let best = own.iter().fold(None, |best: Option<&&(&Member, Summary)>, found| match best {
-        Some(best) if best.1.best_val_accuracy >= found.1.best_val_accuracy => Some(best),
-        _ => Some(found),
-    });
+    let best = best_of(own.iter().copied());
     Row {
         model: model.to_owned(),
         mean: mean(&values),
@@ -212,6 +226,11 @@ fn state<'a>(runs: impl Iterator<Item = &'a Run>) -> String {
 fn forest_row(folder: &str, summary: &ForestSummary) -> Row {
     let values = summary.cv_accuracies.clone();
     let whole = summary.cv_mean.is_some();
+    let state = match (summary.fit_seconds, summary.folds) {
+        (None, _) => "unfinished".to_owned(),
+        (_, 0) => "fitted".to_owned(),
+        (_, folds) => format!("{folds} folds"),
+    };
     Row {
         model: summary.name.clone(),
         mean: summary.cv_mean,
@@ -227,7 +246,7 @@ fn forest_row(folder: &str, summary: &ForestSummary) -> Row {
         values,
         is_baseline: true,
         best_run: summary.val_accuracy.map(|_| folder.to_owned()),
-        state: if whole { format!("{} folds", summary.folds) } else { "unfinished".to_owned() },
+        state,
     }
 }
 
@@ -246,7 +265,7 @@ fn compare(dir: &SweepDir, first: &Member, second: &Member) -> Result<PairedDiff
 impl Comparison {
     /// Whether every member came to its end.
     pub fn is_complete(&self) -> bool {
-        self.runs.iter().all(|run| run.error.is_none() && run.state != "unfinished")
+        self.baseline_error.is_none() && self.runs.iter().all(|run| run.error.is_none() && run.state != "unfinished")
     }
 
     /// `comparison.csv`, the notebook's columns first.
@@ -316,11 +335,11 @@ impl Comparison {
             "95% interval",
             "Best Accuracy",
             "without copies",
+            "Runs",
             "Epochs",
             "Parameters",
             "Seconds",
             "Images/s",
-            "Runs",
         ];
         let number =
             |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
@@ -332,11 +351,11 @@ impl Comparison {
                 row.interval.map_or("-".to_owned(), |(low, high)| format!("{low:.4} to {high:.4}")),
                 number(row.best, 4),
                 number(row.best_without_copies, 4),
-                number(row.epochs, 1),
-                row.parameters.map_or("-".to_owned(), crate::report::table::thousands),
-                number(row.seconds, 0),
-                number(row.images_per_second, 0),
                 row.state.clone(),
+                number(row.epochs, 1),
+                row.parameters.map_or("-".to_owned(), thousands),
+                number(row.seconds, if row.seconds.is_some_and(|seconds| seconds < 10.0) { 1 } else { 0 }),
+                number(row.images_per_second, 0),
             ]
         };
         (head.map(String::from).to_vec(), self.rows.iter().map(cells).collect())
@@ -357,19 +376,29 @@ impl Comparison {
                  the very faces it is scored on, which flatters it: on faces that nobody chose by, expect less."
             ));
         }
-        match &self.against_next {
-            Some(Next { run, difference: Ok(found) }) => notes.push(format!(
-                "Against {run}, the best run of another model, on the same {} faces: {:+.4}, 95% interval {:+.4} to {:+.4} by a paired \
-                 bootstrap; in {:.1}% of resamples it is not better{}.",
-                crate::report::table::thousands(found.rows),
+        if let Some(Next { run, difference: Some(found), .. }) = &self.against_next {
+            notes.push(format!(
+                "Against {run}, the best run of another model, on the same {} faces: {:+.4}, 95% interval {:+.4} to {:+.4} by a \
+                 paired bootstrap; in {:.1}% of resamples it is not better{}.",
+                thousands(found.rows),
                 found.difference,
                 found.low,
                 found.high,
                 100.0 * found.not_better,
                 if found.low > 0.0 { "" } else { ", so that the difference may be chance" },
-            )),
-            Some(Next { run, difference: Err(why) }) => notes.push(format!("Not compared with {run} face by face: {why}.")),
-            None => {}
+            ));
+        }
+        if let Some(Next { run, why_not: Some(why), .. }) = &self.against_next {
+            notes.push(format!("Not compared with {run} face by face: {why}."));
+        }
+        if !self.on_other_faces.is_empty() {
+            notes.push(format!(
+                "Trained or validated on other faces than the best run, so that accuracies do not compare: {}.",
+                self.on_other_faces.join(", ")
+            ));
+        }
+        if let Some(error) = &self.baseline_error {
+            notes.push(format!("The forest failed: {error}"));
         }
         let failed = self.runs.iter().filter_map(|run| Some((run, run.error.as_ref()?)));
         notes.extend(failed.map(|(run, error)| format!("{} failed: {error}", run.folder)));
@@ -438,7 +467,7 @@ mod tests {
         assert!(!found.is_complete());
         let next = found.against_next.as_ref().unwrap();
         assert_eq!(next.run, "a-seed2");
-        assert!((next.difference.as_ref().unwrap().difference - 0.2).abs() < 1e-12);
+        assert!((next.difference.unwrap().difference - 0.2).abs() < 1e-12);
 
         let csv = String::from_utf8(found.csv().unwrap()).unwrap();
         assert!(csv.starts_with("Model,Mean Accuracy,Std Deviation,Best Accuracy,"), "{csv}");
@@ -470,7 +499,7 @@ mod tests {
         let path = dir.member(&members[2]).join("validation.csv");
         fs_err::write(&path, fs_err::read_to_string(&path).unwrap().replace("face3", "face33")).unwrap();
         let found = gather(&dir, &members, None).unwrap();
-        let why = found.against_next.unwrap().difference.unwrap_err();
+        let why = found.against_next.unwrap().why_not.unwrap();
         assert!(why.contains("not validated on the same faces"), "{why}");
     }
 }

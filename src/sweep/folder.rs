@@ -10,13 +10,10 @@ use super::plan::Member;
 use crate::config;
 use crate::error::input;
 use crate::files::{read_small_text, write_atomically};
-use crate::rundir::{Lock, RunDir, Summary};
-
-/// Marks the directory of a sweep.
-const MARK: &str = "sweep.json";
+use crate::rundir::{Lock, RunDir, SWEEP, Summary};
 
 /// Bytes of the longest file that is read here.
-const LONGEST: u64 = 1 << 22;
+pub(super) const LONGEST: u64 = 1 << 22;
 
 /// The directory of a sweep.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl SweepDir {
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         let shown = path.display();
         let dir = Self { path: path.to_path_buf(), lock: None };
-        let is_sweep = dir.path.join(MARK).is_file();
+        let is_sweep = dir.path.join(SWEEP).is_file();
         RunDir::check_folder(path)?;
         let is_empty = !path.exists() || fs::read_dir(path)?.next().is_none();
         if !is_empty && !is_sweep {
@@ -79,18 +76,15 @@ impl SweepDir {
     pub fn mark(&self, members: &[Member], command: &str) -> Result<()> {
         let folders: Vec<&str> = members.iter().map(|member| member.folder.as_str()).collect();
         let mark = json!({"command": command, "version": env!("CARGO_PKG_VERSION"), "members": folders});
-        write_atomically(&self.path.join(MARK), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
+        write_atomically(&self.path.join(SWEEP), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
     }
 
-    /// The newest default place of a sweep, or a new one.
+    /// The newest default place of a sweep, or a new one, which is made.
     ///
     /// # Errors
-    /// An input error with `resume` when there is none.
+    /// An input error with `resume` when there is none; an I/O error with the path.
     pub fn default_place(resume: bool) -> Result<PathBuf> {
-        if resume {
-            return RunDir::newest("sweep");
-        }
-        Ok(Path::new("runs").join(format!("sweep-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"))))
+        if resume { RunDir::newest("sweep", |path| path.join(SWEEP).exists()) } else { RunDir::make_default("sweep") }
     }
 
     /// Where it is.
@@ -116,11 +110,12 @@ impl SweepDir {
         let run = self.member(member);
         let summary = run.join("summary.json");
         if summary.is_file() {
-            let text = read_small_text(&summary, LONGEST, "the summary of a run")?;
-            let found: Option<Summary> = serde_json::from_str(&text).ok();
+            // What cannot be read is no end of a training, and will be written again.
+            let text = read_small_text(&summary, LONGEST, "the summary of a run").ok();
+            let found: Option<Summary> = text.and_then(|text| serde_json::from_str(&text).ok());
             match found {
                 Some(found) if found.is_finished(&member.config) => {
-                    check_config(&run, member)?;
+                    check_same(&run, &member.config.to_toml()?)?;
                     return Ok(Progress::Finished(Box::new(found)));
                 }
                 Some(found) if found.stopped == "diverged" => {
@@ -150,6 +145,11 @@ impl SweepDir {
         write_atomically(&self.failure_file(member), format!("{error:#}\n").as_bytes())
     }
 
+    /// Whether a member has failed since failures were forgotten.
+    pub fn has_failed(&self, member: &Member) -> bool {
+        self.failure_file(member).exists()
+    }
+
     /// Forgets why a member failed, since it is tried again.
     ///
     /// # Errors
@@ -163,13 +163,14 @@ impl SweepDir {
     }
 }
 
-/// Refuses a finished run whose config would have given another.
-fn check_config(run: &Path, member: &Member) -> Result<()> {
-    let path = run.join("config.toml");
-    let text = read_small_text(&path, LONGEST, "a config file in TOML")?;
-    let old = config::read_table(&text)
-        .map_err(|error| input(format!("{}: cannot be read: {}", path.display(), error.message())))?;
-    let new = config::read_table(&member.config.to_toml()?)?;
+/// Refuses a finished run whose config would have given another. One without a config is taken as it is.
+///
+/// # Errors
+/// An input error that names the key.
+pub(super) fn check_same(run: &Path, config: &str) -> Result<()> {
+    let text = read_small_text(&run.join("config.toml"), LONGEST, "a config file in TOML").ok();
+    let Some(old) = text.and_then(|text| config::read_table(&text).ok()) else { return Ok(()) };
+    let new = config::read_table(config)?;
     let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::is_free(key));
     match differs {
         None => Ok(()),

@@ -31,6 +31,12 @@ pub fn write(dir: &SweepDir, found: &Comparison, split: &str, provenance: Vec<Fi
         ],
         has_report: dir.file(&run.folder).join("report.html").is_file(),
     });
+    let forest = found.rows.iter().filter(|row| row.is_baseline).filter_map(|row| {
+        let folder = row.best_run.clone()?;
+        let has_report = dir.file(&folder).join("report.html").is_file();
+        let cells = vec!["-".to_owned(), number(row.best), "-".to_owned(), row.state.clone()];
+        Some(SweepRun { folder, cells, has_report })
+    });
     let mut caveats = found.caveats();
     caveats.push(split.to_owned());
     SweepReport {
@@ -41,7 +47,7 @@ pub fn write(dir: &SweepDir, found: &Comparison, split: &str, provenance: Vec<Fi
         facts: facts(found),
         head,
         rows: rows.collect(),
-        runs: runs.collect(),
+        runs: runs.chain(forest).collect(),
         best_run: found.best_run.as_deref(),
         provenance,
     }
@@ -90,7 +96,9 @@ fn answer(found: &Comparison) -> String {
         );
     }
     let baseline = found.rows.iter().find(|row| row.is_baseline);
-    if let Some(forest) = baseline.and_then(|row| row.best) {
+    let differs =
+        baseline.is_some_and(|row| row.best_run.as_ref().is_some_and(|run| found.on_other_faces.contains(run)));
+    if let Some(forest) = baseline.and_then(|row| row.best).filter(|_| !differs) {
         let points = 100.0 * (accuracy - forest);
         let than = if points < 0.0 { "more" } else { "less" };
         text += &format!(" The forest has {}: {:.1} points {than}.", percent(forest), points.abs());

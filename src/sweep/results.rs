@@ -9,27 +9,21 @@ use super::comparison::Comparison;
 use super::folder::SweepDir;
 use super::plan::Member;
 use super::report;
-use crate::config::DeviceChoice;
+use crate::config::DataConfig;
 use crate::data::columns::{Labels, ReadOptions};
 use crate::data::csv;
+use crate::data::faces::Faces;
 use crate::export::export;
 use crate::files::write_atomically;
 use crate::rundir::{RunDir, TrainedNet, TrainedRun};
 use crate::submit;
 use crate::train::conclude::split_in_words;
 
-/// Writes the comparison and the report, and unless the sweep was interrupted what the best run is handed over as; what was
-/// handed over, line by line.
+/// Writes the comparison and the report.
 ///
 /// # Errors
-/// As [`hand_over`] and [`report::write`].
-pub fn write(
-    dir: &SweepDir,
-    found: &Comparison,
-    members: &[Member],
-    command: &str,
-    interrupted: bool,
-) -> Result<Vec<String>> {
+/// As [`report::write`]; I/O errors with their path.
+pub fn write(dir: &SweepDir, found: &Comparison, members: &[Member], command: &str, interrupted: bool) -> Result<()> {
     write_atomically(&dir.file("comparison.csv"), &found.csv()?)?;
     write_atomically(&dir.file("comparison.md"), found.markdown().as_bytes())?;
     let version = env!("CARGO_PKG_VERSION");
@@ -41,42 +35,64 @@ pub fn write(
         "comparison": found,
     });
     write_atomically(&dir.file("summary.json"), (serde_json::to_string_pretty(&summary)? + "\n").as_bytes())?;
-    let split = members.first().map_or(String::new(), |member| split_in_words(&member.config.data, member.config.seed));
+    let best = members.iter().find(|member| Some(&member.folder) == found.best_run.as_ref());
+    let split = best.map_or(String::new(), |member| split_in_words(&member.config.data, member.config.seed));
     let provenance = [("version", version), ("command", command)];
     let provenance = provenance.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    report::write(dir, found, &split, provenance)?;
-    match &found.best_run {
-        Some(best) if !interrupted => hand_over(dir, &dir.file(best)),
-        _ => Ok(Vec::new()),
-    }
+    report::write(dir, found, &split, provenance)
 }
 
-/// Writes `model.pt` (and `model.json`) of the run at `best`, and `submission.csv` where its config names test faces; what was
-/// done, line by line.
+/// Tells of test faces that cannot be read, before anything takes time.
 ///
 /// # Errors
-/// Those of exporting and predicting; I/O errors with their path.
-fn hand_over(dir: &SweepDir, best: &Path) -> Result<Vec<String>> {
-    let net = TrainedNet::open(RunDir::open(best)?)?;
-    let model = dir.file("model.pt");
-    let done = export(&net, &model)?;
-    let mut lines =
-        vec![format!("{}: {} as TorchScript, compared on {} faces", model.display(), net.config.name, done.faces)];
-    let data = net.config.data.clone();
-    let Some(test) = data.test.as_deref() else {
-        lines.push("no submission: the config names no data.test".to_owned());
-        return Ok(lines);
-    };
-    if !test.exists() {
-        lines.push(format!("no submission: data.test = {}: no such file", test.display()));
-        return Ok(lines);
+/// Those of reading a CSV.
+pub fn check_tests(members: &[Member]) -> Result<()> {
+    let mut seen: Vec<&DataConfig> = Vec::new();
+    for data in members.iter().map(|member| &member.config.data) {
+        if !seen.iter().any(|known| known.test == data.test) {
+            seen.push(data);
+            test_faces(data)?;
+        }
     }
+    Ok(())
+}
+
+/// The test faces that a config names, and where they are; `None` where it names none, or the file is not there.
+fn test_faces(data: &DataConfig) -> Result<Option<(&Path, Faces)>> {
+    let Some(test) = data.test.as_deref().filter(|test| test.exists()) else { return Ok(None) };
     let options = ReadOptions { classes: &data.classes, labels: Labels::Ignored, on_bad_row: data.on_bad_row };
     let faces = csv::read(test, options)?;
     submit::check_ids(&faces, test)?;
-    let submission = dir.file("submission.csv");
-    let outputs = TrainedRun::Net(Box::new(net)).outputs(&faces, DeviceChoice::Auto)?;
-    submit::write(&submission, &faces, &outputs, None)?;
-    lines.push(format!("{}: predictions for the {} faces of {}", submission.display(), faces.len(), test.display()));
+    Ok(Some((test, faces)))
+}
+
+/// Writes `model.pt` (and `model.json`) of the best run, and `submission.csv` where its config names test faces; what was done,
+/// line by line.
+///
+/// # Errors
+/// Those of exporting and predicting; I/O errors with their path.
+pub fn hand_over(dir: &SweepDir, best: &Member) -> Result<Vec<String>> {
+    let net = TrainedNet::open(RunDir::open(&dir.member(best))?)?;
+    let (model, submission) = (dir.file("model.pt"), dir.file("submission.csv"));
+    let done = export(&net, &model)?;
+    let mut lines = vec![format!("{}: {}, compared on {} faces", model.display(), best.folder, done.faces)];
+    match test_faces(&best.config.data)? {
+        Some((test, faces)) => {
+            let outputs = TrainedRun::Net(Box::new(net)).outputs(&faces, best.config.device)?;
+            submit::write(&submission, &faces, &outputs, None)?;
+            let (count, test) = (faces.len(), test.display());
+            lines.push(format!("{}: predictions for the {count} faces of {test}", submission.display()));
+        }
+        None => {
+            // An earlier one is another model's.
+            if submission.exists() {
+                fs_err::remove_file(&submission)?;
+            }
+            lines.push(match &best.config.data.test {
+                Some(test) => format!("no submission: data.test = {}: no such file", test.display()),
+                None => "no submission: the config names no data.test".to_owned(),
+            });
+        }
+    }
     Ok(lines)
 }

@@ -4,11 +4,13 @@ use anyhow::{Context, Result};
 
 use super::folder::{Progress, SweepDir};
 use super::plan::Member;
-use crate::config::{Config, DataConfig};
+use crate::config::{Config, DataConfig, Validation};
 use crate::data::dataset::{self, Dataset};
+use crate::device;
 use crate::report::Console;
-use crate::rundir::RunDir;
+use crate::rundir::{RunDir, Summary};
 use crate::signals::Signals;
+use crate::train::conclude;
 use crate::train::run::Stopped;
 use crate::train::session::{Manner, Opening};
 
@@ -32,7 +34,9 @@ impl Faces {
     /// # Errors
     /// As [`dataset::load`].
     pub fn of_data(&mut self, data: &DataConfig, seed: u64) -> Result<&Dataset> {
-        let split = data.split_seed.unwrap_or(seed);
+        // Rows that are named do not hang on a seed.
+        let is_drawn = matches!(data.validation, Validation::Fraction(_));
+        let split = if is_drawn { data.split_seed.unwrap_or(seed) } else { 0 };
         // Nothing but the rows that are trained and validated on matters here.
         let wanted = DataConfig { test: None, split_seed: None, ..data.clone() };
         if self.last.as_ref().is_none_or(|(known, seed, _)| *known != wanted || *seed != split) {
@@ -71,6 +75,10 @@ impl Trainer<'_> {
                 return Ok(Some(signal));
             }
             let place = format!("{} of {}: {}", number + 1, members.len(), member.folder);
+            // In a sweep of several processes one try is enough.
+            if self.among_others && self.dir.has_failed(member) {
+                continue;
+            }
             if let Progress::Finished(summary) = self.dir.progress(member)? {
                 if !self.among_others {
                     let best = summary.best_val_accuracy.map_or("-".to_owned(), |best| format!("{best:.4}"));
@@ -90,11 +98,39 @@ impl Trainer<'_> {
         Ok(None)
     }
 
+    /// Writes the reports that finished members lack: those of runs that died just before, or that an older version trained. One
+    /// that cannot be written is told.
+    ///
+    /// # Errors
+    /// As [`SweepDir::progress`].
+    pub fn report_missing(&self, members: &[Member], faces: &mut Faces) -> Result<()> {
+        for member in members {
+            let Progress::Finished(summary) = self.dir.progress(member)? else { continue };
+            let run = RunDir::open(&self.dir.member(member))?;
+            if (run.report_html().exists() && run.validation_csv().exists()) || summary.best_epoch.is_none() {
+                continue;
+            }
+            let shown = run.report_html().display().to_string();
+            let line = match Self::report(&run, member, &summary, faces) {
+                Ok(()) => format!("report: {shown}"),
+                Err(error) => format!("warning: {shown} cannot be written: {error:#}"),
+            };
+            Console::default().line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn report(run: &RunDir, member: &Member, summary: &Summary, faces: &mut Faces) -> Result<()> {
+        let config = &member.config;
+        let placement = device::place(config.device, config.precision, config.threads)?;
+        conclude::report(run, config, faces.of(config)?, summary, placement.device)
+    }
+
     /// Trains a member; `None` when another process has it.
     fn train_one(&self, member: &Member, place: &str, faces: &mut Faces) -> Result<Option<Stopped>> {
         let (config, path) = (&member.config, self.dir.member(member));
         // Another process may take the member between our look at it and our hand on it.
-        let is_taken = || self.among_others && RunDir::open(&path).is_ok_and(|run| run.is_in_use());
+        let is_taken = || self.among_others && RunDir::is_in_use(&path);
         let opening = match Opening::new(config, Some(&path)) {
             Err(_) if is_taken() => return Ok(None),
             other => other?,

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::data::dataset::Dataset;
 use crate::data::split::seen_in;
 use crate::device;
 use crate::error::input;
-use crate::files::write_atomically;
+use crate::files::{read_small_text, write_atomically};
 use crate::forest::{self, Forest, ForestError, ForestParams, Origin, Watch, stratified_folds};
 use crate::metrics;
 use crate::model::infer::Outputs;
@@ -28,6 +29,9 @@ use crate::rundir::{ForestProvenance, ForestSummary, RunDir};
 use crate::signals::{self, Signals};
 use crate::stats::{mean_and_deviation, round};
 
+/// Bytes of the longest summary that is read.
+const LONGEST_SUMMARY: u64 = 1 << 22;
+
 /// What fitting a forest works with.
 pub struct ForestRun<'a> {
     /// The checked config.
@@ -36,12 +40,61 @@ pub struct ForestRun<'a> {
     pub data: &'a Dataset,
     /// Where its files go.
     pub dir: &'a RunDir,
-    /// Where its lines go.
-    pub console: &'a mut Console,
     /// The command line, for the record.
-    pub command: String,
+    pub command: &'a str,
     /// Those that ask to stop.
-    pub signals: Signals,
+    pub signals: &'a Signals,
+}
+
+/// The directory of a new forest's run: at `path`, or in the default place of runs of this name. A fit that was interrupted
+/// there has left nothing of use and is begun anew.
+///
+/// # Errors
+/// When something else is there; an I/O error with the path.
+pub fn place(path: Option<&Path>, name: &str) -> Result<RunDir> {
+    match path {
+        None => RunDir::create_default(name),
+        Some(path) if RunDir::is_free(path)? => RunDir::create(path),
+        Some(path) => {
+            check_place(path)?;
+            RunDir::open_to_go_on(path)
+        }
+    }
+}
+
+/// Refuses a path at which a forest's run cannot be made.
+///
+/// # Errors
+/// Saying what is there.
+pub fn check_place(path: &Path) -> Result<()> {
+    RunDir::check_folder(path)?;
+    let is_torn = || RunDir::open(path).is_ok_and(|run| run.is_forest()) && finished(path).is_none();
+    if RunDir::is_free(path)? || is_torn() {
+        return Ok(());
+    }
+    Err(input(format!("{}: exists and is not empty; choose another --out", path.display())))
+}
+
+/// The figures of a forest's run that came to its end.
+pub fn finished(run: &Path) -> Option<ForestSummary> {
+    let dir = RunDir::open(run).ok().filter(|dir| dir.forest().exists())?;
+    let text = read_small_text(&dir.summary_json(), LONGEST_SUMMARY, "the summary of a forest's run").ok()?;
+    let summary: ForestSummary = serde_json::from_str(&text).ok()?;
+    (summary.stopped == "done").then_some(summary)
+}
+
+/// Tells what keeps a forest from being fitted.
+///
+/// # Errors
+/// An input error for more folds than rows.
+pub fn check(config: &ForestConfig, data: &Dataset) -> Result<()> {
+    let (folds, rows) = (config.forest.folds, data.train.len());
+    if folds > rows {
+        return Err(input(format!(
+            "forest.folds = {folds}: there are {rows} training rows; expected at most as many folds"
+        )));
+    }
+    Ok(())
 }
 
 /// Accuracy of a fold's forest on the rows that it was not fitted on.
@@ -75,43 +128,49 @@ impl ForestRun<'_> {
     ///
     /// # Errors
     /// An input error for more folds than rows; I/O errors with their path.
-    pub fn fit(&mut self) -> Result<(Option<i32>, ForestSummary)> {
-        let (config, train) = (self.config, &self.data.train);
+    pub fn fit(&self, console: &mut Console) -> Result<(Option<i32>, ForestSummary)> {
+        let (config, dir) = (self.config, self.dir);
         let folds = config.forest.folds;
-        if folds > train.len() {
-            return Err(input(format!(
-                "forest.folds = {folds}: there are {} training rows; expected at most as many folds",
-                train.len()
-            )));
-        }
+        check(config, self.data)?;
+        console.log_to(&dir.log_txt())?;
+        write_atomically(&dir.split_csv(), self.data.split_csv.as_bytes())?;
+        write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
+        console.announce(&config.data.train, self.data)?;
+        console.line(&format!("run: {}", dir.path().display()))?;
         let threads = if config.threads == 0 { device::cores() } else { config.threads };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start threads")?;
         let mut summary = self.summary(threads);
         if folds > 0 {
             let began = Instant::now();
-            let scores = pool.install(|| self.cross_validate())?;
+            let scores = pool.install(|| self.cross_validate(console))?;
             summary.cv_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
-            self.tell_folds(&scores, &mut summary)?;
+            self.tell_folds(&scores, &mut summary, console)?;
         }
         let began = Instant::now();
-        if let Some(forest) = pool.install(|| self.fit_all())? {
+        if let Some(forest) = pool.install(|| self.fit_all(console))? {
             summary.fit_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
-            self.tell_fit(&forest, &mut summary)?;
+            self.tell_fit(&forest, &mut summary, console)?;
             self.write(&forest)?;
             let outputs = pool.install(|| forest.outputs(&self.data.validation.pixels));
             self.score(&outputs, &mut summary);
             self.report(&forest, &outputs, &summary)?;
         }
         let signal = self.signals.received().filter(|_| summary.fit_seconds.is_none());
-        if signal.is_some() {
+        if let Some(signal) = signal {
             summary.stopped = "interrupted".to_owned();
+            if folds == 0 || summary.cv_mean.is_some() {
+                console.line(&format!(
+                    "{}: stopped while the forest was fitted to all training rows",
+                    signals::name(signal)
+                ))?;
+            }
         }
         self.dir.write_summary(&summary)?;
         Ok((signal, summary))
     }
 
     /// The accuracies of the folds; fewer than the config has when a signal came.
-    fn cross_validate(&mut self) -> Result<Vec<FoldScore>> {
+    fn cross_validate(&self, console: &mut Console) -> Result<Vec<FoldScore>> {
         let table = &self.config.forest;
         let (folds, train) = (table.folds, &self.data.train);
         let labels = self.data.train_labels();
@@ -122,8 +181,8 @@ impl ForestRun<'_> {
         let targets: Array1<usize> = sorted.labels.iter().flatten().map(|label| usize::from(*label)).collect();
         let mut dataset = DatasetBase::new(records, targets);
 
-        self.console.begin("cross-validation", (folds * table.trees) as u64, 0);
-        let progress = Progress { console: self.console, signals: &self.signals, grown: AtomicU64::new(0) };
+        console.begin("cross-validation", (folds * table.trees) as u64, 0);
+        let progress = Progress { console, signals: self.signals, grown: AtomicU64::new(0) };
         let params = ForestParams::of(self.config, &progress);
         let failed = Cell::new(None);
         let fit = |fold: &DatasetView<'_, u8, usize, Ix1>| match params.fit(fold) {
@@ -150,7 +209,7 @@ impl ForestRun<'_> {
             let guess = bytes(&mut predicted.iter().copied());
             scores.push(FoldScore { accuracy, without_copies: metrics::accuracy_without(&truth, &guess, &seen) });
         }
-        self.console.end();
+        console.end();
         match failed.take() {
             None | Some(ForestError::Stopped) => Ok(scores),
             Some(error) => Err(error.into()),
@@ -158,14 +217,14 @@ impl ForestRun<'_> {
     }
 
     /// The forest fitted on all training rows; `None` when a signal came.
-    fn fit_all(&mut self) -> Result<Option<Forest>> {
+    fn fit_all(&self, console: &mut Console) -> Result<Option<Forest>> {
         let train = &self.data.train;
         let records = ArrayView2::from_shape((train.len(), PIXELS), &train.pixels)?;
         let targets: Array1<usize> = self.data.train_labels().iter().map(|label| usize::from(*label)).collect();
-        self.console.begin("fit", self.config.forest.trees as u64, 0);
-        let progress = Progress { console: self.console, signals: &self.signals, grown: AtomicU64::new(0) };
+        console.begin("fit", self.config.forest.trees as u64, 0);
+        let progress = Progress { console, signals: self.signals, grown: AtomicU64::new(0) };
         let fitted = ForestParams::of(self.config, &progress).fit(&DatasetBase::new(records, targets));
-        self.console.end();
+        console.end();
         match fitted {
             Ok(forest) => Ok(Some(forest)),
             Err(ForestError::Stopped) => Ok(None),
@@ -173,7 +232,7 @@ impl ForestRun<'_> {
         }
     }
 
-    fn tell_folds(&mut self, scores: &[FoldScore], summary: &mut ForestSummary) -> Result<()> {
+    fn tell_folds(&self, scores: &[FoldScore], summary: &mut ForestSummary, console: &mut Console) -> Result<()> {
         let table = &self.config.forest;
         summary.cv_accuracies = scores.iter().map(|score| score.accuracy).collect();
         let shown: Vec<String> = summary.cv_accuracies.iter().map(|accuracy| format!("{accuracy:.4}")).collect();
@@ -181,7 +240,7 @@ impl ForestRun<'_> {
         if scores.len() < table.folds {
             let name = self.signals.received().map_or("stopped", signals::name);
             let (done, all) = (scores.len(), table.folds);
-            return self.console.line(&match done {
+            return console.line(&match done {
                 0 => format!("{name}: stopped in the first of {all} folds"),
                 _ => format!(
                     "{name}: stopped after {done} of {all} folds; accuracies of those, a partial result: {shown}"
@@ -193,14 +252,14 @@ impl ForestRun<'_> {
         let without: Option<Vec<f64>> = scores.iter().map(|score| score.without_copies).collect();
         summary.cv_mean_without_copies = without.map(|without| mean_and_deviation(&without).0);
         let time = seconds(summary.cv_seconds.unwrap_or(0.0));
-        self.console.line(&format!("cross-validation: {} folds in {time}: accuracies {shown}", table.folds))
+        console.line(&format!("cross-validation: {} folds in {time}: accuracies {shown}", table.folds))
     }
 
-    fn tell_fit(&mut self, forest: &Forest, summary: &mut ForestSummary) -> Result<()> {
+    fn tell_fit(&self, forest: &Forest, summary: &mut ForestSummary, console: &mut Console) -> Result<()> {
         summary.nodes = Some(forest.nodes());
         let (trees, nodes) = (forest.trees().len(), forest.nodes());
         let time = seconds(summary.fit_seconds.unwrap_or(0.0));
-        self.console.line(&format!("fit: {trees} trees in {time}, {} nodes each on average", nodes / trees.max(1)))
+        console.line(&format!("fit: {trees} trees in {time}, {} nodes each on average", nodes / trees.max(1)))
     }
 
     fn score(&self, outputs: &Outputs, summary: &mut ForestSummary) {
@@ -281,7 +340,7 @@ impl ForestRun<'_> {
             stopped: "done".to_owned(),
             provenance: ForestProvenance {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                command: self.command.clone(),
+                command: self.command.to_owned(),
                 data_hash: self.data.data_hash.clone(),
                 split_hash: self.data.split_hash(),
             },

@@ -168,6 +168,9 @@ fn a_signal_reports_the_folds_done_as_partial() {
     assert!(!wood().join("cut/forest.safetensors").exists());
     let data = "data/my_emotion_test.csv";
     bad(wood(), &["predict", "cut", "--data", data, "--out", "x.csv"], 2, &["cut: holds no forest.safetensors"]);
+    // It is begun anew in the same place, as the message says.
+    good(wood(), &["forest", "forest.toml", "--out", "cut"]);
+    assert_eq!(json(wood().join("cut/summary.json"))["stopped"], "done");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
         assert_eq!(both[0]["provenance"]["split_hash"], both[1]["provenance"]["split_hash"]);
         assert_ne!(both[0]["seed"], both[1]["seed"]);
     }
-    let woods = summary("woods");
+    let woods = summary("woods-seed42");
     assert_eq!(model("woods")[1], format!("{:.6}", number(&woods, "cv_mean")));
     assert!(rows[3][0] == "woods", "the baseline comes last");
 
@@ -72,7 +72,7 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
     );
     assert_eq!(text(sweep.join("submission.csv")), text(folder.path().join("by-hand.csv")));
     assert!(sweep.join("model.pt").exists() && sweep.join("model.json").exists());
-    let difference = &found["comparison"]["against_next"]["difference"]["Ok"];
+    let difference = &found["comparison"]["against_next"]["difference"];
     assert_eq!(difference["rows"], 120);
     assert!(number(difference, "low") <= number(difference, "difference"));
     assert!(number(difference, "high") >= number(difference, "difference"));
@@ -108,8 +108,11 @@ fn a_member_that_fails_is_told_and_does_not_end_the_sweep() {
     std::os::unix::fs::symlink(workshop().join("data/my_emotion_train.csv"), folder.path().join("none.csv")).unwrap();
     fs_err::write(folder.path().join("torn.toml"), text(folder.path().join("torn.toml")).replace("data/none", "none"))
         .unwrap();
+    // As a run leaves it that died just before its report.
+    fs_err::remove_file(folder.path().join("s/tiny-seed42/report.html")).unwrap();
     let done = good(folder.path(), &[&args[..], &["--resume"]].concat());
     assert!(done.stderr.contains("1 of 3: tiny-seed42: finished before"), "{}", done.stderr);
+    assert!(done.stderr.contains("report: s/tiny-seed42/report.html"), "{}", done.stderr);
     assert!(done.stderr.contains("2 of 3: torn-seed42: training"), "{}", done.stderr);
     assert!(tensors(&folder.path().join("s/tiny-seed42/last.safetensors")) == before);
     assert_eq!(json(folder.path().join("s/summary.json"))["complete"], true);
@@ -158,8 +161,63 @@ fn an_interrupted_sweep_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_forest_is_checked_first_and_never_costs_the_comparison() {
+    let folder = field();
+    fn run<'a>(args: &[&'a str]) -> Vec<&'a str> {
+        [&["sweep", "tiny.toml", "other.toml", "--out", "s"], args].concat()
+    }
+    let write = |name: &str, from: &str, to: &str| {
+        fs_err::write(folder.path().join(name), text(folder.path().join("forest.toml")).replace(from, to)).unwrap();
+    };
+    write("clash.toml", "woods", "tiny");
+    write("torn-forest.toml", "my_emotion_train", "none");
+    write("folds.toml", "folds = 3", "folds = 99");
+    write("larger.toml", "trees = 15", "trees = 16");
+    bad(folder.path(), &run(&["--forest", "clash.toml"]), 2, &["its name is \"tiny\", as that of a network"]);
+    bad(folder.path(), &run(&["--forest", "torn-forest.toml"]), 2, &["data/none.csv: no such file"]);
+    bad(folder.path(), &run(&["--forest", "data"]), 2, &["--forest data: is not the run of a fitted forest"]);
+    let test = ["--set", "data.test=tiny.toml"];
+    bad(folder.path(), &run(&test), 2, &["tiny.toml: line 1: no column pixels"]);
+    assert!(!folder.path().join("s").exists(), "nothing was begun");
+
+    good(folder.path(), &run(&["--forest", "forest.toml"]));
+    let again = run(&["--resume", "--forest", "forest.toml"]);
+    bad(folder.path(), &run(&["--resume", "--forest", "larger.toml"]), 2, &["forest.trees was 15 there, now it is 16"]);
+    // As a forest leaves it that died before its summary: it is fitted again.
+    fs_err::remove_file(folder.path().join("s/woods-seed42/summary.json")).unwrap();
+    assert!(good(folder.path(), &again).stderr.contains("fit: 15 trees"));
+    // Where it cannot be fitted, the networks are compared all the same.
+    fs_err::remove_file(folder.path().join("s/woods-seed42/summary.json")).unwrap();
+    fs_err::create_dir(folder.path().join("s/woods-seed42/summary.json")).unwrap();
+    let done = bad(folder.path(), &again, 1, &["the forest failed; to try again"]);
+    assert!(done.stdout.contains("The forest failed:") && done.stdout.contains("Best run:"), "{}", done.all());
+    // Without test faces no submission of an earlier sweep stays.
+    assert!(folder.path().join("s/submission.csv").exists());
+    good(folder.path(), &run(&["--resume", "--set", "data.test=nowhere.csv"]));
+    assert!(!folder.path().join("s/submission.csv").exists());
+}
+
+#[test]
+fn runs_on_other_faces_are_told_apart() {
+    let folder = field();
+    let wide = text(folder.path().join("other.toml")).replace("test = ", "validation = 0.4\ntest = ");
+    fs_err::write(folder.path().join("wide.toml"), wide).unwrap();
+    let done = good(folder.path(), &["sweep", "tiny.toml", "wide.toml", "--out", "s"]);
+    assert!(done.stdout.contains("they were not validated on the same faces"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("on other faces than the best run, so that accuracies do not compare: "),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
 fn members_are_spread_over_processes() {
     let folder = field();
+    let args = ["sweep", "tiny.toml", "torn.toml", "other.toml", "--parallel", "2", "--out", "f"];
+    let done = bad(folder.path(), &args, 1, &["torn-seed42: failed"]);
+    assert_eq!(done.stderr.matches("torn-seed42: failed").count(), 1, "one try is enough: {}", done.stderr);
+
     let args = ["sweep", "tiny.toml", "other.toml", "--seeds", "2", "--parallel", "2", "--out", "s"];
     let done = good(folder.path(), &args);
     for member in MEMBERS {
@@ -204,8 +262,10 @@ fn what_does_not_fit_is_told() {
     bad(&["sweep", "tiny.toml", "--out", "data"], &["data: exists and is no sweep"]);
     bad(&["sweep", "tiny.toml", "--resume"], &["there is no runs/sweep-<time>"]);
     bad(&["runs", "nowhere"], &["nowhere: no such folder of runs"]);
+    bad(&["runs", "tiny.toml"], &["tiny.toml: is a file"]);
     good(folder.path(), &["sweep", "tiny.toml", "--out", "s"]);
     bad(&["sweep", "tiny.toml", "--out", "s"], &["s: holds a sweep", "--resume"]);
+    bad(&["evaluate", "s", "--data", "data/my_emotion_train.csv"], &["s: is a sweep, expected one of its runs"]);
     let other = ["sweep", "tiny.toml", "--set", "train.batch=32", "--out", "s", "--resume"];
     bad(&other, &["s/tiny-seed42: is finished, but train.batch was 64 there, now it is 32"]);
 }

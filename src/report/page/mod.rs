@@ -29,8 +29,9 @@ p, .note { max-width: 60rem; }
 .facts dt { font-size: .8rem; color: var(--soft); }
 .facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
+th, td { padding: .35rem .5rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr.best td { font-weight: 600; color: var(--mark); }
 tr.baseline td { color: var(--soft); font-style: italic; }

@@ -6,8 +6,11 @@ use anyhow::Result;
 use maud::{Markup, html};
 
 use super::{Figure, facts, inline_svg, page, table};
-use crate::files::write_atomically;
+use crate::files::{read_small_text, write_atomically};
 use crate::report::plot::{self, Bar};
+
+/// Bytes of the largest picture of a run that is put into the page.
+const LARGEST_PICTURE: u64 = 1 << 24;
 
 /// What a report is made of.
 pub struct SweepReport<'a> {
@@ -76,8 +79,9 @@ impl SweepReport<'_> {
                 ("confusion", "The best run: validation faces by true and predicted class."),
             ] {
                 let path = self.folder.join(best).join(format!("{name}.svg"));
-                if path.is_file() {
-                    pictures.push(inline_svg(&fs_err::read_to_string(&path)?, caption));
+                // They are the run's own; a page without them is better than none.
+                if let Ok(svg) = read_small_text(&path, LARGEST_PICTURE, "a picture") {
+                    pictures.push(inline_svg(&svg, caption));
                 }
             }
         }
