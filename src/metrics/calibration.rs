@@ -21,7 +21,7 @@ pub struct CalibrationBin {
     pub accuracy: f64,
 }
 
-/// All [`BINS`] bins, by confidence.
+/// All 15 bins, by confidence.
 pub fn calibration_bins(probabilities: &[f32], classes: usize, labels: &[u8]) -> Vec<CalibrationBin> {
     let edge = |number: usize| number as f64 / BINS as f64;
     let sums = sums(probabilities, classes, labels).into_iter().enumerate();
