@@ -122,8 +122,11 @@ fn a_member_that_fails_is_told_and_does_not_end_the_sweep() {
 fn interrupted(folder: &Path, args: &[&str], signal: &str) -> Done {
     let mut child = command(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let began = Instant::now();
-    let metrics = folder.join("s/tiny-seed42/metrics.jsonl");
-    while !(metrics.exists() && text(&metrics).lines().count() > 2) {
+    let (metrics, lock) = (folder.join("s/tiny-seed42/metrics.jsonl"), folder.join("s/.lock"));
+    // A sweep that goes on finds metrics; the lock tells that this one is at work.
+    let own = format!("process {},", child.id());
+    let works = || lock.exists() && text(&lock).starts_with(&own) && metrics.exists();
+    while !(works() && text(&metrics).lines().count() > 2) {
         assert!(began.elapsed() < Duration::from_secs(60), "it never began");
         std::thread::sleep(Duration::from_millis(10));
     }

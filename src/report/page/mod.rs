@@ -27,7 +27,7 @@ p, .note { max-width: 60rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; padding: 0; }
 .facts div { background: var(--card); border-radius: .4rem; padding: .6rem .8rem; }
 .facts dt { font-size: .8rem; color: var(--soft); }
-.facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.facts dd { margin: 0; font-size: 1.1rem; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
 th, td { padding: .35rem .5rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }

@@ -112,7 +112,7 @@ impl SweepReport<'_> {
             })
             .collect();
         html! {
-            h1 { "Grimace: a sweep of " (self.runs.len()) " runs" }
+            h1 { "Grimace: a sweep" }
             p.answer { (self.answer) }
             div.note { @for caveat in self.caveats { p { (caveat) } } }
             (facts(&self.facts))
