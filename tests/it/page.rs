@@ -26,8 +26,15 @@ fn chromium(test: &str) -> Option<PathBuf> {
 fn open(browser: &Path, page: &Path, dark: bool) -> (Vec<u8>, Vec<String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let (shot, net) = (folder.path().join("shot.png"), folder.path().join("net.json"));
-    let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,2400"]);
+    // A browser that hangs must not hang the tests.
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(browser).args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--window-size=1000,2400",
+    ]);
     command.args(["--enable-logging=stderr", "--disable-background-networking", "--disable-component-update"]);
     command.args(["--disable-sync", "--no-first-run", "--disable-domain-reliability"]);
     command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
