@@ -8,14 +8,11 @@ use fs_err as fs;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::RunDir;
 use super::summary::state_in_words;
+use super::{LARGEST_SUMMARY, RunDir};
 use crate::config::read_table;
 use crate::error::input;
 use crate::files::read_small_text;
-
-/// Bytes of the longest summary or config that is looked at.
-const LONGEST: u64 = 1 << 22;
 
 /// A run in a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -82,7 +79,7 @@ fn unreadable(path: &Path) -> Listed {
 }
 
 fn look(run: &RunDir) -> (SystemTime, Listed) {
-    let text = |path: &Path| read_small_text(path, LONGEST, "a file of a run").ok();
+    let text = |path: &Path| read_small_text(path, LARGEST_SUMMARY, "a file of a run").ok();
     let summary: Value =
         text(&run.summary_json()).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let config = text(&run.config_toml()).and_then(|text| read_table(&text).ok());

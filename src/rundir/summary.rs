@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Finder};
 
+/// Bytes of the largest summary, config or note of a run that is read.
+pub const LARGEST_SUMMARY: u64 = 1 << 22;
+
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {

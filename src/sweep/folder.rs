@@ -10,10 +10,7 @@ use super::plan::Member;
 use crate::config;
 use crate::error::input;
 use crate::files::{read_small_text, write_atomically};
-use crate::rundir::{Lock, RunDir, SWEEP, Summary};
-
-/// Bytes of the longest file that is read here.
-pub(super) const LONGEST: u64 = 1 << 22;
+use crate::rundir::{LARGEST_SUMMARY, Lock, RunDir, SWEEP, Summary};
 
 /// The directory of a sweep.
 #[derive(Debug)]
@@ -111,7 +108,7 @@ impl SweepDir {
         let summary = run.join("summary.json");
         if summary.is_file() {
             // What cannot be read is no end of a training, and will be written again.
-            let text = read_small_text(&summary, LONGEST, "the summary of a run").ok();
+            let text = read_small_text(&summary, LARGEST_SUMMARY, "the summary of a run").ok();
             let found: Option<Summary> = text.and_then(|text| serde_json::from_str(&text).ok());
             match found {
                 Some(found) if found.is_finished(&member.config) => {
@@ -133,7 +130,7 @@ impl SweepDir {
 
     fn failure(&self, member: &Member) -> Option<String> {
         let path = self.failure_file(member);
-        let text = path.is_file().then(|| read_small_text(&path, LONGEST, "the error of a run"))?;
+        let text = path.is_file().then(|| read_small_text(&path, LARGEST_SUMMARY, "the error of a run"))?;
         Some(text.map_or_else(|error| format!("{error:#}"), |text| text.trim().to_owned()))
     }
 
@@ -168,7 +165,7 @@ impl SweepDir {
 /// # Errors
 /// An input error that names the key.
 pub(super) fn check_same(run: &Path, config: &str) -> Result<()> {
-    let text = read_small_text(&run.join("config.toml"), LONGEST, "a config file in TOML").ok();
+    let text = read_small_text(&run.join("config.toml"), LARGEST_SUMMARY, "a config file in TOML").ok();
     let Some(old) = text.and_then(|text| config::read_table(&text).ok()) else { return Ok(()) };
     let new = config::read_table(config)?;
     let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::is_free(key));

@@ -25,12 +25,9 @@ use crate::model::infer::Outputs;
 use crate::report::page::RunReport;
 use crate::report::table::thousands;
 use crate::report::{Console, heat, seconds};
-use crate::rundir::{ForestProvenance, ForestSummary, RunDir};
+use crate::rundir::{ForestProvenance, ForestSummary, LARGEST_SUMMARY, RunDir};
 use crate::signals::{self, Signals};
 use crate::stats::{mean_and_deviation, round};
-
-/// Bytes of the longest summary that is read.
-const LONGEST_SUMMARY: u64 = 1 << 22;
 
 /// What fitting a forest works with.
 pub struct ForestRun<'a> {
@@ -78,7 +75,7 @@ pub fn check_place(path: &Path) -> Result<()> {
 /// The figures of a forest's run that came to its end.
 pub fn finished(run: &Path) -> Option<ForestSummary> {
     let dir = RunDir::open(run).ok().filter(|dir| dir.forest().exists())?;
-    let text = read_small_text(&dir.summary_json(), LONGEST_SUMMARY, "the summary of a forest's run").ok()?;
+    let text = read_small_text(&dir.summary_json(), LARGEST_SUMMARY, "the summary of a forest's run").ok()?;
     let summary: ForestSummary = serde_json::from_str(&text).ok()?;
     (summary.stopped == "done").then_some(summary)
 }
