@@ -94,14 +94,14 @@ pub fn load_unless_damaged(path: &Path) -> Result<Result<Checkpoint, anyhow::Err
     Ok(from_bytes(&bytes))
 }
 
-/// Bytes that the tensors of a checkpoint with this config take at most: the network and an optimizer's state.
+/// Bytes that the tensors of a checkpoint with this config take at most: the network, an optimizer's state, an average.
 fn largest(config: Option<&str>) -> u64 {
     // Without a config that can be read there is no network; the checksum will tell why.
     let config = config.and_then(|text| config::from_text::<Config>(text, "").ok());
     let values = config.map_or(0, |config| match &config.model {
         ModelConfig::Cnn(cnn) => cnn.values(config.data.classes.len()),
     });
-    3 * size_of::<f32>() as u64 * values
+    4 * size_of::<f32>() as u64 * values
 }
 
 /// What to do about a damaged checkpoint.

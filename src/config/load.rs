@@ -116,7 +116,7 @@ impl Checked for Config {
     const PROBES: &[(&[&str], Probe)] = &[
         (&["model"], super::model::probe),
         (&["train", "optimizer"], super::train::probe_optimizer),
-        (&["train", "schedule"], super::train::probe_schedule),
+        (&["train", "schedule"], super::schedule::probe),
     ];
     const ELSEWHERE: (&str, &str) = ("forest", "this is a forest's config; fit it with grimace forest");
 
@@ -252,6 +252,14 @@ mod tests {
             ),
             (SMALL, &["train.optimizer=3"], &["train.optimizer: invalid type: integer `3`, expected a table"]),
             (SMALL, &["train.schedule={kind=\"constant\",hold=3}"], &["train.schedule.hold: unknown field"]),
+            (
+                SMALL,
+                &["train.schedule={kind=\"cosine\",warmup=50}"],
+                &["train.schedule.warmup = 50", "below train.epochs"],
+            ),
+            (SMALL, &["train.label_smoothing=1"], &["train.label_smoothing = 1 ", "0 (off) to below 1"]),
+            (SMALL, &["train.ema=1"], &["train.ema = 1 ", "0 (off) to below 1"]),
+            (SMALL, &["train.clip_norm=-1"], &["train.clip_norm = -1 ", "0 (off) to 1e6"]),
             (SMALL, &["train.checkpoint_every={epochs=0}"], &["train.checkpoint_every", "above 0"]),
             (SMALL, &["train.checkpoint_every={seconds=1e300,epochs=1}"], &["train.checkpoint_every", "1e9 seconds"]),
             (SMALL, &["data.validation=1.5"], &["data.validation = 1.5"]),

@@ -6,6 +6,7 @@ mod complaint;
 mod forest;
 mod load;
 mod model;
+mod schedule;
 mod table;
 mod train;
 mod values;
@@ -19,10 +20,11 @@ use serde::{Deserialize, Serialize};
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
+pub use schedule::{Constant, Cosine, HoldThenDecay, ScheduleConfig};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
-    AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, MOST_EPOCHS, MOST_ROLLBACKS,
-    Monitor, OptimizerConfig, ScheduleConfig, SgdConfig, TrainConfig,
+    AdamConfig, AdamwConfig, CheckpointEvery, EarlyStopConfig, MOST_EPOCHS, MOST_ROLLBACKS, Monitor, OptimizerConfig,
+    SgdConfig, TrainConfig,
 };
 pub use values::{DeviceChoice, Validation};
 

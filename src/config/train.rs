@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::require;
+use super::schedule::{HoldThenDecay, ScheduleConfig};
 
 /// The greatest `epochs`.
 pub const MOST_EPOCHS: u32 = 100_000;
@@ -22,6 +23,13 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes with the epochs.
     pub schedule: ScheduleConfig,
+    /// Share of every target that is spread evenly over all classes: 0 to below 1 (Szegedy et al. 2016).
+    pub label_smoothing: f64,
+    /// Decay, per step, of an exponential moving average of weights and norms' statistics, which is then what is validated and kept as best; 0 keeps
+    /// the weights themselves (Polyak and Juditsky 1992).
+    pub ema: f64,
+    /// Greatest Euclidean norm of all gradients together, to which greater ones are scaled; 0 leaves them (Pascanu et al. 2013).
+    pub clip_norm: f64,
     /// When to stop before `epochs`.
     pub early_stop: EarlyStopConfig,
     /// How often `last.safetensors` is written; at least one of the three.
@@ -37,6 +45,9 @@ impl Default for TrainConfig {
             batch: 64,
             optimizer: OptimizerConfig::Adam(AdamConfig::default()),
             schedule: ScheduleConfig::HoldThenDecay(HoldThenDecay::default()),
+            label_smoothing: 0.0,
+            ema: 0.0,
+            clip_norm: 0.0,
             early_stop: EarlyStopConfig::default(),
             checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
             max_rollbacks: 0,
@@ -118,38 +129,6 @@ impl Default for SgdConfig {
     }
 }
 
-/// `train.schedule`; `kind` names the function.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ScheduleConfig {
-    /// The learning rate stays.
-    Constant(Constant),
-    /// It stays for a while, then decays.
-    HoldThenDecay(HoldThenDecay),
-}
-
-/// `train.schedule = { kind = "constant" }`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Constant {}
-
-/// `train.schedule = { kind = "hold_then_decay", ... }`: the learning rate stays for `hold` epochs, then is multiplied by
-/// exp(-rate) at the start of every further epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HoldThenDecay {
-    /// Epochs at the full rate.
-    pub hold: u32,
-    /// Decay an epoch.
-    pub rate: f64,
-}
-
-impl Default for HoldThenDecay {
-    fn default() -> Self {
-        Self { hold: 10, rate: 0.1 }
-    }
-}
-
 /// `train.early_stop`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,24 +180,17 @@ pub(super) fn probe_optimizer(mut table: toml::Table) -> Result<(), serde_path_t
     }
 }
 
-/// Reads `train.schedule` by itself.
-pub(super) fn probe_schedule(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
-    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
-        Some("constant") => serde_path_to_error::deserialize::<_, Constant>(table).map(drop),
-        Some("hold_then_decay") => serde_path_to_error::deserialize::<_, HoldThenDecay>(table).map(drop),
-        _ => Ok(()),
-    }
-}
-
 impl TrainConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         require((1..=MOST_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MOST_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;
-        if let ScheduleConfig::HoldThenDecay(HoldThenDecay { rate, .. }) = self.schedule {
-            require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")?;
-        }
+        self.schedule.check(self.epochs)?;
+        let smoothing = self.label_smoothing;
+        require((0.0..1.0).contains(&smoothing), "train.label_smoothing", smoothing, "0 (off) to below 1")?;
+        require((0.0..1.0).contains(&self.ema), "train.ema", self.ema, "0 (off) to below 1")?;
+        require((0.0..=1e6).contains(&self.clip_norm), "train.clip_norm", self.clip_norm, "0 (off) to 1e6")?;
         let every = &self.checkpoint_every;
         let in_range = |seconds: f64| seconds > 0.0 && seconds <= 1e9;
         let positive = every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(in_range);

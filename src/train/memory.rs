@@ -39,7 +39,7 @@ fn needed(cnn: &CnnConfig, classes: usize, batch: usize, rows: [usize; 2], kind:
     // Each value that is kept, and its gradient; a layer's input and output. In truth there is more.
     let step = cnn.activations().saturating_mul(2 * bytes).saturating_mul(train.min(batch as u64));
     let validating = cnn.largest_layer().saturating_mul(2 * 4).saturating_mul(validation.min(infer::CPU_BATCH));
-    // Weights, gradients, two moments; and a checkpoint as tensors and as a file.
+    // Weights, gradients, two moments; and a checkpoint as tensors and as a file. An average adds little to them.
     let weights = cnn.values(classes).saturating_mul(4 * (4 + 2 * 3));
     step.max(validating).saturating_add(weights)
 }

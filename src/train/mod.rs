@@ -1,10 +1,12 @@
 //! Training: what a step does, how the learning rate goes, and the loop; and fitting the forest.
 
 mod account;
+mod average;
 pub mod cadence;
 pub mod conclude;
 mod events;
 pub mod forest;
+pub mod loss;
 pub mod memory;
 pub mod optimizer;
 pub mod plan;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::step::is_weight;
+use super::step::{is_weight, weights_that_count};
 use crate::checkpoint::{self, Checkpoint, EpochRecord, NamedTensors, State};
 use crate::config::{self, Config, Precision};
 use crate::data::dataset::Dataset;
@@ -67,9 +67,7 @@ pub fn settle_best(dir: &RunDir, newest: &mut Checkpoint) -> Result<Option<Strin
     match (found, state.best) {
         (None, None) => Ok(None),
         (None, Some(best)) if best.epoch == state.epoch && state.step == 0 => {
-            let weights = newest.tensors.iter().filter(|(name, _)| is_weight(name));
-            let weights: Vec<_> = weights.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-            checkpoint::save(&dir.best(), &newest.config, state, &weights)?;
+            checkpoint::save(&dir.best(), &newest.config, state, &weights_that_count(&newest.tensors))?;
             Ok(Some(format!(
                 "{shown} was missing: written again from the newest checkpoint, which holds the same weights"
             )))
@@ -116,20 +114,22 @@ pub fn compare(
     shown: &str,
 ) -> Result<Vec<String>> {
     let refuse = |what: &str| Err(input(format!("{shown}: cannot go on: {what}; train into a new --out instead")));
-    let old = config::read_table(&saved.config)
-        .map_err(|error| input(format!("{shown}: its config cannot be read: {}", error.message())))?;
+    // Read as a config: one of an older version has no line for what has been added since, which is then as it was.
+    let was: Config = config::from_text(&saved.config, shown)?;
+    let old = config::read_table(&was.to_toml()?)?;
     let new = config::read_table(&config.to_toml()?)?;
     let mut notes = vec![match saved.state.step {
         0 => format!("going on after epoch {}", saved.state.epoch),
         step => format!("going on in epoch {} after step {step}", saved.state.epoch + 1),
     }];
     for key in config::differing_keys(&old, &new) {
+        let change =
+            format!("{key} was {}, now it is {}", config::shown_key(&old, &key), config::shown_key(&new, &key));
+        if key == "train.epochs" && config.train.schedule.depends_on_epochs() {
+            return refuse(&format!("{change}, and train.schedule has shaped the learning rate for that number"));
+        }
         if !is_free(&key) {
-            return refuse(&format!(
-                "{key} was {}, now it is {}",
-                config::shown_key(&old, &key),
-                config::shown_key(&new, &key)
-            ));
+            return refuse(&change);
         }
         notes.push(format!(
             "{key} changed from {} to {}",

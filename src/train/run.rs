@@ -10,7 +10,7 @@ use super::events::Events;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
 use super::resume::Resumed;
-use super::schedule::learning_rate;
+use super::schedule::{Moment, learning_rate};
 use super::step::{NonFinite, Trainer};
 use super::stop;
 use super::words::{epoch_text, progress_text};
@@ -22,7 +22,6 @@ use crate::data::dataset::Dataset;
 use crate::device::Placement;
 use crate::error::input;
 use crate::model::Net;
-use crate::model::infer::Outputs;
 use crate::report::Console;
 use crate::rundir::{RunDir, Summary};
 use crate::signals::{self, Signals};
@@ -140,7 +139,7 @@ impl<'a> Run<'a> {
             };
             let is_best = self.finish(&mut p, record)?;
             if is_best {
-                checkpoint::save(&self.dir.best(), &p.config_toml, &p.state, &p.trainer.weights())?;
+                checkpoint::save(&self.dir.best(), &p.config_toml, &p.state, &p.trainer.weights_that_count()?)?;
             }
             let ends = p.state.epoch >= config.train.epochs || p.is_over(config);
             let signal = self.signals.received();
@@ -178,7 +177,7 @@ impl<'a> Run<'a> {
         let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
         let faces = DeviceFaces::new(&self.data.train, device)?;
         let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
-        let mut trainer = Trainer::new(net, faces, &config.train.optimizer, self.placement.kind, config.seed, steps)?;
+        let mut trainer = Trainer::new(net, faces, &config.train, self.placement.kind, config.seed, steps)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
         let (fresh, is_fresh) = (self.fresh_state(), resumed.is_none());
         let (state, ahead) = match resumed {
@@ -219,7 +218,8 @@ impl<'a> Run<'a> {
     fn epoch(&mut self, p: &mut Progress) -> Result<Ended> {
         let (config, device) = (self.config, self.placement.device);
         let (epoch, rows) = (p.state.epoch, self.data.train.len());
-        let lr = rate(config, &p.state);
+        // The record's learning rate is that of an epoch's first step.
+        let first_lr = rate(config, &p.state, p.steps, 0);
         let (already, began) = (p.state.epoch_seconds, Instant::now());
         let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &p.augment, device)?;
         p.trainer.begin_epoch(p.state.step);
@@ -229,6 +229,7 @@ impl<'a> Run<'a> {
             if let Some(signal) = self.signals.received() {
                 return self.interrupt(p, &plan, signal);
             }
+            let lr = rate(config, &p.state, p.steps, p.state.step);
             p.trainer.step(&plan, epoch, p.state.step, lr)?;
             p.state.step += 1;
             p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
@@ -258,14 +259,14 @@ impl<'a> Run<'a> {
         p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
         let speed = rows as f64 / p.state.epoch_seconds;
 
-        let outputs = Outputs::unless(&p.trainer.net, &p.validation, || self.signals.received().is_some())?;
+        let outputs = p.trainer.outputs_unless(&p.validation, || self.signals.received().is_some())?;
         p.trainer.lap(Phase::Validation);
         let Some(outputs) = outputs else {
             let signal = self.signals.received().context("validation was stopped by nothing")?;
             return self.interrupt(p, &plan, signal);
         };
         let seconds = already + began.elapsed().as_secs_f64();
-        let record = self.record(&p.state, &outputs, epoch + 1, lr, seconds, speed);
+        let record = self.record(&p.state, &outputs, epoch + 1, first_lr, seconds, speed);
         if !record.val_loss.is_finite() {
             return Ok(Ended::Diverged(format!(
                 "the validation loss after epoch {} is not a finite number",
@@ -342,7 +343,7 @@ impl<'a> Run<'a> {
         let rollbacks = rollbacks + 1;
         p.state = State { rollbacks, best, threads, precision, device, kernels, commands, ..newest.checkpoint.state };
         p.ahead.clear();
-        let (number, lr) = (p.state.rollbacks, rate(self.config, &p.state));
+        let (number, lr) = (p.state.rollbacks, rate(self.config, &p.state, p.steps, p.state.step));
         let place = match (p.state.epoch, p.state.step) {
             (0, 0) => "the start".to_owned(),
             (epoch, 0) => format!("the state after epoch {epoch}"),
@@ -371,7 +372,7 @@ impl<'a> Run<'a> {
         anyhow!(
             "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}) in a new --out, or there precision = \"f32\"; \
              {} keeps the last good state",
-            rate(self.config, &p.state),
+            rate(self.config, &p.state, p.steps, p.state.step),
             self.dir.last().display()
         )
     }
@@ -391,10 +392,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The learning rate of the running epoch: the schedule's, halved by each rollback.
-fn rate(config: &Config, state: &State) -> f64 {
+/// The learning rate of `step` of the running epoch, which has `steps`: the schedule's, halved by each rollback.
+fn rate(config: &Config, state: &State, steps: u64, step: u64) -> f64 {
     let halved = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
-    learning_rate(&config.train.schedule, config.train.optimizer.lr(), state.epoch) * halved
+    let at = Moment { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
+    learning_rate(&config.train.schedule, config.train.optimizer.lr(), &at) * halved
 }
 
 fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> Ended {

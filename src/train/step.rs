@@ -1,15 +1,18 @@
 //! One training step: pick, augment, forward, loss, backward, update. Nothing is read back from the device.
 
 use anyhow::{Context, Result};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::average::Average;
+use super::loss::{Loss, Targets};
 use super::optimizer::Optimizer;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
 use crate::augment;
 use crate::checkpoint::{NamedTensors, State};
-use crate::config::OptimizerConfig;
+use crate::config::TrainConfig;
 use crate::data::batches::{DeviceFaces, to_unit};
+use crate::model::infer::Outputs;
 use crate::model::{FlatParameters, Mode, Net};
 use crate::rng::{Rng, Stream};
 
@@ -20,6 +23,11 @@ pub struct Trainer {
     pub net: Net,
     parameters: FlatParameters,
     optimizer: Optimizer,
+    /// What is validated and kept as best, where `train.ema` is on.
+    average: Option<Average>,
+    loss: Loss,
+    /// Greatest norm of all gradients together; 0: any.
+    clip_norm: f64,
     faces: DeviceFaces,
     /// Number format of forward and backward.
     kind: Kind,
@@ -47,34 +55,62 @@ pub struct NonFinite {
 
 /// The prefix of optimizer tensors in a checkpoint.
 const OPTIMIZER: &str = "optimizer";
+/// The prefix of averaged tensors in a checkpoint.
+const AVERAGE: &str = "average";
 
-/// Whether a tensor of a checkpoint belongs to the network, not to the optimizer.
+/// The name within the part of a checkpoint that has `prefix`.
+fn within<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    name.strip_prefix(prefix)?.strip_prefix('.')
+}
+
+/// Whether a tensor of a checkpoint belongs to the network in training, not to the optimizer or the average.
 pub fn is_weight(name: &str) -> bool {
-    !name.strip_prefix(OPTIMIZER).is_some_and(|rest| rest.starts_with('.'))
+    [OPTIMIZER, AVERAGE].iter().all(|prefix| within(name, prefix).is_none())
+}
+
+/// The weights that count among the tensors of `last.safetensors`: the averaged ones, where there are any.
+pub fn weights_that_count(tensors: &NamedTensors) -> NamedTensors {
+    let own = |(name, tensor): &(String, Tensor)| Some((within(name, AVERAGE)?.to_owned(), tensor.shallow_clone()));
+    let averaged: NamedTensors = tensors.iter().filter_map(own).collect();
+    if averaged.is_empty() {
+        let weights = tensors.iter().filter(|(name, _)| is_weight(name));
+        return weights.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    }
+    averaged
 }
 
 impl Trainer {
-    /// Gets a fresh network ready to train on `faces`, computing in `kind`.
+    /// Gets a fresh network ready to train on `faces` as `config` says, computing in `kind`; an epoch has `steps`.
     ///
     /// # Errors
     /// libtorch's, such as a device that has too little memory.
-    pub fn new(
-        net: Net,
-        faces: DeviceFaces,
-        optimizer: &OptimizerConfig,
-        kind: Kind,
-        seed: u64,
-        steps: u64,
-    ) -> Result<Self> {
+    pub fn new(net: Net, faces: DeviceFaces, config: &TrainConfig, kind: Kind, seed: u64, steps: u64) -> Result<Self> {
         torch_ext::keep_memory();
         let parameters = FlatParameters::new(&net)?;
-        let optimizer = Optimizer::new(optimizer, &parameters)?;
+        let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
+        let average = if config.ema > 0.0 { Some(Average::new(config.ema, &parameters)?) } else { None };
+        let (loss, clip_norm) = (Loss::new(config), config.clip_norm);
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
         let gradient_sums = losses.f_zeros_like()?;
         let hits = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
         let (collected, profile) = (0, None);
-        Ok(Self { net, parameters, optimizer, faces, kind, seed, losses, gradient_sums, hits, collected, profile })
+        Ok(Self {
+            net,
+            parameters,
+            optimizer,
+            average,
+            loss,
+            clip_norm,
+            faces,
+            kind,
+            seed,
+            losses,
+            gradient_sums,
+            hits,
+            collected,
+            profile,
+        })
     }
 
     /// Runs `step` (from 0) of `epoch` (from 0).
@@ -84,28 +120,34 @@ impl Trainer {
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
         let (rows, thetas) = plan.batch(step)?;
-        let labels = self.faces.labels(&rows)?;
+        let targets = Targets::Classes(self.faces.labels(&rows)?);
         let x = match thetas {
             Some(thetas) => augment::pick(&self.faces, &rows, &thetas, self.kind)?,
             None => to_unit(&self.faces.pick(&rows)?)?.f_to_dtype(self.kind, false, false)?,
         };
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
-        let loss = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)?;
+        let loss = self.loss.of(&logits, &targets)?;
         self.lap(Phase::Forward);
         self.parameters.zero_gradients()?;
         loss.f_backward()?;
         let place = i64::try_from(step)?;
         // Before the update: SGD's weight decay is added to the gradients.
         let sum = self.parameters.gradients.f_sum(Kind::Float)?;
+        self.parameters.clip_gradients(self.clip_norm)?;
         self.lap(Phase::Backward);
-        self.optimizer.step(&mut self.parameters, lr, u64::from(epoch) * plan.steps() + step + 1)?;
+        let number = u64::from(epoch) * plan.steps() + step + 1;
+        self.optimizer.step(&mut self.parameters, lr, number)?;
+        if let Some(average) = &mut self.average {
+            average.update(&self.parameters, number)?;
+        }
         self.lap(Phase::Update);
 
         tch::no_grad(|| -> Result<()> {
             self.gradient_sums.f_narrow(0, place, 1)?.f_copy_(&sum.f_view([1])?)?;
             self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
-            let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
+            let right =
+                logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&targets.greatest()?)?.f_sum(Kind::Int64)?;
             self.hits.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
             Ok(())
         })
@@ -141,9 +183,14 @@ impl Trainer {
     /// # Errors
     /// libtorch's.
     pub fn is_finite(&self) -> Result<bool> {
-        let tensors = self.weights().into_iter().map(|(_, tensor)| tensor);
-        let state = self.optimizer.state().map(|(_, flat)| flat.shallow_clone());
-        let sums = tensors.chain(state).map(|tensor| Ok(tensor.f_detach()?.f_isfinite()?.f_all()?));
+        let weights = [&self.parameters.values, &self.parameters.statistics];
+        let averages = self.average.iter().flat_map(|average| [&average.values, &average.statistics]);
+        let state = self.optimizer.state().map(|(_, flat)| flat);
+        let sums = weights
+            .into_iter()
+            .chain(averages)
+            .chain(state)
+            .map(|tensor| Ok(tensor.f_detach()?.f_isfinite()?.f_all()?));
         let all = Tensor::f_stack(&sums.collect::<Result<Vec<_>>>()?, 0)?.f_all()?;
         Ok(bool::try_from(all)?)
     }
@@ -160,17 +207,39 @@ impl Trainer {
         self.collected = step;
     }
 
-    /// The network's tensors, sorted by name.
-    pub fn weights(&self) -> NamedTensors {
-        self.net.named().into_iter().map(|named| (named.name, named.tensor)).collect()
+    /// The weights that count, averaged where they are, as `best.safetensors` holds them: sorted by name.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn weights_that_count(&self) -> Result<NamedTensors> {
+        match &self.average {
+            Some(average) => self.parameters.all_views(&average.values, &average.statistics),
+            None => self.parameters.all_views(&self.parameters.values, &self.parameters.statistics),
+        }
     }
 
-    /// The network's tensors and the optimizer's, as `last.safetensors` holds them.
+    /// What the network makes of `faces` with the weights that count, see [`Outputs::unless`].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn outputs_unless(&mut self, faces: &DeviceFaces, stops: impl Fn() -> bool) -> Result<Option<Outputs>> {
+        let Some(average) = &mut self.average else { return Outputs::unless(&self.net, faces, stops) };
+        average.exchange(&mut self.parameters)?;
+        let outputs = Outputs::unless(&self.net, faces, stops);
+        average.exchange(&mut self.parameters)?;
+        outputs
+    }
+
+    /// The network's tensors, the optimizer's and the average, as `last.safetensors` holds them.
     ///
     /// # Errors
     /// libtorch's.
     pub fn all_tensors(&self) -> Result<NamedTensors> {
-        let mut all = self.weights();
+        let mut all = self.parameters.all_views(&self.parameters.values, &self.parameters.statistics)?;
+        if self.average.is_some() {
+            let averaged = self.weights_that_count()?;
+            all.extend(averaged.into_iter().map(|(name, view)| (format!("{AVERAGE}.{name}"), view)));
+        }
         for (slot, flat) in self.optimizer.state() {
             all.extend(
                 self.parameters
@@ -187,23 +256,26 @@ impl Trainer {
     /// # Errors
     /// When a tensor is missing or has another shape, naming it.
     pub fn load(&mut self, tensors: NamedTensors) -> Result<()> {
-        let (optimizer, weights): (NamedTensors, NamedTensors) =
-            tensors.into_iter().partition(|(name, _)| !is_weight(name));
+        let (weights, others): (NamedTensors, NamedTensors) =
+            tensors.into_iter().partition(|(name, _)| is_weight(name));
         self.net.load(&weights)?;
+        let mut views = Vec::new();
         for (slot, flat) in self.optimizer.state() {
-            for (name, mut view) in self.parameters.views(flat)? {
-                let full = format!("{OPTIMIZER}.{slot}.{name}");
-                let (_, value) =
-                    optimizer.iter().find(|(n, _)| *n == full).with_context(|| format!("it holds no tensor {full}"))?;
-                if value.size() != view.size() {
-                    anyhow::bail!(
-                        "tensor {full} has shape {:?}; this architecture has {:?}",
-                        value.size(),
-                        view.size()
-                    );
-                }
-                tch::no_grad(|| view.f_copy_(value))?;
+            let own = self.parameters.views(flat)?.into_iter();
+            views.extend(own.map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
+        }
+        if let Some(average) = &self.average {
+            let own = self.parameters.all_views(&average.values, &average.statistics)?.into_iter();
+            views.extend(own.map(|(name, view)| (format!("{AVERAGE}.{name}"), view)));
+        }
+        for (name, mut view) in views {
+            let (_, value) =
+                others.iter().find(|(n, _)| *n == name).with_context(|| format!("it holds no tensor {name}"))?;
+            if value.size() != view.size() {
+                let (found, own) = (value.size(), view.size());
+                anyhow::bail!("tensor {name} has shape {found:?}; this architecture has {own:?}");
             }
+            tch::no_grad(|| view.f_copy_(value))?;
         }
         Ok(())
     }

@@ -1,0 +1,89 @@
+//! `train.schedule`: how the learning rate changes.
+
+use serde::{Deserialize, Serialize};
+
+use super::require;
+
+/// `train.schedule`; `kind` names the function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ScheduleConfig {
+    /// The learning rate stays.
+    Constant(Constant),
+    /// It stays for a while, then decays.
+    HoldThenDecay(HoldThenDecay),
+    /// It falls along half a cosine wave to the last epoch.
+    Cosine(Cosine),
+}
+
+/// `train.schedule = { kind = "constant" }`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constant {}
+
+/// `train.schedule = { kind = "hold_then_decay", ... }`: the learning rate stays for `hold` epochs, then is multiplied by
+/// exp(-rate) at the start of every further epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HoldThenDecay {
+    /// Epochs at the full rate.
+    pub hold: u32,
+    /// Decay an epoch.
+    pub rate: f64,
+}
+
+impl Default for HoldThenDecay {
+    fn default() -> Self {
+        Self { hold: 10, rate: 0.1 }
+    }
+}
+
+/// `train.schedule = { kind = "cosine", ... }`: after `warmup` epochs of linear rise from 0 the learning rate falls from
+/// step to step along half a cosine wave, which ends with `train.epochs` (Loshchilov and Hutter 2017, without restarts;
+/// warm-up as Goyal et al. 2017).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cosine {
+    /// Epochs of linear rise; fractions are allowed.
+    pub warmup: f64,
+    /// What the learning rate ends at, as a share of the optimizer's: 0 to 1.
+    pub floor: f64,
+}
+
+impl Default for Cosine {
+    fn default() -> Self {
+        Self { warmup: 1.0, floor: 0.0 }
+    }
+}
+
+/// Reads `train.schedule` by itself: unlike the tagged enum, it tells which key is wrong.
+pub(super) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
+    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
+        Some("constant") => serde_path_to_error::deserialize::<_, Constant>(table).map(drop),
+        Some("hold_then_decay") => serde_path_to_error::deserialize::<_, HoldThenDecay>(table).map(drop),
+        Some("cosine") => serde_path_to_error::deserialize::<_, Cosine>(table).map(drop),
+        _ => Ok(()),
+    }
+}
+
+impl ScheduleConfig {
+    /// Whether the learning rates of epochs that are done depend on how many there will be: then `train.epochs` may not
+    /// change when a run goes on.
+    pub fn depends_on_epochs(&self) -> bool {
+        matches!(self, Self::Cosine(_))
+    }
+
+    pub(super) fn check(&self, epochs: u32) -> Result<(), String> {
+        match *self {
+            Self::Constant(Constant {}) => Ok(()),
+            Self::HoldThenDecay(HoldThenDecay { rate, .. }) => {
+                require((0.0..=100.0).contains(&rate), "train.schedule.rate", rate, "0 to 100")
+            }
+            Self::Cosine(Cosine { warmup, floor }) => {
+                let allowed = "0 to below train.epochs";
+                require((0.0..f64::from(epochs)).contains(&warmup), "train.schedule.warmup", warmup, allowed)?;
+                require((0.0..=1.0).contains(&floor), "train.schedule.floor", floor, "0 to 1")
+            }
+        }
+    }
+}
