@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use grimace::checkpoint::{self, Checkpoint};
-use grimace::config::{self, Checked, Config, ForestConfig, ModelConfig, OnBadRow, PIXELS};
+use grimace::config::{self, Checked, Config, ForestConfig, OnBadRow, PIXELS};
 use grimace::data::columns::{Labels, ReadOptions};
 use grimace::data::csv::read_any;
 use grimace::data::faces::{FaceHash, Faces};
@@ -438,9 +438,8 @@ fn bits(checkpoint: &Checkpoint) -> Vec<(&str, Vec<i64>, Vec<u32>)> {
 
 /// Whether a config's network is made in a moment.
 fn is_small(config: &Config) -> bool {
-    let ModelConfig::Cnn(cnn) = &config.model;
-    let below = |widths: &[i64], most: i64| widths.iter().all(|width| *width <= most);
-    below(&cnn.filters, 32) && below(&cnn.dense, 16) && cnn.kernel <= 5 && cnn.convolutions <= 2
+    let classes = config.data.classes.len();
+    config.model.values(classes) < 1 << 16 && config.model.activations() < 1 << 19
 }
 
 fn network(config: &Config) -> Net {

@@ -190,14 +190,13 @@ fn verify(path: &Path, net: &Net, faces: &Tensor) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ModelConfig;
     use crate::testing::networks;
 
     #[test]
     fn every_network_survives_export() {
         let folder = tempfile::tempdir().unwrap();
         for config in networks() {
-            let net = Net::new(&ModelConfig::Cnn(config.clone()), 5, 3, Device::Cpu).unwrap();
+            let net = Net::new(&config, 5, 3, Device::Cpu).unwrap();
             let out = folder.path().join("model.pt");
             let difference = write_module(&net, "{}", &out).unwrap_or_else(|error| panic!("{config:?}: {error:#}"));
             assert!(difference <= TOLERANCE, "{config:?}: {difference}");
@@ -207,7 +206,7 @@ mod tests {
     #[test]
     fn a_file_that_computes_something_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let net = |seed| Net::new(&ModelConfig::Cnn(networks().swap_remove(0)), 5, seed, Device::Cpu).unwrap();
+        let net = |seed| Net::new(&networks().swap_remove(0), 5, seed, Device::Cpu).unwrap();
         let out = folder.path().join("model.pt");
         write_module(&net(1), "{}", &out).unwrap();
         let message = verify(&out, &net(2), &check_faces(256)).unwrap_err().to_string();

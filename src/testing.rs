@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tch::Tensor;
 
-use crate::config::{Activation, CnnConfig, Padding, Pooling};
+use crate::config::{Activation, CnnConfig, ModelConfig, Padding, Pooling, ResnetConfig, VggConfig};
 
 /// A file of tests/golden.
 pub fn golden(name: &str) -> Value {
@@ -66,10 +66,12 @@ pub fn golden_label(n: u64) -> i64 {
     ((3 * n) % 7) as i64
 }
 
-/// One small network of every kind; each must run, reach every parameter with a gradient, and survive export.
-pub fn networks() -> Vec<CnnConfig> {
-    let base = || CnnConfig { filters: vec![16, 32], dense: vec![10], ..CnnConfig::default() };
-    vec![
+/// One small network of every kind; each must run, reach every parameter with a gradient, train on the kernels as on
+/// libtorch, and survive export. None drops anything.
+pub fn networks() -> Vec<ModelConfig> {
+    let base = || CnnConfig { filters: vec![16, 32], dense: vec![10], dropout: 0.0, ..CnnConfig::default() };
+    let resnet = || ResnetConfig { stem: 16, widths: vec![16, 32], blocks: vec![1, 2], ..ResnetConfig::default() };
+    let cnns = [
         base(),
         CnnConfig { convolutions: 2, ..base() },
         CnnConfig { kernel: 5, padding: Padding::Same, ..base() },
@@ -78,7 +80,18 @@ pub fn networks() -> Vec<CnnConfig> {
         CnnConfig { dense: vec![12, 8], activation: Activation::Silu, ..base() },
         CnnConfig { activation: Activation::Elu, ..base() },
         CnnConfig { activation: Activation::LeakyRelu, pooling: Pooling::Average, ..base() },
-    ]
+    ];
+    let vggs = [
+        VggConfig { filters: vec![16, 32], dense: vec![10], dropout: 0.0, ..VggConfig::default() },
+        VggConfig { filters: vec![6, 8, 10], convolutions: 1, dense: vec![], dropout: 0.0 },
+    ];
+    let resnets = [
+        resnet(),
+        ResnetConfig { pool_first: false, squeeze: 0, ..resnet() },
+        ResnetConfig { stem: 6, widths: vec![10, 12, 14], blocks: vec![1, 1, 1], squeeze: 4, ..resnet() },
+    ];
+    let cnns = cnns.into_iter().map(ModelConfig::Cnn);
+    cnns.chain(vggs.map(ModelConfig::Vgg)).chain(resnets.map(ModelConfig::Resnet)).collect()
 }
 
 mod tests {

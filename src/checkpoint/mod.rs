@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{self, Config, ModelConfig};
+use crate::config::{self, Config};
 use crate::error::input;
 use crate::files::write_atomically;
 use crate::sealed::{Part, Seal};
@@ -98,9 +98,7 @@ pub fn load_unless_damaged(path: &Path) -> Result<Result<Checkpoint, anyhow::Err
 fn largest(config: Option<&str>) -> u64 {
     // Without a config that can be read there is no network; the checksum will tell why.
     let config = config.and_then(|text| config::from_text::<Config>(text, "").ok());
-    let values = config.map_or(0, |config| match &config.model {
-        ModelConfig::Cnn(cnn) => cnn.values(config.data.classes.len()),
-    });
+    let values = config.map_or(0, |config| config.model.values(config.data.classes.len()));
     4 * size_of::<f32>() as u64 * values
 }
 

@@ -176,7 +176,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ModelConfig, OptimizerConfig, SgdConfig, Validation};
+    use super::super::{CnnConfig, ModelConfig, OptimizerConfig, SgdConfig, Validation};
     use super::*;
 
     const SMALL: &str = "name = \"x\"\n[data]\ntrain = \"a.csv\"\n\n[model]\nkind = \"cnn\"\n[train]\nbatch = 32\n";
@@ -198,8 +198,7 @@ mod tests {
         assert_eq!(config.data.validation, Validation::Fraction(0.2));
         assert!(config.data.keep_copies_together);
         assert_eq!(config.train.epochs, 50);
-        let ModelConfig::Cnn(cnn) = &config.model;
-        assert_eq!(cnn.filters, [32, 64, 128]);
+        assert_eq!(config.model, ModelConfig::Cnn(CnnConfig::default()));
         for missing in ["name = \"x\"\n", "train = \"a.csv\"\n", "[model]\nkind = \"cnn\"\n"] {
             let message = error(&SMALL.replace(missing, ""), &[]);
             assert!(message.contains("missing field"), "{message}");
@@ -264,6 +263,17 @@ mod tests {
             (SMALL, &["train.checkpoint_every={seconds=1e300,epochs=1}"], &["train.checkpoint_every", "1e9 seconds"]),
             (SMALL, &["data.validation=1.5"], &["data.validation = 1.5"]),
             (SMALL, &["model.filters=[8,8,8,8,8,8]"], &["model.filters", "at least one pixel"]),
+            (&SMALL.replace("cnn", "vgg"), &["model.dense=[0]"], &["model.dense = [0]", "1 to 65536"]),
+            (
+                &SMALL.replace("cnn", "resnet"),
+                &["model.blocks=[2]"],
+                &["model.blocks = [2]", "as many", "model.widths"],
+            ),
+            (
+                &SMALL.replace("cnn", "resnet"),
+                &["model.depth=3"],
+                &["model.depth: unknown field", "`stochastic_depth`"],
+            ),
             (SMALL, &["train.optimizer={kind=\"sdg\"}"], &["train.optimizer", "sdg", "`sgd`"]),
         ];
         for (text, sets, wanted) in cases {

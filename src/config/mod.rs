@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
-pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
+pub use model::{Activation, BlockShape, CnnConfig, ModelConfig, Padding, Pooling, ResnetConfig, VggConfig};
 pub use schedule::{Constant, Cosine, HoldThenDecay, ScheduleConfig};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
@@ -198,9 +198,7 @@ impl RawConfig {
     pub fn check(self) -> Result<Config, String> {
         check_common(&self.name, self.seed, self.threads, &self.data)?;
         self.augment.check()?;
-        match &self.model {
-            ModelConfig::Cnn(cnn) => cnn.check()?,
-        }
+        self.model.check()?;
         self.train.check()?;
         Ok(Config(self))
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::layers::{BatchNorm, Convolution, Dense};
+use super::layers::{BatchNorm, Convolution, Dense, KERAS};
 use crate::config::{Activation, CnnConfig, Padding, Pooling};
 
 /// Names: `block1.conv.weight`, `block1.conv2.weight` (where a block has two), `block1.norm.running_mean`, `dense1.weight`,
@@ -42,7 +42,8 @@ impl Cnn {
                 convolutions.push(Convolution::new(&block.sub(name), seed, channels, filters, config.kernel, padding)?);
                 channels = filters;
             }
-            let norm = if config.normalization { Some(BatchNorm::new(&block.sub("norm"), filters)?) } else { None };
+            let norm =
+                if config.normalization { Some(BatchNorm::new(&block.sub("norm"), filters, KERAS)?) } else { None };
             blocks.push(Block { convolutions, norm, pooling: config.pooling, activation: config.activation });
         }
         let side = config.side_after_blocks().context("the blocks leave no pixel, which the config check refuses")?;

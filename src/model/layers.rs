@@ -1,4 +1,4 @@
-//! Layers with Keras' initialisers and batch-norm constants. Weights are float32; each layer computes in its input's format.
+//! Layers. Weights are float32; each layer computes in its input's format.
 
 use anyhow::Result;
 use tch::{Kind, Tensor, nn};
@@ -8,18 +8,41 @@ use super::cpu::{batch_norm, conv_pool};
 use crate::config::Activation;
 use crate::rng::{Rng, Stream};
 
-/// Share of the batch statistics in an update of the running ones: Keras' momentum 0.99.
-const NORM_UPDATE: f64 = 0.01;
-/// Added to the variance: Keras' epsilon.
-const NORM_EPSILON: f64 = 1e-3;
+/// What batch norms differ in between Keras and PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormConstants {
+    /// Share of the batch statistics in an update of the running ones.
+    pub update: f64,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+/// Keras' momentum 0.99 and epsilon.
+pub const KERAS: NormConstants = NormConstants { update: 0.01, epsilon: 1e-3 };
+/// PyTorch's momentum 0.1 and epsilon.
+pub const PYTORCH: NormConstants = NormConstants { update: 0.1, epsilon: 1e-5 };
+
+/// The draws of a weight, fixed by seed and name.
+fn rng_of(path: &nn::Path, seed: u64) -> Rng {
+    let mut keys = vec![Stream::Init as u64, seed];
+    keys.extend(path.path("weight").bytes().map(u64::from));
+    Rng::new(&keys)
+}
+
+/// Normal values with variance 2 / `fan_out`, fixed by seed and name (He et al. 2015; `torch.nn.init.kaiming_normal_` with
+/// `mode="fan_out"`, as torchvision's networks).
+fn he_normal(path: &nn::Path, seed: u64, dims: &[i64], fan_out: i64) -> Result<Tensor> {
+    let deviation = (2.0 / fan_out as f64).sqrt();
+    let mut rng = rng_of(path, seed);
+    let values: Vec<f32> = (0..dims.iter().product::<i64>()).map(|_| (deviation * rng.normal()) as f32).collect();
+    Ok(path.add("weight", Tensor::f_from_slice(&values)?.f_view(dims)?, true))
+}
 
 /// Values from U(-limit, limit), limit = sqrt(6 / (fan_in + fan_out)), fixed by seed and name (Glorot and Bengio 2010;
 /// Keras' `GlorotUniform`).
 fn glorot_uniform(path: &nn::Path, seed: u64, dims: &[i64], fan_in: i64, fan_out: i64) -> Result<Tensor> {
     let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
-    let mut keys = vec![Stream::Init as u64, seed];
-    keys.extend(path.path("weight").bytes().map(u64::from));
-    let mut rng = Rng::new(&keys);
+    let mut rng = rng_of(path, seed);
     let count = dims.iter().product::<i64>();
     let values: Vec<f32> = (0..count).map(|_| rng.between(-limit, limit) as f32).collect();
     Ok(path.add("weight", Tensor::f_from_slice(&values)?.f_view(dims)?, true))
@@ -39,31 +62,38 @@ fn like(weight: &Tensor, input: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 pub struct Convolution {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     padding: i64,
 }
 
 impl Convolution {
-    /// Weight [output, input, kernel, kernel] Glorot uniform, bias zero.
+    /// As Keras': weight [output, input, kernel, kernel] Glorot uniform, bias zero.
     pub fn new(path: &nn::Path, seed: u64, input: i64, output: i64, kernel: i64, padding: i64) -> Result<Self> {
         let area = kernel * kernel;
         Ok(Self {
             weight: glorot_uniform(path, seed, &[output, input, kernel, kernel], input * area, output * area)?,
-            bias: constant(path, "bias", 0.0, output, true)?,
+            bias: Some(constant(path, "bias", 0.0, output, true)?),
             padding,
         })
     }
 
+    /// As torchvision's before a norm: weight He normal, no bias, zeros around so that the size stays.
+    pub fn before_norm(path: &nn::Path, seed: u64, input: i64, output: i64, kernel: i64) -> Result<Self> {
+        let weight = he_normal(path, seed, &[output, input, kernel, kernel], output * kernel * kernel)?;
+        Ok(Self { weight, bias: None, padding: kernel / 2 })
+    }
+
     /// [N, input, H, W] -> [N, output, H', W']
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (like(&self.weight, x)?, like(&self.bias, x)?);
-        Ok(x.f_conv2d(&weight, Some(bias), 1, self.padding, 1, 1)?)
+        let weight = like(&self.weight, x)?;
+        let bias = self.bias.as_ref().map(|bias| like(bias, x)).transpose()?;
+        Ok(x.f_conv2d(&weight, bias, 1, self.padding, 1, 1)?)
     }
 
     /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: the same, and 2x2 max-pooling.
     pub fn forward_max_pool(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        match conv_pool::shape(x, &self.weight, self.padding) {
-            Some(shape) if mode != Mode::Trace => conv_pool::forward(shape, x, &self.weight, &self.bias),
+        match (conv_pool::shape(x, &self.weight, self.padding), &self.bias) {
+            (Some(shape), Some(bias)) if mode != Mode::Trace => conv_pool::forward(shape, x, &self.weight, bias),
             _ => Ok(self.forward(x)?.f_max_pool2d(2, 2, 0, 1, false)?),
         }
     }
@@ -72,8 +102,8 @@ impl Convolution {
 /// Fully connected layer.
 #[derive(Debug)]
 pub struct Dense {
-    weight: Tensor,
-    bias: Tensor,
+    pub weight: Tensor,
+    pub bias: Tensor,
 }
 
 impl Dense {
@@ -91,19 +121,21 @@ impl Dense {
     }
 }
 
-/// Batch normalisation over N, H, W (Ioffe and Szegedy 2015), with Keras' constants.
+/// Batch normalisation over N, H, W (Ioffe and Szegedy 2015). The running variance is the biased one, as Keras'.
 #[derive(Debug)]
 pub struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    pub constants: NormConstants,
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub running_mean: Tensor,
+    pub running_var: Tensor,
 }
 
 impl BatchNorm {
     /// Scale 1, offset 0, running mean 0, running variance 1.
-    pub fn new(path: &nn::Path, width: i64) -> Result<Self> {
+    pub fn new(path: &nn::Path, width: i64, constants: NormConstants) -> Result<Self> {
         Ok(Self {
+            constants,
             weight: constant(path, "weight", 1.0, width, true)?,
             bias: constant(path, "bias", 0.0, width, true)?,
             running_mean: constant(path, "running_mean", 0.0, width, false)?,
@@ -120,8 +152,8 @@ impl BatchNorm {
                 bias: &self.bias,
                 running_mean: &self.running_mean,
                 running_var: &self.running_var,
-                update: NORM_UPDATE,
-                epsilon: NORM_EPSILON,
+                update: self.constants.update,
+                epsilon: self.constants.epsilon,
             };
             return batch_norm::forward(&norm, x, activation.is_some());
         }
@@ -132,23 +164,23 @@ impl BatchNorm {
     }
 
     /// With libtorch's own operations.
-    fn normalise(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn normalise(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode == Mode::Train;
+        let NormConstants { update, epsilon } = self.constants;
         // In training libtorch gets a copy of the running variance to change: what it saves for the backward pass must
         // not be touched again, and its own change is not yet the right one.
         let variance = if training { self.running_var.f_mul_scalar(1.0)? } else { self.running_var.shallow_clone() };
         let statistics = (Some(&self.running_mean), Some(&variance));
         let affine = (Some(&self.weight), Some(&self.bias));
-        let y =
-            x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, NORM_UPDATE, NORM_EPSILON, true)?;
+        let y = x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, update, epsilon, true)?;
         if training {
             // libtorch moves towards the unbiased variance, Keras towards the biased one, which is (n - 1) / n of it.
             let n = (x.numel() / self.weight.numel().max(1)).max(1) as f64;
             let mut own = self.running_var.shallow_clone();
             let _ = tch::no_grad(|| match n {
                 // The variance of a single value is 0; libtorch's unbiased one is 0 / 0.
-                1.0 => own.f_mul_scalar_(1.0 - NORM_UPDATE),
-                _ => own.f_mul_scalar_((1.0 - NORM_UPDATE) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?),
+                1.0 => own.f_mul_scalar_(1.0 - update),
+                _ => own.f_mul_scalar_((1.0 - update) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?),
             })?;
         }
         Ok(y)

@@ -6,6 +6,9 @@ mod cpu;
 mod flat;
 pub mod infer;
 mod layers;
+mod resnet;
+mod tail;
+mod vgg;
 
 use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor, nn};
@@ -28,6 +31,8 @@ pub enum Mode {
 #[derive(Debug)]
 enum Architecture {
     Cnn(cnn::Cnn),
+    Vgg(vgg::Vgg),
+    Resnet(resnet::Resnet),
 }
 
 /// A network with its weights on one device.
@@ -57,8 +62,11 @@ impl Net {
     /// libtorch's, such as a device that has too little memory.
     pub fn new(config: &ModelConfig, classes: usize, seed: u64, device: Device) -> Result<Self> {
         let store = nn::VarStore::new(Device::Cpu);
+        let (root, outputs) = (store.root(), classes as i64);
         let architecture = match config {
-            ModelConfig::Cnn(cnn) => Architecture::Cnn(cnn::Cnn::new(&store.root(), cnn, classes as i64, seed)?),
+            ModelConfig::Cnn(cnn) => Architecture::Cnn(cnn::Cnn::new(&root, cnn, outputs, seed)?),
+            ModelConfig::Vgg(vgg) => Architecture::Vgg(vgg::Vgg::new(&root, vgg, outputs, seed)?),
+            ModelConfig::Resnet(resnet) => Architecture::Resnet(resnet::Resnet::new(&root, resnet, outputs, seed)?),
         };
         // Drawn on the CPU and moved: the same on every device. (`VarStore::set_device` would panic where memory is short.)
         for mut tensor in store.variables().into_values().filter(|_| device != Device::Cpu) {
@@ -74,6 +82,8 @@ impl Net {
     pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
         match &self.architecture {
             Architecture::Cnn(cnn) => cnn.forward(faces, mode),
+            Architecture::Vgg(vgg) => vgg.forward(faces, mode),
+            Architecture::Resnet(resnet) => resnet.forward(faces, mode),
         }
     }
 

@@ -177,7 +177,7 @@ fn initial_weights_follow_from_the_seed() {
 fn every_network_runs_and_reaches_every_parameter() {
     let (faces, labels) = golden_batch();
     for config in networks() {
-        let net = Net::new(&ModelConfig::Cnn(config.clone()), 7, 1, Device::Cpu).unwrap();
+        let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
         let mut flat = FlatParameters::new(&net).unwrap();
         flat.zero_gradients().unwrap();
         for (kind, mode) in [(Kind::Float, Mode::Inference), (Kind::BFloat16, Mode::Train), (Kind::Float, Mode::Train)]
@@ -194,6 +194,8 @@ fn every_network_runs_and_reaches_every_parameter() {
         assert!(flat.gradients.square().sum(Kind::Float).double_value(&[]) > 0.0, "gradients land in the flat tensor");
         let total = flat.views(&flat.values).unwrap().iter().map(|(_, view)| view.numel()).sum::<usize>();
         assert_eq!(total, net.parameters());
+        let values: usize = net.named().iter().map(|named| named.tensor.numel()).sum();
+        assert!(values as u64 <= config.values(7), "{config:?}: {values} values");
     }
 }
 
@@ -236,11 +238,10 @@ fn pooling_before_a_monotone_activation_changes_nothing() {
 #[test]
 fn the_kernels_train_as_libtorch_does() {
     for config in networks() {
-        let config = CnnConfig { dropout: 0.0, ..config };
         let faces = noise(&[6, 1, 48, 48], 7) * 0.5 + 0.5;
         let labels = golden_batch().1.narrow(0, 0, 6);
         let pass = || {
-            let net = Net::new(&ModelConfig::Cnn(config.clone()), 7, 1, Device::Cpu).unwrap();
+            let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
             let mut flat = FlatParameters::new(&net).unwrap();
             flat.zero_gradients().unwrap();
             let loss = loss(&net.forward(&faces, Mode::Train).unwrap(), &labels);

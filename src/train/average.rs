@@ -24,7 +24,7 @@ impl Average {
     /// # Errors
     /// libtorch's.
     pub fn new(decay: f64, parameters: &FlatParameters) -> Result<Self> {
-        let copy = |flat: &Tensor| -> Result<Tensor> { Ok(flat.f_detach()?.f_clone(flat)?) };
+        let copy = |flat: &Tensor| -> Result<Tensor> { Ok(flat.f_detach()?.f_detach_copy()?) };
         Ok(Self { decay, values: copy(&parameters.values)?, statistics: copy(&parameters.statistics)? })
     }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Device, Kind};
 
-use crate::config::{CnnConfig, Config, ModelConfig};
+use crate::config::{Config, ModelConfig};
 use crate::data::dataset::Dataset;
 use crate::device::Placement;
 use crate::error::input;
@@ -16,9 +16,8 @@ use crate::model::infer;
 /// An input error that names what is needed and what there is.
 pub fn check(config: &Config, data: &Dataset, placement: &Placement, memory: Option<u64>) -> Result<()> {
     let Some(memory) = memory.filter(|_| placement.device == Device::Cpu) else { return Ok(()) };
-    let ModelConfig::Cnn(cnn) = &config.model;
     let rows = [data.train.len(), data.validation.len()];
-    let needed = needed(cnn, config.data.classes.len(), config.train.batch, rows, placement.kind);
+    let needed = needed(&config.model, config.data.classes.len(), config.train.batch, rows, placement.kind);
     if needed <= memory {
         return Ok(());
     }
@@ -33,30 +32,32 @@ pub fn check(config: &Config, data: &Dataset, placement: &Placement, memory: Opt
 }
 
 /// Bytes that training and validating `rows` faces take at least.
-fn needed(cnn: &CnnConfig, classes: usize, batch: usize, rows: [usize; 2], kind: Kind) -> u64 {
+fn needed(model: &ModelConfig, classes: usize, batch: usize, rows: [usize; 2], kind: Kind) -> u64 {
     let [train, validation] = rows.map(|rows| rows as u64);
     let bytes = if kind == Kind::Float { 4 } else { 2 };
     // Each value that is kept, and its gradient; a layer's input and output. In truth there is more.
-    let step = cnn.activations().saturating_mul(2 * bytes).saturating_mul(train.min(batch as u64));
-    let validating = cnn.largest_layer().saturating_mul(2 * 4).saturating_mul(validation.min(infer::CPU_BATCH));
+    let step = model.activations().saturating_mul(2 * bytes).saturating_mul(train.min(batch as u64));
+    let validating = model.largest_layer().saturating_mul(2 * 4).saturating_mul(validation.min(infer::CPU_BATCH));
     // Weights, gradients, two moments; and a checkpoint as tensors and as a file. An average adds little to them.
-    let weights = cnn.values(classes).saturating_mul(4 * (4 + 2 * 3));
+    let weights = model.values(classes).saturating_mul(4 * (4 + 2 * 3));
     step.max(validating).saturating_add(weights)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CnnConfig;
 
     #[test]
     fn the_greatest_part_decides() {
         let cnn = CnnConfig::default();
-        let needed = |batch, rows| needed(&cnn, 7, batch, rows, Kind::Float);
+        let model = ModelConfig::Cnn(cnn.clone());
+        let needed = |batch, rows| needed(&model, 7, batch, rows, Kind::Float);
         let (small, large) = (needed(64, [1000, 200]), needed(1024, [100_000, 200]));
-        assert!(small > 64 * 8 * cnn.activations() && small < 1 << 28, "{small}");
-        assert!(large > 16 * 64 * 8 * cnn.activations(), "{large}");
+        assert!(small > 64 * 8 * model.activations() && small < 1 << 28, "{small}");
+        assert!(large > 16 * 64 * 8 * model.activations(), "{large}");
         assert_eq!(needed(1024, [10, 1]), needed(10, [10, 1]), "no batch is larger than the rows");
-        let wide = CnnConfig { filters: vec![2048], convolutions: 2, kernel: 1, ..cnn.clone() };
+        let wide = ModelConfig::Cnn(CnnConfig { filters: vec![2048], convolutions: 2, kernel: 1, ..cnn });
         assert!(super::needed(&wide, 7, 1, [1000, 128], Kind::Float) > 4 << 30, "validation takes 128 faces at once");
     }
 }

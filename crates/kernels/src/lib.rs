@@ -15,6 +15,7 @@ pub mod conv_pool;
 pub mod gini;
 pub mod norm;
 pub mod sample;
+pub mod tail;
 
 pub use element::Element;
 pub use half::bf16;

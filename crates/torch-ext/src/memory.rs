@@ -22,6 +22,9 @@ unsafe impl Number for i64 {
 unsafe impl Number for f32 {
     const KIND: Kind = Kind::Float;
 }
+unsafe impl Number for f64 {
+    const KIND: Kind = Kind::Double;
+}
 unsafe impl Number for half::bf16 {
     const KIND: Kind = Kind::BFloat16;
 }

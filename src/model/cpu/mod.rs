@@ -6,6 +6,7 @@
 
 pub mod batch_norm;
 pub mod conv_pool;
+pub mod tail;
 
 use anyhow::Result;
 use tch::Tensor;

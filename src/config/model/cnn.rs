@@ -1,16 +1,9 @@
-//! `[model]`: the networks and what may be said about them.
+//! `[model] kind = "cnn"`: the notebook's network and its relatives.
 
 use serde::{Deserialize, Serialize};
 
-use super::{SIDE, require};
-
-/// `[model]`: the network; `kind` names the architecture.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ModelConfig {
-    /// Blocks of convolution, pooling and batch norm, then dense layers.
-    Cnn(CnnConfig),
-}
+use super::super::{SIDE, require};
+use super::require_parameters;
 
 /// `[model] kind = "cnn"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,11 +81,8 @@ pub enum Activation {
     Silu,
 }
 
-/// Parameters of the largest network: 1 GiB of float32, several times what any network for faces has.
-pub const MOST_PARAMETERS: u64 = 1 << 28;
-
 impl CnnConfig {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(in crate::config) fn check(&self) -> Result<(), String> {
         let widths = |values: &[i64], most: i64| values.iter().all(|v| (1..=most).contains(v));
         let filters = format!("{:?}", self.filters);
         require(
@@ -123,11 +113,7 @@ impl CnnConfig {
                 "blocks that leave at least one pixel of 48x48: fewer blocks, a smaller kernel, or padding = \"same\"";
             return require(false, "model.filters", shape, advice);
         }
-        let parameters = self.parameters();
-        if parameters > MOST_PARAMETERS {
-            return Err(format!("model: {parameters} parameters; expected at most {MOST_PARAMETERS}"));
-        }
-        Ok(())
+        require_parameters(self.parameters())
     }
 
     /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
@@ -186,14 +172,6 @@ impl CnnConfig {
     pub fn side_after_blocks(&self) -> Option<i64> {
         let lost = if self.padding == Padding::Valid { (self.kernel - 1) * self.convolutions as i64 } else { 0 };
         self.filters.iter().try_fold(SIDE as i64, |side, _| Some((side - lost).max(0) / 2).filter(|side| *side > 0))
-    }
-}
-
-/// Reads `[model]` by itself: unlike the tagged enum, it tells which key is wrong.
-pub(super) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
-    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
-        Some("cnn") => serde_path_to_error::deserialize::<_, CnnConfig>(table).map(drop),
-        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,86 @@
+//! `[model]`: the networks and what may be said about them.
+
+mod cnn;
+mod resnet;
+mod vgg;
+
+use serde::{Deserialize, Serialize};
+
+pub use cnn::{Activation, CnnConfig, Padding, Pooling};
+pub use resnet::{BlockShape, ResnetConfig};
+pub use vgg::VggConfig;
+
+/// `[model]`: the network; `kind` names the architecture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// Blocks of convolution, pooling and batch norm, then dense layers.
+    Cnn(CnnConfig),
+    /// Stages of normalised convolutions, then dense layers.
+    Vgg(VggConfig),
+    /// Residual blocks with squeeze-and-excitation and stochastic depth.
+    Resnet(ResnetConfig),
+}
+
+/// Parameters of the largest network: 1 GiB of float32, several times what any network for faces has.
+pub const MOST_PARAMETERS: u64 = 1 << 28;
+
+impl ModelConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Cnn(cnn) => cnn.check(),
+            Self::Vgg(vgg) => vgg.check(),
+            Self::Resnet(resnet) => resnet.check(),
+        }
+    }
+
+    /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
+    pub fn values(&self, classes: usize) -> u64 {
+        match self {
+            Self::Cnn(cnn) => cnn.values(classes),
+            Self::Vgg(vgg) => vgg.values(classes),
+            Self::Resnet(resnet) => resnet.values(classes),
+        }
+    }
+
+    /// Values that training keeps of each face for the backward pass, about: the outputs of convolutions and poolings.
+    pub fn activations(&self) -> u64 {
+        match self {
+            Self::Cnn(cnn) => cnn.activations(),
+            Self::Vgg(vgg) => vgg.layers().sum(),
+            Self::Resnet(resnet) => resnet.layers().sum(),
+        }
+    }
+
+    /// Values of the largest output of a convolution or pooling, for a face.
+    pub fn largest_layer(&self) -> u64 {
+        match self {
+            Self::Cnn(cnn) => cnn.largest_layer(),
+            Self::Vgg(vgg) => vgg.layers().max().unwrap_or(0),
+            Self::Resnet(resnet) => resnet.layers().max().unwrap_or(0),
+        }
+    }
+}
+
+/// Refuses a network of more than [`MOST_PARAMETERS`].
+fn require_parameters(parameters: u64) -> Result<(), String> {
+    if parameters > MOST_PARAMETERS {
+        return Err(format!("model: {parameters} parameters; expected at most {MOST_PARAMETERS}"));
+    }
+    Ok(())
+}
+
+/// Whether every number is from 1 to `most`.
+fn are_widths(values: &[i64], most: i64) -> bool {
+    values.iter().all(|value| (1..=most).contains(value))
+}
+
+/// Reads `[model]` by itself: unlike the tagged enum, it tells which key is wrong.
+pub(super) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
+    match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
+        Some("cnn") => serde_path_to_error::deserialize::<_, CnnConfig>(table).map(drop),
+        Some("vgg") => serde_path_to_error::deserialize::<_, VggConfig>(table).map(drop),
+        Some("resnet") => serde_path_to_error::deserialize::<_, ResnetConfig>(table).map(drop),
+        _ => Ok(()),
+    }
+}
