@@ -1,31 +1,54 @@
-//! Random rotation, shift, zoom and flip: each a per-face affine map, composed into one, sampled once per batch.
+//! Random changes to every training face: rotation, shift, zoom and flip (each an affine map, composed into one, sampled
+//! once per batch), then light (brightness, contrast, gamma).
 //!
-//! Convention, as Keras' `ImageDataGenerator` with `fill_mode="nearest"`: maps go from a point of the output to the point
-//! of the input that is read there. Coordinates are pixels from the image's centre (x = column - 23.5, y = row - 23.5).
-//! In the order in which an output point passes through them: flip, zoom, shift, rotate:
+//! Convention of the maps, as Keras' `ImageDataGenerator` with `fill_mode="nearest"`: they go from a point of the output to
+//! the point of the input that is read there. Coordinates are pixels from the image's centre (x = column - 23.5,
+//! y = row - 23.5). In the order in which an output point passes through them: flip, zoom, shift, rotate:
 //! `p_in = R(a) (Z F p_out + t)`.
 //!
 //! Parameters are drawn on the host, for a whole epoch at once, from (seed, epoch, row): they do not depend on the batch,
-//! the device or the order of steps. To add an operation: one file with a `draw` that returns an [`Affine`], one line in
-//! [`Augment::draw`].
+//! the device or the order of steps. To add an operation: one file with a `draw`; for an affine map a line in
+//! [`Augment::draw`], for anything else a tensor in [`Draws`] and a line in [`faces`].
 
 mod affine;
+mod draws;
 mod flip;
+mod light;
 mod rotate;
 mod sample;
 mod shift;
 mod zoom;
 
+use anyhow::Result;
 use rayon::prelude::*;
+use tch::{Kind, Tensor};
 
 pub use affine::Affine;
+pub use draws::Draws;
+pub use light::LIGHT;
 pub use sample::{pick, sample};
 
 use crate::config::AugmentConfig;
+use crate::data::batches::{DeviceFaces, to_unit};
 use crate::rng::{Rng, Stream};
 
 /// Floats of one face's map in `theta`: 2 rows of 3.
 pub const THETA: usize = 6;
+
+/// The faces `rows` (int64 `[B]`) with the changes in `draws`, which has as many rows: [B, 1, 48, 48] in 0..1, in `kind`.
+///
+/// # Errors
+/// libtorch's.
+pub fn faces(faces: &DeviceFaces, rows: &Tensor, draws: &Draws, kind: Kind) -> Result<Tensor> {
+    let picked = match &draws.thetas {
+        Some(thetas) => pick(faces, rows, thetas, kind)?,
+        None => to_unit(&faces.pick(rows)?)?.f_to_dtype(kind, false, false)?,
+    };
+    match &draws.lights {
+        Some(lights) => light::apply(picked, lights),
+        None => Ok(picked),
+    }
+}
 
 /// Draws the maps of a run.
 #[derive(Debug, Clone)]
@@ -40,16 +63,21 @@ impl Augment {
         Self { config: config.clone(), seed }
     }
 
-    /// Whether every operation is off.
-    pub fn is_identity(&self) -> bool {
-        let AugmentConfig { rotate, shift, zoom, flip } = self.config;
-        rotate == 0.0 && shift == 0.0 && zoom == 0.0 && !flip
+    /// Whether any operation moves pixels.
+    pub fn moves_pixels(&self) -> bool {
+        let AugmentConfig { rotate, shift, zoom, flip, .. } = self.config;
+        rotate > 0.0 || shift > 0.0 || zoom > 0.0 || flip
+    }
+
+    /// Whether brightness, contrast or gamma are on.
+    pub fn changes_light(&self) -> bool {
+        let AugmentConfig { brightness, contrast, gamma, .. } = self.config;
+        brightness > 0.0 || contrast > 0.0 || gamma > 0.0
     }
 
     /// The map of training face `row` (its position, from 0) in `epoch` (from 0).
     pub fn draw(&self, epoch: u64, row: u64) -> Affine {
-        // Each operation has a stream of its own: turning one off leaves the draws of the others as they are.
-        let rng = |operation: u64| Rng::new(&[Stream::Augment as u64, self.seed, epoch, row, operation]);
+        let rng = |operation| self.rng(epoch, row, operation);
         flip::draw(self.config.flip, &mut rng(0))
             .then(zoom::draw(self.config.zoom, &mut rng(1)))
             .then(shift::draw(self.config.shift, &mut rng(2)))
@@ -60,6 +88,19 @@ impl Augment {
     pub fn thetas(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
         rows.par_iter().flat_map_iter(|row| self.draw(epoch, row.unsigned_abs()).theta()).collect()
     }
+
+    /// Brightness factor, contrast factor and gamma exponent of the faces `rows` in `epoch`: float32 [N, 3], row-major.
+    pub fn lights(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
+        let light = |row: &i64| {
+            light::draw(&self.config, [5, 6, 7].map(|operation| self.rng(epoch, row.unsigned_abs(), operation)))
+        };
+        rows.par_iter().flat_map_iter(light).collect()
+    }
+
+    /// Each operation has a stream of its own: turning one off leaves the draws of the others as they are.
+    fn rng(&self, epoch: u64, row: u64, operation: u64) -> Rng {
+        Rng::new(&[Stream::Augment as u64, self.seed, epoch, row, operation])
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +108,7 @@ mod tests {
     use super::*;
 
     fn all_off() -> AugmentConfig {
-        AugmentConfig { rotate: 0.0, shift: 0.0, zoom: 0.0, flip: false }
+        AugmentConfig { rotate: 0.0, shift: 0.0, zoom: 0.0, flip: false, ..AugmentConfig::default() }
     }
 
     /// The parameters of a drawn map, read back from its matrix when the operations are known: angle in degrees, zoom x and
@@ -84,7 +125,7 @@ mod tests {
 
     #[test]
     fn draws_fill_their_ranges_evenly() {
-        let augment = Augment::new(&AugmentConfig { rotate: 10.0, shift: 0.1, zoom: 0.1, flip: true }, 5);
+        let augment = Augment::new(&AugmentConfig::default(), 5);
         let n = 20_000;
         let drawn: Vec<_> = (0..n).map(|row| parameters(&augment.draw(3, row))).collect();
         let check = |name: &str, values: Vec<f64>, low: f64, high: f64| {
@@ -110,9 +151,10 @@ mod tests {
 
     #[test]
     fn each_operation_can_be_off() {
-        assert!(Augment::new(&all_off(), 1).is_identity());
+        let off = Augment::new(&all_off(), 1);
+        assert!(!off.moves_pixels() && !off.changes_light());
         assert_eq!(Augment::new(&all_off(), 1).draw(0, 0), Affine::IDENTITY);
-        let full = AugmentConfig { rotate: 10.0, shift: 0.1, zoom: 0.1, flip: true };
+        let full = AugmentConfig::default();
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         for row in 0..200 {
             let of = |config: &AugmentConfig| parameters(&Augment::new(config, 1).draw(0, row));
@@ -134,6 +176,11 @@ mod tests {
         let config = AugmentConfig::default();
         let augment = Augment::new(&config, 1);
         assert_eq!(augment.thetas(2, &[5, 9])[THETA..], augment.thetas(2, &[9])[..]);
+        let lit = Augment::new(&AugmentConfig { brightness: 0.3, gamma: 0.2, ..all_off() }, 1);
+        assert!(lit.changes_light() && !lit.moves_pixels());
+        assert_eq!(lit.lights(2, &[5, 9])[LIGHT..], lit.lights(2, &[9])[..]);
+        let (here, elsewhere) = (lit.lights(2, &[5]), lit.lights(3, &[5]));
+        assert!(here[0] != elsewhere[0] && here[2] != elsewhere[2] && here[1] == 1.0, "{here:?}, {elsewhere:?}");
         assert_ne!(augment.draw(0, 1), augment.draw(1, 1));
         assert_ne!(augment.draw(0, 1), Augment::new(&config, 2).draw(0, 1));
     }
