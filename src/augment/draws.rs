@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-use super::{Augment, LIGHT, THETA};
+use super::{Augment, LIGHT, PATCH, THETA};
 
 /// What was drawn for N faces, a row for each. `None`: nothing of the kind is on.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Draws {
     pub thetas: Option<Tensor>,
     /// float32 [N, 3]: brightness factor, contrast factor, gamma exponent.
     pub lights: Option<Tensor>,
+    /// float32 [N, 5]: what is erased, as first row, row after the last, first column, column after the last, grey level.
+    pub patches: Option<Tensor>,
 }
 
 impl Draws {
@@ -27,6 +29,7 @@ impl Draws {
         Ok(Self {
             thetas: tensor(augment.moves_pixels(), &|| augment.thetas(epoch, rows), &[-1, 2, THETA as i64 / 2])?,
             lights: tensor(augment.changes_light(), &|| augment.lights(epoch, rows), &[-1, LIGHT as i64])?,
+            patches: tensor(augment.erases(), &|| augment.patches(epoch, rows), &[-1, PATCH as i64])?,
         })
     }
 
@@ -36,6 +39,6 @@ impl Draws {
     /// libtorch's, for rows that are not there.
     pub fn narrow(&self, start: i64, count: i64) -> Result<Self> {
         let cut = |tensor: &Option<Tensor>| tensor.as_ref().map(|all| all.f_narrow(0, start, count)).transpose();
-        Ok(Self { thetas: cut(&self.thetas)?, lights: cut(&self.lights)? })
+        Ok(Self { thetas: cut(&self.thetas)?, lights: cut(&self.lights)?, patches: cut(&self.patches)? })
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-use crate::augment::{Augment, Draws};
+use crate::augment::{Augment, Draws, Mix};
 use crate::rng::{Rng, Stream};
 
 /// Order and draws of one epoch, on the training device.
@@ -13,6 +13,8 @@ pub struct EpochPlan {
     order: Tensor,
     /// In the same order.
     draws: Draws,
+    /// One for each step; none where nothing is mixed.
+    mixes: Vec<Mix>,
     batch: i64,
     count: i64,
 }
@@ -24,6 +26,8 @@ pub struct Batch {
     pub rows: Tensor,
     /// Of as many rows.
     pub draws: Draws,
+    /// How the faces are mixed with one another, if they are.
+    pub mix: Option<Mix>,
 }
 
 impl EpochPlan {
@@ -37,6 +41,7 @@ impl EpochPlan {
         Ok(Self {
             order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
             draws: Draws::new(augment, epoch, &order, device)?,
+            mixes: (0..count.div_ceil(batch) as u64).filter_map(|step| augment.mix(epoch, step)).collect(),
             batch: batch as i64,
             count: count as i64,
         })
@@ -63,7 +68,11 @@ impl EpochPlan {
     /// libtorch's, for a step that the epoch does not have.
     pub fn batch(&self, step: u64) -> Result<Batch> {
         let (start, count) = (self.start(step), self.faces(step));
-        Ok(Batch { rows: self.order.f_narrow(0, start, count)?, draws: self.draws.narrow(start, count)? })
+        Ok(Batch {
+            rows: self.order.f_narrow(0, start, count)?,
+            draws: self.draws.narrow(start, count)?,
+            mix: usize::try_from(step).ok().and_then(|step| self.mixes.get(step)).copied(),
+        })
     }
 
     fn start(&self, step: u64) -> i64 {
@@ -85,7 +94,7 @@ mod tests {
         for step in 0..3 {
             let batch = plan.batch(step).unwrap();
             assert_eq!(batch.draws.thetas.unwrap().size(), [plan.faces(step), 2, 3]);
-            assert!(batch.draws.lights.is_none());
+            assert!(batch.draws.lights.is_none() && batch.draws.patches.is_none() && batch.mix.is_none());
             seen.extend(Vec::<i64>::try_from(batch.rows).unwrap());
         }
         assert_eq!(plan.faces(2), 22);
@@ -94,5 +103,21 @@ mod tests {
         assert_eq!(seen, (0..150).collect::<Vec<_>>());
         let next = EpochPlan::new(1, 1, 150, 64, &augment, Device::Cpu).unwrap();
         assert!(!next.batch(0).unwrap().rows.equal(&plan.batch(0).unwrap().rows), "each epoch has an order of its own");
+    }
+
+    #[test]
+    fn a_batch_has_the_draws_of_its_faces_and_its_step() {
+        let config = AugmentConfig { erase: 1.0, brightness: 0.5, cutmix: 1.0, ..AugmentConfig::default() };
+        let augment = Augment::new(&config, 1);
+        let plan = EpochPlan::new(1, 4, 150, 64, &augment, Device::Cpu).unwrap();
+        for step in 0..3 {
+            let batch = plan.batch(step).unwrap();
+            let rows: Vec<i64> = Vec::try_from(&batch.rows).unwrap();
+            let numbers = |tensor: Option<Tensor>| Vec::<f32>::try_from(tensor.unwrap().flatten(0, -1)).unwrap();
+            assert_eq!(numbers(batch.draws.thetas), augment.thetas(4, &rows));
+            assert_eq!(numbers(batch.draws.lights), augment.lights(4, &rows));
+            assert_eq!(numbers(batch.draws.patches), augment.patches(4, &rows));
+            assert!(batch.mix.is_some() && batch.mix == augment.mix(4, step));
+        }
     }
 }

@@ -119,7 +119,7 @@ impl Trainer {
     /// libtorch's.
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
-        let (x, targets) = input::of(&self.faces, &plan.batch(step)?, self.kind)?;
+        let (x, targets) = input::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = self.loss.of(&logits, &targets)?;

@@ -6,7 +6,11 @@ use crate::common::{bad, bench, good, json, tensors, text, timeless_metrics};
 const OFF: [&str; 4] = ["augment.rotate=0", "augment.shift=0", "augment.zoom=0", "augment.flip=false"];
 
 /// Operations on a face by itself, strong.
-const FACE: [&str; 3] = ["augment.brightness=0.5", "augment.contrast=0.9", "augment.gamma=0.9"];
+const FACE: [&str; 5] =
+    ["augment.brightness=0.5", "augment.contrast=0.9", "augment.gamma=0.9", "augment.crop=0.6", "augment.erase=1"];
+
+/// Operations on the faces of a step together.
+const MIX: [&str; 2] = ["augment.mixup=0.4", "augment.cutmix=1"];
 
 fn with<'a>(args: &[&'a str], sets: &[&'a str]) -> Vec<&'a str> {
     args.iter().copied().chain(sets.iter().flat_map(|set| ["--set", set])).collect()
@@ -38,7 +42,7 @@ fn each_operation_trains_and_changes_the_training() {
         timeless_metrics(&bench.path().join(out))[0]["loss"].as_f64().unwrap()
     };
     let mut losses = vec![loss("off", &[])];
-    for (number, set) in FACE.iter().enumerate() {
+    for (number, set) in FACE.iter().chain(&MIX).enumerate() {
         for precision in ["precision=f32", "precision=bf16"] {
             losses.push(loss(&format!("{number}-{precision}"), &[set, precision]));
         }
@@ -53,7 +57,7 @@ fn a_resumed_training_draws_what_an_unbroken_one_draws() {
     let bench = bench();
     let folder = bench.path();
     let train = |out: &'static str, more: &[&'static str]| {
-        with(&["train", "tiny.toml", "--out", out], &[&FACE[..], more].concat())
+        with(&["train", "tiny.toml", "--out", out], &[&FACE[..], &MIX, more].concat())
     };
     good(folder, &train("whole", &[]));
     good(folder, &train("parts", &["train.epochs=1"]));
