@@ -12,7 +12,7 @@ const TRIES: usize = 10;
 /// whole face is taken.
 ///
 /// As torchvision's `RandomResizedCrop(48, scale=(1 - crop, 1))`, but for the outermost half pixel of the result: there it
-/// repeats the window's edge and this reads on in the face. Two numbers of a try that fits are its corner.
+/// repeats the window's edge and this reads on in the face.
 pub fn draw(crop: f64, rng: &mut Rng) -> Affine {
     if crop == 0.0 {
         return Affine::IDENTITY;

@@ -54,7 +54,7 @@ fn plain(faces: &Tensor, lights: &Tensor) -> Result<Tensor> {
     let (brightness, contrast, gamma) = (number(0)?, number(1)?, number(2)?);
     let bright = faces.f_to_dtype(Kind::Float, false, false)?.f_mul(&brightness)?.f_clamp_(0.0, 1.0)?;
     let mean = bright.f_mean_dim(&[1i64, 2, 3][..], true, Kind::Float)?;
-    let rest = mean.f_mul(&(1.0 - &contrast))?;
+    let rest = mean.f_mul(&contrast.f_neg()?.f_add_scalar(1.0)?)?;
     let contrasted = bright.f_mul(&contrast)?.f_add_(&rest)?.f_clamp_(0.0, 1.0)?;
     Ok(contrasted.f_pow(&gamma)?.f_to_dtype(faces.f_kind()?, false, false)?)
 }

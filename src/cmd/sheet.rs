@@ -35,7 +35,7 @@ pub fn run(args: &AugmentSheet) -> Result<Outcome> {
         for epoch in 0..columns {
             let draws = Draws::new(&augment, epoch as u64, &[position as i64], Device::Cpu)?;
             let drawn = augment::faces(&on_device, &index, &draws, Kind::Float)?;
-            let read = (drawn * 255.0).f_round()?.f_to_dtype(Kind::Uint8, false, false)?;
+            let read = drawn.f_mul_scalar(255.0)?.f_round()?.f_to_dtype(Kind::Uint8, false, false)?;
             let pixels: Vec<u8> = Vec::try_from(read.f_flatten(0, -1)?)?;
             sheet.place(row, 1 + epoch, &pixels);
         }
