@@ -112,7 +112,7 @@ pub struct Synth {
 /// `grimace data augment`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace data augment --config configs/seed.toml --out sheet.png\n\nEach row: an original on the left, then what training makes of it in its first epochs."
+    after_help = "Example:\n  grimace data augment --config configs/seed.toml --out sheet.png\n\nEach row: an original on the left, then what training makes of it in its first epochs, before faces are mixed."
 )]
 pub struct AugmentSheet {
     /// Config file (TOML)

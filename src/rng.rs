@@ -24,6 +24,8 @@ pub enum Stream {
     Forest = 7,
     /// Faces of a bootstrap's resamples.
     Bootstrap = 8,
+    /// Mixing of a step's faces.
+    Mix = 9,
 }
 
 /// A stream of random numbers, fixed by the keys it was made from.
@@ -66,6 +68,31 @@ impl Rng {
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// A share in 0..=1 from Beta(alpha, alpha), for an `alpha` above 0: X / (X + Y) of two variates of the gamma distribution.
+    pub fn beta(&mut self, alpha: f64) -> f64 {
+        // As logarithms: where alpha is small, X and Y are, and their ratio is not. X is a variate of shape alpha + 1, times
+        // U^(1 / alpha) (Marsaglia and Tsang, section 6).
+        let (x, y) = (self.gamma(alpha + 1.0), self.gamma(alpha + 1.0));
+        let (u, v) = (1.0 - self.uniform(), 1.0 - self.uniform());
+        let ln_ratio = (v.ln() - u.ln()) / alpha + y.ln() - x.ln();
+        1.0 / (1.0 + ln_ratio.exp())
+    }
+
+    /// The gamma distribution of a `shape` of at least 1 and scale 1 (Marsaglia and Tsang 2000, "A Simple Method for
+    /// Generating Gamma Variables").
+    fn gamma(&mut self, shape: f64) -> f64 {
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            // ln(1 - U) where the paper has ln U: this U may be 0.
+            if v > 0.0 && (1.0 - self.uniform()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return d * v;
+            }
+        }
     }
 
     /// Uniform in 0..bound without bias (Lemire 2019); 0 when `bound` is 0.
@@ -117,6 +144,50 @@ mod tests {
         let mean = normals.iter().sum::<f64>() / f64::from(n);
         let variance = normals.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(n);
         assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "N(0,1) had mean {mean}, variance {variance}");
+    }
+
+    #[test]
+    fn gamma_variates_have_the_right_moments() {
+        let n = 50_000;
+        for shape in [1.0, 1.4, 11.0] {
+            let mut rng = Rng::new(&[11]);
+            let drawn: Vec<f64> = (0..n).map(|_| rng.gamma(shape)).collect();
+            let mean = drawn.iter().sum::<f64>() / f64::from(n);
+            let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(n);
+            // Mean and variance are the shape; the fourth central moment is 3 shape^2 + 6 shape. Five standard deviations.
+            let n = f64::from(n);
+            assert!((mean - shape).abs() < 5.0 * (shape / n).sqrt(), "shape {shape}: mean {mean}");
+            let allowed = 5.0 * ((2.0 * shape * shape + 6.0 * shape) / n).sqrt();
+            assert!((variance - shape).abs() < allowed, "shape {shape}: variance {variance}");
+        }
+    }
+
+    /// Of Beta(a, a): mean 1/2, variance 1 / (4 (2a + 1)); the distribution of a = 1/2 is 2/pi asin(sqrt x), that of a = 2 is
+    /// 3 x^2 - 2 x^3.
+    #[test]
+    fn beta_variates_have_the_right_distribution() {
+        let n = 40_000u32;
+        for alpha in [0.2, 0.5, 1.0, 2.0, 10.0] {
+            let mut rng = Rng::new(&[12]);
+            let drawn: Vec<f64> = (0..n).map(|_| rng.beta(alpha)).collect();
+            let wanted = 1.0 / (4.0 * (2.0 * alpha + 1.0));
+            let mean = drawn.iter().sum::<f64>() / f64::from(n);
+            let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(n);
+            assert!((mean - 0.5).abs() < 5.0 * (wanted / f64::from(n)).sqrt(), "alpha {alpha}: mean {mean}");
+            assert!((variance / wanted - 1.0).abs() < 0.05, "alpha {alpha}: variance {variance}, wanted {wanted}");
+            let below = |x: f64| drawn.iter().filter(|v| **v < x).count() as f64 / f64::from(n);
+            let wanted = match alpha {
+                0.5 => 0.1f64.sqrt().asin() * std::f64::consts::FRAC_2_PI,
+                1.0 => 0.1,
+                2.0 => 0.028,
+                _ => continue,
+            };
+            assert!((below(0.1) - wanted).abs() < 0.01, "alpha {alpha}: {} below 0.1, wanted {wanted}", below(0.1));
+        }
+        for alpha in [1e-300, 1e-9] {
+            let ends = (0..100).map(|key| Rng::new(&[key]).beta(alpha)).filter(|v| *v == 0.0 || *v == 1.0).count();
+            assert_eq!(ends, 100, "alpha {alpha}: all at the ends, none of them NaN");
+        }
     }
 
     #[test]

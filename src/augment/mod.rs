@@ -1,31 +1,69 @@
-//! Random rotation, shift, zoom and flip: each a per-face affine map, composed into one, sampled once per batch.
+//! Random changes to every training face, in this order:
 //!
-//! Convention, as Keras' `ImageDataGenerator` with `fill_mode="nearest"`: maps go from a point of the output to the point
-//! of the input that is read there. Coordinates are pixels from the image's centre (x = column - 23.5, y = row - 23.5).
-//! In the order in which an output point passes through them: flip, zoom, shift, rotate:
-//! `p_in = R(a) (Z F p_out + t)`.
+//! 1. rotation, shift, zoom, flip and crop: each an affine map, composed into one, sampled once per batch;
+//! 2. light: brightness, contrast, gamma;
+//! 3. erasing, after the light, so that the rectangle has no part in the face's mean and may have any grey;
+//! 4. mixing with other faces of the batch: mixup or CutMix. It comes last, as in torchvision's reference training: what is
+//!    mixed is faces as they would be trained on without it, and [`Mix`] alone decides about the targets.
 //!
-//! Parameters are drawn on the host, for a whole epoch at once, from (seed, epoch, row): they do not depend on the batch,
-//! the device or the order of steps. To add an operation: one file with a `draw` that returns an [`Affine`], one line in
-//! [`Augment::draw`].
+//! Convention of the maps, as Keras' `ImageDataGenerator` with `fill_mode="nearest"`: they go from a point of the output to
+//! the point of the input that is read there. Coordinates are pixels from the image's centre (x = column - 23.5,
+//! y = row - 23.5). In the order in which an output point passes through them: flip, zoom, shift, rotate, crop:
+//! `p_in = C R(a) (Z F p_out + t) + c`. The crop is the last of them, so what it does to the picture is done first: its
+//! window lies within the face, as in torchvision's recipes.
+//!
+//! Parameters are drawn on the host, for a whole epoch at once, from (seed, epoch, row), those of mixing from (seed, epoch,
+//! step): they do not depend on the device or on what was drawn before. To add an operation: one file with a `draw`; for an affine map a line in
+//! [`Augment::draw`], for anything else a tensor in [`Draws`] and a line in [`faces`].
 
 mod affine;
+mod crop;
+mod draws;
+mod erase;
 mod flip;
+mod light;
+mod mix;
 mod rotate;
 mod sample;
 mod shift;
 mod zoom;
 
+use anyhow::Result;
 use rayon::prelude::*;
+use tch::{Kind, Tensor};
 
 pub use affine::Affine;
+pub use draws::Draws;
+pub use erase::PATCH;
+pub use light::LIGHT;
+pub use mix::{Cut, Mix};
 pub use sample::{pick, sample};
 
 use crate::config::AugmentConfig;
+use crate::data::batches::{DeviceFaces, to_unit};
 use crate::rng::{Rng, Stream};
 
 /// Floats of one face's map in `theta`: 2 rows of 3.
 pub const THETA: usize = 6;
+
+/// The faces `rows` (int64 `[B]`) with the changes in `draws`, which has as many rows: [B, 1, 48, 48] in 0..1, in `kind`.
+///
+/// # Errors
+/// libtorch's.
+pub fn faces(faces: &DeviceFaces, rows: &Tensor, draws: &Draws, kind: Kind) -> Result<Tensor> {
+    let picked = match &draws.thetas {
+        Some(thetas) => pick(faces, rows, thetas, kind)?,
+        None => to_unit(&faces.pick(rows)?)?.f_to_dtype(kind, false, false)?,
+    };
+    let lit = match &draws.lights {
+        Some(lights) => light::apply(picked, lights)?,
+        None => picked,
+    };
+    match &draws.patches {
+        Some(patches) => erase::apply(lit, patches),
+        None => Ok(lit),
+    }
+}
 
 /// Draws the maps of a run.
 #[derive(Debug, Clone)]
@@ -40,25 +78,61 @@ impl Augment {
         Self { config: config.clone(), seed }
     }
 
-    /// Whether every operation is off.
-    pub fn is_identity(&self) -> bool {
-        let AugmentConfig { rotate, shift, zoom, flip } = self.config;
-        rotate == 0.0 && shift == 0.0 && zoom == 0.0 && !flip
+    /// Whether any operation moves pixels.
+    pub fn moves_pixels(&self) -> bool {
+        let AugmentConfig { rotate, shift, zoom, flip, crop, .. } = self.config;
+        rotate > 0.0 || shift > 0.0 || zoom > 0.0 || flip || crop > 0.0
+    }
+
+    /// Whether brightness, contrast or gamma are on.
+    pub fn changes_light(&self) -> bool {
+        let AugmentConfig { brightness, contrast, gamma, .. } = self.config;
+        brightness > 0.0 || contrast > 0.0 || gamma > 0.0
+    }
+
+    /// Whether rectangles are erased.
+    pub fn erases(&self) -> bool {
+        self.config.erase > 0.0
     }
 
     /// The map of training face `row` (its position, from 0) in `epoch` (from 0).
     pub fn draw(&self, epoch: u64, row: u64) -> Affine {
-        // Each operation has a stream of its own: turning one off leaves the draws of the others as they are.
-        let rng = |operation: u64| Rng::new(&[Stream::Augment as u64, self.seed, epoch, row, operation]);
+        let rng = |operation| self.rng(epoch, row, operation);
         flip::draw(self.config.flip, &mut rng(0))
             .then(zoom::draw(self.config.zoom, &mut rng(1)))
             .then(shift::draw(self.config.shift, &mut rng(2)))
             .then(rotate::draw(self.config.rotate, &mut rng(3)))
+            .then(crop::draw(self.config.crop, &mut rng(4)))
     }
 
     /// The maps of the faces `rows` in `epoch`, as `affine_grid` wants them: float32 [N, 2, 3], row-major.
     pub fn thetas(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
         rows.par_iter().flat_map_iter(|row| self.draw(epoch, row.unsigned_abs()).theta()).collect()
+    }
+
+    /// Brightness factor, contrast factor and gamma exponent of the faces `rows` in `epoch`: float32 [N, 3], row-major.
+    pub fn lights(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
+        let light = |row: &i64| {
+            light::draw(&self.config, [5, 6, 7].map(|operation| self.rng(epoch, row.unsigned_abs(), operation)))
+        };
+        rows.par_iter().flat_map_iter(light).collect()
+    }
+
+    /// What is erased of the faces `rows` in `epoch`: float32 [N, 5], row-major, see [`Draws::patches`].
+    pub fn patches(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
+        let patch = |row: &i64| erase::draw(self.config.erase, &mut self.rng(epoch, row.unsigned_abs(), 8));
+        rows.par_iter().flat_map_iter(patch).collect()
+    }
+
+    /// How the faces of `step` (from 0) of `epoch` are mixed, where mixing is on.
+    pub fn mix(&self, epoch: u64, step: u64) -> Option<Mix> {
+        let stream = |operation| Rng::new(&[Stream::Mix as u64, self.seed, epoch, step, operation]);
+        mix::draw(&self.config, [0, 1, 2].map(stream))
+    }
+
+    /// Each operation has a stream of its own: turning one off leaves the draws of the others as they are.
+    fn rng(&self, epoch: u64, row: u64, operation: u64) -> Rng {
+        Rng::new(&[Stream::Augment as u64, self.seed, epoch, row, operation])
     }
 }
 
@@ -67,7 +141,7 @@ mod tests {
     use super::*;
 
     fn all_off() -> AugmentConfig {
-        AugmentConfig { rotate: 0.0, shift: 0.0, zoom: 0.0, flip: false }
+        AugmentConfig { rotate: 0.0, shift: 0.0, zoom: 0.0, flip: false, ..AugmentConfig::default() }
     }
 
     /// The parameters of a drawn map, read back from its matrix when the operations are known: angle in degrees, zoom x and
@@ -84,7 +158,7 @@ mod tests {
 
     #[test]
     fn draws_fill_their_ranges_evenly() {
-        let augment = Augment::new(&AugmentConfig { rotate: 10.0, shift: 0.1, zoom: 0.1, flip: true }, 5);
+        let augment = Augment::new(&AugmentConfig::default(), 5);
         let n = 20_000;
         let drawn: Vec<_> = (0..n).map(|row| parameters(&augment.draw(3, row))).collect();
         let check = |name: &str, values: Vec<f64>, low: f64, high: f64| {
@@ -110,9 +184,10 @@ mod tests {
 
     #[test]
     fn each_operation_can_be_off() {
-        assert!(Augment::new(&all_off(), 1).is_identity());
+        let off = Augment::new(&all_off(), 1);
+        assert!(!off.moves_pixels() && !off.changes_light() && !off.erases() && off.mix(0, 0).is_none());
         assert_eq!(Augment::new(&all_off(), 1).draw(0, 0), Affine::IDENTITY);
-        let full = AugmentConfig { rotate: 10.0, shift: 0.1, zoom: 0.1, flip: true };
+        let full = AugmentConfig::default();
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         for row in 0..200 {
             let of = |config: &AugmentConfig| parameters(&Augment::new(config, 1).draw(0, row));
@@ -126,6 +201,10 @@ mod tests {
             assert!(near(only.1, all.1) && near(only.2, all.2) && near(only.0, 0.0));
             let only = of(&AugmentConfig { flip: true, ..all_off() });
             assert!(only.5 == all.5 && near(only.1, 1.0));
+            let cropped = |config| Augment::new(&config, 1).draw(0, row);
+            let only = cropped(AugmentConfig { crop: 0.5, ..all_off() });
+            let both = cropped(AugmentConfig { crop: 0.5, ..AugmentConfig::default() });
+            assert_eq!(cropped(AugmentConfig::default()).then(only), both, "the window is the last map");
         }
     }
 
@@ -134,6 +213,19 @@ mod tests {
         let config = AugmentConfig::default();
         let augment = Augment::new(&config, 1);
         assert_eq!(augment.thetas(2, &[5, 9])[THETA..], augment.thetas(2, &[9])[..]);
+        let lit = Augment::new(&AugmentConfig { brightness: 0.3, gamma: 0.2, ..all_off() }, 1);
+        assert!(lit.changes_light() && !lit.moves_pixels());
+        assert_eq!(lit.lights(2, &[5, 9])[LIGHT..], lit.lights(2, &[9])[..]);
+        let (here, elsewhere) = (lit.lights(2, &[5]), lit.lights(3, &[5]));
+        assert!(here[0] != elsewhere[0] && here[2] != elsewhere[2] && here[1] == 1.0, "{here:?}, {elsewhere:?}");
+        let mixing = |seed| Augment::new(&AugmentConfig { mixup: 0.4, cutmix: 1.0, ..all_off() }, seed);
+        assert_eq!(mixing(1).mix(2, 3), mixing(1).mix(2, 3));
+        for other in [mixing(1).mix(2, 4), mixing(1).mix(1, 3), mixing(2).mix(2, 3)] {
+            assert!(other.is_some() && other != mixing(1).mix(2, 3));
+        }
+        let erasing = Augment::new(&AugmentConfig { erase: 1.0, ..all_off() }, 1);
+        assert_eq!(erasing.patches(2, &[5, 9])[PATCH..], erasing.patches(2, &[9])[..]);
+        assert_ne!(erasing.patches(2, &[5]), erasing.patches(3, &[5]));
         assert_ne!(augment.draw(0, 1), augment.draw(1, 1));
         assert_ne!(augment.draw(0, 1), Augment::new(&config, 2).draw(0, 1));
     }

@@ -5,9 +5,10 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::{print, print_json};
-use crate::augment::{Augment, sample};
+use crate::augment::{self, Augment, Draws};
 use crate::cli::AugmentSheet;
-use crate::config::{self, Config, SIDE, Validation};
+use crate::config::{self, Config, Validation};
+use crate::data::batches::DeviceFaces;
 use crate::data::dataset;
 use crate::error::Outcome;
 use crate::files::check_output_beside;
@@ -23,21 +24,18 @@ pub fn run(args: &AugmentSheet) -> Result<Outcome> {
     let faces = dataset::load(&config.data, config.seed)?.train;
     let augment = Augment::new(&config.augment, config.seed);
     let (rows, columns) = ((args.rows as usize).min(faces.len()), args.columns as usize);
-    let side = SIDE as i64;
+    let on_device = DeviceFaces::new(&faces, Device::Cpu)?;
     let mut sheet = Sheet::new(rows, &[1, columns], 2);
     for row in 0..rows {
         // Spread over the file, so that the sheet shows different people and classes.
         let position = row * faces.len() / rows;
         let face = faces.face(position);
         sheet.place(row, 0, face);
-        let original = Tensor::f_from_slice(face)?.f_view([1, 1, side, side])?.f_to_dtype(Kind::Float, false, false)?;
+        let index = Tensor::f_from_slice(&[position as i64])?;
         for epoch in 0..columns {
-            let theta = augment.thetas(epoch as u64, &[position as i64]);
-            let theta = Tensor::f_from_slice(&theta)?.f_view([1, 2, 3])?;
-            let read = sample(&original, &theta)?
-                .f_round()?
-                .f_to_dtype(Kind::Uint8, false, false)?
-                .f_to_device(Device::Cpu)?;
+            let draws = Draws::new(&augment, epoch as u64, &[position as i64], Device::Cpu)?;
+            let drawn = augment::faces(&on_device, &index, &draws, Kind::Float)?;
+            let read = drawn.f_mul_scalar(255.0)?.f_round()?.f_to_dtype(Kind::Uint8, false, false)?;
             let pixels: Vec<u8> = Vec::try_from(read.f_flatten(0, -1)?)?;
             sheet.place(row, 1 + epoch, &pixels);
         }

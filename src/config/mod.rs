@@ -2,6 +2,7 @@
 //!
 //! Only [`Config`] reaches the work, and only [`RawConfig::check`] makes one.
 
+mod augment;
 mod complaint;
 mod forest;
 mod load;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use augment::AugmentConfig;
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, BlockShape, CnnConfig, ModelConfig, Padding, Pooling, ResnetConfig, VggConfig};
@@ -142,26 +144,6 @@ pub enum OnBadRow {
     Skip,
 }
 
-/// `[augment]`: random changes to every training face; 0 or false turns one off.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AugmentConfig {
-    /// Greatest rotation in degrees, either way: 0 to 180.
-    pub rotate: f64,
-    /// Greatest shift as a fraction of height and width, either way: 0 to 1.
-    pub shift: f64,
-    /// Greatest zoom, in and out, x and y apart: 0 to below 1.
-    pub zoom: f64,
-    /// Mirror every second face.
-    pub flip: bool,
-}
-
-impl Default for AugmentConfig {
-    fn default() -> Self {
-        Self { rotate: 10.0, shift: 0.1, zoom: 0.1, flip: true }
-    }
-}
-
 mod defaults {
     pub fn seed() -> u64 {
         42
@@ -249,14 +231,6 @@ pub fn check_classes(classes: &[String]) -> Result<(), String> {
         format!("{classes:?}"),
         "distinct names of 1 to 100 characters without quotes, commas and control characters, not id or emotion",
     )
-}
-
-impl AugmentConfig {
-    fn check(&self) -> Result<(), String> {
-        require((0.0..=180.0).contains(&self.rotate), "augment.rotate", self.rotate, "0 to 180 degrees")?;
-        require((0.0..=1.0).contains(&self.shift), "augment.shift", self.shift, "0 to 1, a fraction of the edge")?;
-        require((0.0..1.0).contains(&self.zoom), "augment.zoom", self.zoom, "0 to below 1")
-    }
 }
 
 fn require(holds: bool, key: &str, value: impl std::fmt::Display, allowed: &str) -> Result<(), String> {

@@ -6,6 +6,7 @@ pub mod cadence;
 pub mod conclude;
 mod events;
 pub mod forest;
+pub mod input;
 pub mod loss;
 pub mod memory;
 pub mod optimizer;

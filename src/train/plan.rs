@@ -1,20 +1,33 @@
-//! What an epoch will do, settled before it begins: the order of rows and the map of every face.
+//! What an epoch will do, settled before it begins: the order of rows and what is drawn for every face.
 
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-use crate::augment::{Augment, THETA};
+use crate::augment::{Augment, Draws, Mix};
 use crate::rng::{Rng, Stream};
 
-/// Order and maps of one epoch, on the training device.
+/// Order and draws of one epoch, on the training device.
 #[derive(Debug)]
 pub struct EpochPlan {
     /// int64 `[N]`: positions among the training faces.
     order: Tensor,
-    /// float32 [N, 2, 3] in the same order; `None` when nothing is augmented.
-    thetas: Option<Tensor>,
+    /// In the same order.
+    draws: Draws,
+    /// One for each step; none where nothing is mixed.
+    mixes: Vec<Mix>,
     batch: i64,
     count: i64,
+}
+
+/// The faces of a step and what was drawn for them, on the training device.
+#[derive(Debug)]
+pub struct Batch {
+    /// int64 `[B]`: positions among the training faces.
+    pub rows: Tensor,
+    /// Of as many rows.
+    pub draws: Draws,
+    /// How the faces are mixed with one another, if they are.
+    pub mix: Option<Mix>,
 }
 
 impl EpochPlan {
@@ -25,15 +38,10 @@ impl EpochPlan {
     pub fn new(seed: u64, epoch: u32, count: usize, batch: usize, augment: &Augment, device: Device) -> Result<Self> {
         let epoch = u64::from(epoch);
         let order = Rng::new(&[Stream::Shuffle as u64, seed, epoch]).permutation(count);
-        let thetas = if augment.is_identity() {
-            None
-        } else {
-            let thetas = Tensor::f_from_slice(&augment.thetas(epoch, &order))?;
-            Some(thetas.f_view([-1, 2, THETA as i64 / 2])?.f_to_device(device)?)
-        };
         Ok(Self {
             order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
-            thetas,
+            draws: Draws::new(augment, epoch, &order, device)?,
+            mixes: (0..count.div_ceil(batch) as u64).filter_map(|step| augment.mix(epoch, step)).collect(),
             batch: batch as i64,
             count: count as i64,
         })
@@ -54,13 +62,17 @@ impl EpochPlan {
         self.start(step).min(self.count)
     }
 
-    /// Positions (int64 `[B]`) and maps (float32 [B, 2, 3]) of `step`, without a copy.
+    /// The faces of `step` (from 0), without a copy.
     ///
     /// # Errors
     /// libtorch's, for a step that the epoch does not have.
-    pub fn batch(&self, step: u64) -> Result<(Tensor, Option<Tensor>)> {
-        let cut = |tensor: &Tensor| tensor.f_narrow(0, self.start(step), self.faces(step));
-        Ok((cut(&self.order)?, self.thetas.as_ref().map(cut).transpose()?))
+    pub fn batch(&self, step: u64) -> Result<Batch> {
+        let (start, count) = (self.start(step), self.faces(step));
+        Ok(Batch {
+            rows: self.order.f_narrow(0, start, count)?,
+            draws: self.draws.narrow(start, count)?,
+            mix: usize::try_from(step).ok().and_then(|step| self.mixes.get(step)).copied(),
+        })
     }
 
     fn start(&self, step: u64) -> i64 {
@@ -80,15 +92,32 @@ mod tests {
         assert_eq!(plan.steps(), 3);
         let mut seen: Vec<i64> = Vec::new();
         for step in 0..3 {
-            let (rows, thetas) = plan.batch(step).unwrap();
-            assert_eq!(thetas.unwrap().size(), [plan.faces(step), 2, 3]);
-            seen.extend(Vec::<i64>::try_from(rows).unwrap());
+            let batch = plan.batch(step).unwrap();
+            assert_eq!(batch.draws.thetas.unwrap().size(), [plan.faces(step), 2, 3]);
+            assert!(batch.draws.lights.is_none() && batch.draws.patches.is_none() && batch.mix.is_none());
+            seen.extend(Vec::<i64>::try_from(batch.rows).unwrap());
         }
         assert_eq!(plan.faces(2), 22);
         assert_ne!(seen, (0..150).collect::<Vec<_>>(), "rows are shuffled");
         seen.sort_unstable();
         assert_eq!(seen, (0..150).collect::<Vec<_>>());
         let next = EpochPlan::new(1, 1, 150, 64, &augment, Device::Cpu).unwrap();
-        assert!(!next.batch(0).unwrap().0.equal(&plan.batch(0).unwrap().0), "each epoch has an order of its own");
+        assert!(!next.batch(0).unwrap().rows.equal(&plan.batch(0).unwrap().rows), "each epoch has an order of its own");
+    }
+
+    #[test]
+    fn a_batch_has_the_draws_of_its_faces_and_its_step() {
+        let config = AugmentConfig { erase: 1.0, brightness: 0.5, cutmix: 1.0, ..AugmentConfig::default() };
+        let augment = Augment::new(&config, 1);
+        let plan = EpochPlan::new(1, 4, 150, 64, &augment, Device::Cpu).unwrap();
+        for step in 0..3 {
+            let batch = plan.batch(step).unwrap();
+            let rows: Vec<i64> = Vec::try_from(&batch.rows).unwrap();
+            let numbers = |tensor: Option<Tensor>| Vec::<f32>::try_from(tensor.unwrap().flatten(0, -1)).unwrap();
+            assert_eq!(numbers(batch.draws.thetas), augment.thetas(4, &rows));
+            assert_eq!(numbers(batch.draws.lights), augment.lights(4, &rows));
+            assert_eq!(numbers(batch.draws.patches), augment.patches(4, &rows));
+            assert!(batch.mix.is_some() && batch.mix == augment.mix(4, step));
+        }
     }
 }

@@ -4,14 +4,14 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::average::Average;
-use super::loss::{Loss, Targets};
+use super::input;
+use super::loss::Loss;
 use super::optimizer::Optimizer;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
-use crate::augment;
 use crate::checkpoint::{NamedTensors, State};
 use crate::config::TrainConfig;
-use crate::data::batches::{DeviceFaces, to_unit};
+use crate::data::batches::DeviceFaces;
 use crate::model::infer::Outputs;
 use crate::model::{FlatParameters, Mode, Net};
 use crate::rng::{Rng, Stream};
@@ -119,12 +119,7 @@ impl Trainer {
     /// libtorch's.
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
-        let (rows, thetas) = plan.batch(step)?;
-        let targets = Targets::Classes(self.faces.labels(&rows)?);
-        let x = match thetas {
-            Some(thetas) => augment::pick(&self.faces, &rows, &thetas, self.kind)?,
-            None => to_unit(&self.faces.pick(&rows)?)?.f_to_dtype(self.kind, false, false)?,
-        };
+        let (x, targets) = input::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = self.loss.of(&logits, &targets)?;

@@ -3,6 +3,7 @@
 // A test that cannot go on panics.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice, clippy::unwrap_used)]
 
+mod augment;
 mod cli;
 mod common;
 mod data;

@@ -13,6 +13,7 @@ mod lanes;
 pub mod adam;
 pub mod conv_pool;
 pub mod gini;
+pub mod light;
 pub mod norm;
 pub mod sample;
 pub mod tail;

@@ -219,6 +219,13 @@ fn configs_with_a_training_out_of_range() {
         (augment("rotate = 181"), &["c.toml:15: augment.rotate = 181", "0 to 180 degrees"]),
         (augment("shift = inf"), &["c.toml:15: augment.shift = inf", "0 to 1"]),
         (augment("zoom = nan"), &["c.toml:15: augment.zoom = NaN", "0 to below 1"]),
+        (augment("brightness = 1"), &["c.toml:15: augment.brightness = 1 ", "0 (off) to below 1"]),
+        (augment("contrast = -0.1"), &["c.toml:15: augment.contrast = -0.1 ", "0 (off) to below 1"]),
+        (augment("crop = 1"), &["c.toml:15: augment.crop = 1 ", "0 (off) to below 1"]),
+        (augment("erase = 1.5"), &["c.toml:15: augment.erase = 1.5 ", "0 (off) to 1, a probability"]),
+        (augment("mixup = 11"), &["c.toml:15: augment.mixup = 11 ", "0 (off) to 10"]),
+        (augment("cutmix = -1"), &["c.toml:15: augment.cutmix = -1 ", "0 (off) to 10"]),
+        (augment("gamma = nan"), &["c.toml:15: augment.gamma = NaN ", "0 (off) to below 1"]),
     ]);
 }
 
