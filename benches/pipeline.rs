@@ -74,8 +74,8 @@ fn pipeline(criterion: &mut Criterion) {
         let plan = EpochPlan::new(1, 0, faces.len(), BATCH, &augment, Device::Cpu).expect("a plan");
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
         let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
-        let optimizer = TrainConfig::default().optimizer;
-        let mut trainer = Trainer::new(net, on_device, &optimizer, kind, 1, plan.steps()).expect("a trainer");
+        let config = TrainConfig::default();
+        let mut trainer = Trainer::new(net, on_device, &config, kind, 1, plan.steps()).expect("a trainer");
         group.bench_function(format!("one step of 64, {name}"), |bencher| {
             bencher.iter(|| trainer.step(&plan, 0, 3, 1e-3).expect("a step"));
         });

@@ -87,7 +87,7 @@ pub fn networks() -> Vec<ModelConfig> {
     ];
     let resnets = [
         resnet(),
-        ResnetConfig { pool_first: false, squeeze: 0, ..resnet() },
+        ResnetConfig { stem_pool: false, squeeze: 0, ..resnet() },
         ResnetConfig { stem: 6, widths: vec![10, 12, 14], blocks: vec![1, 1, 1], squeeze: 4, ..resnet() },
     ];
     let cnns = cnns.into_iter().map(ModelConfig::Cnn);

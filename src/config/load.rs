@@ -111,6 +111,7 @@ impl Checked for Config {
         "train.optimizer",
         "train.schedule",
         "train.early_stop",
+        "train.progressive",
         "train.checkpoint_every",
     ];
     const PROBES: &[(&[&str], Probe)] = &[
@@ -256,6 +257,8 @@ mod tests {
                 &["train.schedule={kind=\"cosine\",warmup=50}"],
                 &["train.schedule.warmup = 50", "below train.epochs"],
             ),
+            (SMALL, &["train.progressive={from=30}"], &["train.progressive.from = 30", "multiple of 4"]),
+            (SMALL, &["train.progressive={from=32}"], &["train.progressive: wants", "resnet"]),
             (SMALL, &["train.label_smoothing=1"], &["train.label_smoothing = 1 ", "0 (off) to below 1"]),
             (SMALL, &["train.ema=1"], &["train.ema = 1 ", "0 (off) to below 1"]),
             (SMALL, &["train.clip_norm=-1"], &["train.clip_norm = -1 ", "0 (off) to 1e6"]),

@@ -26,7 +26,7 @@ pub use schedule::{Constant, Cosine, HoldThenDecay, ScheduleConfig};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
     AdamConfig, AdamwConfig, CheckpointEvery, EarlyStopConfig, MOST_EPOCHS, MOST_ROLLBACKS, Monitor, OptimizerConfig,
-    SgdConfig, TrainConfig,
+    ProgressiveConfig, SgdConfig, TrainConfig,
 };
 pub use values::{DeviceChoice, Validation};
 
@@ -182,6 +182,9 @@ impl RawConfig {
         self.augment.check()?;
         self.model.check()?;
         self.train.check()?;
+        if self.train.progressive.is_on() && !self.model.takes_any_size() {
+            return Err("train.progressive: wants model.kind = \"resnet\": the dense layers of the others hang on the picture's size".to_owned());
+        }
         Ok(Config(self))
     }
 }

@@ -67,12 +67,6 @@ pub(super) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::E
 }
 
 impl ScheduleConfig {
-    /// Whether the learning rates of epochs that are done depend on how many there will be: then `train.epochs` may not
-    /// change when a run goes on.
-    pub fn depends_on_epochs(&self) -> bool {
-        matches!(self, Self::Cosine(_))
-    }
-
     pub(super) fn check(&self, epochs: u32) -> Result<(), String> {
         match *self {
             Self::Constant(Constant {}) => Ok(()),

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::require;
 use super::schedule::{HoldThenDecay, ScheduleConfig};
+use super::{SIDE, require};
 
 /// The greatest `epochs`.
 pub const MOST_EPOCHS: u32 = 100_000;
@@ -30,6 +30,8 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Greatest Euclidean norm of all gradients together, to which greater ones are scaled; 0 leaves them (Pascanu et al. 2013).
     pub clip_norm: f64,
+    /// Whether the first epochs train on smaller pictures.
+    pub progressive: ProgressiveConfig,
     /// When to stop before `epochs`.
     pub early_stop: EarlyStopConfig,
     /// How often `last.safetensors` is written; at least one of the three.
@@ -48,6 +50,7 @@ impl Default for TrainConfig {
             label_smoothing: 0.0,
             ema: 0.0,
             clip_norm: 0.0,
+            progressive: ProgressiveConfig::default(),
             early_stop: EarlyStopConfig::default(),
             checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
             max_rollbacks: 0,
@@ -129,6 +132,37 @@ impl Default for SgdConfig {
     }
 }
 
+/// `train.progressive`: faces are made `from` x `from` pixels at first, and larger from epoch to epoch, until from the share
+/// `until` of all epochs on they have their 48x48: the first epochs, which learn what is coarse, cost less (Howard et al. 2018
+/// in DAWNBench; Tan and Le 2021, EfficientNetV2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProgressiveConfig {
+    /// Edge of a face in the first epoch, in pixels: a multiple of 4, 16 to 48; 48 is off.
+    pub from: usize,
+    /// Share of the epochs after which faces have their full size: 0 to 1.
+    pub until: f64,
+}
+
+impl Default for ProgressiveConfig {
+    fn default() -> Self {
+        Self { from: SIDE, until: 0.5 }
+    }
+}
+
+impl ProgressiveConfig {
+    /// Whether any epoch has smaller pictures.
+    pub fn is_on(&self) -> bool {
+        self.from < SIDE && self.until > 0.0
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let fits = (16..=SIDE).contains(&self.from) && self.from.is_multiple_of(4);
+        require(fits, "train.progressive.from", self.from, "a multiple of 4, 16 to 48 (off)")?;
+        require((0.0..=1.0).contains(&self.until), "train.progressive.until", self.until, "0 to 1")
+    }
+}
+
 /// `train.early_stop`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -181,12 +215,18 @@ pub(super) fn probe_optimizer(mut table: toml::Table) -> Result<(), serde_path_t
 }
 
 impl TrainConfig {
+    /// Whether epochs that are done hang on how many there will be: then `train.epochs` may not change when a run goes on.
+    pub fn depends_on_epochs(&self) -> bool {
+        matches!(self.schedule, ScheduleConfig::Cosine(_)) || self.progressive.is_on()
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         require((1..=MOST_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MOST_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;
         self.schedule.check(self.epochs)?;
+        self.progressive.check()?;
         let smoothing = self.label_smoothing;
         require((0.0..1.0).contains(&smoothing), "train.label_smoothing", smoothing, "0 (off) to below 1")?;
         require((0.0..1.0).contains(&self.ema), "train.ema", self.ema, "0 (off) to below 1")?;

@@ -92,8 +92,13 @@ impl Convolution {
 
     /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: the same, and 2x2 max-pooling.
     pub fn forward_max_pool(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        match (conv_pool::shape(x, &self.weight, self.padding), &self.bias) {
-            (Some(shape), Some(bias)) if mode != Mode::Trace => conv_pool::forward(shape, x, &self.weight, bias),
+        match conv_pool::shape(x, &self.weight, self.padding) {
+            Some(shape) if mode != Mode::Trace => {
+                let filters = self.weight.size().first().copied().unwrap_or(0);
+                let none = || Tensor::f_zeros([filters], (Kind::Float, x.device()));
+                let bias = self.bias.as_ref().map_or_else(none, |bias| Ok(bias.shallow_clone()))?;
+                conv_pool::forward(shape, x, &self.weight, &bias)
+            }
             _ => Ok(self.forward(x)?.f_max_pool2d(2, 2, 0, 1, false)?),
         }
     }

@@ -13,6 +13,7 @@ use crate::config::{BlockShape, ResnetConfig};
 #[derive(Debug)]
 pub struct Resnet {
     stem: (Convolution, NormTail),
+    stem_pool: bool,
     blocks: Vec<Block>,
     output: Dense,
     dropout: f64,
@@ -40,13 +41,15 @@ impl Resnet {
         }
         let width = config.widths.last().copied().unwrap_or(config.stem);
         let output = Dense::new(&path.sub("output"), seed, width, classes)?;
-        Ok(Self { stem, blocks, output, dropout: config.dropout })
+        Ok(Self { stem, stem_pool: config.stem_pool, blocks, output, dropout: config.dropout })
     }
 
     /// Logits [N, classes] for faces [N, 1, 48, 48].
     pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
         let (convolution, norm) = &self.stem;
-        let mut x = norm.forward(&convolution.forward(faces)?, None, mode)?;
+        let filtered =
+            if self.stem_pool { convolution.forward_max_pool(faces, mode)? } else { convolution.forward(faces)? };
+        let mut x = norm.forward(&filtered, None, mode)?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }

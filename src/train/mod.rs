@@ -16,6 +16,7 @@ pub mod resume;
 pub mod run;
 pub mod schedule;
 pub mod session;
+mod sizes;
 pub mod step;
 pub mod stop;
 mod words;

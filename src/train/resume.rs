@@ -125,8 +125,8 @@ pub fn compare(
     for key in config::differing_keys(&old, &new) {
         let change =
             format!("{key} was {}, now it is {}", config::shown_key(&old, &key), config::shown_key(&new, &key));
-        if key == "train.epochs" && config.train.schedule.depends_on_epochs() {
-            return refuse(&format!("{change}, and train.schedule has shaped the learning rate for that number"));
+        if key == "train.epochs" && config.train.depends_on_epochs() {
+            return refuse(&format!("{change}, and the learning rate or the size of faces went by that number"));
         }
         if !is_free(&key) {
             return refuse(&change);

@@ -11,6 +11,7 @@ use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
 use super::resume::Resumed;
 use super::schedule::{Moment, learning_rate};
+use super::sizes::side;
 use super::step::{NonFinite, Trainer};
 use super::stop;
 use super::words::{epoch_text, progress_text};
@@ -222,7 +223,7 @@ impl<'a> Run<'a> {
         let first_lr = rate(config, &p.state, p.steps, 0);
         let (already, began) = (p.state.epoch_seconds, Instant::now());
         let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &p.augment, device)?;
-        p.trainer.begin_epoch(p.state.step);
+        p.trainer.begin_epoch(p.state.step, side(&config.train.progressive, epoch, config.train.epochs));
         p.trainer.lap(Phase::Plan);
         self.console.begin(&format!("epoch {:>3}/{}", epoch + 1, config.train.epochs), plan.steps(), p.state.step);
         while p.state.step < plan.steps() {

@@ -9,8 +9,9 @@ use super::loss::Loss;
 use super::optimizer::Optimizer;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
+use super::sizes::resize;
 use crate::checkpoint::{NamedTensors, State};
-use crate::config::TrainConfig;
+use crate::config::{SIDE, TrainConfig};
 use crate::data::batches::DeviceFaces;
 use crate::model::infer::Outputs;
 use crate::model::{FlatParameters, Mode, Net};
@@ -32,6 +33,8 @@ pub struct Trainer {
     /// Number format of forward and backward.
     kind: Kind,
     seed: u64,
+    /// Edge of the faces of the epoch, in pixels.
+    side: usize,
     /// float32 `[steps]`: the loss of each step of the epoch, filled on the device.
     losses: Tensor,
     /// float32 `[steps]`: the sum of all gradients of each step, finite where all of them are.
@@ -105,6 +108,7 @@ impl Trainer {
             faces,
             kind,
             seed,
+            side: SIDE,
             losses,
             gradient_sums,
             hits,
@@ -120,6 +124,7 @@ impl Trainer {
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
         let (x, targets) = input::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
+        let x = resize(x, self.side)?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = self.loss.of(&logits, &targets)?;
@@ -197,9 +202,10 @@ impl Trainer {
         }
     }
 
-    /// Begins an epoch at `step`: 0, or where a resumed run goes on.
-    pub fn begin_epoch(&mut self, step: u64) {
+    /// Begins an epoch at `step`: 0, or where a resumed run goes on. Its faces are `side` x `side` pixels.
+    pub fn begin_epoch(&mut self, step: u64, side: usize) {
         self.collected = step;
+        self.side = side;
     }
 
     /// The weights that count, averaged where they are, as `best.safetensors` holds them: sorted by name.

@@ -34,6 +34,11 @@ impl ModelConfig {
         }
     }
 
+    /// Whether the network takes pictures of other sizes than 48x48, too.
+    pub fn takes_any_size(&self) -> bool {
+        matches!(self, Self::Resnet(_))
+    }
+
     /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
     pub fn values(&self, classes: usize) -> u64 {
         match self {

@@ -8,18 +8,19 @@ use super::{are_widths, require_parameters};
 /// `[model] kind = "resnet"`: a 3x3 convolution, then stages of residual blocks of two 3x3 convolutions with batch norm (He et
 /// al. 2016), squeeze-and-excitation (Hu et al. 2018) and stochastic depth (Huang et al. 2016), then the mean over the
 /// picture and one dense layer. Between stages the picture is halved by 2x2 max-pooling, as in VGG, not by a stride: the
-/// first convolution of a stage then works on dense pixels, which is faster.
+/// first convolution of a stage then works on dense pixels, which is faster. So is the stem where it pools: between its
+/// convolution and its norm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResnetConfig {
     /// Filters of the first convolution, at 48x48.
     pub stem: i64,
-    /// Filters of each stage: 1 to 5 stages. Pooling stands before each but the first, and before that where `pool_first`.
+    /// Filters of each stage: 1 to 5 stages. Pooling stands before each but the first.
     pub widths: Vec<i64>,
     /// Blocks of each stage.
     pub blocks: Vec<i64>,
-    /// Whether the first stage works at 24x24 instead of 48x48.
-    pub pool_first: bool,
+    /// Whether the stem pools, too: then the first stage works at 24x24 instead of 48x48.
+    pub stem_pool: bool,
     /// Squeeze-and-excitation squeezes to a stage's width divided by this; 0 leaves it out.
     pub squeeze: i64,
     /// Probability of leaving out the last block's two convolutions for a face in training; it grows from 0 with the depth.
@@ -34,7 +35,7 @@ impl Default for ResnetConfig {
             stem: 32,
             widths: vec![64, 128, 256],
             blocks: vec![2, 2, 2],
-            pool_first: true,
+            stem_pool: true,
             squeeze: 16,
             stochastic_depth: 0.0,
             dropout: 0.0,
@@ -84,13 +85,14 @@ impl ResnetConfig {
     /// The residual blocks of each stage.
     pub fn stages(&self) -> Vec<Vec<BlockShape>> {
         let total = self.blocks.iter().sum::<i64>();
-        let (mut input, mut side, mut number) = (self.stem, SIDE as i64, 0);
+        let mut side = if self.stem_pool { SIDE as i64 / 2 } else { SIDE as i64 };
+        let (mut input, mut number) = (self.stem, 0);
         let stages = self.widths.iter().zip(&self.blocks).enumerate();
         stages
             .map(|(stage, (&output, &blocks))| {
                 (0..blocks)
                     .map(|block| {
-                        let pools = block == 0 && (stage > 0 || self.pool_first);
+                        let pools = block == 0 && stage > 0;
                         side /= if pools { 2 } else { 1 };
                         number += 1;
                         // PyTorch's and the paper's linear rule: the last block has the whole probability.
@@ -120,14 +122,15 @@ impl ResnetConfig {
 
     /// Values that the convolutions and norms give for a face.
     pub fn layers(&self) -> impl Iterator<Item = u64> {
-        let stem = self.stem.unsigned_abs() * (SIDE * SIDE) as u64;
+        let full = self.stem.unsigned_abs() * (SIDE * SIDE) as u64;
+        let normed = if self.stem_pool { full / 4 } else { full };
         let blocks = self.stages().into_iter().flatten().flat_map(|block| {
             let layers = if block.has_projection() { 6 } else { 4 };
             let pooled = if block.pools { Some(block.input) } else { None };
             let channels = pooled.into_iter().chain(std::iter::repeat_n(block.output, layers));
             channels.map(move |channels| (channels * block.side * block.side).unsigned_abs())
         });
-        [stem, stem].into_iter().chain(blocks)
+        [full, normed].into_iter().chain(blocks)
     }
 }
 
@@ -149,9 +152,9 @@ mod tests {
         assert_eq!(stages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 3]);
         let all: Vec<BlockShape> = stages.into_iter().flatten().collect();
         assert_eq!(all.iter().map(|block| block.side).collect::<Vec<_>>(), [24, 12, 12, 6, 6, 6]);
-        assert_eq!(all.iter().map(|block| block.pools).collect::<Vec<_>>(), [true, true, false, true, false, false]);
+        assert_eq!(all.iter().map(|block| block.pools).collect::<Vec<_>>(), [false, true, false, true, false, false]);
         assert!((all[0].drop - 0.05).abs() < 1e-12 && (all[5].drop - 0.3).abs() < 1e-12);
-        let full = ResnetConfig { pool_first: false, squeeze: 0, ..config };
+        let full = ResnetConfig { stem_pool: false, squeeze: 0, ..config };
         let first = full.stages()[0][0];
         assert_eq!((first.side, first.pools, first.squeeze, first.has_projection()), (48, false, 0, true));
     }
@@ -164,7 +167,7 @@ mod tests {
             stem: 64,
             widths: vec![64, 128, 256, 512],
             blocks: vec![2; 4],
-            pool_first: false,
+            stem_pool: false,
             squeeze: 0,
             ..ResnetConfig::default()
         };
