@@ -12,3 +12,4 @@ mod pixels;
 mod slow_csv;
 pub mod split;
 pub mod synth;
+pub mod table;
