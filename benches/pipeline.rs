@@ -17,6 +17,7 @@ use grimace::data::faces::Faces;
 use grimace::data::synth::{draw, label};
 use grimace::model::Net;
 use grimace::train::plan::EpochPlan;
+use grimace::train::sampling::Sampler;
 use grimace::train::step::Trainer;
 use tch::{Device, Kind, Tensor};
 
@@ -71,11 +72,11 @@ fn pipeline(criterion: &mut Criterion) {
     }
 
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let plan = EpochPlan::new(1, 0, faces.len(), BATCH, &augment, Device::Cpu).expect("a plan");
+        let plan = EpochPlan::new(1, 0, &Sampler::Shuffle(faces.len()), BATCH, &augment, Device::Cpu).expect("a plan");
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
         let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
-        let optimizer = TrainConfig::default().optimizer;
-        let mut trainer = Trainer::new(net, on_device, &optimizer, kind, 1, plan.steps()).expect("a trainer");
+        let config = TrainConfig::default();
+        let mut trainer = Trainer::new(net, on_device, &config, kind, 1, plan.steps()).expect("a trainer");
         group.bench_function(format!("one step of 64, {name}"), |bencher| {
             bencher.iter(|| trainer.step(&plan, 0, 3, 1e-3).expect("a step"));
         });

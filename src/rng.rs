@@ -24,6 +24,8 @@ pub enum Stream {
     Forest = 7,
     /// Faces of a bootstrap's resamples.
     Bootstrap = 8,
+    /// Faces of an epoch drawn with replacement.
+    Sampling = 9,
 }
 
 /// A stream of random numbers, fixed by the keys it was made from.

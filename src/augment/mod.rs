@@ -6,11 +6,12 @@
 //! `p_in = R(a) (Z F p_out + t)`.
 //!
 //! Parameters are drawn on the host, for a whole epoch at once, from (seed, epoch, row): they do not depend on the batch,
-//! the device or the order of steps. To add an operation: one file with a `draw` that returns an [`Affine`], one line in
+//! the device or the order of steps. A face that comes more than once in an epoch has its number of occurrence for a further key. To add an operation: one file with a `draw` that returns an [`Affine`], one line in
 //! [`Augment::draw`].
 
 mod affine;
 mod flip;
+mod occurrence;
 mod rotate;
 mod sample;
 mod shift;
@@ -19,6 +20,7 @@ mod zoom;
 use rayon::prelude::*;
 
 pub use affine::Affine;
+pub use occurrence::occurrences;
 pub use sample::{pick, sample};
 
 use crate::config::AugmentConfig;
@@ -46,19 +48,29 @@ impl Augment {
         rotate == 0.0 && shift == 0.0 && zoom == 0.0 && !flip
     }
 
-    /// The map of training face `row` (its position, from 0) in `epoch` (from 0).
+    /// The map of training face `row` (its position, from 0) in `epoch` (from 0), the first time it comes there.
     pub fn draw(&self, epoch: u64, row: u64) -> Affine {
+        self.draw_again(epoch, row, 0)
+    }
+
+    /// The map of `row` when it has come `before` times in `epoch` already.
+    pub fn draw_again(&self, epoch: u64, row: u64, before: u64) -> Affine {
         // Each operation has a stream of its own: turning one off leaves the draws of the others as they are.
-        let rng = |operation: u64| Rng::new(&[Stream::Augment as u64, self.seed, epoch, row, operation]);
+        let rng = |operation: u64| {
+            let keys = [Stream::Augment as u64, self.seed, epoch, row, operation, before];
+            // The first time has no key for that, as it was when no face came twice.
+            Rng::new(if before == 0 { keys.split_last().map_or(&[], |(_, first)| first) } else { &keys })
+        };
         flip::draw(self.config.flip, &mut rng(0))
             .then(zoom::draw(self.config.zoom, &mut rng(1)))
             .then(shift::draw(self.config.shift, &mut rng(2)))
             .then(rotate::draw(self.config.rotate, &mut rng(3)))
     }
 
-    /// The maps of the faces `rows` in `epoch`, as `affine_grid` wants them: float32 [N, 2, 3], row-major.
+    /// The maps of the faces `rows`, which are all of `epoch` or its first, as `affine_grid` wants them: float32 [N, 2, 3], row-major.
     pub fn thetas(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
-        rows.par_iter().flat_map_iter(|row| self.draw(epoch, row.unsigned_abs()).theta()).collect()
+        let draw = |(row, before): (&i64, u64)| self.draw_again(epoch, row.unsigned_abs(), before).theta();
+        rows.par_iter().zip(occurrences(rows)).flat_map_iter(draw).collect()
     }
 }
 
@@ -135,6 +147,14 @@ mod tests {
         let augment = Augment::new(&config, 1);
         assert_eq!(augment.thetas(2, &[5, 9])[THETA..], augment.thetas(2, &[9])[..]);
         assert_ne!(augment.draw(0, 1), augment.draw(1, 1));
+        // As runs had it before a face could come twice.
+        let rotate = Augment::new(&AugmentConfig { rotate: 10.0, ..all_off() }, 1).draw(2, 9);
+        assert_eq!(rotate, rotate::draw(10.0, &mut Rng::new(&[Stream::Augment as u64, 1, 2, 9, 3])));
+        let twice = augment.thetas(2, &[9, 5, 9]);
+        assert_eq!(twice[..2 * THETA], augment.thetas(2, &[9, 5])[..]);
+        assert_eq!(twice[2 * THETA..], augment.draw_again(2, 9, 1).theta());
+        assert_ne!(augment.draw_again(2, 9, 1), augment.draw(2, 9));
+        assert_ne!(augment.draw_again(2, 9, 1), augment.draw_again(2, 9, 2));
         assert_ne!(augment.draw(0, 1), Augment::new(&config, 2).draw(0, 1));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Only [`Config`] reaches the work, and only [`RawConfig::check`] makes one.
 
+mod class_weights;
 mod complaint;
 mod forest;
 mod load;
@@ -17,10 +18,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use class_weights::{ClassWeights, Sampling};
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
-pub use schedule::{Constant, Cosine, HoldThenDecay, ScheduleConfig};
+pub use schedule::{Constant, Cosine, HoldThenDecay, Plateau, ScheduleConfig};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
     AdamConfig, AdamwConfig, CheckpointEvery, EarlyStopConfig, MOST_EPOCHS, MOST_ROLLBACKS, Monitor, OptimizerConfig,
@@ -100,6 +102,9 @@ pub struct DataConfig {
     /// CSV of rows to predict for a submission; read only where one is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
+    /// CSV of votes or probabilities for each training row, to train on beside its label or in its stead; only for networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_labels: Option<PathBuf>,
     /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training CSV.
     #[serde(default)]
     pub validation: Validation,
@@ -202,6 +207,9 @@ impl RawConfig {
             ModelConfig::Cnn(cnn) => cnn.check()?,
         }
         self.train.check()?;
+        self.train.class_weights.check(self.data.classes.len())?;
+        let (is_soft, share) = (self.data.soft_labels.is_some(), self.train.soft_share);
+        require(is_soft || share == 1.0, "train.soft_share", share, "data.soft_labels beside it, whose share it is")?;
         Ok(Config(self))
     }
 }
@@ -222,6 +230,9 @@ fn check_common(name: &str, seed: u64, threads: usize, data: &DataConfig) -> Res
     }
     require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
     require(!data.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
+    if let Some(path) = &data.soft_labels {
+        require(!path.as_os_str().is_empty(), "data.soft_labels", "\"\"", "the path of a CSV file")?;
+    }
     if let Validation::Fraction(fraction) = data.validation {
         require(
             fraction > 0.0 && fraction < 1.0,

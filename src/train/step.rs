@@ -89,7 +89,8 @@ impl Trainer {
         let parameters = FlatParameters::new(&net)?;
         let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
         let average = if config.ema > 0.0 { Some(Average::new(config.ema, &parameters)?) } else { None };
-        let (loss, clip_norm) = (Loss::new(config), config.clip_norm);
+        let counts = faces.class_counts(net.classes())?;
+        let (loss, clip_norm) = (Loss::new(config, &counts, net.device())?, config.clip_norm);
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
         let gradient_sums = losses.f_zeros_like()?;
@@ -120,7 +121,11 @@ impl Trainer {
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
         let (rows, thetas) = plan.batch(step)?;
-        let targets = Targets::Classes(self.faces.labels(&rows)?);
+        let labels = self.faces.labels(&rows)?;
+        let targets = match self.faces.shares(&rows)? {
+            Some(shares) => Targets::Shares(shares),
+            None => Targets::Classes(labels.shallow_clone()),
+        };
         let x = match thetas {
             Some(thetas) => augment::pick(&self.faces, &rows, &thetas, self.kind)?,
             None => to_unit(&self.faces.pick(&rows)?)?.f_to_dtype(self.kind, false, false)?,
@@ -146,8 +151,8 @@ impl Trainer {
         tch::no_grad(|| -> Result<()> {
             self.gradient_sums.f_narrow(0, place, 1)?.f_copy_(&sum.f_view([1])?)?;
             self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
-            let right =
-                logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&targets.greatest()?)?.f_sum(Kind::Int64)?;
+            // Of the labels, whatever the targets are: an accuracy is one whether or not there are soft labels.
+            let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
             self.hits.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
             Ok(())
         })
