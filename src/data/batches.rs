@@ -34,11 +34,12 @@ impl DeviceFaces {
         Ok(Self { pixels, labels: labels.f_to_device(device)?, shares: None })
     }
 
-    /// Adds targets of which `share` (0 to 1) is the soft labels' and the rest the label's.
+    /// Where there are soft labels, adds targets of which `share` (0 to 1) is theirs and the rest the label's.
     ///
     /// # Errors
     /// libtorch's, for soft labels of another number of faces.
-    pub fn with_soft_labels(self, soft: &SoftLabels, share: f64) -> Result<Self> {
+    pub fn with_soft_labels(self, soft: Option<&SoftLabels>, share: f64) -> Result<Self> {
+        let Some(soft) = soft else { return Ok(self) };
         let classes = soft.classes as i64;
         let hard = self.labels.f_one_hot(classes)?.f_to_dtype(Kind::Float, false, false)?;
         let soft = Tensor::f_from_slice(&soft.shares)?.f_view([self.len(), classes])?.f_to_device(self.device())?;
@@ -128,17 +129,17 @@ mod tests {
             Faces { pixels: vec![0; 2 * PIXELS], rows: vec![0, 1], labels: Some(vec![2, 0]), ..Faces::default() };
         let soft = SoftLabels { shares: vec![0.25, 0.75, 0.0, 0.5, 0.25, 0.25], classes: 3 };
         let index = Tensor::from_slice(&[1i64, 0]);
-        let plain = DeviceFaces::new(&faces, Device::Cpu).unwrap();
+        let plain = DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(None, 1.0).unwrap();
         assert!(plain.shares(&index).unwrap().is_none());
         assert_eq!(plain.class_counts(3).unwrap(), [1, 0, 1]);
         let shares = |share: f64| -> Vec<f32> {
-            let faces = DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(&soft, share).unwrap();
+            let faces = DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(Some(&soft), share).unwrap();
             Vec::try_from(faces.shares(&index).unwrap().unwrap().flatten(0, -1)).unwrap()
         };
         assert_eq!(shares(1.0), [0.5, 0.25, 0.25, 0.25, 0.75, 0.0]);
         assert_eq!(shares(0.0), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
         assert_eq!(shares(0.5), [0.75, 0.125, 0.125, 0.125, 0.375, 0.5]);
         let of_one = SoftLabels { shares: vec![1.0, 0.0, 0.0], classes: 3 };
-        assert!(DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(&of_one, 1.0).is_err());
+        assert!(DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(Some(&of_one), 1.0).is_err());
     }
 }

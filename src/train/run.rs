@@ -176,10 +176,8 @@ impl<'a> Run<'a> {
     fn prepare(&mut self, resumed: Option<Resumed>) -> Result<Progress<'a>> {
         let (config, device) = (self.config, self.placement.device);
         let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
-        let mut faces = DeviceFaces::new(&self.data.train, device)?;
-        if let Some(soft) = &self.data.soft_labels {
-            faces = faces.with_soft_labels(soft, config.train.soft_share)?;
-        }
+        let soft = self.data.soft_labels.as_ref();
+        let faces = DeviceFaces::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_share)?;
         let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
         let mut trainer = Trainer::new(net, faces, &config.train, self.placement.kind, config.seed, steps)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
