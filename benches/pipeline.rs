@@ -17,6 +17,7 @@ use grimace::data::faces::Faces;
 use grimace::data::synth::{draw, label};
 use grimace::model::Net;
 use grimace::train::plan::EpochPlan;
+use grimace::train::sampling::Sampler;
 use grimace::train::step::Trainer;
 use tch::{Device, Kind, Tensor};
 
@@ -71,7 +72,7 @@ fn pipeline(criterion: &mut Criterion) {
     }
 
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let plan = EpochPlan::new(1, 0, faces.len(), BATCH, &augment, Device::Cpu).expect("a plan");
+        let plan = EpochPlan::new(1, 0, &Sampler::Shuffle(faces.len()), BATCH, &augment, Device::Cpu).expect("a plan");
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
         let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
         let config = TrainConfig::default();

@@ -270,6 +270,39 @@ def labels() -> dict[str, bytes]:
     return files
 
 
+def soft_labels() -> dict[str, bytes]:
+    """Number of classes (a digit; they are called a, b, ...), wanted ids with a `|` behind each, a line break, the file."""
+    texts = {
+        "votes": "30|2|\nid,a,b,c\n0,1,2,7\n1,0,0,10\n2,10,0,0\n",
+        "probabilities": "2x|y|\nid,emotion,a,b\nx,0,0.75,0.25\ny,1,1e-3,0.999\n",
+        "byte-order-mark": "2x|\n\ufeffid, a, b\r\nx, .5 ,5.\r\n",
+        "other-columns": "2x|\nb,note,unknown,a,id\n1,\"p\nq\",3,2,x\n",
+        "quoted": "2x,y|\nid,a,b\n\"x,y\",\"1\",2\n",
+        "small-and-great": "2x|y|\nid,a,b\nx,5e-324,0\ny,1e9,1e9\n",
+        "unwanted-rows": "2x|\nid,a,b\ny,1,0\ny,1,0\nx,1,0\n",
+        "no-votes": "2x|\nid,a,b\nx,0,-0\n",
+        "negative": "2x|\nid,a,b\nx,-1,2\n",
+        "not-a-number": "2x|\nid,a,b\nx,nan,1\n",
+        "infinite": "2x|\nid,a,b\nx,inf,1\n",
+        "too-great": "2x|\nid,a,b\nx,1e10,1\n",
+        "a-word": "2x|\nid,a,b\nx,many,1\n",
+        "empty-cell": "2x|\nid,a,b\nx,,1\n",
+        "there-twice": "2x|\nid,a,b\nx,1,0\nx,1,0\n",
+        "wanted-twice": "2x|x|\nid,a,b\nx,1,0\n",
+        "missing": "2z|\nid,a,b\nx,1,0\n",
+        "no-column": "3x|\nid,a,b\nx,1,0\n",
+        "two-columns": "2x|\nid,a,b,a\nx,1,0,1\n",
+        "too-few-fields": "2x|\nid,a,b\nx,1\n",
+        "open-quote": "2x|\nid,a,b\nx,\"1,0\n",
+        "blank-lines": "2x|\nid,a,b\n\n\r\nx,1,0\n\n",
+        "header-only": "2x|\nid,a,b\n",
+        "nothing": "2x|\n",
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files["not-utf8"] = b"2x\xff|\nid,a,b\nx\xff,1,0\n"
+    return files
+
+
 FOREST = 'name = "x"\n[data]\ntrain = "a.csv"\nclasses = ["a", "b"]\n[forest]\n'
 
 ORIGIN = '{"data_hash":"d","split_hash":"s"}'
@@ -309,7 +342,7 @@ def forest() -> dict[str, bytes]:
 
 
 def main() -> None:
-    for seeds in (csv, config, checkpoint, forest, labels):
+    for seeds in (csv, config, checkpoint, forest, labels, soft_labels):
         folder = CORPUS / seeds.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in seeds().items():

@@ -13,6 +13,7 @@ use grimace::config::{self, Checked, Config, ForestConfig, OnBadRow, PIXELS};
 use grimace::data::columns::{Labels, ReadOptions};
 use grimace::data::csv::read_any;
 use grimace::data::faces::{FaceHash, Faces};
+use grimace::data::soft_labels;
 use grimace::error::is_input;
 use grimace::forest;
 use grimace::model::infer::Outputs;
@@ -165,6 +166,36 @@ pub fn labels(data: &[u8]) {
             submission_comes_back(&file, &ids, ids.len(), Some(&ids));
         }
     }
+}
+
+/// A file of soft labels, and for which faces they are wanted: a byte with the number of classes, which are called `a`, `b`, ...,
+/// the ids with a `|` behind each, a line break, the file.
+///
+/// There is a share of each class for each face, and those of a face sum to 1. Written as numbers they read back as they were, but
+/// for rounding.
+pub fn soft_labels(data: &[u8]) {
+    let Some((classes, rest)) = data.split_first() else { return };
+    let count = usize::from(classes.wrapping_sub(b'0')).clamp(2, 20);
+    let classes: Vec<String> = ('a'..).take(count).map(String::from).collect();
+    let end = rest.windows(2).position(|pair| pair == b"|\n");
+    let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
+    let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
+    let faces = Faces { rows: (0..).take(ids.len()).collect(), ids: Some(ids.clone()), ..Faces::default() };
+    let (file, train) = (Scratch::new(text), Path::new("train.csv"));
+    let soft = match soft_labels::read(&file.0, &classes, &faces, train) {
+        Ok(soft) => soft,
+        Err(error) => return refused(&error, &[&file.shown(), "train.csv"]),
+    };
+    assert_eq!((soft.shares.len(), soft.classes), (ids.len() * count, count));
+    for shares in soft.shares.chunks(count) {
+        let sum: f32 = shares.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5 && shares.iter().all(|share| *share >= 0.0), "{shares:?}");
+    }
+    let outputs = Outputs { logits: soft.shares.clone(), probabilities: soft.shares.clone(), classes: count };
+    submit::write(&file.0, &faces, &outputs, Some(&classes)).expect("predictions are written");
+    let again = soft_labels::read(&file.0, &classes, &faces, train).expect("they were just written");
+    let is_near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+    assert!(again.shares.iter().zip(&soft.shares).all(is_near), "{again:?} instead of {soft:?}");
 }
 
 /// A file of its own for an input, in memory where the system has a place for that; gone when dropped.

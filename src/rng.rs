@@ -26,6 +26,8 @@ pub enum Stream {
     Bootstrap = 8,
     /// Mixing of a step's faces.
     Mix = 9,
+    /// Faces of an epoch drawn with replacement.
+    Sampling = 10,
 }
 
 /// A stream of random numbers, fixed by the keys it was made from.

@@ -1,35 +1,17 @@
 //! Prediction files: `id,emotion` as Kaggle takes it, or with a probability for each class; and reading labels for scoring.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::data::bounds;
 use crate::data::columns::parse_label;
 use crate::data::faces::Faces;
-use crate::data::lines::{Lines, without_bom};
+use crate::data::table::Table;
 use crate::error::input;
-use crate::files::{check_regular_file, write_atomically};
+use crate::files::write_atomically;
 use crate::model::infer::Outputs;
 use crate::text::short;
-
-/// The ids of faces: their `id` column, or else their 0-based row numbers.
-pub fn ids(faces: &Faces) -> Vec<String> {
-    faces.ids.clone().unwrap_or_else(|| faces.rows.iter().map(ToString::to_string).collect())
-}
-
-/// Refuses faces of which two have one id: a file of predictions with an id twice is of no use.
-///
-/// # Errors
-/// An input error with the id.
-pub fn check_ids(faces: &Faces, path: &Path) -> Result<()> {
-    let mut known = HashSet::new();
-    match faces.ids.iter().flatten().find(|id| !known.insert(id.as_str())) {
-        Some(id) => Err(input(format!("{}: column id: {:?} stands there twice", path.display(), short(id, 40)))),
-        None => Ok(()),
-    }
-}
 
 /// Writes one row a face to `path`, atomically: `id,emotion`, and with `classes` a column per class, named as the class.
 ///
@@ -40,7 +22,7 @@ pub fn write(path: &Path, faces: &Faces, outputs: &Outputs, classes: Option<&[St
     let names = classes.unwrap_or_default();
     writer.write_record(["id", "emotion"].into_iter().chain(names.iter().map(String::as_str)))?;
     let rows = outputs.probabilities.chunks(outputs.classes.max(1));
-    for ((id, label), row) in ids(faces).into_iter().zip(outputs.predicted()).zip(rows) {
+    for ((id, label), row) in faces.names().into_iter().zip(outputs.predicted()).zip(rows) {
         let shown = if classes.is_some() { row } else { &[] };
         let cells = [id, label.to_string()].into_iter().chain(shown.iter().map(ToString::to_string));
         writer.write_record(cells)?;
@@ -54,45 +36,19 @@ pub fn write(path: &Path, faces: &Faces, outputs: &Outputs, classes: Option<&[St
 /// # Errors
 /// Input errors that name file and line: a missing column, an unknown label, an id twice, an id without a label.
 pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec<u8>> {
-    let shown = path.display();
-    check_regular_file(path, "a CSV of labels")?;
-    bounds::check(path)?;
-    let (file, mark) = without_bom(std::fs::File::open(path)?)?;
-    let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
-    let mut lines = Lines::new(path)?;
-    let header = reader.headers().map_err(|error| input(format!("{shown}: line 1: {error}")))?.clone();
-    if header.is_empty() {
-        return Err(input(format!("{shown}: is empty; expected a CSV with the columns id and emotion")));
-    }
-    let find = |name: &str| {
-        let mut places = header.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place);
-        match (places.next(), places.next()) {
-            (Some(place), None) => Ok(place),
-            (None, _) => Err(input(format!("{shown}: line 1: no column {name}; expected id,emotion"))),
-            _ => Err(input(format!("{shown}: line 1: two columns are named {name}"))),
-        }
-    };
-    let (id_place, label_place) = (find("id")?, find("emotion")?);
+    let mut table = Table::open(path, "a CSV of labels", "id,emotion")?;
+    let (id_place, label_place) = (table.column("id")?, table.column("emotion")?);
     let mut labels: HashMap<&str, Option<u8>> = wanted.iter().map(|id| (id.as_str(), None)).collect();
-    let mut record = ::csv::StringRecord::new();
-    loop {
-        let start = mark + reader.position().byte();
-        let mut refuse = |problem: String| match lines.of(start) {
-            Ok(line) => input(format!("{shown}: line {line}{problem}")),
-            Err(error) => error,
-        };
-        match reader.read_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Err(refuse(format!(": {}", in_words(&error)))),
-        }
-        let (id, text) = (record.get(id_place).unwrap_or_default(), record.get(label_place).unwrap_or_default());
+    while table.advance()? {
+        let (id, text) = (table.cell(id_place), table.cell(label_place));
         let Some(label) = parse_label(text, classes) else {
             let (text, most) = (short(text, 40), classes.saturating_sub(1));
-            return Err(refuse(format!(", column emotion: unknown label {text:?}; expected 0..{most}")));
+            let problem = format!(", column emotion: unknown label {text:?}; expected 0..{most}");
+            return Err(table.refuse(&problem));
         };
         if labels.get_mut(id).is_some_and(|known| known.replace(label).is_some()) {
-            return Err(refuse(format!(", column id: {:?} stands there twice", short(id, 40))));
+            let problem = format!(", column id: {:?} stands there twice", short(id, 40));
+            return Err(table.refuse(&problem));
         }
     }
     wanted
@@ -102,20 +58,9 @@ pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec
                 .get(id.as_str())
                 .copied()
                 .flatten()
-                .ok_or_else(|| input(format!("{shown}: no label for id {:?}", short(id, 40))))
+                .ok_or_else(|| input(format!("{}: no label for id {:?}", path.display(), short(id, 40))))
         })
         .collect()
-}
-
-/// What is wrong with a record, without the place that the csv crate gives, which is not a line.
-fn in_words(error: &::csv::Error) -> String {
-    match error.kind() {
-        ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} fields; the header has {expected_len}")
-        }
-        ::csv::ErrorKind::Utf8 { err, .. } => format!("field {}: not UTF-8", err.field() + 1),
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]

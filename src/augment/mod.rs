@@ -13,7 +13,8 @@
 //! window lies within the face, as in torchvision's recipes.
 //!
 //! Parameters are drawn on the host, for a whole epoch at once, from (seed, epoch, row), those of mixing from (seed, epoch,
-//! step): they do not depend on the device or on what was drawn before. To add an operation: one file with a `draw`; for an affine map a line in
+//! step): they do not depend on the device or on what was drawn before. A face that comes more than once in an epoch has its
+//! number of occurrence for a further key. To add an operation: one file with a `draw`; for an affine map a line in
 //! [`Augment::draw`], for anything else a tensor in [`Draws`] and a line in [`faces`].
 
 mod affine;
@@ -23,6 +24,7 @@ mod erase;
 mod flip;
 mod light;
 mod mix;
+mod occurrence;
 mod rotate;
 mod sample;
 mod shift;
@@ -37,6 +39,7 @@ pub use draws::Draws;
 pub use erase::PATCH;
 pub use light::LIGHT;
 pub use mix::{Cut, Mix};
+pub use occurrence::occurrences;
 pub use sample::{pick, sample};
 
 use crate::config::AugmentConfig;
@@ -95,9 +98,14 @@ impl Augment {
         self.config.erase > 0.0
     }
 
-    /// The map of training face `row` (its position, from 0) in `epoch` (from 0).
+    /// The map of training face `row` (its position, from 0) in `epoch` (from 0), the first time it comes there.
     pub fn draw(&self, epoch: u64, row: u64) -> Affine {
-        let rng = |operation| self.rng(epoch, row, operation);
+        self.draw_again(epoch, row, 0)
+    }
+
+    /// The map of `row` when it has come `before` times in `epoch` already.
+    pub fn draw_again(&self, epoch: u64, row: u64, before: u64) -> Affine {
+        let rng = |operation| self.rng(epoch, (row, before), operation);
         flip::draw(self.config.flip, &mut rng(0))
             .then(zoom::draw(self.config.zoom, &mut rng(1)))
             .then(shift::draw(self.config.shift, &mut rng(2)))
@@ -105,23 +113,29 @@ impl Augment {
             .then(crop::draw(self.config.crop, &mut rng(4)))
     }
 
-    /// The maps of the faces `rows` in `epoch`, as `affine_grid` wants them: float32 [N, 2, 3], row-major.
+    /// The maps of the faces `rows`, which are all of `epoch` or its first, as `affine_grid` wants them: float32 [N, 2, 3], row-major.
     pub fn thetas(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
-        rows.par_iter().flat_map_iter(|row| self.draw(epoch, row.unsigned_abs()).theta()).collect()
+        let draw = |(row, before): (&i64, u64)| self.draw_again(epoch, row.unsigned_abs(), before).theta();
+        rows.par_iter().zip(occurrences(rows)).flat_map_iter(draw).collect()
     }
 
-    /// Brightness factor, contrast factor and gamma exponent of the faces `rows` in `epoch`: float32 [N, 3], row-major.
+    /// Brightness factor, contrast factor and gamma exponent of the faces `rows`, which are as in [`thetas`](Self::thetas):
+    /// float32 [N, 3], row-major.
     pub fn lights(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
-        let light = |row: &i64| {
-            light::draw(&self.config, [5, 6, 7].map(|operation| self.rng(epoch, row.unsigned_abs(), operation)))
+        let light = |(row, before): (&i64, u64)| {
+            let rng = |operation| self.rng(epoch, (row.unsigned_abs(), before), operation);
+            light::draw(&self.config, [5, 6, 7].map(rng))
         };
-        rows.par_iter().flat_map_iter(light).collect()
+        rows.par_iter().zip(occurrences(rows)).flat_map_iter(light).collect()
     }
 
-    /// What is erased of the faces `rows` in `epoch`: float32 [N, 5], row-major, see [`Draws::patches`].
+    /// What is erased of the faces `rows`, which are as in [`thetas`](Self::thetas): float32 [N, 5], row-major, see
+    /// [`Draws::patches`].
     pub fn patches(&self, epoch: u64, rows: &[i64]) -> Vec<f32> {
-        let patch = |row: &i64| erase::draw(self.config.erase, &mut self.rng(epoch, row.unsigned_abs(), 8));
-        rows.par_iter().flat_map_iter(patch).collect()
+        let patch = |(row, before): (&i64, u64)| {
+            erase::draw(self.config.erase, &mut self.rng(epoch, (row.unsigned_abs(), before), 8))
+        };
+        rows.par_iter().zip(occurrences(rows)).flat_map_iter(patch).collect()
     }
 
     /// How the faces of `step` (from 0) of `epoch` are mixed, where mixing is on.
@@ -131,8 +145,10 @@ impl Augment {
     }
 
     /// Each operation has a stream of its own: turning one off leaves the draws of the others as they are.
-    fn rng(&self, epoch: u64, row: u64, operation: u64) -> Rng {
-        Rng::new(&[Stream::Augment as u64, self.seed, epoch, row, operation])
+    fn rng(&self, epoch: u64, (row, before): (u64, u64), operation: u64) -> Rng {
+        let keys = [Stream::Augment as u64, self.seed, epoch, row, operation, before];
+        // The first time has no key for that, as it was when no face came twice.
+        Rng::new(if before == 0 { keys.split_last().map_or(&[], |(_, first)| first) } else { &keys })
     }
 }
 
@@ -227,6 +243,16 @@ mod tests {
         assert_eq!(erasing.patches(2, &[5, 9])[PATCH..], erasing.patches(2, &[9])[..]);
         assert_ne!(erasing.patches(2, &[5]), erasing.patches(3, &[5]));
         assert_ne!(augment.draw(0, 1), augment.draw(1, 1));
+        // As runs had it before a face could come twice.
+        let rotate = Augment::new(&AugmentConfig { rotate: 10.0, ..all_off() }, 1).draw(2, 9);
+        assert_eq!(rotate, rotate::draw(10.0, &mut Rng::new(&[Stream::Augment as u64, 1, 2, 9, 3])));
+        let twice = augment.thetas(2, &[9, 5, 9]);
+        assert_eq!(twice[..2 * THETA], augment.thetas(2, &[9, 5])[..]);
+        assert_eq!(twice[2 * THETA..], augment.draw_again(2, 9, 1).theta());
+        assert_ne!(augment.draw_again(2, 9, 1), augment.draw(2, 9));
+        assert_ne!(lit.lights(2, &[9, 9])[LIGHT..], lit.lights(2, &[9])[..]);
+        assert_ne!(erasing.patches(2, &[9, 9])[PATCH..], erasing.patches(2, &[9])[..]);
+        assert_ne!(augment.draw_again(2, 9, 1), augment.draw_again(2, 9, 2));
         assert_ne!(augment.draw(0, 1), Augment::new(&config, 2).draw(0, 1));
     }
 }

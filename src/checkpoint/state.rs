@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{MOST_EPOCHS, MOST_ROLLBACKS};
+use crate::config::{MOST_EPOCHS, MOST_ROLLBACKS, Monitor};
 
 /// Where a run stands: everything that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct State {
     pub data_hash: String,
     /// Hash of their split.
     pub split_hash: String,
+    /// Hash of the soft labels trained on, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_labels_hash: Option<String>,
     /// CPU threads used.
     pub threads: usize,
     /// Number format used, `f32` or `bf16`.
@@ -109,6 +112,14 @@ pub struct EpochRecord {
 }
 
 impl EpochRecord {
+    /// The figure that `monitor` names.
+    pub fn watched(&self, monitor: Monitor) -> f64 {
+        match monitor {
+            Monitor::ValAccuracy => self.val_accuracy,
+            Monitor::ValLoss => self.val_loss,
+        }
+    }
+
     /// Whether `other` says the same of the same epoch, whatever time it took.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let timeless = |record: &Self| Self { seconds: 0.0, images_per_second: 0.0, ..record.clone() };

@@ -18,8 +18,9 @@ pub fn run(args: &Evaluate) -> Result<Outcome> {
     let wanted = if args.labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
     let faces = read_faces(&args.data, &run, wanted, args.usage.as_deref())?;
     let labels = match (&args.labels, &faces.labels) {
-        (Some(path), _) => submit::check_ids(&faces, &args.data)
-            .and_then(|()| submit::read_labels(path, &submit::ids(&faces), classes.len()))?,
+        (Some(path), _) => {
+            faces.check_ids(&args.data).and_then(|()| submit::read_labels(path, &faces.names(), classes.len()))?
+        }
         (None, Some(labels)) => labels.clone(),
         (None, None) => {
             let shown = args.data.display();

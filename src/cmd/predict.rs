@@ -18,7 +18,7 @@ pub fn run(args: &Predict) -> Result<Outcome> {
     run.dir().check_foreign(&args.out)?;
     let classes = &run.data().classes;
     let faces = read_faces(&args.data, &run, Labels::Ignored, args.usage.as_deref())?;
-    submit::check_ids(&faces, &args.data)?;
+    faces.check_ids(&args.data)?;
     let outputs = run.outputs(&faces, args.device)?;
     submit::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
     if args.json {

@@ -20,6 +20,7 @@ pub fn run(args: &AugmentSheet) -> Result<Outcome> {
     if let Validation::Path(path) = &config.data.validation {
         inputs.push(path);
     }
+    inputs.extend(config.data.soft_labels.as_deref());
     check_output_beside(&args.out, &inputs)?;
     let faces = dataset::load(&config.data, config.seed)?.train;
     let augment = Augment::new(&config.augment, config.seed);

@@ -141,6 +141,10 @@ impl RawForestConfig {
     /// The first value out of range: its key, the value, and what is allowed.
     pub fn check(self) -> Result<ForestConfig, String> {
         check_common(&self.name, self.seed, self.threads, &self.data)?;
+        if let Some(path) = &self.data.soft_labels {
+            let allowed = "none: a forest is grown on the labels alone";
+            require(false, "data.soft_labels", path.display(), allowed)?;
+        }
         let forest = &self.forest;
         require((1..=10_000).contains(&forest.trees), "forest.trees", forest.trees, "1 to 10000")?;
         if let MaxFeatures::Count(count) = forest.max_features {
@@ -192,6 +196,7 @@ mod tests {
             ("forest.max_features=log2", ["forest.max_features", "\"sqrt\" or a number"]),
             ("forest.finder=exact", ["forest.finder", "`histogram`"]),
             ("forest.depth=3", ["forest.depth", "expected one of"]),
+            ("data.soft_labels=s.csv", ["data.soft_labels = s.csv", "a forest is grown on the labels alone"]),
             ("data.validation=0", ["data.validation = 0", "above 0"]),
         ] {
             let message = format!("{:#}", parse::<ForestConfig>(SMALL, "f.toml", &[set.to_owned()]).unwrap_err());

@@ -3,6 +3,7 @@
 //! Only [`Config`] reaches the work, and only [`RawConfig::check`] makes one.
 
 mod augment;
+mod class_weights;
 mod complaint;
 mod forest;
 mod load;
@@ -19,10 +20,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use augment::AugmentConfig;
+pub use class_weights::{ClassWeights, Sampling};
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, BlockShape, CnnConfig, ModelConfig, Padding, Pooling, ResnetConfig, VggConfig};
-pub use schedule::{Constant, Cosine, HoldThenDecay, ScheduleConfig};
+pub use schedule::{Constant, Cosine, HoldThenDecay, Plateau, ScheduleConfig};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
     AdamConfig, AdamwConfig, CheckpointEvery, EarlyStopConfig, MOST_EPOCHS, MOST_ROLLBACKS, Monitor, OptimizerConfig,
@@ -102,6 +104,9 @@ pub struct DataConfig {
     /// CSV of rows to predict for a submission; read only where one is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
+    /// CSV of votes or probabilities for each training row, to train on beside its label or in its stead; only for networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_labels: Option<PathBuf>,
     /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training CSV.
     #[serde(default)]
     pub validation: Validation,
@@ -185,6 +190,9 @@ impl RawConfig {
         if self.train.progressive.is_on() && !self.model.takes_any_size() {
             return Err("train.progressive: wants model.kind = \"resnet\": the dense layers of the others hang on the picture's size".to_owned());
         }
+        self.train.class_weights.check(self.data.classes.len())?;
+        let (is_soft, share) = (self.data.soft_labels.is_some(), self.train.soft_share);
+        require(is_soft || share == 1.0, "train.soft_share", share, "data.soft_labels beside it, whose share it is")?;
         Ok(Config(self))
     }
 }
@@ -205,6 +213,9 @@ fn check_common(name: &str, seed: u64, threads: usize, data: &DataConfig) -> Res
     }
     require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
     require(!data.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
+    if let Some(path) = &data.soft_labels {
+        require(!path.as_os_str().is_empty(), "data.soft_labels", "\"\"", "the path of a CSV file")?;
+    }
     if let Validation::Fraction(fraction) = data.validation {
         require(
             fraction > 0.0 && fraction < 1.0,

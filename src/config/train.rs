@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::class_weights::{ClassWeights, Sampling};
 use super::schedule::{HoldThenDecay, ScheduleConfig};
 use super::{SIDE, require};
 
@@ -25,6 +26,12 @@ pub struct TrainConfig {
     pub schedule: ScheduleConfig,
     /// Share of every target that is spread evenly over all classes: 0 to below 1 (Szegedy et al. 2016).
     pub label_smoothing: f64,
+    /// What each class counts in the loss.
+    pub class_weights: ClassWeights,
+    /// Which training faces an epoch has.
+    pub sampling: Sampling,
+    /// Share of `data.soft_labels` in the targets, 0 to 1; the rest is the label's.
+    pub soft_share: f64,
     /// Decay, per step, of an exponential moving average of weights and norms' statistics, which is then what is validated and kept as best; 0 keeps
     /// the weights themselves (Polyak and Juditsky 1992).
     pub ema: f64,
@@ -48,6 +55,9 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::Adam(AdamConfig::default()),
             schedule: ScheduleConfig::HoldThenDecay(HoldThenDecay::default()),
             label_smoothing: 0.0,
+            class_weights: ClassWeights::None,
+            sampling: Sampling::Shuffle,
+            soft_share: 1.0,
             ema: 0.0,
             clip_norm: 0.0,
             progressive: ProgressiveConfig::default(),
@@ -179,7 +189,7 @@ impl Default for EarlyStopConfig {
     }
 }
 
-/// The figure that early stopping watches.
+/// The figure that early stopping or `train.schedule` watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Monitor {
@@ -225,10 +235,11 @@ impl TrainConfig {
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MOST_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;
-        self.schedule.check(self.epochs)?;
+        self.schedule.check(self.epochs, self.optimizer.lr())?;
         self.progressive.check()?;
         let smoothing = self.label_smoothing;
         require((0.0..1.0).contains(&smoothing), "train.label_smoothing", smoothing, "0 (off) to below 1")?;
+        require((0.0..=1.0).contains(&self.soft_share), "train.soft_share", self.soft_share, "0 to 1")?;
         require((0.0..1.0).contains(&self.ema), "train.ema", self.ema, "0 (off) to below 1")?;
         require((0.0..=1e6).contains(&self.clip_norm), "train.clip_norm", self.clip_norm, "0 (off) to 1e6")?;
         let every = &self.checkpoint_every;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::columns::{Labels, ReadOptions};
 use super::csv;
 use super::faces::{FaceHash, Faces};
+use super::soft_labels::{self, SoftLabels};
 use super::split::{self, SplitRequest};
 use crate::config::{DataConfig, Validation};
 use crate::error::input;
@@ -22,6 +23,8 @@ const TRAINING: &str = "Training";
 pub struct Dataset {
     /// Training rows in file order.
     pub train: Faces,
+    /// Soft labels of the training rows, where `data.soft_labels` names some.
+    pub soft_labels: Option<SoftLabels>,
     /// Validation rows in file order.
     pub validation: Faces,
     /// For each validation face whether it also stands among the training rows.
@@ -48,6 +51,11 @@ impl Dataset {
         blake3::hash(self.split_csv.as_bytes()).to_hex().to_string()
     }
 
+    /// Hash of the soft labels, where there are any.
+    pub fn soft_labels_hash(&self) -> Option<String> {
+        self.soft_labels.as_ref().map(SoftLabels::hash)
+    }
+
     /// Training labels, `[N]`.
     pub fn train_labels(&self) -> &[u8] {
         self.train.labels.as_deref().unwrap_or_default()
@@ -62,7 +70,8 @@ impl Dataset {
 /// Reads what `[data]` of a config names and divides it; a fraction is drawn by `seed`, unless `data` has a seed for that.
 ///
 /// # Errors
-/// Input errors: those of [`csv::read`], a Usage that is not there, a class without training rows.
+/// Input errors: those of [`csv::read`], those of [`soft_labels::read`], a Usage that is not there, a class
+/// without training rows.
 pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let began = Instant::now();
     let all = read(&data.train, data)?;
@@ -104,6 +113,9 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
         }
     };
     check_parts(&train, &validation, data)?;
+    let soft_labels = data.soft_labels.as_deref();
+    let soft_labels =
+        soft_labels.map(|path| soft_labels::read(path, &data.classes, &train, &data.train)).transpose()?;
     let known: HashSet<FaceHash> = train.hashes.iter().copied().collect();
     let validation_seen = split::seen_in(&validation.hashes, &known);
     let seen = validation_seen.iter().filter(|seen| **seen).count();
@@ -115,7 +127,8 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     }
     let data_hash = blake3::hash(hashes.concat().as_bytes()).to_hex().to_string();
     let split_csv = split_csv(&train, &validation, matches!(data.validation, Validation::Path(_)));
-    Ok(Dataset { train, validation, validation_seen, data_hash, split_csv, load_time: began.elapsed(), notes })
+    let load_time = began.elapsed();
+    Ok(Dataset { train, soft_labels, validation, validation_seen, data_hash, split_csv, load_time, notes })
 }
 
 fn read(path: &Path, data: &DataConfig) -> Result<Faces> {

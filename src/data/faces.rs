@@ -1,11 +1,14 @@
 //! Faces in memory: one block of bytes, and a hash of each face by which copies are known.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
 use rayon::prelude::*;
 
 use crate::config::PIXELS;
 use crate::error::input;
+use crate::text::short;
 
 /// Identity of a face: the first 16 bytes of the BLAKE3 hash of its 2304 pixels. Equal pixels, equal hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,11 +156,28 @@ impl Faces {
         }
     }
 
+    /// What each face is called in files beside this one: its `id` column, or else its row number in its file from 0.
+    pub fn names(&self) -> Vec<String> {
+        self.ids.clone().unwrap_or_else(|| self.rows.iter().map(ToString::to_string).collect())
+    }
+
+    /// Refuses faces of which two have one id: what is said of an id that stands there twice is of no use.
+    ///
+    /// # Errors
+    /// An input error with the id; `path` is where the faces are from.
+    pub fn check_ids(&self, path: &Path) -> anyhow::Result<()> {
+        let mut known = HashSet::new();
+        match self.ids.iter().flatten().find(|id| !known.insert(id.as_str())) {
+            Some(id) => Err(input(format!("{}: column id: {:?} stands there twice", path.display(), short(id, 40)))),
+            None => Ok(()),
+        }
+    }
+
     /// The faces whose Usage is `usage`.
     ///
     /// # Errors
     /// An input error when the file has no Usage column or no such row; it lists the usages there are.
-    pub fn with_usage(&self, usage: &str, path: &std::path::Path) -> anyhow::Result<Self> {
+    pub fn with_usage(&self, usage: &str, path: &Path) -> anyhow::Result<Self> {
         let usages = self.usages.as_ref().ok_or_else(|| {
             input(format!(
                 "{}: has no column Usage, so no rows of Usage {usage:?} can be taken from it",

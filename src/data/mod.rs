@@ -10,5 +10,7 @@ pub mod faces;
 pub mod lines;
 mod pixels;
 mod slow_csv;
+pub mod soft_labels;
 pub mod split;
 pub mod synth;
+pub mod table;

@@ -62,7 +62,7 @@ fn test_faces(data: &DataConfig) -> Result<Option<(&Path, Faces)>> {
     let Some(test) = data.test.as_deref().filter(|test| test.exists()) else { return Ok(None) };
     let options = ReadOptions { classes: &data.classes, labels: Labels::Ignored, on_bad_row: data.on_bad_row };
     let faces = csv::read(test, options)?;
-    submit::check_ids(&faces, test)?;
+    faces.check_ids(test)?;
     Ok(Some((test, faces)))
 }
 

@@ -16,6 +16,7 @@ impl Run<'_> {
         State {
             data_hash: self.data.data_hash.clone(),
             split_hash: self.data.split_hash(),
+            soft_labels_hash: self.data.soft_labels_hash(),
             threads: device::threads(),
             precision: self.placement.precision_name().to_owned(),
             device: self.placement.device_name(),
@@ -85,10 +86,7 @@ impl Run<'_> {
 
 /// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
 pub fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bool {
-    let watched = match monitor {
-        Monitor::ValAccuracy => record.val_accuracy,
-        Monitor::ValLoss => record.val_loss,
-    };
+    let watched = record.watched(monitor);
     if stop::improves(monitor, watched, state.monitor.map(|(value, _)| value)) {
         state.monitor = Some((watched, record.epoch));
     }

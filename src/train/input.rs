@@ -8,18 +8,31 @@ use super::plan::Batch;
 use crate::augment;
 use crate::data::batches::DeviceFaces;
 
-/// The faces of `batch`, augmented: [B, 1, 48, 48] in 0..1, in `kind`; and their targets among `classes` classes: shares where
-/// faces are mixed.
+/// The faces of a step and what the network should say of them.
+#[derive(Debug)]
+pub struct Input {
+    /// [B, 1, 48, 48] in 0..1.
+    pub x: Tensor,
+    /// What the loss compares with: shares where faces are mixed or have soft labels.
+    pub targets: Targets,
+    /// int64 `[B]`: the class that counts as right: the face's own, or where faces are mixed, that of the greatest share.
+    pub answers: Tensor,
+}
+
+/// The faces of `batch`, augmented, in `kind`, with their targets among `classes` classes.
 ///
 /// # Errors
 /// libtorch's.
-pub fn of(faces: &DeviceFaces, batch: &Batch, kind: Kind, classes: usize) -> Result<(Tensor, Targets)> {
+pub fn of(faces: &DeviceFaces, batch: &Batch, kind: Kind, classes: usize) -> Result<Input> {
     let x = augment::faces(faces, &batch.rows, &batch.draws, kind)?;
-    let targets = Targets::Classes(faces.labels(&batch.rows)?);
-    match batch.mix {
-        Some(mix) => Ok((mix.faces(x)?, Targets::Shares(mix.shares(&targets.shares(classes)?)?))),
-        None => Ok((x, targets)),
-    }
+    let labels = faces.labels(&batch.rows)?;
+    let targets = match faces.shares(&batch.rows)? {
+        Some(shares) => Targets::Shares(shares),
+        None => Targets::Classes(labels.shallow_clone()),
+    };
+    let Some(mix) = batch.mix else { return Ok(Input { x, targets, answers: labels }) };
+    let targets = Targets::Shares(mix.shares(&targets.shares(classes)?)?);
+    Ok(Input { x: mix.faces(x)?, answers: targets.greatest()?, targets })
 }
 
 #[cfg(test)]
@@ -30,7 +43,7 @@ mod tests {
     use tch::Device;
 
     /// Three faces of one grey level each, classes 2, 0 and 1.
-    fn three(mix: Option<Mix>) -> (Tensor, Targets) {
+    fn three(mix: Option<Mix>) -> Input {
         let pixels = [0u8, 51, 102].into_iter().flat_map(|grey| vec![grey; 2304]).collect();
         let faces = Faces { pixels, labels: Some(vec![2, 0, 1]), rows: vec![0, 1, 2], ..Faces::default() };
         let draws = Draws { thetas: None, lights: None, patches: None };
@@ -44,9 +57,10 @@ mod tests {
 
     #[test]
     fn what_is_not_mixed_has_classes() {
-        let (x, targets) = three(None);
+        let Input { x, targets, answers } = three(None);
         let Targets::Classes(classes) = targets else { panic!("{targets:?}") };
         assert_eq!(numbers(&classes), [1.0, 2.0, 0.0]);
+        assert!(answers.equal(&classes));
         assert_eq!(x.size(), [3, 1, 48, 48]);
         assert!((x.mean(Kind::Double).double_value(&[]) - 0.2).abs() < 1e-6);
     }
@@ -55,7 +69,7 @@ mod tests {
     fn shares_are_those_of_the_pixels() {
         let cut = Cut { top: 0, left: 12, height: 48, width: 12 };
         for mix in [Mix::Mixup { own: 0.75 }, Mix::Cutmix { cut }] {
-            let (x, targets) = three(Some(mix));
+            let Input { x, targets, answers } = three(Some(mix));
             let Targets::Shares(shares) = &targets else { panic!("{targets:?}") };
             assert_eq!(shares.kind(), Kind::Float);
             // Classes 1, 2, 0; each with the next one.
@@ -65,7 +79,7 @@ mod tests {
             let means = numbers(&x.mean_dim(&[1i64, 2, 3][..], false, Kind::Float));
             let wanted = [0.75 * 0.4, 0.25 * 0.2, 0.75 * 0.2 + 0.25 * 0.4];
             assert!(means.iter().zip(wanted).all(|(m, w)| (m - w).abs() < 1e-6), "{mix:?}: {means:?}");
-            assert_eq!(numbers(&targets.greatest().unwrap()), [1.0, 2.0, 0.0], "a hit is the face's own class");
+            assert_eq!(numbers(&answers), [1.0, 2.0, 0.0], "a hit is the face's own class");
         }
     }
 }

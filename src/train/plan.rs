@@ -3,13 +3,13 @@
 use anyhow::Result;
 use tch::{Device, Tensor};
 
+use super::sampling::Sampler;
 use crate::augment::{Augment, Draws, Mix};
-use crate::rng::{Rng, Stream};
 
 /// Order and draws of one epoch, on the training device.
 #[derive(Debug)]
 pub struct EpochPlan {
-    /// int64 `[N]`: positions among the training faces.
+    /// int64 `[N]`: positions among the training faces; a balanced sampler repeats some.
     order: Tensor,
     /// In the same order.
     draws: Draws,
@@ -31,19 +31,26 @@ pub struct Batch {
 }
 
 impl EpochPlan {
-    /// The plan of `epoch` (from 0) over `count` faces: a function of the seed, the epoch and the config alone.
+    /// The plan of `epoch` (from 0) over the faces of `sampler`: a function of the seed, the epoch, the config and labels alone.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn new(seed: u64, epoch: u32, count: usize, batch: usize, augment: &Augment, device: Device) -> Result<Self> {
+    pub fn new(
+        seed: u64,
+        epoch: u32,
+        sampler: &Sampler,
+        batch: usize,
+        augment: &Augment,
+        device: Device,
+    ) -> Result<Self> {
         let epoch = u64::from(epoch);
-        let order = Rng::new(&[Stream::Shuffle as u64, seed, epoch]).permutation(count);
+        let order = sampler.order(seed, epoch);
         Ok(Self {
             order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
             draws: Draws::new(augment, epoch, &order, device)?,
             mixes: (0..count.div_ceil(batch) as u64).filter_map(|step| augment.mix(epoch, step)).collect(),
             batch: batch as i64,
-            count: count as i64,
+            count: sampler.count() as i64,
         })
     }
 
@@ -83,12 +90,12 @@ impl EpochPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AugmentConfig;
+    use crate::config::{AugmentConfig, Sampling};
 
     #[test]
     fn every_face_once_an_epoch_and_the_last_batch_is_kept() {
         let augment = Augment::new(&AugmentConfig::default(), 1);
-        let plan = EpochPlan::new(1, 0, 150, 64, &augment, Device::Cpu).unwrap();
+        let plan = EpochPlan::new(1, 0, &Sampler::Shuffle(150), 64, &augment, Device::Cpu).unwrap();
         assert_eq!(plan.steps(), 3);
         let mut seen: Vec<i64> = Vec::new();
         for step in 0..3 {
@@ -101,7 +108,7 @@ mod tests {
         assert_ne!(seen, (0..150).collect::<Vec<_>>(), "rows are shuffled");
         seen.sort_unstable();
         assert_eq!(seen, (0..150).collect::<Vec<_>>());
-        let next = EpochPlan::new(1, 1, 150, 64, &augment, Device::Cpu).unwrap();
+        let next = EpochPlan::new(1, 1, &Sampler::Shuffle(150), 64, &augment, Device::Cpu).unwrap();
         assert!(!next.batch(0).unwrap().rows.equal(&plan.batch(0).unwrap().rows), "each epoch has an order of its own");
     }
 
@@ -109,7 +116,7 @@ mod tests {
     fn a_batch_has_the_draws_of_its_faces_and_its_step() {
         let config = AugmentConfig { erase: 1.0, brightness: 0.5, cutmix: 1.0, ..AugmentConfig::default() };
         let augment = Augment::new(&config, 1);
-        let plan = EpochPlan::new(1, 4, 150, 64, &augment, Device::Cpu).unwrap();
+        let plan = EpochPlan::new(1, 4, &Sampler::Shuffle(150), 64, &augment, Device::Cpu).unwrap();
         for step in 0..3 {
             let batch = plan.batch(step).unwrap();
             let rows: Vec<i64> = Vec::try_from(&batch.rows).unwrap();
@@ -119,5 +126,20 @@ mod tests {
             assert_eq!(numbers(batch.draws.patches), augment.patches(4, &rows));
             assert!(batch.mix.is_some() && batch.mix == augment.mix(4, step));
         }
+    }
+
+    #[test]
+    fn a_face_that_comes_again_has_another_map() {
+        let augment = Augment::new(&AugmentConfig::default(), 1);
+        let sampler = Sampler::new(Sampling::Balanced, &[0, 1, 1, 1, 1, 1, 1, 1]);
+        let plan = EpochPlan::new(1, 0, &sampler, 8, &augment, Device::Cpu).unwrap();
+        let (rows, thetas) = plan.batch(0).unwrap();
+        let rows: Vec<i64> = Vec::try_from(rows).unwrap();
+        let thetas: Vec<f32> = Vec::try_from(thetas.unwrap().flatten(0, -1)).unwrap();
+        let of_first: Vec<&[f32]> =
+            rows.iter().zip(thetas.chunks(THETA)).filter(|(row, _)| **row == 0).map(|(_, theta)| theta).collect();
+        assert!(of_first.len() > 1, "the only face of its class comes more than once: {rows:?}");
+        assert_eq!(of_first[0], augment.thetas(0, &[0]), "the first time as ever");
+        assert!(of_first.iter().skip(1).all(|theta| *theta != of_first[0]));
     }
 }

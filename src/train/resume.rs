@@ -20,7 +20,7 @@ pub struct Resumed {
 }
 
 /// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
@@ -32,6 +32,7 @@ const FREE: [&str; 12] = [
     "data.test",
     "data.validation",
     "data.split_seed",
+    "data.soft_labels",
     "data.on_bad_row",
 ];
 
@@ -152,6 +153,13 @@ pub fn compare(
     }
     if saved.state.split_hash != data.split_hash() {
         return refuse("the split into training and validation differs");
+    }
+    if saved.state.soft_labels_hash != data.soft_labels_hash() {
+        let now = match &config.data.soft_labels {
+            Some(path) => format!("the soft labels of {} are not those it was trained on", path.display()),
+            None => "it was trained on soft labels, and data.soft_labels names none".to_owned(),
+        };
+        return refuse(&now);
     }
     let threads = device::threads();
     let (device, precision) = (placement.device_name(), placement.precision_name());

@@ -10,6 +10,7 @@ use super::events::Events;
 use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
 use super::resume::Resumed;
+use super::sampling::Sampler;
 use super::schedule::{Moment, learning_rate};
 use super::sizes::side;
 use super::step::{NonFinite, Trainer};
@@ -176,7 +177,8 @@ impl<'a> Run<'a> {
     fn prepare(&mut self, resumed: Option<Resumed>) -> Result<Progress<'a>> {
         let (config, device) = (self.config, self.placement.device);
         let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
-        let faces = DeviceFaces::new(&self.data.train, device)?;
+        let soft = self.data.soft_labels.as_ref();
+        let faces = DeviceFaces::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_share)?;
         let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
         let mut trainer = Trainer::new(net, faces, &config.train, self.placement.kind, config.seed, steps)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
@@ -222,7 +224,8 @@ impl<'a> Run<'a> {
         // The record's learning rate is that of an epoch's first step.
         let first_lr = rate(config, &p.state, p.steps, 0);
         let (already, began) = (p.state.epoch_seconds, Instant::now());
-        let plan = EpochPlan::new(config.seed, epoch, rows, config.train.batch, &p.augment, device)?;
+        let sampler = Sampler::new(config.train.sampling, self.data.train_labels());
+        let plan = EpochPlan::new(config.seed, epoch, &sampler, config.train.batch, &p.augment, device)?;
         p.trainer.begin_epoch(p.state.step, side(&config.train.progressive, epoch, config.train.epochs));
         p.trainer.lap(Phase::Plan);
         self.console.begin(&format!("epoch {:>3}/{}", epoch + 1, config.train.epochs), plan.steps(), p.state.step);

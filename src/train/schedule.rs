@@ -2,8 +2,9 @@
 
 use std::f64::consts::PI;
 
+use super::plateau;
 use crate::checkpoint::EpochRecord;
-use crate::config::{Cosine, HoldThenDecay, ScheduleConfig};
+use crate::config::{Cosine, HoldThenDecay, Plateau, ScheduleConfig};
 
 /// Where a run stands before a step.
 #[derive(Debug, Clone, Copy)]
@@ -46,13 +47,17 @@ pub fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &Moment) -> f64 {
             let wave = 0.5 * (1.0 + (PI * done.min(1.0)).cos());
             base * at.warmup(*warmup) * (floor + (1.0 - floor) * wave)
         }
+        ScheduleConfig::Plateau(plateau @ Plateau { monitor, warmup, .. }) => {
+            let watched = at.records.iter().map(|record| record.watched(*monitor));
+            at.warmup(*warmup) * plateau::reduced(plateau, base, watched)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Constant;
+    use crate::config::{Constant, Monitor};
 
     fn before(epoch: u32, step: u64) -> Moment<'static> {
         Moment { epoch, step, steps: 10, epochs: 50, records: &[] }
@@ -94,5 +99,33 @@ mod tests {
         near(lr(50, 0), 0.2);
         let from_the_start = ScheduleConfig::Cosine(Cosine { warmup: 0.0, floor: 0.0 });
         near(learning_rate(&from_the_start, 2.0, &before(0, 0)), 2.0);
+    }
+
+    #[test]
+    fn falls_on_a_plateau_of_the_watched_figure_after_its_warm_up() {
+        let record = |(epoch, val_accuracy, val_loss)| EpochRecord {
+            epoch,
+            lr: 0.0,
+            loss: 0.0,
+            accuracy: 0.0,
+            val_loss,
+            val_accuracy,
+            val_accuracy_without_copies: None,
+            seconds: 0.0,
+            images_per_second: 0.0,
+        };
+        let records = [(1, 0.2, 2.0), (2, 0.3, 2.0), (3, 0.4, 2.0), (4, 0.4, 1.0)].map(record);
+        let lr = |monitor, epoch: usize, step| {
+            let plateau = Plateau { patience: 0, warmup: 1.5, monitor, ..Plateau::default() };
+            let at = Moment { records: &records[..epoch], ..before(epoch as u32, step) };
+            learning_rate(&ScheduleConfig::Plateau(plateau), 2.0, &at)
+        };
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} instead of {b}");
+        near(lr(Monitor::ValAccuracy, 0, 0), 2.0 / 15.0);
+        near(lr(Monitor::ValAccuracy, 1, 0), 2.0 * 11.0 / 15.0);
+        for (epoch, by_accuracy, by_loss) in [(1, 2.0, 2.0), (2, 2.0, 1.0), (3, 2.0, 0.5), (4, 1.0, 0.5)] {
+            near(lr(Monitor::ValAccuracy, epoch, 9), by_accuracy);
+            near(lr(Monitor::ValLoss, epoch, 9), by_loss);
+        }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::average::Average;
-use super::input;
+use super::input::{self, Input};
 use super::loss::Loss;
 use super::optimizer::Optimizer;
 use super::plan::EpochPlan;
@@ -92,7 +92,8 @@ impl Trainer {
         let parameters = FlatParameters::new(&net)?;
         let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
         let average = if config.ema > 0.0 { Some(Average::new(config.ema, &parameters)?) } else { None };
-        let (loss, clip_norm) = (Loss::new(config), config.clip_norm);
+        let counts = faces.class_counts(net.classes())?;
+        let (loss, clip_norm) = (Loss::new(config, &counts, net.device())?, config.clip_norm);
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
         let gradient_sums = losses.f_zeros_like()?;
@@ -123,7 +124,7 @@ impl Trainer {
     /// libtorch's.
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
-        let (x, targets) = input::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
+        let Input { x, targets, answers } = input::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
         let x = resize(x, self.side)?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
@@ -146,8 +147,7 @@ impl Trainer {
         tch::no_grad(|| -> Result<()> {
             self.gradient_sums.f_narrow(0, place, 1)?.f_copy_(&sum.f_view([1])?)?;
             self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
-            let right =
-                logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&targets.greatest()?)?.f_sum(Kind::Int64)?;
+            let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64)?;
             self.hits.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
             Ok(())
         })

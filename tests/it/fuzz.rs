@@ -34,6 +34,11 @@ fn labels() {
     fuzz("labels", targets::labels, 800);
 }
 
+#[test]
+fn soft_labels() {
+    fuzz("soft_labels", targets::soft_labels, 800);
+}
+
 /// Runs a target over its corpus, and over so many mutations of every file in it.
 fn fuzz(name: &str, target: fn(&[u8]), mutations: u64) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

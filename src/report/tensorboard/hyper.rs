@@ -13,7 +13,7 @@ const SUCCESS: i64 = 1;
 const FLOAT: i64 = 1;
 
 /// Keys that say whose run it is and where its faces are, not how it trains.
-const LEFT_OUT: [&str; 4] = ["name", "data.train", "data.test", "data.classes"];
+const LEFT_OUT: [&str; 5] = ["name", "data.train", "data.test", "data.soft_labels", "data.classes"];
 
 /// The value of a hyperparameter.
 #[derive(Debug, Clone, PartialEq)]

@@ -211,7 +211,7 @@ fn configs_with_a_training_out_of_range() {
         (optimizer("{ kind = \"rmsprop\" }"), &["c.toml:13: train.optimizer.kind: unknown variant", "`adamw`"]),
         (train("schedule = { rate = inf }"), &["c.toml:11: train.schedule.rate = inf", "0 to 100"]),
         (train("schedule = { hold = -1 }"), &["c.toml:11: train.schedule.hold", "-1"]),
-        (train("schedule = { kind = \"cosines\" }"), &["c.toml:11: train.schedule.kind: unknown variant `cosines`"]),
+        (train("schedule = { kind = \"linear\" }"), &["c.toml:11: train.schedule.kind: unknown variant `linear`"]),
         (train("early_stop = { monitor = \"loss\" }"), &["c.toml:11: train.early_stop.monitor: unknown variant"]),
         (train("checkpoint_every = {}"), every),
         (train("checkpoint_every = { seconds = nan }"), every),
