@@ -112,6 +112,7 @@ impl Checked for Config {
         "train.schedule",
         "train.early_stop",
         "train.checkpoint_every",
+        "predict",
     ];
     const PROBES: &[(&[&str], Probe)] = &[
         (&["model"], super::model::probe),

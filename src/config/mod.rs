@@ -6,6 +6,7 @@ mod complaint;
 mod forest;
 mod load;
 mod model;
+mod predict;
 mod table;
 mod train;
 mod values;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, CnnConfig, ModelConfig, Padding, Pooling};
+pub use predict::{PredictConfig, Views};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
     AdamConfig, AdamwConfig, CheckpointEvery, Constant, EarlyStopConfig, HoldThenDecay, MOST_EPOCHS, MOST_ROLLBACKS,
@@ -74,6 +76,9 @@ pub struct RawConfig {
     /// How to train it.
     #[serde(default)]
     pub train: TrainConfig,
+    /// How to use it when it is trained.
+    #[serde(default)]
+    pub predict: PredictConfig,
 }
 
 /// Number format of the forward and backward pass.

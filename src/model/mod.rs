@@ -6,6 +6,7 @@ mod cpu;
 mod flat;
 pub mod infer;
 mod layers;
+pub mod views;
 
 use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor, nn};

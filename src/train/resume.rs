@@ -20,7 +20,7 @@ pub struct Resumed {
 }
 
 /// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
@@ -33,6 +33,7 @@ const FREE: [&str; 12] = [
     "data.validation",
     "data.split_seed",
     "data.on_bad_row",
+    "predict",
 ];
 
 /// Whether a key may change without changing what was trained so far.
