@@ -279,19 +279,19 @@ mod tests {
     fn views_and_networks_are_averaged_by_the_module() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("model.pt");
-        let nets: Vec<Net> = (0..3)
+        let nets: Vec<Net> = (0..2)
             .map(|number| Net::new(&ModelConfig::Cnn(networks().swap_remove(number)), 5, 3, Device::Cpu).unwrap())
             .collect();
         let faces = check_faces(LARGEST_BATCH);
         let mean = |views| wanted(&nets, views, &faces).unwrap();
-        for views in [Views::One, Views::Flip, Views::TenCrops] {
-            assert!(write_module(&nets, views, "{}", &out).unwrap() <= TOLERANCE, "{views}");
+        for (nets, views) in [(&nets[..], Views::Flip), (&nets[..1], Views::TenCrops)] {
+            assert!(write_module(nets, views, "{}", &out).unwrap() <= TOLERANCE, "{views}");
         }
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         assert!(apart(&mean(Views::One), &mean(Views::Flip)) > 10.0 * TOLERANCE, "the check can tell views apart");
         assert!(apart(&mean(Views::Flip), &mean(Views::TenCrops)) > 10.0 * TOLERANCE);
         let alone: Vec<Tensor> = nets.chunks(1).map(|net| wanted(net, Views::One, &faces).unwrap()).collect();
-        let by_hand = (&alone[0] + &alone[1] + &alone[2]) / 3.0;
+        let by_hand = (&alone[0] + &alone[1]) / 2.0;
         assert!(apart(&by_hand, &mean(Views::One)) < 1e-6, "an ensemble's average is the mean of its members'");
     }
 
