@@ -54,10 +54,10 @@ impl Exported {
     }
 }
 
-/// Writes the best weights of `run` as TorchScript to `out`, and `model.json` beside it, as [`write`] does it.
+/// Writes the best weights of `run` as TorchScript to `out`, and `model.json` beside it, as [`write()`] does it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn export(run: &TrainedNet, views: Views, out: &Path) -> Result<Exported> {
     let net = run.net(Device::Cpu)?;
     let mut description = contract(&run.config.name, &run.config.data.classes, views);

@@ -6,6 +6,7 @@
 mod cli;
 mod common;
 mod data;
+mod ensemble;
 mod export;
 mod forest;
 mod fuzz;
@@ -17,3 +18,4 @@ mod sweep;
 mod tensorboard;
 mod train;
 mod using;
+mod views;
