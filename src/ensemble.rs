@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::config::{DataConfig, DeviceChoice, Views};
 use crate::data::faces::{FaceHash, Faces};
@@ -108,7 +108,7 @@ impl Ensemble {
         for (number, one) in members.iter().enumerate() {
             for other in members.iter().skip(number + 1) {
                 let names = format!("{} and {}", one.dir.path().display(), other.dir.path().display());
-                if same_weights(one, other)? {
+                if same_weights(&one.checkpoint.tensors, &other.checkpoint.tensors)? {
                     found.push(format!("warning: {names} have the same weights, which so count twice; leave one out"));
                 } else if one.config.seed == other.config.seed && one.config.model == other.config.model {
                     let seed = one.config.seed;
@@ -173,9 +173,8 @@ impl Ensemble {
     }
 }
 
-/// Whether two runs have the same best weights, bit for bit.
-fn same_weights(one: &TrainedNet, other: &TrainedNet) -> Result<bool> {
-    let (one, other) = (&one.checkpoint.tensors, &other.checkpoint.tensors);
+/// Whether two networks have the same tensors: names, shapes and values.
+fn same_weights(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> Result<bool> {
     if one.len() != other.len() {
         return Ok(false);
     }
@@ -185,4 +184,24 @@ fn same_weights(one: &TrainedNet, other: &TrainedNet) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_the_same_in_names_shapes_and_values() {
+        let tensors = |name: &str, values: &[f32]| vec![(name.to_owned(), Tensor::from_slice(values))];
+        let own = tensors("output.bias", &[1.0, 2.0]);
+        assert!(same_weights(&own, &tensors("output.bias", &[1.0, 2.0])).unwrap());
+        for other in [
+            tensors("output.bias", &[1.0, 2.5]),
+            tensors("output.bias", &[1.0, 2.0, 3.0]),
+            tensors("dense1.bias", &[1.0, 2.0]),
+            tensors("output.bias", &[1.0, 2.0]).into_iter().chain(tensors("z", &[0.0])).collect(),
+        ] {
+            assert!(!same_weights(&own, &other).unwrap(), "{other:?}");
+        }
+    }
 }
