@@ -38,6 +38,8 @@ pub enum Command {
     Predict(Predict),
     /// Write a trained run as TorchScript
     Export(Export),
+    /// Average the probabilities of several trained networks: score them, write them as one TorchScript file
+    Ensemble(Ensemble),
     /// Show libtorch, devices, threads, instructions, and why CUDA is not used when it is not
     Doctor(Doctor),
 }
@@ -239,6 +241,9 @@ pub struct Evaluate {
     /// Take only the rows of this Usage
     #[arg(long)]
     pub usage: Option<String>,
+    /// Average probabilities over views of each face: one, flip or ten_crops; default what the run's config says
+    #[arg(long)]
+    pub views: Option<crate::config::Views>,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: crate::config::DeviceChoice,
@@ -265,6 +270,9 @@ pub struct Predict {
     /// Take only the rows of this Usage
     #[arg(long)]
     pub usage: Option<String>,
+    /// Average probabilities over views of each face: one, flip or ten_crops; default what the run's config says
+    #[arg(long)]
+    pub views: Option<crate::config::Views>,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: crate::config::DeviceChoice,
@@ -284,7 +292,42 @@ pub struct Export {
     /// TorchScript file to write; model.json goes beside it
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Let the module average over views of each face: one, flip or ten_crops; default what the run's config says
+    #[arg(long)]
+    pub views: Option<crate::config::Views>,
     /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `grimace ensemble`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace ensemble runs/five/seed-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nAt least one of --data and --out. Networks may differ in everything but their classes. Choose members by validation accuracy, not by the faces of --data,\nor the score flatters. model.pt is used as that of grimace export."
+)]
+pub struct Ensemble {
+    /// Run directories of networks, two or more
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// TorchScript file to write; model.json goes beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// CSV of faces to score the ensemble and each member on, with a column emotion or with --labels
+    #[arg(long, value_name = "CSV")]
+    pub data: Option<PathBuf>,
+    /// CSV of labels: id,emotion
+    #[arg(long, value_name = "CSV", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// Take only the rows of this Usage
+    #[arg(long, requires = "data")]
+    pub usage: Option<String>,
+    /// Average over views of each face too: one, flip or ten_crops; default what the runs' configs say, where they agree
+    #[arg(long)]
+    pub views: Option<crate::config::Views>,
+    /// Device to score on: auto, cpu, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: crate::config::DeviceChoice,
+    /// Print what was done and found as one JSON object
     #[arg(long)]
     pub json: bool,
 }

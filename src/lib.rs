@@ -40,6 +40,8 @@ pub mod train;
 
 pub mod export;
 
+pub mod ensemble;
+
 pub mod submit;
 
 pub mod sweep;

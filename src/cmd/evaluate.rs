@@ -1,46 +1,42 @@
 //! `grimace evaluate`
 
 use anyhow::Result;
+use serde::Serialize;
 
-use super::{print, print_json, read_faces};
+use super::{print, print_json, read_labelled_faces};
 use crate::cli::Evaluate;
-use crate::data::columns::Labels;
+use crate::config::Views;
 use crate::data::split::seen_in;
-use crate::error::{Outcome, input};
+use crate::error::Outcome;
 use crate::metrics::Evaluation;
 use crate::report::table::{table, thousands};
 use crate::rundir::TrainedRun;
-use crate::submit;
 
 pub fn run(args: &Evaluate) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
+    let views = run.views(args.views)?;
     let classes = &run.data().classes;
-    let wanted = if args.labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
-    let faces = read_faces(&args.data, &run, wanted, args.usage.as_deref())?;
-    let labels = match (&args.labels, &faces.labels) {
-        (Some(path), _) => {
-            faces.check_ids(&args.data).and_then(|()| submit::read_labels(path, &faces.names(), classes.len()))?
-        }
-        (None, Some(labels)) => labels.clone(),
-        (None, None) => {
-            let shown = args.data.display();
-            return Err(input(format!(
-                "{shown}: has no column emotion, so there is nothing to compare with; give the labels with --labels CSV (id,emotion)"
-            )));
-        }
-    };
+    let (faces, labels) = read_labelled_faces(&args.data, args.labels.as_deref(), args.usage.as_deref(), run.data())?;
     let seen = seen_in(&faces.hashes, &run.training_faces()?);
-    let outputs = run.outputs(&faces, args.device)?;
+    let outputs = run.outputs(&faces, args.device, views)?;
     let evaluation = Evaluation::of(&outputs, &labels, &seen, classes);
     if args.json {
-        print_json(&evaluation)?;
+        print_json(&Report { views, evaluation })?;
     } else {
-        print(&describe(&evaluation, classes))?;
+        print(&describe(&evaluation, views, classes))?;
     }
     Ok(Outcome::Done)
 }
 
-fn describe(evaluation: &Evaluation, classes: &[String]) -> String {
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    views: Views,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+}
+
+fn describe(evaluation: &Evaluation, views: Views, classes: &[String]) -> String {
     let e = evaluation;
     let without = match e.accuracy_without_copies {
         Some(accuracy) => format!("{accuracy:.4}"),
@@ -49,13 +45,15 @@ fn describe(evaluation: &Evaluation, classes: &[String]) -> String {
     let copies = e.rows - e.rows_without_copies;
     let mut text = format!(
         "accuracy {:.4} on {} faces\n         {without} without the {} faces that also stand in the training rows\n\
-         macro F1 {:.4}   ECE {:.4}   loss {:.4}\n\n",
+         macro F1 {:.4}   ECE {:.4}   loss {:.4}\n\
+         views {views}: {}\n\n",
         e.accuracy,
         thousands(e.rows),
         thousands(copies),
         e.macro_f1,
         e.ece,
         e.loss,
+        views.in_words(),
     );
     let header = ["class", "faces", "precision", "recall", "F1"].map(String::from).to_vec();
     let line = |c: &crate::metrics::PerClass| {

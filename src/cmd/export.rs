@@ -15,19 +15,14 @@ pub fn run(args: &Export) -> Result<Outcome> {
     let run = TrainedNet::open(RunDir::open(&args.run)?)?;
     run.dir.check_foreign(&args.out)?;
     crate::device::place_for_inference(crate::config::DeviceChoice::Cpu, run.config.threads)?;
-    let done = export(&run, &args.out)?;
+    let views = args.views.unwrap_or(run.config.predict.views);
+    let done = export(&run, views, &args.out)?;
     if args.json {
         let (out, description) = (args.out.to_string_lossy(), done.description.to_string_lossy());
-        let found = json!({"out": out, "description": description, "checked_faces": done.faces, "greatest_difference": done.difference});
+        let found = json!({"out": out, "description": description, "views": views, "checked_faces": done.faces, "greatest_difference": done.difference});
         print_json(&found)?;
     } else {
-        print(&format!(
-            "{} written, {} beside it; read back and compared on {} faces: probabilities differ by {} at most\n",
-            args.out.display(),
-            done.description.display(),
-            done.faces,
-            if done.difference == 0.0 { "0".to_owned() } else { format!("{:.0e}", done.difference) },
-        ))?;
+        print(&format!("{}\nviews {views}: {}\n", done.in_words(&args.out), views.in_words()))?;
     }
     Ok(Outcome::Done)
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod ensemble;
 mod evaluate;
 mod export;
 mod forest;
@@ -19,12 +20,13 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, Data};
+use crate::config::DataConfig;
 use crate::data::columns::{Labels, ReadOptions};
 use crate::data::csv;
 use crate::data::faces::Faces;
-use crate::error::Outcome;
+use crate::error::{Outcome, input};
 use crate::report::Console;
-use crate::rundir::TrainedRun;
+use crate::submit;
 
 /// Runs the command.
 ///
@@ -42,6 +44,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Ensemble(args) => ensemble::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     result.map_err(crate::device::explain)
@@ -77,9 +80,8 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Reads faces for a trained run, bad rows as its config says; rows of `usage` only where one is named.
-fn read_faces(path: &Path, run: &TrainedRun, labels: Labels, usage: Option<&str>) -> Result<Faces> {
-    let data = run.data();
+/// Reads faces for what was trained on `data`, bad rows as that says; rows of `usage` only where one is named.
+fn read_faces(path: &Path, data: &DataConfig, labels: Labels, usage: Option<&str>) -> Result<Faces> {
     let faces = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
     if let Some(first) = faces.skipped.first() {
         let count = faces.skipped.count();
@@ -89,6 +91,30 @@ fn read_faces(path: &Path, run: &TrainedRun, labels: Labels, usage: Option<&str>
         Some(usage) => faces.with_usage(usage, path),
         None => Ok(faces),
     }
+}
+
+/// Reads faces and their labels for what was trained on `data`: those of the file `labels`, or else of the faces' own.
+fn read_labelled_faces(
+    path: &Path,
+    labels: Option<&Path>,
+    usage: Option<&str>,
+    data: &DataConfig,
+) -> Result<(Faces, Vec<u8>)> {
+    let wanted = if labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
+    let faces = read_faces(path, data, wanted, usage)?;
+    let labels = match (labels, &faces.labels) {
+        (Some(labels), _) => {
+            faces.check_ids(path).and_then(|()| submit::read_labels(labels, &faces.names(), data.classes.len()))?
+        }
+        (None, Some(labels)) => labels.clone(),
+        (None, None) => {
+            let shown = path.display();
+            return Err(input(format!(
+                "{shown}: has no column emotion, so there is nothing to compare with; give the labels with --labels CSV (id,emotion)"
+            )));
+        }
+    };
+    Ok((faces, labels))
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ impl Checked for Config {
         "train.early_stop",
         "train.progressive",
         "train.checkpoint_every",
+        "predict",
     ];
     const PROBES: &[(&[&str], Probe)] = &[
         (&["model"], super::model::probe),

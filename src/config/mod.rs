@@ -8,6 +8,7 @@ mod complaint;
 mod forest;
 mod load;
 mod model;
+mod predict;
 mod schedule;
 mod table;
 mod train;
@@ -24,6 +25,7 @@ pub use class_weights::{ClassWeights, Sampling};
 pub use forest::{Finder, ForestConfig, ForestTable, MaxFeatures, RawForestConfig};
 pub use load::{Checked, LARGEST_CONFIG, from_text, load};
 pub use model::{Activation, BlockShape, CnnConfig, ModelConfig, Padding, Pooling, ResnetConfig, VggConfig};
+pub use predict::{PredictConfig, Views};
 pub use schedule::{Constant, Cosine, HoldThenDecay, Plateau, ScheduleConfig};
 pub use table::{differing_keys, read_table, shown_key};
 pub use train::{
@@ -80,6 +82,9 @@ pub struct RawConfig {
     /// How to train it.
     #[serde(default)]
     pub train: TrainConfig,
+    /// How to use it when it is trained.
+    #[serde(default)]
+    pub predict: PredictConfig,
 }
 
 /// Number format of the forward and backward pass.

@@ -9,6 +9,7 @@ mod layers;
 mod resnet;
 mod tail;
 mod vgg;
+pub mod views;
 
 use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor, nn};

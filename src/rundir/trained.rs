@@ -8,7 +8,7 @@ use tch::Device;
 
 use super::{LARGEST_TEXT, RunDir};
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{self, Config, DataConfig, DeviceChoice, ForestConfig};
+use crate::config::{self, Config, DataConfig, DeviceChoice, ForestConfig, Views};
 use crate::data::batches::DeviceFaces;
 use crate::data::dataset::training_faces;
 use crate::data::faces::{FaceHash, Faces};
@@ -86,34 +86,41 @@ impl TrainedRun {
     /// # Errors
     /// An input error when `split.csv` is missing or damaged.
     pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
-        let split_hash = match self {
-            Self::Net(run) => &run.checkpoint.state.split_hash,
-            Self::Forest(run) => &run.origin.split_hash,
-        };
-        let path = self.dir().split_csv();
-        let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
-            .context("which faces were trained on cannot be told")?;
-        if blake3::hash(text.as_bytes()).to_hex().to_string() != *split_hash {
-            let shown = path.display();
-            return Err(input(format!(
-                "{shown}: is not the split of this run (its hash differs), so which faces were trained on cannot be told"
-            )));
+        match self {
+            Self::Net(run) => run.training_faces(),
+            Self::Forest(run) => faces_of_split(&run.dir, &run.origin.split_hash),
         }
-        training_faces(&text, &path)
     }
 
-    /// What it makes of `faces`: a network on the device, a forest on the CPU.
+    /// The views of each face to average over: `chosen`, or else what a network's config says.
     ///
     /// # Errors
-    /// libtorch's; an input error for a device that cannot be had, or that a forest has no use for.
-    pub fn outputs(&self, faces: &Faces, device: DeviceChoice) -> Result<Outputs> {
-        match self {
-            Self::Net(run) => {
-                let placement = place_for_inference(device, run.config.threads)?;
-                let net = run.net_for_inference(placement.device)?;
-                Outputs::of(&net, &DeviceFaces::new(faces, placement.device)?)
+    /// An input error for several views and a forest.
+    pub fn views(&self, chosen: Option<Views>) -> Result<Views> {
+        match (self, chosen) {
+            (Self::Net(run), None) => Ok(run.config.predict.views),
+            (Self::Net(_), Some(views)) => Ok(views),
+            (Self::Forest(_), None | Some(Views::One)) => Ok(Views::One),
+            (Self::Forest(run), Some(views)) => {
+                let shown = run.dir.path().display();
+                Err(input(format!(
+                    "--views {views}: {shown} is a forest's run, and forests look at each face as it is; leave --views out, or say one"
+                )))
             }
+        }
+    }
+
+    /// What it makes of `faces`: a network on the device, averaged over `views` of each face (see [`views`](Self::views)); a
+    /// forest on the CPU, of each face as it is.
+    ///
+    /// # Errors
+    /// libtorch's; an input error for a device that cannot be had, or that a forest has no use for, and for several views and
+    /// a forest.
+    pub fn outputs(&self, faces: &Faces, device: DeviceChoice, views: Views) -> Result<Outputs> {
+        match self {
+            Self::Net(run) => run.outputs(faces, device, views),
             Self::Forest(run) if matches!(device, DeviceChoice::Auto | DeviceChoice::Cpu) => {
+                self.views(Some(views))?;
                 Ok(run.forest.outputs(&faces.pixels))
             }
             Self::Forest(_) => {
@@ -142,6 +149,24 @@ impl TrainedNet {
         // The checkpoint's own config, not config.toml: a file that was edited since must not change what the weights mean.
         let config = config::from_text(&checkpoint.config, &format!("{}: its config", dir.best().display()))?;
         Ok(Self { dir, config, checkpoint })
+    }
+
+    /// The faces it was trained on, by hash.
+    ///
+    /// # Errors
+    /// An input error when `split.csv` is missing or damaged.
+    pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
+        faces_of_split(&self.dir, &self.checkpoint.state.split_hash)
+    }
+
+    /// What the best weights make of `faces` on the device, averaged over `views` of each.
+    ///
+    /// # Errors
+    /// libtorch's; an input error for a device that cannot be had.
+    pub fn outputs(&self, faces: &Faces, device: DeviceChoice, views: Views) -> Result<Outputs> {
+        let placement = place_for_inference(device, self.config.threads)?;
+        let net = self.net_for_inference(placement.device)?;
+        Outputs::over(&net, &DeviceFaces::new(faces, placement.device)?, views)
     }
 
     /// The network with its best weights, on `device`.
@@ -179,4 +204,18 @@ impl TrainedForest {
         let (forest, config, origin) = forest::load(&path)?;
         Ok(Self { dir, config, forest, origin })
     }
+}
+
+/// The training faces of the `split.csv` in `dir`, which must have this hash.
+fn faces_of_split(dir: &RunDir, split_hash: &str) -> Result<HashSet<FaceHash>> {
+    let path = dir.split_csv();
+    let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
+        .context("which faces were trained on cannot be told")?;
+    if blake3::hash(text.as_bytes()).to_hex().to_string() != split_hash {
+        let shown = path.display();
+        return Err(input(format!(
+            "{shown}: is not the split of this run (its hash differs), so which faces were trained on cannot be told"
+        )));
+    }
+    training_faces(&text, &path)
 }

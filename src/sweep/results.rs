@@ -74,11 +74,12 @@ fn test_faces(data: &DataConfig) -> Result<Option<(&Path, Faces)>> {
 pub fn hand_over(dir: &SweepDir, best: &Member) -> Result<Vec<String>> {
     let net = TrainedNet::open(RunDir::open(&dir.member(best))?)?;
     let (model, submission) = (dir.file("model.pt"), dir.file("submission.csv"));
-    let done = export(&net, &model)?;
+    let views = best.config.predict.views;
+    let done = export(&net, views, &model)?;
     let mut lines = vec![format!("{}: {}, compared on {} faces", model.display(), best.folder, done.faces)];
     match test_faces(&best.config.data)? {
         Some((test, faces)) => {
-            let outputs = TrainedRun::Net(Box::new(net)).outputs(&faces, best.config.device)?;
+            let outputs = TrainedRun::Net(Box::new(net)).outputs(&faces, best.config.device, views)?;
             submit::write(&submission, &faces, &outputs, None)?;
             let (count, test) = (faces.len(), test.display());
             lines.push(format!("{}: predictions for the {count} faces of {test}", submission.display()));

@@ -48,7 +48,7 @@ impl EpochPlan {
         Ok(Self {
             order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
             draws: Draws::new(augment, epoch, &order, device)?,
-            mixes: (0..count.div_ceil(batch) as u64).filter_map(|step| augment.mix(epoch, step)).collect(),
+            mixes: (0..order.len().div_ceil(batch) as u64).filter_map(|step| augment.mix(epoch, step)).collect(),
             batch: batch as i64,
             count: sampler.count() as i64,
         })
@@ -90,6 +90,7 @@ impl EpochPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::THETA;
     use crate::config::{AugmentConfig, Sampling};
 
     #[test]
@@ -133,9 +134,9 @@ mod tests {
         let augment = Augment::new(&AugmentConfig::default(), 1);
         let sampler = Sampler::new(Sampling::Balanced, &[0, 1, 1, 1, 1, 1, 1, 1]);
         let plan = EpochPlan::new(1, 0, &sampler, 8, &augment, Device::Cpu).unwrap();
-        let (rows, thetas) = plan.batch(0).unwrap();
+        let Batch { rows, draws, .. } = plan.batch(0).unwrap();
         let rows: Vec<i64> = Vec::try_from(rows).unwrap();
-        let thetas: Vec<f32> = Vec::try_from(thetas.unwrap().flatten(0, -1)).unwrap();
+        let thetas: Vec<f32> = Vec::try_from(draws.thetas.unwrap().flatten(0, -1)).unwrap();
         let of_first: Vec<&[f32]> =
             rows.iter().zip(thetas.chunks(THETA)).filter(|(row, _)| **row == 0).map(|(_, theta)| theta).collect();
         assert!(of_first.len() > 1, "the only face of its class comes more than once: {rows:?}");

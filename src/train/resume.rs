@@ -20,7 +20,7 @@ pub struct Resumed {
 }
 
 /// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
-const FREE: [&str; 13] = [
+const FREE: [&str; 14] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
@@ -34,6 +34,7 @@ const FREE: [&str; 13] = [
     "data.split_seed",
     "data.soft_labels",
     "data.on_bad_row",
+    "predict",
 ];
 
 /// Whether a key may change without changing what was trained so far.

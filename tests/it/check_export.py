@@ -1,8 +1,9 @@
 """Checks an exported TorchScript file with torch alone.
 
-    python check_export.py model.pt best.safetensors faces.csv predicted.csv
+    python check_export.py model.pt faces.csv best.safetensors predicted.csv [best2.safetensors predicted2.csv ...]
 
-faces.csv has a column pixels; predicted.csv is what `grimace predict --probabilities` wrote for it.
+faces.csv has a column pixels; predicted.csv is what `grimace predict --probabilities` wrote for it, with the weights of
+best.safetensors. Several pairs are the members of an ensemble, in their order.
 """
 import csv
 import json
@@ -11,7 +12,8 @@ import sys
 
 import torch
 
-model_path, checkpoint_path, faces_path, predicted_path = sys.argv[1:]
+model_path, faces_path, *pairs = sys.argv[1:]
+checkpoint_paths, predicted_paths = pairs[::2], pairs[1::2]
 extra = {"model.json": ""}
 model = torch.jit.load(model_path, _extra_files=extra)
 model.eval()
@@ -25,12 +27,22 @@ def check(holds, what):
     passed += 1
 
 
+def probabilities(path):
+    with open(path, newline="") as file:
+        return torch.tensor([[float(v) for v in list(row.values())[2:]] for row in csv.DictReader(file)])
+
+
+def names(path, prefix):
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    return {prefix + name for name in header if name != "__metadata__"}
+
+
 csv.field_size_limit(1 << 24)
 with open(faces_path, newline="") as file:
     faces = torch.tensor([[int(v) for v in row["pixels"].split()] for row in csv.DictReader(file)], dtype=torch.uint8)
 faces = faces.view(-1, 1, 48, 48)
-with open(predicted_path, newline="") as file:
-    wanted = torch.tensor([[float(v) for v in list(row.values())[2:]] for row in csv.DictReader(file)])
+wanted = torch.stack([probabilities(path) for path in predicted_paths]).mean(0)
 
 description = json.loads(extra["model.json"])
 check(description["labels"][:2] == ["angry", "disgust"] and len(description["labels"]) == wanted.shape[1], "labels inside")
@@ -41,19 +53,27 @@ with torch.no_grad():
     check(torch.equal(from_bytes, model(faces.float())), "same numbers for uint8 and float32")
     check((model(faces[:1]) - wanted[:1]).abs().max() < 1e-5, "a batch of one")
 
-with open(checkpoint_path, "rb") as file:
-    header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-names = {name for name in header if name != "__metadata__"}
+prefixes = [""] if len(checkpoint_paths) == 1 else [f"member{number}." for number in range(1, len(checkpoint_paths) + 1)]
+expected = set().union(*(names(path, prefix) for path, prefix in zip(checkpoint_paths, prefixes)))
 state = model.state_dict()
-check(set(state) == names, f"state_dict has every checkpoint name: {set(state) ^ names}")
+check(set(state) == expected, f"state_dict has every checkpoint name: {set(state) ^ expected}")
 check(len(list(model.parameters())) > 0 and all(not n.endswith("running_mean") for n, _ in model.named_parameters()), "parameters")
 
 doubled = torch.jit.load(model_path).to(torch.float64)
 check(all(t.dtype == torch.float64 for t in doubled.state_dict().values()), ".to(float64) changes every tensor")
+with torch.no_grad():
+    check((doubled(faces) - wanted).abs().max() < 1e-5, "the same numbers in float64")
 
 check(model.training is False and model.train().training is True, "it knows training from inference mode")
 model.eval()
 
 code = model.code + "".join(module.code for module in model.modules() if hasattr(module, "code"))
 check("CONSTANTS" not in code and "device" not in code, f"no constant weights and no device in the code: {code}")
+if torch.cuda.is_available():
+    moved = torch.jit.load(model_path).to("cuda")
+    with torch.no_grad():
+        difference = (moved(faces.to("cuda")).cpu() - wanted).abs().max()
+    check(difference < 1e-3, f".to('cuda') moves it: {difference}")
+else:
+    print("skipped .to('cuda'): torch sees no GPU")
 print(f"{passed} checks passed")

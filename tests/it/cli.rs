@@ -8,7 +8,7 @@ fn here() -> &'static std::path::Path {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["data", "check"],
         &["data", "synth"],
         &["data", "augment"],
@@ -16,6 +16,7 @@ fn every_command_has_help_with_an_example() {
         &["evaluate"],
         &["predict"],
         &["export"],
+        &["ensemble"],
         &["doctor"],
     ];
     for command in commands {

@@ -1,34 +1,53 @@
-//! `grimace export`, looked at from Python without this repository.
+//! `grimace export` and `grimace ensemble`, looked at from Python without this repository.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Done, bad, good, json, python, workshop};
+use crate::common::{Done, bad, bench, good, json, python, workshop};
+
+const TEST: &str = "data/my_emotion_test.csv";
+
+/// Runs check_export.py on `model`, which averages the runs `runs` over `views`.
+fn check(model: &Path, runs: &[&Path], views: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/check_export.py");
+    let mut command = Command::new(python());
+    command.arg(script).arg(model).arg(workshop().join(TEST));
+    for (number, run) in runs.iter().enumerate() {
+        let predicted = folder.path().join(format!("{number}.csv"));
+        let (run_text, out) = (run.to_str().unwrap(), predicted.to_str().unwrap());
+        good(workshop(), &["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--views", views]);
+        command.arg(run.join("best.safetensors")).arg(predicted);
+    }
+    let done: Done = command.output().unwrap().into();
+    assert_eq!(done.code, 0, "{}", done.all());
+    let checks = if done.stdout.contains("skipped .to('cuda')") { 11 } else { 12 };
+    assert!(done.stdout.contains(&format!("{checks} checks passed")), "{}", done.all());
+}
 
 #[test]
 fn the_exported_file_stands_on_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.pt");
-    let done = good(workshop(), &["export", "run", "--out", model.to_str().unwrap()]);
-    assert!(done.stdout.contains("compared on 256 faces"), "{}", done.all());
-    let beside = json(folder.path().join("model.json"));
-    assert_eq!(beside["labels"][3], "happy");
+    let run = workshop().join("run");
+    for views in ["one", "flip", "ten_crops"] {
+        let done = good(workshop(), &["export", "run", "--out", model.to_str().unwrap(), "--views", views]);
+        assert!(done.stdout.contains("compared on 256 faces"), "{}", done.all());
+        let beside = json(folder.path().join("model.json"));
+        assert_eq!((&beside["labels"][3], &beside["views"]), (&"happy".into(), &views.into()));
+        check(&model, &[&run], views);
+    }
+}
 
-    let predicted = folder.path().join("predicted.csv");
-    let test = "data/my_emotion_test.csv";
-    good(workshop(), &["predict", "run", "--data", test, "--out", predicted.to_str().unwrap(), "--probabilities"]);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/check_export.py");
-    let output = Command::new(python())
-        .arg(script)
-        .arg(&model)
-        .arg(workshop().join("run/best.safetensors"))
-        .arg(workshop().join(test))
-        .arg(&predicted)
-        .output()
-        .unwrap();
-    let done: Done = output.into();
-    assert_eq!(done.code, 0, "{}", done.all());
-    assert!(done.stdout.contains("10 checks passed"), "{}", done.all());
+#[test]
+fn an_exported_ensemble_stands_on_its_own() {
+    let bench = bench();
+    let sets = ["--set", "train.epochs=1", "--set", "seed=43", "--set", "model.filters=[16]"];
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "other"], &sets[..]].concat());
+    let (model, run, other) = (bench.path().join("model.pt"), workshop().join("run"), bench.path().join("other"));
+    let args = ["ensemble", run.to_str().unwrap(), other.to_str().unwrap(), "--views", "flip", "--out", "model.pt"];
+    good(bench.path(), &args);
+    check(&model, &[&run, &other], "flip");
 }
 
 #[test]

@@ -18,6 +18,11 @@ fn augment(line: &str) -> String {
     format!("{TINY}[augment]\n{line}\n")
 }
 
+/// The small config with a `[predict]` section of one line, which is line 15.
+fn predict(line: &str) -> String {
+    format!("{TINY}[predict]\n{line}\n")
+}
+
 /// The small config with another optimizer, which stands on line 13.
 fn optimizer(table: &str) -> String {
     tiny("{ kind = \"adam\", lr = 3e-3 }", table)
@@ -87,6 +92,7 @@ fn configs_with_unknown_and_missing_keys() {
         (in_section("train", "epoch = 3"), &["c.toml:11: train.epoch: unknown field", "`epochs`"]),
         (augment("rotat = 3"), &["c.toml:15: augment.rotat: unknown field", "`rotate`"]),
         (optimizer("{ momentum = 0.9 }"), &["c.toml:13: train.optimizer.momentum: unknown field", "`beta1`"]),
+        (predict("view = \"flip\""), &["c.toml:15: predict.view: unknown field", "`views`"]),
         (format!("{TINY}[traning]\nepochs = 3\n"), &["c.toml:14: traning: unknown field"]),
         (format!("{TINY}[train.early_stop]\npatence = 3\n"), &["c.toml:15: train.early_stop.patence: unknown field"]),
         (format!("{TINY}[train.checkpoint_every]\nepoch = 3\n"), &["c.toml:15: train.checkpoint_every.epoch: unknown"]),
@@ -132,6 +138,8 @@ fn configs_with_values_of_other_types() {
         (tiny("epochs = 3", "epochs = 2024-01-01"), &["c.toml:11: train.epochs: invalid type"]),
         (optimizer("\"adam\""), &["c.toml:13: train.optimizer: invalid type: string \"adam\", expected a table"]),
         (optimizer("{ lr = \"3e-3\" }"), &["c.toml:13: train.optimizer.lr: invalid type: string \"3e-3\""]),
+        (predict("views = 10"), &["c.toml:15: predict.views: invalid type"]),
+        (format!("predict = [\"flip\"]\n{TINY}"), &["c.toml:1: predict: invalid type", "expected a table"]),
         (augment("flip = 1"), &["c.toml:15: augment.flip: invalid type: integer `1`, expected a boolean"]),
     ]);
 }
@@ -226,6 +234,7 @@ fn configs_with_a_training_out_of_range() {
         (augment("mixup = 11"), &["c.toml:15: augment.mixup = 11 ", "0 (off) to 10"]),
         (augment("cutmix = -1"), &["c.toml:15: augment.cutmix = -1 ", "0 (off) to 10"]),
         (augment("gamma = nan"), &["c.toml:15: augment.gamma = NaN ", "0 (off) to below 1"]),
+        (predict("views = \"both\""), &["c.toml:15: predict.views: unknown variant `both`", "`flip`", "`ten_crops`"]),
     ]);
 }
 
