@@ -14,6 +14,7 @@ mod fuzz;
 mod imbalance;
 mod lost;
 mod malformed;
+mod models;
 mod page;
 mod real;
 mod soft_labels;
