@@ -278,9 +278,8 @@ mod tests {
     fn views_and_networks_are_averaged_by_the_module() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("model.pt");
-        let nets: Vec<Net> = (0..2)
-            .map(|number| Net::new(&networks().swap_remove(number), 5, 3, Device::Cpu).unwrap())
-            .collect();
+        let nets: Vec<Net> =
+            (0..2).map(|number| Net::new(&networks().swap_remove(number), 5, 3, Device::Cpu).unwrap()).collect();
         let faces = check_faces(LARGEST_BATCH);
         let mean = |views| wanted(&nets, views, &faces).unwrap();
         for (nets, views) in [(&nets[..], Views::Flip), (&nets[..1], Views::TenCrops)] {

@@ -259,7 +259,12 @@ mod tests {
                 &["train.schedule.warmup = 50", "below train.epochs"],
             ),
             (SMALL, &["train.progressive={from=30}"], &["train.progressive.from = 30", "multiple of 4"]),
-            (SMALL, &["train.progressive={from=32}"], &["train.progressive: wants", "resnet"]),
+            (SMALL, &["train.progressive={from=32}"], &["train.progressive.from = 32 ", "48 (off), or", "resnet"]),
+            (
+                &SMALL.replace("cnn", "resnet"),
+                &["train.progressive={from=16}", "model.widths=[8,8,8,8,8]", "model.blocks=[1,1,1,1,1]"],
+                &["train.progressive.from = 16 ", "so few stages"],
+            ),
             (
                 SMALL,
                 &["train.schedule={kind=\"plateau\",factor=1}"],

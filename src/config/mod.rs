@@ -192,8 +192,11 @@ impl RawConfig {
         self.augment.check()?;
         self.model.check()?;
         self.train.check()?;
-        if self.train.progressive.is_on() && !self.model.takes_any_size() {
-            return Err("train.progressive: wants model.kind = \"resnet\": the dense layers of the others hang on the picture's size".to_owned());
+        if self.train.progressive.is_on() {
+            let from = self.train.progressive.from;
+            let allowed =
+                "48 (off), or model.kind = \"resnet\" with so few stages that a pixel is left of such pictures";
+            require(self.model.takes(from), "train.progressive.from", from, allowed)?;
         }
         self.train.class_weights.check(self.data.classes.len())?;
         let (is_soft, share) = (self.data.soft_labels.is_some(), self.train.soft_share);

@@ -6,6 +6,8 @@ mod vgg;
 
 use serde::{Deserialize, Serialize};
 
+use super::SIDE;
+
 pub use cnn::{Activation, CnnConfig, Padding, Pooling};
 pub use resnet::{BlockShape, ResnetConfig};
 pub use vgg::VggConfig;
@@ -34,9 +36,13 @@ impl ModelConfig {
         }
     }
 
-    /// Whether the network takes pictures of other sizes than 48x48, too.
-    pub fn takes_any_size(&self) -> bool {
-        matches!(self, Self::Resnet(_))
+    /// Whether the network takes pictures of `side` x `side` pixels; all take 48x48.
+    pub fn takes(&self, side: usize) -> bool {
+        match self {
+            // Their dense layers hang on the picture's size.
+            Self::Cnn(_) | Self::Vgg(_) => side == SIDE,
+            Self::Resnet(resnet) => resnet.takes(side),
+        }
     }
 
     /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.

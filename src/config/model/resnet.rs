@@ -82,6 +82,11 @@ impl ResnetConfig {
         require_parameters(self.values(0))
     }
 
+    /// Whether something is left of pictures of `side` x `side` pixels after all poolings.
+    pub fn takes(&self, side: usize) -> bool {
+        side >> (self.widths.len() - 1 + usize::from(self.stem_pool)) > 0
+    }
+
     /// The residual blocks of each stage.
     pub fn stages(&self) -> Vec<Vec<BlockShape>> {
         let total = self.blocks.iter().sum::<i64>();
@@ -154,6 +159,7 @@ mod tests {
         assert_eq!(all.iter().map(|block| block.side).collect::<Vec<_>>(), [24, 12, 12, 6, 6, 6]);
         assert_eq!(all.iter().map(|block| block.pools).collect::<Vec<_>>(), [false, true, false, true, false, false]);
         assert!((all[0].drop - 0.05).abs() < 1e-12 && (all[5].drop - 0.3).abs() < 1e-12);
+        assert!(config.takes(8) && !config.takes(7));
         let full = ResnetConfig { stem_pool: false, squeeze: 0, ..config };
         let first = full.stages()[0][0];
         assert_eq!((first.side, first.pools, first.squeeze, first.has_projection()), (48, false, 0, true));
