@@ -223,7 +223,7 @@ mod tests {
             let wide = |tensor: Tensor| tensor.unsqueeze(-1).unsqueeze(-1);
             let mut y = centred * wide(factor) + wide(offset);
             if let Some(shortcut) = &shortcut {
-                y = y + shortcut;
+                y += shortcut;
             }
             (if relu { y.relu() } else { y }).to_kind(x.kind())
         };
