@@ -81,7 +81,7 @@ class Bench:
 
     def ensemble(self, runs):
         found = self.run("ensemble", *runs, "--data", self.data, "--usage", "PublicTest", "--json")
-        return json.loads(found)["accuracy"]
+        return json.loads(found)["evaluation"]["accuracy"]
 
     def soft_labels(self, seed):
         """Predictions of the base's run for the training faces."""
@@ -93,8 +93,11 @@ class Bench:
 
 
 def line(name, values, base):
-    mean, spread = statistics.mean(values), statistics.pstdev(values)
-    difference = 100 * (mean - statistics.mean(base))
+    """A row; the difference is over the seeds that both have."""
+    mean = statistics.mean(values)
+    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+    common = min(len(values), len(base))
+    difference = 100 * (statistics.mean(values[:common]) - statistics.mean(base[:common]))
     each = " ".join(f"{value:.4f}" for value in values)
     return f"| {name} | {each} | {mean:.4f} | {100 * spread:.2f} | {difference:+.2f} |"
 
@@ -127,23 +130,25 @@ def main():
             name = "half of the target from the base's own predictions"
             done = pool.map(lambda student: bench.train(name, *student), students)
             accuracy[name] = [summary["last_val_accuracy"] for summary in done]
+    def write(table):
+        text = "\n".join(table) + "\n"
+        (args.out / "table.md").write_text(text)
+        return text
+
+    base = accuracy["base"]
+    head = ["| part | each seed | mean | standard deviation, points | against base, points |", "| --- | --- | --- | --- | --- |"]
+    table = [*head, *(line(name, values, base) for name, values in accuracy.items())]
+    write(table)
     if not args.only:
         runs = [args.out / f"base-seed{seed}" for seed in seeds["base"]]
         best = [bench.evaluate(run, "one") for run in runs]
         views = {v: [bench.evaluate(run, v) for run in runs] for v in ("flip", "ten_crops")}
         together = bench.ensemble(runs) if len(runs) > 1 else None
-
-    base = accuracy["base"]
-    table = ["| part | each seed | mean | spread, points | against base, points |", "| --- | --- | --- | --- | --- |"]
-    table += [line(name, values, base) for name, values in accuracy.items()]
-    if not args.only:
-        table += ["", "At the best epoch of each run of the base, which test-time augmentation and ensembles use:", "", *table[:2]]
+        table += ["", "At the best epoch of each run of the base, which test-time augmentation and ensembles use:", "", *head]
         table += [line("one view", best, best), line("flip", views["flip"], best), line("ten crops", views["ten_crops"], best)]
         if together is not None:
             table.append(line(f"{len(runs)} seeds averaged", [together], best))
-    text = "\n".join(table) + "\n"
-    (args.out / "table.md").write_text(text)
-    print(text, end="")
+    print(write(table), end="")
 
 
 if __name__ == "__main__":

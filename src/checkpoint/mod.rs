@@ -1,7 +1,7 @@
 //! Checkpoints: safetensors files that are whole, carry all they need, and are checked when read.
 //!
 //! Tensors are float32, contiguous and dense, under the network's names; in `last.safetensors` the optimizer's state stands
-//! beside them as `optimizer.<slot>.<name>`. The metadata holds the resolved config and the state of the run as JSON; the
+//! beside them as `optimizer.<slot>.<name>`, and averages as `average.<name>`. The metadata holds the resolved config and the state of the run as JSON; the
 //! file is [`sealed`](crate::sealed).
 
 mod state;

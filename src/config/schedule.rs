@@ -96,8 +96,8 @@ pub(super) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::E
 impl ScheduleConfig {
     pub(super) fn check(&self, epochs: u32, lr: f64) -> Result<(), String> {
         let check_warmup = |warmup: f64| {
-            let allowed = "0 to below train.epochs";
-            require((0.0..f64::from(epochs)).contains(&warmup), "train.schedule.warmup", warmup, allowed)
+            let allowed = format!("0 to below train.epochs, which is {epochs}");
+            require((0.0..f64::from(epochs)).contains(&warmup), "train.schedule.warmup", warmup, &allowed)
         };
         match *self {
             Self::Constant(Constant {}) => Ok(()),

@@ -374,8 +374,9 @@ impl<'a> Run<'a> {
             count => format!("{count} rollbacks did not help: try"),
         };
         anyhow!(
-            "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}) in a new --out, or there precision = \"f32\"; \
-             {} keeps the last good state",
+            "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}, scheduled and rolled back {:.2e}) in a new --out, \
+             or there precision = \"f32\"; {} keeps the last good state",
+            self.config.train.optimizer.lr(),
             rate(self.config, &p.state, p.steps, p.state.step),
             self.dir.last().display()
         )

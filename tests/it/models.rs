@@ -30,12 +30,13 @@ fn trains_resumes_and_exports(model: &str, train: &str) {
     let args = ["train", "small.toml", "--out", "killed", "--resume"];
     let mut child = command(folder, &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (began, metrics) = (Instant::now(), folder.join("killed/metrics.jsonl"));
-    while !metrics.exists() || text(&metrics).lines().count() < 2 {
-        assert!(began.elapsed() < Duration::from_secs(60), "no two epochs after a minute");
+    while !metrics.exists() || text(&metrics).lines().count() < 1 {
+        assert!(began.elapsed() < Duration::from_secs(60), "no epoch after a minute");
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    assert!(!folder.join("killed/summary.json").exists(), "it was to be killed before its end");
     good(folder, &args);
     assert_eq!(timeless_metrics(&folder.join("killed")), timeless_metrics(&folder.join("whole")));
     for name in ["best.safetensors", "last.safetensors"] {
@@ -43,12 +44,11 @@ fn trains_resumes_and_exports(model: &str, train: &str) {
         assert!(of("killed") == of("whole"), "{name} differs from that of an unbroken run");
     }
 
-    // Validation, the best weights and whoever reads them agree on what counts: the averages, where there are any.
-    let labelled = folder.join("whole/validation.csv");
-    assert!(text(labelled).lines().count() > 100);
-    let summary = json(folder.join("whole/summary.json"));
+    // Validation, the best weights and whoever reads them agree on what counts: the averages, where there are any. What is not
+    // among the training faces of the training file is the validation part.
+    let best = &json(folder.join("whole/summary.json"))["best_val_accuracy_without_copies"];
     let done = good(folder, &["evaluate", "whole", "--data", "data/my_emotion_train.csv", "--json"]);
-    assert!(done.json()["accuracy"].as_f64().unwrap() > 0.0 && summary["best_val_accuracy"].as_f64().unwrap() > 0.0);
+    assert_eq!(done.json()["accuracy_without_copies"], *best);
     good(folder, &["export", "whole", "--out", "model.pt"]);
     assert!(folder.join("model.pt").exists());
 }
@@ -60,7 +60,7 @@ fn a_vgg_trains_resumes_and_exports() {
 
 #[test]
 fn a_residual_network_trains_resumes_and_exports() {
-    trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, until = 0.5 }}"));
+    trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, until = 1.0 }}"));
 }
 
 #[test]
@@ -98,26 +98,22 @@ fn averages_are_kept_beside_the_weights_and_are_the_best() {
     let bench = bench();
     let folder = bench.path();
     fs_err::write(folder.join("small.toml"), config(RESNET, RECIPE)).unwrap();
-    good(folder, &["train", "small.toml", "--out", "run"]);
+    // After one epoch the best is the last.
+    let train = ["train", "small.toml", "--out", "run", "--set", "train.epochs=1"];
+    good(folder, &train);
     let last = tensors(&folder.join("run/last.safetensors"));
     let averaged: Vec<_> =
         last.iter().filter_map(|(name, bytes)| Some((name.strip_prefix("average.")?, bytes))).collect();
     let best = tensors(&folder.join("run/best.safetensors"));
-    assert!(averaged.iter().map(|(name, _)| *name).eq(best.iter().map(|(name, _)| name.as_str())), "all of them");
+    assert!(averaged.iter().copied().eq(best.iter().map(|(name, bytes)| (name.as_str(), bytes))), "all of them");
     let raw = last.iter().find(|(name, _)| name == "output.weight").unwrap();
     let own = averaged.iter().find(|(name, _)| *name == "output.weight").unwrap();
     assert!(raw.1 != *own.1, "the average goes its own way");
-    let summary = json(folder.join("run/summary.json"));
-    if summary["best_epoch"] == summary["epochs"] {
-        assert!(averaged.iter().map(|(_, bytes)| *bytes).eq(best.iter().map(|(_, bytes)| bytes)));
-    }
-    let resume = ["train", "small.toml", "--out", "run", "--resume", "--set"];
-    bad(folder, &[&resume[..], &["train.epochs=9"]].concat(), 2, &["train.epochs was 4, now it is 9", "learning rate"]);
+    let resume = [&train[..], &["--resume", "--set"]].concat();
+    bad(folder, &[&resume[..], &["train.epochs=9"]].concat(), 2, &["train.epochs was 1, now it is 9", "learning rate"]);
     bad(folder, &[&resume[..], &["train.ema=0.5"]].concat(), 2, &["train.ema was 0.9, now it is 0.5"]);
-    // A best that is lost is made again of the averages, where the newest checkpoint is of the same epoch.
-    if summary["best_epoch"] == summary["epochs"] {
-        fs_err::remove_file(folder.join("run/best.safetensors")).unwrap();
-        good(folder, &["train", "small.toml", "--out", "run", "--resume"]);
-        assert!(tensors(&folder.join("run/best.safetensors")) == best);
-    }
+    // A best that is lost is made again of the averages.
+    fs_err::remove_file(folder.join("run/best.safetensors")).unwrap();
+    good(folder, &[&train[..], &["--resume"]].concat());
+    assert!(tensors(&folder.join("run/best.safetensors")) == best);
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::{SIDE, require};
-use super::require_parameters;
+use super::{are_widths, require_parameters};
 
 /// `[model] kind = "cnn"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,10 +83,9 @@ pub enum Activation {
 
 impl CnnConfig {
     pub(in crate::config) fn check(&self) -> Result<(), String> {
-        let widths = |values: &[i64], most: i64| values.iter().all(|v| (1..=most).contains(v));
         let filters = format!("{:?}", self.filters);
         require(
-            (1..=8).contains(&self.filters.len()) && widths(&self.filters, 4096),
+            (1..=8).contains(&self.filters.len()) && are_widths(&self.filters, 4096),
             "model.filters",
             filters,
             "1 to 8 numbers of 1 to 4096",
@@ -100,7 +99,7 @@ impl CnnConfig {
         )?;
         let dense = format!("{:?}", self.dense);
         require(
-            self.dense.len() <= 8 && widths(&self.dense, 65536),
+            self.dense.len() <= 8 && are_widths(&self.dense, 65536),
             "model.dense",
             dense,
             "up to 8 numbers of 1 to 65536",
