@@ -131,3 +131,57 @@ fn kept(x: &Tensor, drop: f64) -> Result<Tensor> {
     let keep = Tensor::f_full([images], 1.0 - drop, (Kind::Float, x.device()))?;
     Ok(keep.f_bernoulli()?.f_div_scalar(1.0 - drop)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cpu::tests::plainly;
+    use crate::testing::noise;
+    use tch::{Device, nn};
+
+    /// Result, gradients by x, shortcut and each parameter, and statistics after it, in a training pass.
+    #[allow(clippy::disallowed_methods)]
+    fn results(drop: f64) -> Vec<(String, Tensor)> {
+        let store = nn::VarStore::new(Device::Cpu);
+        let gate = SqueezeExcite::new(&(store.root() / "gate"), 3, 32, 8).unwrap();
+        let tail = NormTail::new(&(store.root() / "norm"), 32, true).unwrap().with_gate(Some(gate)).with_drop(drop);
+        for (salt, mut named) in (10..).zip(store.trainable_variables()) {
+            tch::no_grad(|| named.copy_(&(&named + noise(&named.size(), salt) * 0.3)));
+        }
+        let leaf = |salt| (noise(&[12, 32, 6, 6], salt) * 2.0 + 0.3).set_requires_grad(true);
+        let (x, shortcut) = (leaf(1), leaf(2));
+        tch::manual_seed(5);
+        let y = tail.forward(&x, Some(&shortcut), Mode::Train).unwrap();
+        (&y * noise(&y.size(), 3)).sum(Kind::Float).backward();
+        let mut all = vec![("y".into(), y.detach()), ("x".into(), x.grad()), ("shortcut".into(), shortcut.grad())];
+        let mut named: Vec<_> = store.variables().into_iter().collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        all.extend(
+            named.into_iter().map(|(name, t)| (name, if t.requires_grad() { t.grad() } else { t.shallow_clone() })),
+        );
+        all
+    }
+
+    #[test]
+    fn in_two_passes_it_is_what_it_is_in_many() {
+        for drop in [0.0, 0.5] {
+            let (fast, plain) = (results(drop), plainly(|| results(drop)));
+            assert_eq!(fast.len(), 3 + 8, "four of the norm, four of the gate");
+            for ((name, fast), (_, plain)) in fast.iter().zip(&plain) {
+                let scale = plain.norm().double_value(&[]);
+                let error = (fast - plain).norm().double_value(&[]);
+                assert!(scale > 0.0 && error < 1e-3 * scale, "{name}, drop {drop}: {error} of {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stays_is_scaled_up() {
+        let kept = kept(&Tensor::zeros([10_000, 1, 1, 1], (Kind::Float, Device::Cpu)), 0.25).unwrap();
+        let values = Vec::<f32>::try_from(kept).unwrap();
+        assert!(values.iter().all(|value| *value == 0.0 || (value - 4.0 / 3.0).abs() < 1e-6));
+        let dropped = values.iter().filter(|value| **value == 0.0).count();
+        // Five standard deviations of a binomial of 10,000 and 1/4.
+        assert!(dropped.abs_diff(2500) < 217, "{dropped} of 10,000");
+    }
+}

@@ -35,11 +35,14 @@ pub fn check(config: &Config, data: &Dataset, placement: &Placement, memory: Opt
 fn needed(model: &ModelConfig, classes: usize, batch: usize, rows: [usize; 2], kind: Kind) -> u64 {
     let [train, validation] = rows.map(|rows| rows as u64);
     let bytes = if kind == Kind::Float { 4 } else { 2 };
-    // Each value that is kept, and its gradient; a layer's input and output. In truth there is more.
-    let step = model.activations().saturating_mul(2 * bytes).saturating_mul(train.min(batch as u64));
+    // Each value that is kept; where the backward pass begins, a layer's gradients by its output and its input. In truth there
+    // is more.
+    let kept = model.activations().saturating_add(2 * model.largest_layer());
+    let step = kept.saturating_mul(bytes).saturating_mul(train.min(batch as u64));
     let validating = model.largest_layer().saturating_mul(2 * 4).saturating_mul(validation.min(infer::CPU_BATCH));
-    // Weights, gradients, two moments; and a checkpoint as tensors and as a file. An average adds little to them.
-    let weights = model.values(classes).saturating_mul(4 * (4 + 2 * 3));
+    // Weights, gradients, one moment; and a checkpoint of weights and moment as tensors and as a file. A second moment and an
+    // average come on top of that.
+    let weights = model.values(classes).saturating_mul(4 * (3 + 2 * 2));
     step.max(validating).saturating_add(weights)
 }
 
@@ -54,8 +57,8 @@ mod tests {
         let model = ModelConfig::Cnn(cnn.clone());
         let needed = |batch, rows| needed(&model, 7, batch, rows, Kind::Float);
         let (small, large) = (needed(64, [1000, 200]), needed(1024, [100_000, 200]));
-        assert!(small > 64 * 8 * model.activations() && small < 1 << 28, "{small}");
-        assert!(large > 16 * 64 * 8 * model.activations(), "{large}");
+        assert!(small > 64 * 4 * model.activations() && small < 1 << 28, "{small}");
+        assert!(large > 16 * 64 * 4 * model.activations(), "{large}");
         assert_eq!(needed(1024, [10, 1]), needed(10, [10, 1]), "no batch is larger than the rows");
         let wide = ModelConfig::Cnn(CnnConfig { filters: vec![2048], convolutions: 2, kernel: 1, ..cnn });
         assert!(super::needed(&wide, 7, 1, [1000, 128], Kind::Float) > 4 << 30, "validation takes 128 faces at once");

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::step::{is_weight, weights_that_count};
 use crate::checkpoint::{self, Checkpoint, EpochRecord, NamedTensors, State};
-use crate::config::{self, Config, Precision};
+use crate::config::{self, Config, Precision, RawConfig};
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
 use crate::error::input;
@@ -102,6 +102,21 @@ pub fn settle_best(dir: &RunDir, newest: &mut Checkpoint) -> Result<Option<Strin
             Ok(found.state.best.filter(|_| known != found.state.best).map(note))
         }
     }
+}
+
+/// Writes `best.safetensors` again with the views that the config now wants, where they differ: whoever uses the run reads them
+/// there. All else about it stays.
+///
+/// # Errors
+/// An input error when it is damaged; an I/O error when it cannot be written.
+pub fn follow_views(dir: &RunDir, config: &Config) -> Result<()> {
+    let Some(best) = dir.best_checkpoint()? else { return Ok(()) };
+    let was: Config = config::from_text(&best.config, &dir.best().display().to_string())?;
+    if was.predict == config.predict {
+        return Ok(());
+    }
+    let now = RawConfig { predict: config.predict.clone(), ..RawConfig::clone(&was) }.check().map_err(input)?;
+    checkpoint::save(&dir.best(), &now.to_toml()?, &best.state, &best.tensors)
 }
 
 /// Compares a checkpoint with what the run would go on with; what a reader of the log should know about it.

@@ -140,6 +140,7 @@ impl Session<'_> {
                 let shown = dir.last().display().to_string();
                 let notes = resume::compare(&checkpoint, config, data, placement, &shown)?;
                 let best = resume::settle_best(dir, &mut checkpoint)?;
+                resume::follow_views(dir, config)?;
                 for note in warning.into_iter().chain(best).chain(notes) {
                     console.line(&note)?;
                 }
@@ -153,6 +154,13 @@ impl Session<'_> {
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
         console.announce(&config.data.train, data)?;
         announce(dir, placement, console)?;
+        let patience = config.train.early_stop.patience;
+        if config.train.depends_on_epochs() && patience > 0 {
+            console.line(&format!(
+                "warning: train.early_stop.patience = {patience} may end this run while its learning rate is still high or its faces \
+                 are small, before most is won; 0 turns it off"
+            ))?;
+        }
         let Manner { command, profile, .. } = manner;
         let (stopped, summary) =
             Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{bad, bench, good, json, text, timeless_metrics, workshop};
+use crate::common::{bad, bench, good, json, tensors, text, timeless_metrics, workshop};
 
 const TEST: &str = "data/my_emotion_test.csv";
 const LABELS: &str = "data/my_emotion_test_labels.csv";
@@ -95,9 +95,12 @@ fn a_config_chooses_the_views_and_training_looks_at_whole_faces_all_the_same() {
     let done = good(here, &["export", "run", "--out", "model.pt", "--json"]).json();
     assert_eq!((&done["views"], &json(here.join("model.json"))["views"]), (&"flip".into(), &"flip".into()));
     // Free to change when a run goes on.
-    let more = ["--set", "predict.views=ten_crops", "--set", "train.epochs=4"];
+    let weights = tensors(&here.join("run/best.safetensors"));
+    let more = ["--set", "predict.views=ten_crops"];
     let done = good(here, &[&["train", "tiny.toml", "--out", "run", "--resume"], &more[..]].concat());
     assert!(done.stderr.contains("predict.views changed from \"flip\" to \"ten_crops\""), "{}", done.stderr);
+    assert_eq!(evaluate(&[])["views"], "ten_crops", "of a finished run, too");
+    assert!(tensors(&here.join("run/best.safetensors")) == weights);
 }
 
 #[test]
