@@ -95,11 +95,11 @@ class Bench:
 def line(name, values, base):
     """A row; the difference is over the seeds that both have."""
     mean = statistics.mean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+    spread = f"{100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     common = min(len(values), len(base))
     difference = 100 * (statistics.mean(values[:common]) - statistics.mean(base[:common]))
     each = " ".join(f"{value:.4f}" for value in values)
-    return f"| {name} | {each} | {mean:.4f} | {100 * spread:.2f} | {difference:+.2f} |"
+    return f"| {name} | {each} | {mean:.4f} | {spread} | {difference:+.2f} |"
 
 
 def main():
