@@ -12,8 +12,8 @@ use crate::error::Outcome;
 use crate::report::{Console, seconds};
 use crate::rundir::{RunDir, SWEEP, Summary};
 use crate::signals::Signals;
-use crate::train::run::Stopped;
 use crate::train::session::{Manner, Opening};
+use crate::train::stop::Stopped;
 
 pub fn run(args: &Train) -> Result<Outcome> {
     let signals = Signals::watch()?;

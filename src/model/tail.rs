@@ -114,7 +114,8 @@ impl NormTail {
         let gate = self.gate.iter().flat_map(SqueezeExcite::parameters);
         let parameters: Vec<&Tensor> = [weight, bias].into_iter().chain(gate).collect();
         // Near the batch's mean, so that a variance that is small beside it keeps its digits.
-        cpu::forward(x, running_mean, &map, &parameters, shortcut, self.relu)
+        let centre = running_mean;
+        cpu::forward(x, &cpu::Tail { centre, map: &map, parameters: &parameters, shortcut, relu: self.relu })
     }
 }
 

@@ -11,8 +11,8 @@ use crate::report::Console;
 use crate::rundir::{RunDir, Summary};
 use crate::signals::Signals;
 use crate::train::conclude;
-use crate::train::run::Stopped;
 use crate::train::session::{Manner, Opening};
+use crate::train::stop::Stopped;
 
 /// The faces of the last config, since the next one mostly wants the same.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! The books of a run: where it stands, the record of an epoch, the summary.
 
-use super::run::{Run, Stopped};
-use super::stop;
+use super::run::Run;
+use super::stop::{self, Stopped};
 use crate::checkpoint::{Best, EpochRecord, State};
 use crate::config::Monitor;
 use crate::device;

@@ -11,10 +11,10 @@ use super::plan::EpochPlan;
 use super::profile::{Phase, Profile};
 use super::resume::Resumed;
 use super::sampling::Sampler;
-use super::schedule::{Moment, learning_rate};
+use super::schedule::rate;
 use super::sizes::side;
 use super::step::{NonFinite, Trainer};
-use super::stop;
+use super::stop::{self, Stopped};
 use super::words::{epoch_text, progress_text};
 use crate::augment::Augment;
 use crate::checkpoint::{self, EpochRecord, State};
@@ -48,31 +48,6 @@ pub struct Run<'a> {
     pub signals: Signals,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// All epochs are done.
-    Epochs,
-    /// No improvement for `patience` epochs.
-    EarlyStop,
-    /// By this signal, after saving.
-    Interrupted(i32),
-    /// Something was not a finite number.
-    Diverged,
-}
-
-impl Stopped {
-    /// As `summary.json` says it.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Epochs => "epochs",
-            Self::EarlyStop => "early_stop",
-            Self::Interrupted(_) => "interrupted",
-            Self::Diverged => "diverged",
-        }
-    }
-}
-
 /// How the work on an epoch ended.
 enum Ended {
     /// Trained and validated.
@@ -87,6 +62,7 @@ enum Ended {
 struct Progress<'a> {
     trainer: Trainer,
     validation: DeviceFaces,
+    sampler: Sampler,
     augment: Augment,
     state: State,
     /// Records of epochs that were finished before and will be trained again, since no checkpoint has them.
@@ -198,6 +174,7 @@ impl<'a> Run<'a> {
         let mut p = Progress {
             trainer,
             validation: DeviceFaces::new(&self.data.validation, device)?,
+            sampler: Sampler::new(config.train.sampling, self.data.train_labels()),
             augment: Augment::new(&config.augment, config.seed),
             state,
             ahead,
@@ -224,8 +201,7 @@ impl<'a> Run<'a> {
         // The record's learning rate is that of an epoch's first step.
         let first_lr = rate(config, &p.state, p.steps, 0);
         let (already, began) = (p.state.epoch_seconds, Instant::now());
-        let sampler = Sampler::new(config.train.sampling, self.data.train_labels());
-        let plan = EpochPlan::new(config.seed, epoch, &sampler, config.train.batch, &p.augment, device)?;
+        let plan = EpochPlan::new(config.seed, epoch, &p.sampler, config.train.batch, &p.augment, device)?;
         p.trainer.begin_epoch(p.state.step, side(&config.train.progressive, epoch, config.train.epochs));
         p.trainer.lap(Phase::Plan);
         self.console.begin(&format!("epoch {:>3}/{}", epoch + 1, config.train.epochs), plan.steps(), p.state.step);
@@ -395,13 +371,6 @@ impl<'a> Run<'a> {
         self.dir.write_metrics(p.state.records.iter().chain(ahead))?;
         p.events.follow(self.dir.path(), self.config, &p.state)
     }
-}
-
-/// The learning rate of `step` of the running epoch, which has `steps`: the schedule's, halved by each rollback.
-fn rate(config: &Config, state: &State, steps: u64, step: u64) -> f64 {
-    let halved = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
-    let at = Moment { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
-    learning_rate(&config.train.schedule, config.train.optimizer.lr(), &at) * halved
 }
 
 fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> Ended {

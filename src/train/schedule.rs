@@ -3,22 +3,22 @@
 use std::f64::consts::PI;
 
 use super::plateau;
-use crate::checkpoint::EpochRecord;
-use crate::config::{Cosine, HoldThenDecay, Plateau, ScheduleConfig};
+use crate::checkpoint::{EpochRecord, State};
+use crate::config::{Config, Cosine, HoldThenDecay, Plateau, ScheduleConfig};
 
 /// Where a run stands before a step.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
+struct Moment<'a> {
     /// Epochs that are done.
-    pub epoch: u32,
+    epoch: u32,
     /// Steps of the running epoch that are done.
-    pub step: u64,
+    step: u64,
     /// Steps of an epoch.
-    pub steps: u64,
+    steps: u64,
     /// Epochs that the run will have.
-    pub epochs: u32,
+    epochs: u32,
     /// Records of the epochs that are done.
-    pub records: &'a [EpochRecord],
+    records: &'a [EpochRecord],
 }
 
 impl Moment<'_> {
@@ -33,8 +33,15 @@ impl Moment<'_> {
     }
 }
 
+/// The learning rate of `step` of the running epoch, which has `steps`: the schedule's, halved by each rollback.
+pub fn rate(config: &Config, state: &State, steps: u64, step: u64) -> f64 {
+    let halved = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
+    let at = Moment { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
+    learning_rate(&config.train.schedule, config.train.optimizer.lr(), &at) * halved
+}
+
 /// The learning rate of the next step, given the optimizer's own.
-pub fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &Moment) -> f64 {
+fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &Moment) -> f64 {
     match schedule {
         ScheduleConfig::Constant(_) => base,
         ScheduleConfig::HoldThenDecay(HoldThenDecay { hold, rate }) => {

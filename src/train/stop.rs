@@ -1,4 +1,4 @@
-//! Early stopping, as Keras' `EarlyStopping`: strict improvement, stop `patience` epochs after the best one.
+//! How a run ends; and early stopping, as Keras' `EarlyStopping`: strict improvement, stop `patience` epochs after the best one.
 
 use crate::config::{EarlyStopConfig, Monitor};
 
@@ -14,6 +14,31 @@ pub fn improves(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
 /// Whether a run whose best epoch was `best_epoch` stops after `epoch` (both from 1).
 pub fn is_over(config: &EarlyStopConfig, epoch: u32, best_epoch: u32) -> bool {
     config.patience > 0 && epoch.saturating_sub(best_epoch) >= config.patience
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// All epochs are done.
+    Epochs,
+    /// No improvement for `patience` epochs.
+    EarlyStop,
+    /// By this signal, after saving.
+    Interrupted(i32),
+    /// Something was not a finite number.
+    Diverged,
+}
+
+impl Stopped {
+    /// As `summary.json` says it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Epochs => "epochs",
+            Self::EarlyStop => "early_stop",
+            Self::Interrupted(_) => "interrupted",
+            Self::Diverged => "diverged",
+        }
+    }
 }
 
 #[cfg(test)]

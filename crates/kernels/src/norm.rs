@@ -185,7 +185,7 @@ fn backward_apply_body<E: Element>(rows: &Rows<'_, E>, gradient: &[E], factors: 
 
 /// ReLU where `floor` is 0, nothing where it is minus infinity; NaN stays.
 #[inline(always)]
-fn activate(value: f32, floor: f32) -> f32 {
+pub(crate) fn activate(value: f32, floor: f32) -> f32 {
     if value < floor { floor } else { value }
 }
 

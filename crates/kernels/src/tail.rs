@@ -5,6 +5,7 @@
 
 use crate::Element;
 use crate::dispatch::compiled;
+use crate::norm::activate;
 
 /// Images of `pixels` rows of `channels` values each.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +122,7 @@ fn apply_body<E: Element>(
             None => {
                 for (row, to) in rows {
                     for ((to, x), (factor, offset)) in to.iter_mut().zip(row).zip(factor.iter().zip(offset)) {
-                        *to = E::from_f32(floored(x.to_f32() * factor + offset, floor));
+                        *to = E::from_f32(activate(x.to_f32() * factor + offset, floor));
                     }
                 }
             }
@@ -130,7 +131,7 @@ fn apply_body<E: Element>(
                 for ((row, to), added) in rows.zip(added) {
                     let values = row.iter().zip(added).zip(factor.iter().zip(offset));
                     for (to, ((x, added), (factor, offset))) in to.iter_mut().zip(values) {
-                        *to = E::from_f32(floored(x.to_f32() * factor + offset + added.to_f32(), floor));
+                        *to = E::from_f32(activate(x.to_f32() * factor + offset + added.to_f32(), floor));
                     }
                 }
             }
@@ -179,8 +180,7 @@ fn backward_sums_body<E: Element>(
         let image = number * size..(number + 1) * size;
         let runs =
             images.values[image.clone()].chunks(RUN * channels).zip(gradient[image.clone()].chunks(RUN * channels));
-        // Without ReLU everything passes: the gradient is above minus infinity, whatever it is.
-        let (gate, floor) = output.map_or((gradient, f32::NEG_INFINITY), |output| (output, 0.0));
+        let (gate, floor) = gate(output, gradient);
         for ((values, gradients), gate) in runs.zip(gate[image].chunks(RUN * channels)) {
             for start in (0..channels).step_by(BLOCK) {
                 let centre = &centre[start..][..BLOCK];
@@ -251,7 +251,7 @@ fn backward_apply_body<E: Element>(
     mut to_shortcut: Option<&mut [E]>,
 ) {
     let (channels, size) = (images.channels, images.size());
-    let (gate, floor) = output.map_or((gradient, f32::NEG_INFINITY), |output| (output, 0.0));
+    let (gate, floor) = gate(output, gradient);
     for number in 0..images.values.len() / size {
         let of_image = number * channels..(number + 1) * channels;
         let by_gradient = &factors.gradient[of_image.clone()];
@@ -277,10 +277,11 @@ fn backward_apply_body<E: Element>(
     }
 }
 
-/// ReLU where `floor` is 0, nothing where it is minus infinity; NaN stays.
+/// What decides what passes back, and what it must be above. Without ReLU everything passes: the gradient is above minus
+/// infinity, whatever it is.
 #[inline(always)]
-fn floored(value: f32, floor: f32) -> f32 {
-    if value < floor { floor } else { value }
+fn gate<'a, E>(output: Option<&'a [E]>, gradient: &'a [E]) -> (&'a [E], f32) {
+    output.map_or((gradient, f32::NEG_INFINITY), |output| (output, 0.0))
 }
 
 /// What passes back where ReLU gave `gate`: nothing at 0, as in PyTorch; NaN passes.

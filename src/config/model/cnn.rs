@@ -141,18 +141,8 @@ impl CnnConfig {
         total
     }
 
-    /// Values that training keeps of each face for the backward pass, about: the outputs of convolutions and poolings.
-    pub fn activations(&self) -> u64 {
-        self.layers().sum()
-    }
-
-    /// Values of the largest output of a convolution or pooling, for a face.
-    pub fn largest_layer(&self) -> u64 {
-        self.layers().max().unwrap_or(0)
-    }
-
     /// Values that each convolution and each pooling gives for a face.
-    fn layers(&self) -> impl Iterator<Item = u64> {
+    pub fn layers(&self) -> impl Iterator<Item = u64> {
         let lost = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
         let mut side = SIDE as i64;
         self.filters.iter().flat_map(move |filters| {
@@ -194,7 +184,10 @@ mod tests {
         assert_eq!(seed.parameters(), 619_463 - 448 - 1799);
         // Each norm has a mean and a variance beside what Keras counts.
         assert_eq!(seed.values(7), 619_463 + 448);
-        assert_eq!(seed.activations(), 32 * (46 * 46 + 23 * 23) + 64 * (21 * 21 + 10 * 10) + 128 * (8 * 8 + 4 * 4));
+        assert_eq!(
+            seed.layers().sum::<u64>(),
+            32 * (46 * 46 + 23 * 23) + 64 * (21 * 21 + 10 * 10) + 128 * (8 * 8 + 4 * 4)
+        );
         let absurd = CnnConfig { filters: vec![4096; 4], dense: vec![65536; 8], convolutions: 1, ..seed };
         let message = absurd.check().unwrap_err();
         assert!(message.contains("parameters; expected at most 268435456"), "{message}");

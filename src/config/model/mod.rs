@@ -56,19 +56,20 @@ impl ModelConfig {
 
     /// Values that training keeps of each face for the backward pass, about: the outputs of convolutions and poolings.
     pub fn activations(&self) -> u64 {
-        match self {
-            Self::Cnn(cnn) => cnn.activations(),
-            Self::Vgg(vgg) => vgg.layers().sum(),
-            Self::Resnet(resnet) => resnet.layers().sum(),
-        }
+        self.layers().sum()
     }
 
     /// Values of the largest output of a convolution or pooling, for a face.
     pub fn largest_layer(&self) -> u64 {
+        self.layers().max().unwrap_or(0)
+    }
+
+    /// Values that each convolution, norm and pooling gives for a face, as far as they are kept.
+    fn layers(&self) -> Box<dyn Iterator<Item = u64> + '_> {
         match self {
-            Self::Cnn(cnn) => cnn.largest_layer(),
-            Self::Vgg(vgg) => vgg.layers().max().unwrap_or(0),
-            Self::Resnet(resnet) => resnet.layers().max().unwrap_or(0),
+            Self::Cnn(cnn) => Box::new(cnn.layers()),
+            Self::Vgg(vgg) => Box::new(vgg.layers()),
+            Self::Resnet(resnet) => Box::new(resnet.layers()),
         }
     }
 }

@@ -174,6 +174,7 @@ fn in_parts<E: Element>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::assert_all_near;
     use super::*;
     use crate::testing::noise;
 
@@ -225,17 +226,8 @@ mod tests {
             for size in [[4, 32, 23, 23], [64, 16, 3, 5], [1, 48, 7, 2], [2, 16, 1, 1]] {
                 for relu in [false, true] {
                     let x = ((noise(&size, 6) + 0.2) * 3.0).to_kind(kind);
-                    let pairs = results(&x, relu, true).into_iter().zip(results(&x, relu, false));
-                    for (index, (fast, plain)) in pairs.enumerate() {
-                        assert_eq!((fast.size(), fast.kind()), (plain.size(), plain.kind()));
-                        let norm = |tensor: &Tensor| tensor.to_kind(Kind::Float).norm().double_value(&[]);
-                        let error = norm(&(fast.to_kind(Kind::Float) - plain.to_kind(Kind::Float)));
-                        let scale = norm(&plain).max(1e-3);
-                        assert!(
-                            error < tolerance * scale,
-                            "{kind:?} {size:?} relu {relu}, {index}: {error} of {scale}"
-                        );
-                    }
+                    let case = format!("{kind:?} {size:?} relu {relu}");
+                    assert_all_near(&results(&x, relu, true), &results(&x, relu, false), tolerance, &case);
                 }
             }
         }

@@ -36,6 +36,8 @@ fn empty_like(x: &Tensor, [channels, rows, columns]: [i64; 3]) -> Result<Tensor>
 pub mod tests {
     use std::cell::Cell;
 
+    use tch::{Kind, Tensor};
+
     thread_local! {
         /// Keeps this thread to libtorch's own operations.
         pub static PLAIN: Cell<bool> = const { Cell::new(false) };
@@ -47,5 +49,18 @@ pub mod tests {
         let result = body();
         PLAIN.set(false);
         result
+    }
+
+    /// Holds each result of a fast path to the plain one's: same shape and dtype, and no further from it than `tolerance`
+    /// times its norm.
+    pub fn assert_all_near(fast: &[Tensor], plain: &[Tensor], tolerance: f64, case: &str) {
+        assert_eq!(fast.len(), plain.len(), "{case}");
+        for (index, (fast, plain)) in fast.iter().zip(plain).enumerate() {
+            assert_eq!((fast.size(), fast.kind()), (plain.size(), plain.kind()), "{case}, {index}");
+            let norm = |tensor: &Tensor| tensor.to_kind(Kind::Float).norm().double_value(&[]);
+            let error = norm(&(fast.to_kind(Kind::Float) - plain.to_kind(Kind::Float)));
+            let scale = norm(plain).max(1e-3);
+            assert!(error < tolerance * scale, "{case}, {index}: {error} of {scale}");
+        }
     }
 }

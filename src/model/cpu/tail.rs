@@ -27,22 +27,28 @@ pub fn fits(x: &Tensor) -> bool {
 /// and the means of its square. Recorded by autograd.
 pub type Map<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Result<[Tensor; 2]>;
 
-/// `relu(factor (x - centre) + offset + shortcut)` for `x` and `shortcut` [N, C, H, W] of one dtype, float32 or bf16, and
-/// `centre` float32 [C]; without ReLU where `relu` is false. `parameters` are all that the map reads and has gradients for.
+/// What is done to `x`.
+pub struct Tail<'a> {
+    /// float32 `[C]`: near the mean of `x`.
+    pub centre: &'a Tensor,
+    /// What makes factors of moments.
+    pub map: Map<'a>,
+    /// All that the map reads and has gradients for.
+    pub parameters: &'a [&'a Tensor],
+    /// Added, [N, C, H, W] of the dtype of `x`.
+    pub shortcut: Option<&'a Tensor>,
+    /// Whether ReLU comes last.
+    pub relu: bool,
+}
+
+/// `relu(factor (x - centre) + offset + shortcut)` for `x` [N, C, H, W], float32 or bf16.
 ///
 /// # Errors
 /// libtorch's.
-pub fn forward(
-    x: &Tensor,
-    centre: &Tensor,
-    map: Map<'_>,
-    parameters: &[&Tensor],
-    shortcut: Option<&Tensor>,
-    relu: bool,
-) -> Result<Tensor> {
+pub fn forward(x: &Tensor, by: &Tail<'_>) -> Result<Tensor> {
     profile::operation("grimace::tail", || match x.f_kind()? {
-        Kind::BFloat16 => forward_as::<bf16>(x, centre, map, parameters, shortcut, relu),
-        _ => forward_as::<f32>(x, centre, map, parameters, shortcut, relu),
+        Kind::BFloat16 => forward_as::<bf16>(x, by),
+        _ => forward_as::<f32>(x, by),
     })
 }
 
@@ -63,35 +69,28 @@ struct Kept {
     has_shortcut: bool,
 }
 
-fn forward_as<E: Element + memory::Number>(
-    x: &Tensor,
-    centre: &Tensor,
-    map: Map<'_>,
-    parameters: &[&Tensor],
-    shortcut: Option<&Tensor>,
-    relu: bool,
-) -> Result<Tensor> {
+fn forward_as<E: Element + memory::Number>(x: &Tensor, by: &Tail<'_>) -> Result<Tensor> {
+    let Tail { parameters, shortcut, relu, .. } = *by;
     let [images, channels, rows, columns] = x.size()[..] else { anyhow::bail!("expected [N, C, H, W], not {x:?}") };
     let (pixels, channels) = ((rows * columns) as usize, channels as usize);
     let input = dense(&x.f_detach()?)?;
-    let centre = centre.f_detach()?.f_detach_copy()?;
+    // A copy: the map may move what it is a view of.
+    let centre = by.centre.f_detach()?.f_detach_copy()?;
     let each = share(images as usize);
     let moments = tch::no_grad(|| -> Result<_> {
-        let mut moments = [(); 2].map(|()| Tensor::f_empty([images, channels as i64], (Kind::Double, Device::Cpu)));
-        let [Ok(means), Ok(squares)] = &mut moments else { anyhow::bail!("no memory for the moments") };
-        let (means, squares) = (memory::slice_mut::<f64>(means)?, memory::slice_mut::<f64>(squares)?);
+        let mut moments = Tensor::f_empty([2, images, channels as i64], (Kind::Double, Device::Cpu))?;
+        let (means, squares) = memory::slice_mut::<f64>(&mut moments)?.split_at_mut(images as usize * channels);
         let parts = means.chunks_mut(each * channels).zip(squares.chunks_mut(each * channels));
         let work = memory::slice::<E>(&input)?.chunks(each * pixels * channels).zip(parts).collect();
         let centre = memory::slice::<f32>(&centre)?;
         parallel::for_each(work, |(values, (means, squares))| {
             tail::moments(&Images { values, pixels, channels }, centre, means, squares);
         })?;
-        let [means, squares] = moments;
-        Ok([means?, squares?])
+        Ok([moments.f_get(0)?, moments.f_get(1)?])
     })?;
     let records = x.requires_grad() || parameters.iter().any(|parameter| parameter.requires_grad());
     let moments = moments.map(|tensor| tensor.set_requires_grad(records));
-    let map = map(&moments[0], &moments[1])?;
+    let map = (by.map)(&moments[0], &moments[1])?;
     let map = [to_float(&map[0])?, to_float(&map[1])?];
 
     let y = empty_like(x, [channels as i64, rows, columns])?;
@@ -195,6 +194,7 @@ fn backward<E: Element + memory::Number>(kept: &Kept, gradient: &Tensor) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::assert_all_near;
     use super::*;
     use crate::testing::noise;
 
@@ -215,7 +215,8 @@ mod tests {
         };
         let y = if fast {
             assert!(fits(&x));
-            forward(&x, &centre, &map, &[&weight], shortcut.as_ref(), relu).unwrap()
+            let shortcut = shortcut.as_ref();
+            forward(&x, &Tail { centre: &centre, map: &map, parameters: &[&weight], shortcut, relu }).unwrap()
         } else {
             let centred = x.to_kind(Kind::Double) - centre.view([1, -1, 1, 1]);
             let mean = |tensor: &Tensor| tensor.mean_dim([2i64, 3].as_slice(), false, Kind::Double);
@@ -242,16 +243,9 @@ mod tests {
             for size in [[4, 32, 23, 23], [7, 16, 3, 5], [1, 48, 7, 2], [2, 16, 1, 1]] {
                 for (with_shortcut, relu) in [(false, false), (false, true), (true, false), (true, true)] {
                     let x = ((noise(&size, 6) + 0.2) * 3.0).to_kind(kind);
-                    let pairs =
-                        results(&x, with_shortcut, relu, true).into_iter().zip(results(&x, with_shortcut, relu, false));
-                    for (index, (fast, plain)) in pairs.enumerate() {
-                        assert_eq!((fast.size(), fast.kind()), (plain.size(), plain.kind()));
-                        let norm = |tensor: &Tensor| tensor.to_kind(Kind::Float).norm().double_value(&[]);
-                        let error = norm(&(fast.to_kind(Kind::Float) - plain.to_kind(Kind::Float)));
-                        let scale = norm(&plain).max(1e-3);
-                        let case = format!("{kind:?} {size:?} shortcut {with_shortcut} relu {relu}");
-                        assert!(error < tolerance * scale, "{case}, {index}: {error} of {scale}");
-                    }
+                    let run = |fast| results(&x, with_shortcut, relu, fast);
+                    let case = format!("{kind:?} {size:?} shortcut {with_shortcut} relu {relu}");
+                    assert_all_near(&run(true), &run(false), tolerance, &case);
                 }
             }
         }
@@ -262,7 +256,8 @@ mod tests {
         let x = noise(&[2, 16, 4, 4], 6);
         let centre = Tensor::zeros([16], (Kind::Float, Device::Cpu));
         let map = |means: &Tensor, squares: &Tensor| Ok([squares.ones_like(), means.zeros_like()]);
-        let y = forward(&x, &centre, &map, &[], None, false).unwrap();
+        let by = Tail { centre: &centre, map: &map, parameters: &[], shortcut: None, relu: false };
+        let y = forward(&x, &by).unwrap();
         assert!(!y.requires_grad());
         assert!((y - x).abs().max().double_value(&[]) < 1e-6);
     }
