@@ -5,10 +5,12 @@
 #![allow(clippy::expect_used, missing_docs)] // a bench that cannot run has nothing better to do than stop
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use grimace::config::{CLASSES, Finder, PIXELS};
-use grimace::data::synth::{draw, label};
+use grimace::data::config::CLASSES;
+use grimace::data::images::PIXELS;
+use grimace::forest::config::Finder;
 use grimace::forest::{ForestParams, Histogram, Linfa, Node, SplitFinder, Table};
-use grimace::rng::Rng;
+use grimace::synthetic::{draw, label};
+use grimace::util::rng::Rng;
 use kernels::gini::Mark;
 use linfa::DatasetBase;
 use linfa::traits::Fit;

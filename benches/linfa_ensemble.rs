@@ -10,9 +10,10 @@
 
 use std::time::Instant;
 
-use grimace::config::{CLASSES, OnBadRow, PIXELS};
-use grimace::data::columns::{Labels, ReadOptions};
+use grimace::data::config::{CLASSES, OnBadRow};
 use grimace::data::csv;
+use grimace::data::csv::columns::{Labels, ReadOptions};
+use grimace::data::images::PIXELS;
 use linfa::DatasetBase;
 use linfa::traits::{Fit, Predict};
 use linfa_ensemble::EnsembleLearnerParams;

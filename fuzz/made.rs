@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use grimace::config::{self, Config, ForestConfig, PIXELS};
+use grimace::config::{self, Config};
+use grimace::data::images::PIXELS;
+use grimace::forest::config::ForestConfig;
 use grimace::model::Net;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::Tensor;

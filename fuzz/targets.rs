@@ -10,17 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
-use grimace::checkpoint::{self, Checkpoint};
-use grimace::config::{self, Checked, Config, ForestConfig, OnBadRow, PIXELS};
-use grimace::data::columns::{Labels, ReadOptions};
+use grimace::config::{Checked, Config};
+use grimace::data::config::OnBadRow;
+use grimace::data::config::{CLASSES, check_classes};
+use grimace::data::csv::columns::{Labels, ReadOptions};
 use grimace::data::csv::read_any;
-use grimace::data::faces::{FaceHash, Faces};
-use grimace::data::soft_labels;
-use grimace::error::is_input;
-use grimace::forest;
-use grimace::model::infer::Outputs;
+use grimace::data::images::{FaceHash, Faces, PIXELS};
+use grimace::data::{labels, soft_labels};
+use grimace::forest::config::ForestConfig;
+use grimace::inference::submission;
+use grimace::metrics::predictions::Outputs;
 use grimace::model::{Mode, Net};
-use grimace::submit;
+use grimace::run_dir::checkpoint;
+use grimace::run_dir::checkpoint::Checkpoint;
+use grimace::util::error::is_input;
+use grimace::{config, forest};
 use tch::{Device, Kind, Tensor};
 
 use made::{assembled, grown, with_checksum};
@@ -156,7 +160,7 @@ pub fn labels(data: &[u8]) {
     let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
     let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
     let file = Scratch::new(text);
-    match submit::read_labels(&file.0, &ids, classes) {
+    match labels::read_labels(&file.0, &ids, classes) {
         Ok(labels) => {
             assert_eq!(labels.len(), ids.len());
             assert!(labels.iter().all(|label| usize::from(*label) < classes), "{labels:?}");
@@ -165,7 +169,7 @@ pub fn labels(data: &[u8]) {
     }
     if ids.iter().collect::<BTreeSet<_>>().len() == ids.len() {
         submission_comes_back(&file, &ids, classes, None);
-        if config::check_classes(&ids).is_ok() {
+        if check_classes(&ids).is_ok() {
             submission_comes_back(&file, &ids, ids.len(), Some(&ids));
         }
     }
@@ -195,7 +199,7 @@ pub fn soft_labels(data: &[u8]) {
         assert!((sum - 1.0).abs() < 1e-5 && shares.iter().all(|share| *share >= 0.0), "{shares:?}");
     }
     let outputs = Outputs { logits: soft.shares.clone(), probabilities: soft.shares.clone(), classes: count };
-    submit::write(&file.0, &faces, &outputs, Some(&classes)).expect("predictions are written");
+    submission::write(&file.0, &faces, &outputs, Some(&classes)).expect("predictions are written");
     let again = soft_labels::read(&file.0, &classes, &faces, train).expect("they were just written");
     let is_near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
     assert!(again.shares.iter().zip(&soft.shares).all(is_near), "{again:?} instead of {soft:?}");
@@ -266,7 +270,7 @@ fn with_bad_row(text: &[u8]) -> Option<Vec<u8>> {
 
 fn read_faces(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> Result<Faces> {
     let file = Scratch::new(text);
-    let classes = config::CLASSES.map(String::from);
+    let classes = CLASSES.map(String::from);
     let read = read_any(&file.0, ReadOptions { classes: &classes, labels, on_bad_row });
     match &read {
         Ok(faces) => is_whole(faces, labels),
@@ -341,6 +345,6 @@ fn submission_comes_back(file: &Scratch, ids: &[String], classes: usize, names: 
     }
     let faces = Faces { ids: Some(ids.to_vec()), rows: (0..).take(ids.len()).collect(), ..Faces::default() };
     let outputs = Outputs { logits: probabilities.clone(), probabilities, classes };
-    submit::write(&file.0, &faces, &outputs, names).expect("a submission is written");
-    assert_eq!(submit::read_labels(&file.0, ids, classes).expect("it was just written"), labels, "{ids:?}");
+    submission::write(&file.0, &faces, &outputs, names).expect("a submission is written");
+    assert_eq!(labels::read_labels(&file.0, ids, classes).expect("it was just written"), labels, "{ids:?}");
 }

@@ -1,54 +1,43 @@
 //! Grimace trains facial-expression classifiers on libtorch from CSV files of 48x48 grey faces.
 //!
 //! The modules stand in the order in which a face passes through them; each imports only from those before it
-//! (ARCHITECTURE.md tells the way). The program is a thin shell over [`cmd::run`].
+//! (ARCHITECTURE.md tells the way). The program is a thin shell over [`cli::run`].
 
 #![forbid(unsafe_code)]
 
-pub mod error;
-pub mod rng;
-pub mod stats;
-pub mod text;
-
-pub mod files;
-
-pub mod sealed;
-
-pub mod signals;
-
-pub mod config;
+pub mod util;
 
 pub mod device;
 
 pub mod data;
 
-pub mod augment;
-
-pub mod model;
+pub mod synthetic;
 
 pub mod metrics;
 
-pub mod forest;
+pub mod transforms;
 
-pub mod checkpoint;
+pub mod model;
 
-pub mod rundir;
+pub mod optim;
+
+pub mod config;
+
+pub mod run_dir;
 
 pub mod report;
+
+pub mod forest;
+
+pub mod inference;
 
 pub mod train;
 
 pub mod export;
 
-pub mod ensemble;
-
-pub mod submit;
-
 pub mod sweep;
 
 pub mod cli;
-
-pub mod cmd;
 
 #[cfg(test)]
 mod testing;

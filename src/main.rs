@@ -6,10 +6,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use grimace::{cli::Cli, cmd, error, text};
+use grimace::cli::{self, Cli};
+use grimace::util::{error, text};
 
 fn main() -> ExitCode {
-    let result = cmd::run(Cli::parse());
+    let result = cli::run(Cli::parse());
     if let Err(error) = &result {
         // A closed stderr must not turn into a panic.
         let _ = writeln!(std::io::stderr(), "error: {}", text::legible(&format!("{error:#}")));

@@ -3,7 +3,10 @@
 use serde_json::Value;
 use tch::Tensor;
 
-use crate::config::{Activation, CnnConfig, ModelConfig, Padding, Pooling, ResnetConfig, VggConfig};
+use crate::model::cnn::{Activation, CnnConfig, Padding, Pooling};
+use crate::model::config::ModelConfig;
+use crate::model::resnet::ResnetConfig;
+use crate::model::vgg::VggConfig;
 
 /// A file of tests/golden.
 pub fn golden(name: &str) -> Value {

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::complaint::{LONGEST_SHOWN, Problem, find_line, key_of, problem, shown_value};
-use super::table::{apply, read_table};
-use super::{Config, ForestConfig, RawConfig, RawForestConfig};
-use crate::error::input;
-use crate::files::read_small_text;
-use crate::text::short;
+use super::diagnostic::{LONGEST_SHOWN, Problem, find_line, key_of, problem, shown_value};
+use super::overrides::apply;
+use super::toml_table::read_table;
+use super::{Config, RawConfig};
+use crate::forest::config::{ForestConfig, RawForestConfig};
+use crate::util::error::input;
+use crate::util::files::read_small_text;
+use crate::util::text::short;
 
 /// Bytes of the largest config that is read.
 pub const LARGEST_CONFIG: u64 = 1 << 20;
@@ -53,7 +55,7 @@ pub fn from_text<C: Checked>(text: &str, shown: &str) -> anyhow::Result<C> {
     parse(text, shown, &[])
 }
 
-pub(super) fn parse<C: Checked>(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<C> {
+pub(crate) fn parse<C: Checked>(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<C> {
     let mut table = read_table(text).map_err(|error| {
         let line = error.span().map_or(String::new(), |span| format!(":{}", line_of(text, span.start)));
         input(format!("{shown}{line}: not valid TOML: {}", error.message()))
@@ -116,9 +118,9 @@ impl Checked for Config {
         "predict",
     ];
     const PROBES: &[(&[&str], Probe)] = &[
-        (&["model"], super::model::probe),
-        (&["train", "optimizer"], super::train::probe_optimizer),
-        (&["train", "schedule"], super::schedule::probe),
+        (&["model"], crate::model::config::probe),
+        (&["train", "optimizer"], crate::optim::optimizer::probe_optimizer),
+        (&["train", "schedule"], crate::optim::schedule::probe),
     ];
     const ELSEWHERE: (&str, &str) = ("forest", "this is a forest's config; fit it with grimace forest");
 
@@ -178,8 +180,11 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CnnConfig, ModelConfig, OptimizerConfig, SgdConfig, Validation};
     use super::*;
+    use crate::data::config::Validation;
+    use crate::model::cnn::CnnConfig;
+    use crate::model::config::ModelConfig;
+    use crate::optim::optimizer::{OptimizerConfig, SgdConfig};
 
     const SMALL: &str = "name = \"x\"\n[data]\ntrain = \"a.csv\"\n\n[model]\nkind = \"cnn\"\n[train]\nbatch = 32\n";
 

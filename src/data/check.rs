@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::faces::{FaceHash, Faces};
-use crate::text::{escaped, short};
+use super::images::{FaceHash, Faces};
+use crate::util::text::{escaped, short};
 
 /// Different words in a column Usage beyond which it is no such thing; Kaggle's has three.
 const MOST_USAGES: usize = 20;
@@ -169,7 +169,7 @@ fn across(files: &[(PathBuf, Faces)]) -> Vec<Across> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PIXELS;
+    use crate::data::images::PIXELS;
 
     fn faces(values: &[u8], labels: &[u8], usages: Option<&[&str]>) -> Faces {
         let face = |value: &u8| {

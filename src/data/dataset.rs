@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::columns::{Labels, ReadOptions};
+use super::config::{DataConfig, Validation};
 use super::csv;
-use super::faces::{FaceHash, Faces};
+use super::images::{FaceHash, Faces};
 use super::soft_labels::{self, SoftLabels};
 use super::split::{self, SplitRequest};
-use crate::config::{DataConfig, Validation};
-use crate::error::input;
+use crate::data::csv::columns::{Labels, ReadOptions};
+use crate::util::error::input;
 
 /// The Usage that Kaggle gives training rows.
 const TRAINING: &str = "Training";

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::faces::Faces;
-use super::table::Table;
-use crate::error::input;
-use crate::text::short;
+use super::images::Faces;
+use crate::data::csv::records::Table;
+use crate::util::error::input;
+use crate::util::text::short;
 
 /// The greatest vote: no sum of them overflows.
 const GREATEST: f64 = 1e9;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use anyhow::Result;
 use polars::prelude::*;
 
-use super::faces::FaceHash;
-use crate::config::SplitKind;
-use crate::rng::{Rng, Stream};
+use super::config::SplitKind;
+use super::images::FaceHash;
+use crate::util::rng::{Rng, Stream};
 
 /// How to divide.
 #[derive(Debug, Clone, Copy)]

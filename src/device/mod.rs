@@ -1,5 +1,6 @@
 //! Where to compute and in which number format, decided once; every fallback has a reason that is told.
 
+mod config;
 mod memory;
 
 use std::path::Path;
@@ -9,9 +10,9 @@ use anyhow::{Result, anyhow};
 use kernels::Isa;
 use tch::{Device, Kind};
 
-use crate::config::{DeviceChoice, Precision};
-use crate::error::input;
+use crate::util::error::input;
 
+pub use config::{DeviceChoice, Precision};
 pub use memory::memory;
 
 /// The device and number format of a run.

@@ -6,9 +6,9 @@ use linfa::traits::Fit;
 use ndarray::{ArrayBase, Data, Ix2};
 use rayon::prelude::*;
 
-use super::finder::{Histogram, Linfa, SplitFinder};
+use super::config::Finder;
+use super::split_finder::{Histogram, Linfa, SplitFinder};
 use super::{Forest, ForestError, ForestValidParams, Table, tree};
-use crate::config::Finder;
 
 impl<D, T> Fit<ArrayBase<D, Ix2>, T, ForestError> for ForestValidParams<'_>
 where

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::faces::FaceHash;
+use crate::data::images::FaceHash;
 
 /// Rows in an order in which linfa's `iter_fold` cuts them into `folds` parts with the same share of every class each: the
 /// rows of the first fold, then those of the second, and so on.

@@ -4,24 +4,27 @@
 //! Each tree is grown to purity on a bootstrap sample; at every node a few pixels are drawn, and of all their thresholds the
 //! one with the least Gini impurity splits. Votes are averaged class frequencies of leaves.
 
-mod draw;
-mod finder;
+mod bootstrap;
+pub mod config;
+mod feature_matrix;
 mod fit;
 mod folds;
+mod forest_file;
 mod params;
-mod predict;
-mod store;
-mod table;
+pub mod run;
+mod split_finder;
 mod tree;
+mod voting;
 
 #[cfg(test)]
 mod tests;
 
-pub use finder::{Histogram, Linfa, Node, Split, SplitFinder};
+pub use config::{Finder, ForestConfig};
+pub use feature_matrix::Table;
 pub use folds::stratified_folds;
+pub use forest_file::{Origin, from_bytes, load, save, to_bytes};
 pub use params::{ForestError, ForestParams, ForestValidParams, Watch};
-pub use store::{Origin, from_bytes, load, save, to_bytes};
-pub use table::Table;
+pub use split_finder::{Histogram, Linfa, Node, Split, SplitFinder};
 pub use tree::Tree;
 
 /// A fitted forest.

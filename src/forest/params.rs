@@ -4,7 +4,7 @@ use std::fmt;
 
 use linfa::ParamGuard;
 
-use crate::config::{Finder, ForestConfig, MaxFeatures};
+use super::config::{Finder, ForestConfig, MaxFeatures};
 
 /// What watches a forest grow.
 pub trait Watch: Sync {

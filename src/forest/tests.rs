@@ -6,11 +6,12 @@ use linfa::traits::{Fit, Predict};
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 
-use super::finder::{Histogram, Linfa, Node, Split, SplitFinder};
-use super::store::{self, Origin};
+use super::config::{Finder, MaxFeatures};
+use super::forest_file::Origin;
+use super::split_finder::{Histogram, Linfa, Node, Split, SplitFinder};
 use super::*;
-use crate::config::{Finder, MaxFeatures, PIXELS};
-use crate::rng::Rng;
+use crate::data::images::PIXELS;
+use crate::util::rng::Rng;
 
 type Rows = DatasetBase<Array2<u8>, Array1<usize>>;
 
@@ -194,7 +195,7 @@ fn a_watch_stops_it() {
             self.0.load(std::sync::atomic::Ordering::SeqCst) >= 2
         }
     }
-    let config: crate::config::ForestConfig =
+    let config: crate::forest::config::ForestConfig =
         crate::config::from_text("name = \"x\"\n[data]\ntrain = \"x.csv\"\n[forest]\n", "x").unwrap();
     let watch = Impatient(0.into());
     let stopped = ForestParams::of(&config, &watch).fit(&rows(200, 10, 7, 2));
@@ -230,8 +231,8 @@ fn a_forest_comes_back_from_disk() {
     for place in (0..whole.len()).step_by(397) {
         let mut bytes = whole.clone();
         bytes[place] ^= 4;
-        assert!(store::from_bytes(&bytes).is_err(), "byte {place} was changed");
-        assert!(store::from_bytes(&whole[..place]).is_err(), "cut to {place} bytes");
+        assert!(forest_file::from_bytes(&bytes).is_err(), "byte {place} was changed");
+        assert!(forest_file::from_bytes(&whole[..place]).is_err(), "cut to {place} bytes");
     }
     fs_err::write(&path, &whole[..999]).unwrap();
     let message = load(&path).unwrap_err().to_string();
@@ -249,7 +250,7 @@ fn a_forest_that_leads_nowhere_is_refused() {
         let (mut nodes, mut counts) = (first.nodes().to_vec(), first.counts().to_vec());
         change(&mut nodes, &mut counts);
         forest.trees[1] = Tree::from_parts(nodes, counts, 7);
-        format!("{:#}", store::from_bytes(&store::to_bytes(&forest, CONFIG, &origin).unwrap()).unwrap_err())
+        format!("{:#}", forest_file::from_bytes(&forest_file::to_bytes(&forest, CONFIG, &origin).unwrap()).unwrap_err())
     };
     assert!(message(|nodes, _| nodes[0].next = 0).contains("tree 2: node 0 leads nowhere"), "a circle");
     assert!(message(|nodes, _| nodes[0].next = nodes.len() as u32 - 1).contains("node 0 leads nowhere"));
@@ -259,10 +260,10 @@ fn a_forest_that_leads_nowhere_is_refused() {
     assert!(message(|_, counts| counts[0] = 0).contains("has a leaf without counts"));
     let (mut forest, origin) = stored();
     forest.importance = vec![f64::NAN; PIXELS];
-    let bytes = store::to_bytes(&forest, CONFIG, &origin).unwrap();
-    assert!(store::from_bytes(&bytes).unwrap_err().to_string().contains("importances"));
+    let bytes = forest_file::to_bytes(&forest, CONFIG, &origin).unwrap();
+    assert!(forest_file::from_bytes(&bytes).unwrap_err().to_string().contains("importances"));
     let (forest, origin) = stored();
     let other = CONFIG.replace("[forest]", "classes = [\"a\", \"b\"]\n[forest]");
-    let bytes = store::to_bytes(&forest, &other, &origin).unwrap();
-    assert!(store::from_bytes(&bytes).unwrap_err().to_string().contains("expected U32 with 2 in a row"));
+    let bytes = forest_file::to_bytes(&forest, &other, &origin).unwrap();
+    assert!(forest_file::from_bytes(&bytes).unwrap_err().to_string().contains("expected U32 with 2 in a row"));
 }

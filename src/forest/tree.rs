@@ -2,10 +2,10 @@
 
 use kernels::gini::Mark;
 
-use super::draw::{FeatureDraw, bootstrap};
-use super::finder::{Node, SplitFinder};
+use super::bootstrap::{FeatureDraw, bootstrap};
+use super::split_finder::{Node, SplitFinder};
 use super::{ForestError, ForestValidParams, Table};
-use crate::rng::{Rng, Stream};
+use crate::util::rng::{Rng, Stream};
 
 /// In the place of a feature: the node is a leaf.
 pub(super) const LEAF: u16 = u16::MAX;

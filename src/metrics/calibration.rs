@@ -1,7 +1,7 @@
 //! Expected calibration error: how far confidence is from accuracy, 0 to 1, lower is better
 //! (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017).
 
-use crate::model::infer::greatest;
+use super::predictions::greatest;
 
 /// Bins of equal width over confidence.
 pub const BINS: usize = 15;

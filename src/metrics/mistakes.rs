@@ -1,6 +1,6 @@
 //! Which faces were predicted wrongly with the greatest confidence: often what is wrong about them is their label.
 
-use crate::model::infer::greatest;
+use super::predictions::greatest;
 
 /// The index, predicted class and its probability of at most `count` faces that were predicted wrongly, the most confident
 /// first, of equals the one with the lower index. Faces whose probabilities are none are left out.

@@ -3,20 +3,24 @@
 mod accuracy;
 mod calibration;
 mod confusion;
+pub mod epoch;
 mod f1;
 mod loss;
 mod mistakes;
+mod monitor;
+pub mod predictions;
 
 use serde::Serialize;
 
 pub use accuracy::{accuracy, accuracy_without};
 pub use calibration::{CalibrationBin, calibration_bins, expected_calibration_error};
 pub use confusion::Confusion;
+pub use epoch::EpochRecord;
 pub use f1::{PerClass, macro_f1, per_class};
 pub use loss::cross_entropy;
 pub use mistakes::most_confident_mistakes;
-
-use crate::model::infer::Outputs;
+pub use monitor::Monitor;
+pub use predictions::Outputs;
 
 /// Everything that `grimace evaluate` reports about labelled faces.
 #[derive(Debug, Clone, PartialEq, Serialize)]

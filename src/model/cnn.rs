@@ -3,11 +3,14 @@
 //! With the defaults it is the notebook's network to the letter: 619,463 trainable parameters.
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
+use super::config::{are_widths, require_parameters};
 use super::layers::{BatchNorm, Convolution, Dense, KERAS};
-use crate::config::{Activation, CnnConfig, Padding, Pooling};
+use crate::data::images::SIDE;
+use crate::util::validate::require;
 
 /// Names: `block1.conv.weight`, `block1.conv2.weight` (where a block has two), `block1.norm.running_mean`, `dense1.weight`,
 /// `output.bias`, and so on; blocks and dense layers count from 1.
@@ -95,5 +98,194 @@ impl Block {
             (None, Some(activation)) => activation.forward(&x),
             (None, None) => Ok(x),
         }
+    }
+}
+
+/// `[model] kind = "cnn"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CnnConfig {
+    /// Filters of each block: 1 to 8 blocks.
+    pub filters: Vec<i64>,
+    /// Convolutions in each block.
+    pub convolutions: usize,
+    /// Edge of the convolution kernel, odd.
+    pub kernel: i64,
+    /// Whether convolutions keep the picture's size.
+    pub padding: Padding,
+    /// How each block halves the picture.
+    pub pooling: Pooling,
+    /// Batch normalisation at the end of each block.
+    pub normalization: bool,
+    /// Widths of the hidden dense layers; may be empty.
+    pub dense: Vec<i64>,
+    /// Dropout probability after each hidden dense layer: 0 to below 1.
+    pub dropout: f64,
+    /// After each convolution and each hidden dense layer.
+    pub activation: Activation,
+}
+
+impl Default for CnnConfig {
+    fn default() -> Self {
+        Self {
+            filters: vec![32, 64, 128],
+            convolutions: 1,
+            kernel: 3,
+            padding: Padding::Valid,
+            pooling: Pooling::Max,
+            normalization: true,
+            dense: vec![256],
+            dropout: 0.5,
+            activation: Activation::Relu,
+        }
+    }
+}
+
+/// Padding of convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// None: each convolution takes kernel - 1 pixels off height and width.
+    Valid,
+    /// Zeros around: the size stays.
+    Same,
+}
+
+/// Pooling over 2x2 pixels, stride 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The greatest.
+    Max,
+    /// The mean.
+    Average,
+}
+
+/// Activation functions, as PyTorch's of the same name with its default parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(0, x)
+    Relu,
+    /// x where positive, else x/100
+    LeakyRelu,
+    /// x where positive, else exp(x) - 1
+    Elu,
+    /// x * Phi(x)
+    Gelu,
+    /// x * sigmoid(x)
+    Silu,
+}
+
+impl CnnConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let filters = format!("{:?}", self.filters);
+        require(
+            (1..=8).contains(&self.filters.len()) && are_widths(&self.filters, 4096),
+            "model.filters",
+            filters,
+            "1 to 8 numbers of 1 to 4096",
+        )?;
+        require((1..=8).contains(&self.convolutions), "model.convolutions", self.convolutions, "1 to 8 a block")?;
+        require(
+            (1..=15).contains(&self.kernel) && self.kernel % 2 == 1,
+            "model.kernel",
+            self.kernel,
+            "an odd number, 1 to 15",
+        )?;
+        let dense = format!("{:?}", self.dense);
+        require(
+            self.dense.len() <= 8 && are_widths(&self.dense, 65536),
+            "model.dense",
+            dense,
+            "up to 8 numbers of 1 to 65536",
+        )?;
+        require((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "0 to below 1")?;
+        if self.side_after_blocks().is_none() {
+            let shape =
+                format!("{} blocks of {} convolutions, kernel {}", self.filters.len(), self.convolutions, self.kernel);
+            let advice =
+                "blocks that leave at least one pixel of 48x48: fewer blocks, a smaller kernel, or padding = \"same\"";
+            return require(false, "model.filters", shape, advice);
+        }
+        require_parameters(self.parameters())
+    }
+
+    /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
+    pub fn values(&self, classes: usize) -> u64 {
+        let norms: u64 = self.filters.iter().map(|filters| 4 * filters.unsigned_abs()).sum();
+        let side = self.side_after_blocks().unwrap_or(0).unsigned_abs();
+        let flat = self.filters.last().map_or(0, |filters| filters.unsigned_abs()) * side * side;
+        let width = self.dense.last().map_or(flat, |width| width.unsigned_abs());
+        self.parameters() + norms + (width + 1) * classes as u64
+    }
+
+    /// Weights and biases of convolutions and hidden dense layers; norms and the last layer add little.
+    fn parameters(&self) -> u64 {
+        let (mut total, mut channels) = (0, 1);
+        for filters in self.filters.iter().map(|filters| filters.unsigned_abs()) {
+            for _ in 0..self.convolutions {
+                total += (channels * self.kernel.unsigned_abs().pow(2) + 1) * filters;
+                channels = filters;
+            }
+        }
+        let mut width = channels * self.side_after_blocks().unwrap_or(0).unsigned_abs().pow(2);
+        for next in self.dense.iter().map(|dense| dense.unsigned_abs()) {
+            total += (width + 1) * next;
+            width = next;
+        }
+        total
+    }
+
+    /// Values that each convolution and each pooling gives for a face.
+    pub fn layers(&self) -> impl Iterator<Item = u64> {
+        let lost = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
+        let mut side = SIDE as i64;
+        self.filters.iter().flat_map(move |filters| {
+            let mut sides = Vec::new();
+            for _ in 0..self.convolutions {
+                side -= lost;
+                sides.push(side);
+            }
+            side /= 2;
+            sides.push(side);
+            sides.into_iter().map(move |side| (filters * side * side).unsigned_abs())
+        })
+    }
+
+    /// Edge of the feature map after the last block; `None` when a block would leave nothing.
+    pub fn side_after_blocks(&self) -> Option<i64> {
+        let lost = if self.padding == Padding::Valid { (self.kernel - 1) * self.convolutions as i64 } else { 0 };
+        self.filters.iter().try_fold(SIDE as i64, |side, _| Some((side - lost).max(0) / 2).filter(|side| *side > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_network_ends_at_four_by_four() {
+        assert_eq!(CnnConfig::default().side_after_blocks(), Some(4));
+        let deep = CnnConfig { filters: vec![8; 6], ..CnnConfig::default() };
+        assert_eq!(deep.side_after_blocks(), None);
+        let same = CnnConfig { filters: vec![8; 5], padding: Padding::Same, ..CnnConfig::default() };
+        assert_eq!(same.side_after_blocks(), Some(1));
+    }
+
+    #[test]
+    fn absurd_networks_are_refused_before_memory_is_taken_for_them() {
+        let seed = CnnConfig::default();
+        // 619,463 of Keras without norms (2 x 224) and the last layer (256 x 7 + 7).
+        assert_eq!(seed.parameters(), 619_463 - 448 - 1799);
+        // Each norm has a mean and a variance beside what Keras counts.
+        assert_eq!(seed.values(7), 619_463 + 448);
+        assert_eq!(
+            seed.layers().sum::<u64>(),
+            32 * (46 * 46 + 23 * 23) + 64 * (21 * 21 + 10 * 10) + 128 * (8 * 8 + 4 * 4)
+        );
+        let absurd = CnnConfig { filters: vec![4096; 4], dense: vec![65536; 8], convolutions: 1, ..seed };
+        let message = absurd.check().unwrap_err();
+        assert!(message.contains("parameters; expected at most 268435456"), "{message}");
     }
 }

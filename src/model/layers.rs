@@ -4,9 +4,9 @@ use anyhow::Result;
 use tch::{Kind, Tensor, nn};
 
 use super::Mode;
+use super::cnn::Activation;
 use super::cpu::{batch_norm, conv_pool};
-use crate::config::Activation;
-use crate::rng::{Rng, Stream};
+use crate::util::rng::{Rng, Stream};
 
 /// What batch norms differ in between Keras and PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq)]

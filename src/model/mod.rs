@@ -1,22 +1,20 @@
 //! Networks: each architecture is one file, a function over `nn::Path` that names every tensor; the names are the
 //! checkpoint's contract. To add one: its file, its config in `ModelConfig`, a line in [`Net::new`] and in [`Net::forward`].
 
-mod cnn;
+pub mod cnn;
+pub mod config;
 mod cpu;
-mod flat;
-pub mod infer;
+mod flat_parameters;
 mod layers;
-mod resnet;
+pub mod resnet;
 mod tail;
-mod vgg;
-pub mod views;
+pub mod vgg;
 
 use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor, nn};
 
-pub use flat::FlatParameters;
-
-use crate::config::ModelConfig;
+pub use config::ModelConfig;
+pub use flat_parameters::FlatParameters;
 
 /// Whether a forward pass belongs to training (batch statistics, dropout) or to inference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 use tch::{Kind, Reduction};
 
+use super::cnn::{Activation, CnnConfig};
 use super::*;
-use crate::config::{Activation, CnnConfig};
-use crate::data::batches::to_unit;
+use crate::data::device_images::to_unit;
 use crate::testing::{golden, golden_face, golden_label, networks, noise, numbers, signed};
 
 /// The names in the order in which scripts/golden/keras_cnn.py numbers them.
@@ -205,7 +205,8 @@ fn a_single_value_to_normalise_leaves_finite_statistics() {
 }
 
 fn normalise_single_values(filters: i64) {
-    let config = CnnConfig { filters: vec![filters; 5], padding: crate::config::Padding::Same, ..CnnConfig::default() };
+    let config =
+        CnnConfig { filters: vec![filters; 5], padding: crate::model::cnn::Padding::Same, ..CnnConfig::default() };
     let net = Net::new(&ModelConfig::Cnn(config), 7, 1, Device::Cpu).unwrap();
     drop(net.forward(&golden_batch().0.narrow(0, 0, 1), Mode::Train).unwrap());
     for named in net.named().iter().filter(|named| !named.trainable) {

@@ -1,12 +1,15 @@
 //! VGG with batch norm: stages of 3x3 convolutions, then dense layers; see [`VggConfig`].
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
+use super::config::{are_widths, require_parameters};
 use super::layers::{Convolution, Dense};
 use super::tail::NormTail;
-use crate::config::VggConfig;
+use crate::data::images::SIDE;
+use crate::util::validate::require;
 
 /// Names: `stage1.conv1.weight`, `stage1.norm1.running_mean`, `dense1.weight`, `output.bias`, and so on; all count from 1.
 #[derive(Debug)]
@@ -60,5 +63,77 @@ impl Vgg {
             }
         }
         self.output.forward(&x)
+    }
+}
+
+/// `[model] kind = "vgg"`: stages of 3x3 convolutions, each with batch norm and ReLU, and 2x2 max-pooling; then dense layers
+/// (Simonyan and Zisserman 2015; with norms and sized for 48x48 as Khaireddin and Chen 2021).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VggConfig {
+    /// Filters of each stage: 1 to 5 stages, each of which halves the picture.
+    pub filters: Vec<i64>,
+    /// Convolutions in each stage.
+    pub convolutions: usize,
+    /// Widths of the hidden dense layers, each with ReLU; may be empty.
+    pub dense: Vec<i64>,
+    /// Dropout probability after each hidden dense layer: 0 to below 1.
+    pub dropout: f64,
+}
+
+impl Default for VggConfig {
+    fn default() -> Self {
+        Self { filters: vec![64, 128, 256, 512], convolutions: 2, dense: vec![4096, 4096], dropout: 0.2 }
+    }
+}
+
+impl VggConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let filters = format!("{:?}", self.filters);
+        let allowed = "1 to 5 numbers of 1 to 4096";
+        require(
+            (1..=5).contains(&self.filters.len()) && are_widths(&self.filters, 4096),
+            "model.filters",
+            filters,
+            allowed,
+        )?;
+        require((1..=8).contains(&self.convolutions), "model.convolutions", self.convolutions, "1 to 8 a stage")?;
+        let dense = format!("{:?}", self.dense);
+        let allowed = "up to 8 numbers of 1 to 65536";
+        require(self.dense.len() <= 8 && are_widths(&self.dense, 65_536), "model.dense", dense, allowed)?;
+        require((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "0 to below 1")?;
+        require_parameters(self.values(0))
+    }
+
+    /// Edge of the feature map after the last stage: 1 or more.
+    pub fn last_side(&self) -> i64 {
+        SIDE as i64 >> self.filters.len()
+    }
+
+    /// Values of all tensors of a network for `classes` classes.
+    pub fn values(&self, classes: usize) -> u64 {
+        let (mut total, mut channels) = (0, 1);
+        for filters in self.filters.iter().map(|filters| filters.unsigned_abs()) {
+            for _ in 0..self.convolutions {
+                // Weights without bias, and a norm's four.
+                total += (channels * 9 + 4) * filters;
+                channels = filters;
+            }
+        }
+        let mut width = channels * self.last_side().unsigned_abs().pow(2);
+        for next in self.dense.iter().map(|dense| dense.unsigned_abs()).chain([classes as u64]) {
+            total += (width + 1) * next;
+            width = next;
+        }
+        total
+    }
+
+    /// Values that each convolution, each norm and each pooling gives for a face.
+    pub fn layers(&self) -> impl Iterator<Item = u64> {
+        self.filters.iter().enumerate().flat_map(|(stage, filters)| {
+            let side = SIDE as u64 >> stage;
+            let values = filters.unsigned_abs() * side * side;
+            std::iter::repeat_n(values, 2 * self.convolutions).chain([values / 4])
+        })
     }
 }

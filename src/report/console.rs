@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::table::thousands;
 use crate::data::dataset::Dataset;
-use crate::files::check_output_file;
-use crate::text::escaped;
+use crate::util::files::check_output_file;
+use crate::util::text::escaped;
 
 /// Writes to stderr and, once [`log_to`](Console::log_to) was called, to a log file too.
 #[derive(Debug)]

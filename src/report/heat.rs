@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::picture::rgb_png;
-use crate::config::SIDE;
+use crate::data::images::SIDE;
 
 /// Edge of a pixel of the face in the picture.
 const SCALE: usize = 8;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::config::SIDE;
-use crate::files::write_atomically;
+use crate::data::images::SIDE;
+use crate::util::files::write_atomically;
 
 /// Pixels between faces, and their grey.
 const GAP: usize = 2;

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::folder::{self, SweepDir};
 use super::plan::Member;
-use super::train::Faces;
-use crate::config::{self, ForestConfig};
-use crate::error::input;
+use super::runner::Faces;
+use super::sweep_dir::{self, SweepDir};
+use crate::config;
+use crate::forest::config::ForestConfig;
+use crate::forest::run::{self, ForestRun};
 use crate::report::Console;
-use crate::rundir::ForestSummary;
-use crate::signals::Signals;
-use crate::train::forest::{self, ForestRun};
+use crate::run_dir::ForestSummary;
+use crate::util::error::input;
+use crate::util::signals::Signals;
 
 /// Where the row comes from.
 pub enum Source {
@@ -41,7 +42,7 @@ impl Source {
     /// Those of a config; an input error for a directory that is no finished forest's, or a name that a member has.
     pub fn of(path: &Path, sets: &[String], members: &[Member]) -> Result<Self> {
         if path.is_dir() {
-            let summary = forest::finished(path).ok_or_else(|| {
+            let summary = run::finished(path).ok_or_else(|| {
                 input(format!("--forest {}: is not the run of a fitted forest; name one, or a config", path.display()))
             })?;
             return Ok(Self::Run(path.to_path_buf(), Box::new(summary)));
@@ -69,10 +70,10 @@ impl Source {
     pub fn check(&self, dir: Option<&SweepDir>, faces: &mut Faces) -> Result<()> {
         let Self::Config(config) = self else { return Ok(()) };
         let data = faces.of_data(&config.data, config.seed)?;
-        forest::check(config, data)?;
+        run::check(config, data)?;
         let Some(run) = dir.map(|dir| dir.file(&folder_of(config))) else { return Ok(()) };
-        let Some(summary) = forest::finished(&run) else { return Ok(()) };
-        folder::check_same(&run, &config.to_toml()?)?;
+        let Some(summary) = run::finished(&run) else { return Ok(()) };
+        sweep_dir::check_same(&run, &config.to_toml()?)?;
         if summary.provenance.split_hash != data.split_hash() {
             return Err(input(format!("{}: was fitted on other faces; sweep into another --out", run.display())));
         }
@@ -92,14 +93,14 @@ impl Source {
         };
         let folder = folder_of(config);
         let path = dir.file(&folder);
-        if let Some(summary) = forest::finished(&path) {
+        if let Some(summary) = run::finished(&path) {
             return Ok(Baseline { folder, summary, signal: None });
         }
         let mut console = Console::default();
         console.line(&format!("forest: {}", path.display()))?;
         let data = faces.of_data(&config.data, config.seed)?;
         signals.defer();
-        let run = forest::place(Some(&path), &config.name)?;
+        let run = run::place(Some(&path), &config.name)?;
         let (signal, summary) = ForestRun { config, data, dir: &run, command, signals }.fit(&mut console)?;
         Ok(Baseline { folder, summary, signal })
     }

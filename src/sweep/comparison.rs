@@ -4,12 +4,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::baseline::Baseline;
-use super::chance::{PairedDifference, half_interval, paired_bootstrap};
-use super::folder::{Progress, SweepDir};
 use super::plan::Member;
+use super::significance::{PairedDifference, half_interval, paired_bootstrap};
+use super::sweep_dir::{Progress, SweepDir};
 use crate::report::table::thousands;
-use crate::rundir::{Answers, ForestSummary, RunDir, Summary};
-use crate::stats::{mean_and_deviation, median};
+use crate::run_dir::{Answers, ForestSummary, RunDir, Summary};
+use crate::util::stats::{mean_and_deviation, median};
 
 /// What the columns of the table are.
 pub const LEGEND: &str = "Mean and population standard deviation over seeds of the last epoch's validation accuracy; over folds of the \

@@ -3,12 +3,12 @@
 //! A sweep is a directory of ordinary runs, and what is made of them is read from their files: so a sweep that died goes on where
 //! it stopped, and its members may be trained by other processes.
 
+pub mod artifacts;
 pub mod baseline;
-pub mod chance;
 pub mod comparison;
-pub mod folder;
+pub mod html_report;
 pub mod plan;
-pub mod report;
-pub mod results;
-pub mod train;
+pub mod runner;
+pub mod significance;
+pub mod sweep_dir;
 pub mod workers;

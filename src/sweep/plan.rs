@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::config::{self, Config, Validation};
-use crate::error::input;
+use crate::config::{self, Config};
+use crate::data::config::Validation;
+use crate::util::error::input;
 
 /// One run of a sweep.
 #[derive(Debug, Clone)]

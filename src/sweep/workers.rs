@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::device;
 use crate::report::Console;
-use crate::signals::Signals;
+use crate::util::signals::Signals;
 
 /// How often workers are looked after.
 const PAUSE: Duration = Duration::from_millis(50);

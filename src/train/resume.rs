@@ -3,12 +3,14 @@
 use anyhow::Result;
 
 use super::step::{is_weight, weights_that_count};
-use crate::checkpoint::{self, Checkpoint, EpochRecord, NamedTensors, State};
-use crate::config::{self, Config, Precision, RawConfig};
+use crate::config::{self, Config, RawConfig};
+use crate::data::config::Validation;
 use crate::data::dataset::Dataset;
-use crate::device::{self, Placement};
-use crate::error::input;
-use crate::rundir::RunDir;
+use crate::device::{self, Placement, Precision};
+use crate::metrics::epoch::EpochRecord;
+use crate::run_dir::RunDir;
+use crate::run_dir::checkpoint::{self, Checkpoint, NamedTensors, State};
+use crate::util::error::input;
 
 /// What was kept of a run that goes on.
 #[derive(Debug)]
@@ -200,7 +202,7 @@ pub fn compare(
 fn data_files(config: &Config) -> String {
     let train = config.data.train.display();
     match &config.data.validation {
-        config::Validation::Path(path) => format!("{train} or {}", path.display()),
+        Validation::Path(path) => format!("{train} or {}", path.display()),
         _ => train.to_string(),
     }
 }

@@ -4,20 +4,19 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::conclude;
-use super::memory;
+use super::early_stopping::Stopped;
 use super::resume::{self, Resumed};
-use super::run::Run;
-use super::stop::Stopped;
+use super::training_loop::Run;
+use super::{final_report, memory_check};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
-use crate::error::input;
-use crate::files::write_atomically;
 use crate::report::Console;
-use crate::rundir::{Newest, RunDir, Summary};
-use crate::signals::Signals;
-use crate::text::legible;
+use crate::run_dir::{Newest, RunDir, Summary};
+use crate::util::error::input;
+use crate::util::files::write_atomically;
+use crate::util::signals::Signals;
+use crate::util::text::legible;
 
 /// A training before its faces are read: the run that it goes on with is locked, and where to compute is settled.
 pub struct Opening {
@@ -75,7 +74,7 @@ impl Opening {
         path: Option<&Path>,
         signals: &Signals,
     ) -> Result<Session<'a>> {
-        memory::check(config, data, &self.placement, device::memory())?;
+        memory_check::check(config, data, &self.placement, device::memory())?;
         signals.defer();
         let (dir, newest) = match self.resumed {
             Some((dir, newest)) => (dir, Some(newest)),
@@ -167,7 +166,7 @@ impl Session<'_> {
             Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;
         // A run that was finished before may have died before its report.
         if matches!(stopped, Stopped::Epochs | Stopped::EarlyStop) && summary.best_epoch.is_some() {
-            conclude::report(dir, config, data, &summary, placement.device)?;
+            final_report::report(dir, config, data, &summary, placement.device)?;
             console.line(&format!("report: {}", dir.report_html().display()))?;
         }
         Ok((stopped, summary))

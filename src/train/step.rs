@@ -3,19 +3,21 @@
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::average::Average;
-use super::input::{self, Input};
-use super::loss::Loss;
-use super::optimizer::Optimizer;
-use super::plan::EpochPlan;
+use super::batch::{self, Input};
+use super::epoch_schedule::EpochPlan;
 use super::profile::{Phase, Profile};
-use super::sizes::resize;
-use crate::checkpoint::{NamedTensors, State};
-use crate::config::{SIDE, TrainConfig};
-use crate::data::batches::DeviceFaces;
-use crate::model::infer::Outputs;
+use crate::config::TrainConfig;
+use crate::data::device_images::DeviceFaces;
+use crate::data::images::SIDE;
+use crate::inference::forward::predict_interruptible;
+use crate::metrics::predictions::Outputs;
 use crate::model::{FlatParameters, Mode, Net};
-use crate::rng::{Rng, Stream};
+use crate::optim::ema::Average;
+use crate::optim::loss::Loss;
+use crate::optim::optimizer::Optimizer;
+use crate::run_dir::checkpoint::{NamedTensors, State};
+use crate::transforms::resize::resize;
+use crate::util::rng::{Rng, Stream};
 
 /// A network in training, with everything that a step needs on one device.
 #[derive(Debug)]
@@ -93,7 +95,8 @@ impl Trainer {
         let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
         let average = if config.ema > 0.0 { Some(Average::new(config.ema, &parameters)?) } else { None };
         let counts = faces.class_counts(net.classes())?;
-        let (loss, clip_norm) = (Loss::new(config, &counts, net.device())?, config.clip_norm);
+        let (loss, clip_norm) =
+            (Loss::new(config.label_smoothing, &config.class_weights, &counts, net.device())?, config.clip_norm);
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
         let gradient_sums = losses.f_zeros_like()?;
@@ -124,7 +127,7 @@ impl Trainer {
     /// libtorch's.
     pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
-        let Input { x, targets, answers } = input::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
+        let Input { x, targets, answers } = batch::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
         let x = resize(x, self.side)?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
@@ -224,9 +227,9 @@ impl Trainer {
     /// # Errors
     /// libtorch's.
     pub fn outputs_unless(&mut self, faces: &DeviceFaces, stops: impl Fn() -> bool) -> Result<Option<Outputs>> {
-        let Some(average) = &mut self.average else { return Outputs::unless(&self.net, faces, stops) };
+        let Some(average) = &mut self.average else { return predict_interruptible(&self.net, faces, stops) };
         average.exchange(&mut self.parameters)?;
-        let outputs = Outputs::unless(&self.net, faces, stops);
+        let outputs = predict_interruptible(&self.net, faces, stops);
         average.exchange(&mut self.parameters)?;
         outputs
     }

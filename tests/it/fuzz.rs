@@ -4,7 +4,7 @@
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use grimace::rng::Rng;
+use grimace::util::rng::Rng;
 
 #[path = "../../fuzz/targets.rs"]
 mod targets;

@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
+use super::columns::Labels;
 use super::*;
-use crate::config::OnBadRow;
-use crate::data::columns::Labels;
+use crate::data::config::OnBadRow;
 
 fn classes() -> Vec<String> {
-    crate::config::CLASSES.map(String::from).to_vec()
+    crate::data::config::CLASSES.map(String::from).to_vec()
 }
 
 fn face(value: usize) -> String {
@@ -25,13 +25,13 @@ fn good(text: &str) -> Faces {
     let path = folder.path().join("faces.csv");
     fs_err::write(&path, text).unwrap();
     let columns = read_header(&path, Labels::IfPresent).unwrap();
-    let quote = match bounds::check(&path).unwrap().quoting {
+    let quote = match scan::check(&path).unwrap().quoting {
         Quoting::None => None,
         Quoting::Regular => Some(b'"'),
         Quoting::Odd => panic!("a known layout quotes oddly"),
     };
     let fast = read_fast(&path, &columns, options, quote).expect("the fast way reads a file without mistakes");
-    let slow = slow_csv::read(&path, &columns, options).unwrap();
+    let slow = diagnose::read(&path, &columns, options).unwrap();
     assert_eq!(fast.pixels, slow.pixels);
     assert_eq!(
         (&fast.labels, &fast.ids, &fast.usages, &fast.rows),

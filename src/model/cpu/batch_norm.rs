@@ -174,8 +174,8 @@ fn in_parts<E: Element>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::assert_all_near;
     use super::*;
+    use crate::model::cpu::tests::assert_all_near;
     use crate::testing::noise;
 
     const UPDATE: f64 = 0.01;

@@ -194,8 +194,8 @@ fn backward<E: Element + memory::Number>(kept: &Kept, gradient: &Tensor) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::assert_all_near;
     use super::*;
+    use crate::model::cpu::tests::assert_all_near;
     use crate::testing::noise;
 
     /// Result and gradients of input, shortcut and parameters, through the kernels or by libtorch: a batch norm whose factors

@@ -4,14 +4,14 @@ use anyhow::Result;
 use maud::{Markup, html};
 
 use super::{facts, inline_png, inline_svg, page, percent, table};
-use crate::checkpoint::EpochRecord;
 use crate::data::dataset::Dataset;
-use crate::files::write_atomically;
+use crate::metrics::epoch::EpochRecord;
+use crate::metrics::predictions::Outputs;
 use crate::metrics::{Evaluation, calibration_bins, most_confident_mistakes};
-use crate::model::infer::Outputs;
 use crate::report::plot::{self, Mistake};
 use crate::report::table::thousands;
-use crate::rundir::{Answers, RunDir};
+use crate::run_dir::{Answers, RunDir};
+use crate::util::files::write_atomically;
 
 /// Mistakes on the contact sheet.
 const MISTAKES: usize = 40;

@@ -6,8 +6,8 @@ use anyhow::Result;
 use maud::{Markup, html};
 
 use super::{Figure, facts, inline_svg, page, table};
-use crate::files::{read_small_text, write_atomically};
 use crate::report::plot::{self, Bar};
+use crate::util::files::{read_small_text, write_atomically};
 
 /// Bytes of the largest picture of a run that is put into the page.
 const LARGEST_PICTURE: u64 = 1 << 24;

@@ -164,8 +164,8 @@ fn number(bar: &Bar, span: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{check, size, texts};
     use super::*;
+    use crate::report::plot::tests::{check, size, texts};
 
     fn bar(name: &str, mean: f64, deviation: Option<f64>) -> Bar {
         let values = deviation.map(|deviation| vec![mean - deviation, mean + deviation]).unwrap_or_default();

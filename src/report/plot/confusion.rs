@@ -197,8 +197,8 @@ fn percent(share: Option<f64>, digits: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{check, size, texts};
     use super::*;
+    use crate::report::plot::tests::{check, size, texts};
 
     fn names(count: usize, length: usize) -> Vec<String> {
         (0..count).map(|number| format!("{}{number}", "class & ".repeat(length))).collect()

@@ -8,7 +8,7 @@ use super::Picture;
 use super::axis::{Axis, Unit, drawable, range, widened};
 use super::key::{Mark, heading};
 use super::page::{Align, BLUE, Drawing, GRID_COLOUR, INK_COLOUR, ORANGE, Page, SMALL, TEXT, VERMILLION, WIDTH};
-use crate::checkpoint::EpochRecord;
+use crate::metrics::epoch::EpochRecord;
 
 /// Left and right edge of the panels, from where to where the numbers of their axes go up, and the height of the page.
 const ACROSS: (f64, f64) = (76.0, 748.0);
@@ -193,8 +193,8 @@ fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{check, texts};
     use super::*;
+    use crate::report::plot::tests::{check, texts};
 
     fn record(epoch: u32, value: f64) -> EpochRecord {
         EpochRecord {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::DrawingBackend;
 
 use super::page::{DENSITY, Drawing, Look, Page, TEXT, pixels};
-use crate::config::SIDE;
+use crate::data::images::SIDE;
 use crate::report::picture::rgb_png;
 
 /// Pixels of the PNG to one of a face; the page has half as many.
@@ -105,8 +105,8 @@ impl Drawing for Sheet<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::decoded;
     use super::*;
+    use crate::report::plot::tests::decoded;
 
     #[test]
     fn a_face_is_drawn_three_times_its_size() {

@@ -24,7 +24,7 @@ pub use page::{GRID, INK};
 pub use reliability::reliability;
 
 use super::picture::rgb_png;
-use crate::files::write_atomically;
+use crate::util::files::write_atomically;
 use page::{DENSITY, Drawing};
 
 /// A picture in both formats.

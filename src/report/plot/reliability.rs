@@ -118,8 +118,8 @@ fn draw_bin<B: DrawingBackend>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{check, texts};
     use super::*;
+    use crate::report::plot::tests::{check, texts};
 
     const SIZE: (u32, u32) = (760, 578);
 

@@ -5,7 +5,8 @@ use anyhow::Result;
 use toml::{Table, Value};
 
 use super::message::Message;
-use crate::config::{Config, Validation, read_table};
+use crate::config::{Config, read_table};
+use crate::data::config::Validation;
 
 /// `STATUS_SUCCESS`.
 const SUCCESS: i64 = 1;

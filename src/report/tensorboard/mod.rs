@@ -10,11 +10,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use self::message::Message;
-use self::record::record;
-use crate::checkpoint::EpochRecord;
-use crate::files::check_output_file;
-use crate::rundir::{event_file_name, event_files};
+use crate::metrics::epoch::EpochRecord;
+use crate::report::tensorboard::message::Message;
+use crate::report::tensorboard::record::record;
+use crate::run_dir::{event_file_name, event_files};
+use crate::util::files::check_output_file;
 
 pub use hyper::{HyperValue, hyperparameters_of};
 

@@ -1,0 +1,95 @@
+//! `grimace data check`
+
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+use super::common::{print, print_json};
+use crate::data::check::{FileReport, Report, check};
+use crate::data::config::{CLASSES, OnBadRow, check_classes};
+use crate::data::csv;
+use crate::data::csv::columns::{Labels, ReadOptions};
+use crate::report::table::{table, thousands};
+use crate::util::error::{Outcome, input};
+
+/// `grimace data check`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExits with 0 whatever it finds in readable rows, 2 where rows cannot be read; with --strict, findings exit with 1."
+)]
+pub struct DataCheckArgs {
+    /// CSV files; copies are looked for within and across them
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Class names in the order of their numbers, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub classes: Option<Vec<String>>,
+    /// Exit with 1 when anything was found: blanks, copies, conflicting labels
+    #[arg(long)]
+    pub strict: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Bad rows shown for each file before they are only counted.
+const SHOWN: usize = 10;
+
+pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
+    let classes = args.classes.clone().unwrap_or_else(|| CLASSES.map(String::from).to_vec());
+    check_classes(&classes).map_err(|problem| input(format!("--classes: {problem}")))?;
+    let options = ReadOptions { classes: &classes, labels: Labels::IfPresent, on_bad_row: OnBadRow::Skip };
+    let files =
+        args.files.iter().map(|path| Ok((path.clone(), csv::read_any(path, options)?))).collect::<Result<Vec<_>>>()?;
+    let report = check(&files, &classes);
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&describe(&report))?;
+    }
+    if report.has_bad_rows() {
+        let bad: usize = report.files.iter().map(|file| file.bad_row_count).sum();
+        return Err(input(format!("{} cannot be read", rows(bad))));
+    }
+    Ok(if args.strict && report.has_findings() { Outcome::Findings } else { Outcome::Done })
+}
+
+fn rows(count: usize) -> String {
+    if count == 1 { "1 row".into() } else { format!("{} rows", thousands(count)) }
+}
+
+fn describe(report: &Report) -> String {
+    let mut text: String = report.files.iter().map(describe_file).collect();
+    text += &format!("over all files\n  faces with conflicting labels  {}\n", thousands(report.conflicting_labels));
+    if !report.copies_across.is_empty() {
+        text += "\nexact copies across splits: rows of the second whose face stands in the first\n";
+        let line = |across: &crate::data::check::Across| {
+            vec![format!("  {} -> {}", across.from, across.to), thousands(across.rows)]
+        };
+        text += &table(&report.copies_across.iter().map(line).collect::<Vec<_>>());
+    }
+    text
+}
+
+fn describe_file(file: &FileReport) -> String {
+    let mut text = format!("{}\n", file.file.display());
+    let mut lines = vec![vec!["  rows".to_owned(), thousands(file.rows)]];
+    let share = |count: usize| format!("{:.1}%", 100.0 * count as f64 / file.rows.max(1) as f64);
+    for class in file.classes.iter().flatten() {
+        lines.push(vec![format!("    {}", class.class), thousands(class.rows), share(class.rows)]);
+    }
+    for (usage, count) in &file.usages {
+        lines.push(vec![format!("  Usage {usage}"), thousands(*count), share(*count)]);
+    }
+    lines.push(vec!["  blank faces".into(), thousands(file.blank)]);
+    lines.push(vec!["  exact copies of an earlier row".into(), thousands(file.copies)]);
+    lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_row_count)]);
+    text += &table(&lines);
+    for bad in file.bad_rows.iter().take(SHOWN) {
+        text += &format!("    {bad}\n");
+    }
+    if file.bad_row_count > SHOWN {
+        text += &format!("    and {} more\n", thousands(file.bad_row_count - SHOWN));
+    }
+    text + "\n"
+}

@@ -1,0 +1,86 @@
+//! `grimace data synth`
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use fs_err as fs;
+use rayon::prelude::*;
+use serde_json::json;
+use std::path::PathBuf;
+
+use super::common::{print, print_json};
+use crate::report::table::thousands;
+use crate::synthetic::{draw, label};
+use crate::util::error::{Outcome, input};
+use crate::util::files::write_atomically;
+
+/// `grimace data synth`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace data synth --out drawn\n\nWrites my_emotion_train.csv (emotion,pixels), my_emotion_test.csv (id,pixels) and my_emotion_test_labels.csv (id,emotion)."
+)]
+pub struct DataSynthArgs {
+    /// Folder to write to; created when missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Training faces
+    #[arg(long, default_value_t = 12_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub train: u32,
+    /// Test faces
+    #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub test: u32,
+    /// Seed: the same faces for the same seed
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Replace files that are there
+    #[arg(long)]
+    pub force: bool,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
+    let out = &args.out;
+    if out.exists() && !out.is_dir() {
+        return Err(anyhow!("{}: is not a folder; expected a folder to write drawn faces to", out.display()));
+    }
+    let names = ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"];
+    if let Some(name) = names.iter().find(|name| out.join(name).exists()).filter(|_| !args.force) {
+        let shown = out.join(name);
+        return Err(input(format!("{}: exists; choose another --out, or replace it with --force", shown.display())));
+    }
+    fs::create_dir_all(out)?;
+    let (train, test) = (u64::from(args.train), u64::from(args.test));
+    let row = |index: u64, first: String| {
+        let face = draw(args.seed, index, label(args.seed, index));
+        let pixels: Vec<String> = face.iter().map(ToString::to_string).collect();
+        format!("{first},{}\n", pixels.join(" "))
+    };
+    let emotion = |index: u64| label(args.seed, index).to_string();
+    // Test faces follow the training faces in the sequence, so the two never share one.
+    let file = |name: &str, header: &str, rows: Vec<String>| {
+        write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes())
+    };
+    file("my_emotion_train.csv", "emotion,pixels\n", (0..train).into_par_iter().map(|i| row(i, emotion(i))).collect())?;
+    file(
+        "my_emotion_test.csv",
+        "id,pixels\n",
+        (0..test).into_par_iter().map(|i| row(train + i, i.to_string())).collect(),
+    )?;
+    file(
+        "my_emotion_test_labels.csv",
+        "id,emotion\n",
+        (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect(),
+    )?;
+    if args.json {
+        print_json(&json!({"out": out.to_string_lossy(), "train": train, "test": test, "seed": args.seed}))?;
+        return Ok(Outcome::Done);
+    }
+    print(&format!(
+        "{} training and {} test faces drawn in {}\n",
+        thousands(train as usize),
+        thousands(test as usize),
+        out.display()
+    ))?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,153 @@
+//! `grimace ensemble`
+
+use crate::transforms::tta::Views;
+use clap::Args;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::common::{print, print_json, read_labelled_faces};
+use crate::device::{DeviceChoice, place_for_inference};
+use crate::export::{Exported, export_ensemble};
+use crate::inference::ensemble::{Ensemble, Scores};
+use crate::metrics::Evaluation;
+use crate::report::Console;
+use crate::report::table::{table, thousands};
+use crate::util::error::{Outcome, input};
+use crate::util::files::check_output_beside;
+
+/// `grimace ensemble`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace ensemble runs/five/seed-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nAt least one of --data and --out. Networks may differ in everything but their classes. Choose members by validation accuracy, not by the faces of --data,\nor the score flatters. model.pt is used as that of grimace export."
+)]
+pub struct EnsembleArgs {
+    /// Run directories of networks, two or more
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// TorchScript file to write; model.json goes beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// CSV of faces to score the ensemble and each member on, with a column emotion or with --labels
+    #[arg(long, value_name = "CSV")]
+    pub data: Option<PathBuf>,
+    /// CSV of labels: id,emotion
+    #[arg(long, value_name = "CSV", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// Take only the rows of this Usage
+    #[arg(long, requires = "data")]
+    pub usage: Option<String>,
+    /// Average over views of each face too: one, flip or ten_crops; default what the runs' configs say, where they agree
+    #[arg(long)]
+    pub views: Option<Views>,
+    /// Device to score on: auto, cpu, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print what was done and found as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
+    if args.out.is_none() && args.data.is_none() {
+        return Err(input(
+            "there is nothing to do: give --out FILE to write the ensemble, --data CSV to score it, or both",
+        ));
+    }
+    if let Some(out) = &args.out {
+        let inputs: Vec<&Path> = [&args.data, &args.labels].into_iter().flatten().map(AsRef::as_ref).collect();
+        check_output_beside(out, &inputs)?;
+    }
+    let ensemble = Ensemble::open(&args.runs, args.views)?;
+    if let Some(out) = &args.out {
+        ensemble.members().try_for_each(|run| run.dir.check_foreign(out))?;
+    }
+    let mut console = Console::default();
+    ensemble.warnings()?.iter().try_for_each(|warning| console.line(warning))?;
+    let faces = match &args.data {
+        Some(data) => Some(read_labelled_faces(data, args.labels.as_deref(), args.usage.as_deref(), ensemble.data())?),
+        None => None,
+    };
+    let exported = match &args.out {
+        Some(out) => {
+            place_for_inference(DeviceChoice::Cpu, 0)?;
+            Some((out.as_path(), export_ensemble(&ensemble, out)?))
+        }
+        None => None,
+    };
+    let scores = match &faces {
+        Some((faces, labels)) => Some(ensemble.score(faces, labels, args.device)?),
+        None => None,
+    };
+    if args.json {
+        print_json(&as_json(&ensemble, exported.as_ref(), scores.as_ref()))?;
+    } else {
+        print(&in_words(&ensemble, exported.as_ref(), scores.as_ref()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> Value {
+    let mut alone = scores.map(|scores| scores.members.iter()).into_iter().flatten();
+    let members: Vec<Value> = ensemble
+        .members()
+        .map(|run| {
+            json!({
+                "run": run.dir.path().to_string_lossy(),
+                "name": run.config.name,
+                "seed": run.config.seed,
+                "evaluation": alone.next(),
+            })
+        })
+        .collect();
+    json!({
+        "views": ensemble.views(),
+        "members": members,
+        "one_split": ensemble.has_one_split(),
+        "evaluation": scores.map(|scores| &scores.ensemble),
+        "out": exported.map(|(out, _)| out.to_string_lossy()),
+        "description": exported.map(|(_, done)| done.description.to_string_lossy()),
+        "checked_faces": exported.map(|(_, done)| done.faces),
+        "greatest_difference": exported.map(|(_, done)| done.difference),
+    })
+}
+
+fn in_words(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> String {
+    let count = ensemble.members().count();
+    let views = ensemble.views();
+    let mut text = format!("{count} networks; views {views}: {}\n", views.in_words());
+    text += if ensemble.has_one_split() {
+        "all were validated on one split, and their best epochs chosen on it\n"
+    } else {
+        "they were validated on different splits: validation faces of one may be training faces of another\n"
+    };
+    match scores {
+        Some(scores) => text += &figures(ensemble, scores),
+        None => text += "not scored; --data CSV scores the ensemble and its members\n",
+    }
+    if let Some((out, done)) = exported {
+        text += &format!("{}\n", done.in_words(out));
+    }
+    text
+}
+
+fn figures(ensemble: &Ensemble, scores: &Scores) -> String {
+    let line = |name: String, e: &Evaluation| {
+        let without = e.accuracy_without_copies.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
+        vec![name, format!("{:.4}", e.accuracy), without, format!("{:.4}", e.ece), format!("{:.4}", e.loss)]
+    };
+    let mut rows = vec![["", "accuracy", "without copies", "ECE", "loss"].map(String::from).to_vec()];
+    rows.push(line("ensemble".to_owned(), &scores.ensemble));
+    for (run, evaluation) in ensemble.members().zip(&scores.members) {
+        rows.push(line(run.dir.path().display().to_string(), evaluation));
+    }
+    let e = &scores.ensemble;
+    format!(
+        "\n{}\n{} faces; without copies: without the {} that also stand in a member's training rows\n",
+        table(&rows),
+        thousands(e.rows),
+        thousands(e.rows - e.rows_without_copies)
+    )
+}

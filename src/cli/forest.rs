@@ -1,0 +1,84 @@
+//! `grimace forest`
+
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+use super::ConfigArgs;
+use super::common::{own_command, print, print_json};
+use crate::config;
+use crate::data::dataset;
+use crate::forest::config::ForestConfig;
+use crate::forest::run::{self, ForestRun};
+use crate::report::{Console, seconds};
+use crate::run_dir::{ForestSummary, RunDir};
+use crate::util::error::Outcome;
+use crate::util::signals::Signals;
+
+/// `grimace forest`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  grimace forest configs/forest.toml --out runs/forest\n  grimace forest configs/forest.toml --set forest.trees=500 --set forest.folds=0\n\nevaluate and predict take the run directory as they take a network's; importance.png in it shows where the forest looks."
+)]
+pub struct ForestArgs {
+    /// Config and changes to it
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Run directory; default `runs/NAME-TIME`, the time in UTC
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &ForestArgs) -> Result<Outcome> {
+    let signals = Signals::watch()?;
+    let config: ForestConfig = config::load(&args.config.config, &args.config.sets)?;
+    args.out.as_deref().map_or(Ok(()), run::check_place)?;
+    let data = dataset::load(&config.data, config.seed)?;
+    run::check(&config, &data)?;
+    // From here on a signal finds something to save.
+    signals.defer();
+    let dir = run::place(args.out.as_deref(), &config.name)?;
+    let command = own_command();
+    let run = ForestRun { config: &config, data: &data, dir: &dir, command: &command, signals: &signals };
+    let (signal, summary) = run.fit(&mut Console::default())?;
+    if args.json {
+        print_json(&summary)?;
+    } else {
+        print(&describe(&summary, &dir))?;
+    }
+    Ok(signal.map_or(Outcome::Done, Outcome::Interrupted))
+}
+
+fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
+    let shown = dir.path().display();
+    let accuracy = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    let mut text = String::new();
+    if let (Some(mean), Some(deviation)) = (summary.cv_mean, summary.cv_std) {
+        let without = accuracy(summary.cv_mean_without_copies);
+        text += &format!(
+            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds ({without} without faces that also stand in a \
+             fold's training rows), {}\n",
+            summary.folds,
+            seconds(summary.cv_seconds.unwrap_or(0.0)),
+        );
+    }
+    let Some(fit) = summary.fit_seconds else {
+        let done = summary.cv_accuracies.len();
+        let place = match summary.folds {
+            0 => "interrupted".to_owned(),
+            folds => format!("interrupted after {done} of {folds} folds"),
+        };
+        return text + &format!("{shown}: {place}; no forest was fitted\n");
+    };
+    let (all, without) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_without_copies));
+    text + &format!(
+        "validation accuracy {all} ({without} without faces that also stand in the training rows); {} trees fitted in {}; \
+         forest: {}\n",
+        summary.trees,
+        seconds(fit),
+        dir.forest().display(),
+    )
+}

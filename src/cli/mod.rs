@@ -1,0 +1,105 @@
+//! The command line: types only, no logic.
+
+mod common;
+mod data_check;
+mod data_preview;
+mod data_synth;
+mod doctor;
+mod ensemble;
+mod evaluate;
+mod export;
+mod forest;
+mod predict;
+mod runs;
+mod sweep;
+mod train;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::util::error::Outcome;
+
+/// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grey faces.
+#[derive(Debug, Parser)]
+#[command(
+    name = "grimace",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  grimace train configs/seed.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at CSV files of faces, or draw some
+    #[command(subcommand)]
+    Data(Data),
+    /// Cross-validate and fit the random-forest baseline
+    Forest(forest::ForestArgs),
+    /// Train a network
+    Train(train::TrainArgs),
+    /// Train several configurations and compare them
+    Sweep(sweep::SweepArgs),
+    /// List runs, newest first
+    Runs(runs::RunsArgs),
+    /// Score a trained run on labelled faces
+    Evaluate(evaluate::EvaluateArgs),
+    /// Write a trained run's predictions as CSV
+    Predict(predict::PredictArgs),
+    /// Write a trained run as TorchScript
+    Export(export::ExportArgs),
+    /// Average the probabilities of several trained networks: score them, write them as one TorchScript file
+    Ensemble(ensemble::EnsembleArgs),
+    /// Show libtorch, devices, threads, instructions, and why CUDA is not used when it is not
+    Doctor(doctor::DoctorArgs),
+}
+
+/// `grimace data ...`
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Count classes, blanks, exact copies, conflicting labels and copies across splits
+    Check(data_check::DataCheckArgs),
+    /// Draw schematic faces, for a machine without data
+    Synth(data_synth::DataSynthArgs),
+    /// Draw a contact sheet of originals beside augmented faces
+    Augment(data_preview::DataPreviewArgs),
+}
+
+/// A config and changes to it.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Config file (TOML)
+    pub config: PathBuf,
+    /// Change a key: the value is TOML, or else a string; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What the command could not do; see [`crate::util::error::exit_code`].
+pub fn run(cli: Cli) -> Result<Outcome> {
+    let result = match cli.command {
+        Command::Data(Data::Check(args)) => data_check::run(&args),
+        Command::Data(Data::Synth(args)) => data_synth::run(&args),
+        Command::Data(Data::Augment(args)) => data_preview::run(&args),
+        Command::Forest(args) => forest::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Ensemble(args) => ensemble::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    result.map_err(crate::device::explain)
+}

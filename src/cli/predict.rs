@@ -1,0 +1,65 @@
+//! `grimace predict`
+
+use crate::device::DeviceChoice;
+use crate::transforms::tta::Views;
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+use super::common::{print, print_json, read_faces};
+use crate::data::csv::columns::Labels;
+use crate::inference::submission;
+use crate::inference::trained_run::TrainedRun;
+use crate::report::table::thousands;
+use crate::util::error::Outcome;
+use crate::util::files::check_output_beside;
+
+/// `grimace predict`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace predict runs/mine --data data/my_emotion_test.csv --out submission.csv")]
+pub struct PredictArgs {
+    /// Run directory
+    pub run: PathBuf,
+    /// CSV of faces
+    #[arg(long, value_name = "CSV")]
+    pub data: PathBuf,
+    /// CSV to write: id,emotion
+    #[arg(long, value_name = "CSV")]
+    pub out: PathBuf,
+    /// Add a column per class with its probability
+    #[arg(long)]
+    pub probabilities: bool,
+    /// Take only the rows of this Usage
+    #[arg(long)]
+    pub usage: Option<String>,
+    /// Average probabilities over views of each face: one, flip or ten_crops; default what the run's config says
+    #[arg(long)]
+    pub views: Option<Views>,
+    /// Device: auto, cpu, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &PredictArgs) -> Result<Outcome> {
+    check_output_beside(&args.out, &[&args.data])?;
+    let run = TrainedRun::open(&args.run)?;
+    run.dir().check_foreign(&args.out)?;
+    let views = run.views(args.views)?;
+    let classes = &run.data().classes;
+    let faces = read_faces(&args.data, run.data(), Labels::Ignored, args.usage.as_deref())?;
+    faces.check_ids(&args.data)?;
+    let outputs = run.outputs(&faces, args.device, views)?;
+    submission::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
+    if args.json {
+        print_json(
+            &json!({"out": args.out.to_string_lossy(), "rows": faces.len(), "probabilities": args.probabilities, "views": views}),
+        )?;
+    } else {
+        print(&format!("{} predictions written to {}\n", thousands(faces.len()), args.out.display()))?;
+    }
+    Ok(Outcome::Done)
+}

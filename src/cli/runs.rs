@@ -1,0 +1,47 @@
+//! `grimace runs`
+
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+use super::common::{print, print_json};
+use crate::report::table::table;
+use crate::run_dir::listing::{self, Listed};
+use crate::util::error::Outcome;
+use crate::util::text::escaped;
+
+/// `grimace runs`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  grimace runs\n  grimace runs runs/five --json")]
+pub struct RunsArgs {
+    /// Folder with run directories; those of sweeps within it are listed, too
+    #[arg(default_value = "runs", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &RunsArgs) -> Result<Outcome> {
+    let found = listing::list(&args.folder)?;
+    if args.json {
+        print_json(&found)?;
+    } else if found.is_empty() {
+        print(&format!("{}: no runs\n", args.folder.display()))?;
+    } else {
+        let head = ["run", "name", "changed (UTC)", "epochs", "best", "state"].map(String::from).to_vec();
+        print(&table(&[vec![head], found.iter().map(line).collect()].concat()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn line(run: &Listed) -> Vec<String> {
+    vec![
+        escaped(&run.path),
+        escaped(&run.name),
+        run.changed.get(..19).unwrap_or(&run.changed).replace('T', " "),
+        run.epochs.map_or("-".to_owned(), |epochs| epochs.to_string()),
+        run.best.map_or("-".to_owned(), |best| format!("{best:.4}")),
+        run.state.clone(),
+    ]
+}

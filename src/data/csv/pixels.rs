@@ -1,0 +1,160 @@
+//! The `pixels` cell of a CSV: 2304 integers 0..255, separated by spaces.
+
+use std::fmt;
+
+use crate::data::images::PIXELS;
+
+/// Bytes of the shortest cell there can be: a digit for each pixel and the spaces between.
+pub const SHORTEST_CELL: u64 = 2 * PIXELS as u64 - 1;
+
+/// Why a `pixels` cell could not be read; positions count from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PixelError {
+    /// Another number of pixels than 2304.
+    Count(usize),
+    /// Something that is not a number.
+    NotANumber { position: usize, text: String },
+    /// A number above 255.
+    OutOfRange { position: usize, text: String },
+}
+
+impl fmt::Display for PixelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(0) => write!(f, "no pixels; expected {PIXELS} integers 0..255, separated by spaces"),
+            Self::Count(count) => write!(f, "{count} pixels; expected {PIXELS} (48x48)"),
+            Self::NotANumber { position, text } => {
+                let hint = if text.contains('\n') { " (is a quote not closed?)" } else { "" };
+                write!(f, "pixel {position} is {text:?}{hint}; expected an integer 0..255")
+            }
+            Self::OutOfRange { position, text } => write!(f, "pixel {position} is {text}; expected 0..255"),
+        }
+    }
+}
+
+/// Reads a cell into `face`, row-major. Spaces may be more than one, and stand at both ends.
+///
+/// # Errors
+/// The first thing wrong with the cell; `face` then holds what was read before it.
+pub fn parse(cell: &[u8], face: &mut [u8]) -> Result<(), PixelError> {
+    if parse_plain(cell, face) { Ok(()) } else { parse_any(cell, face) }
+}
+
+/// The usual cell: numbers of one to three digits with a single space between. `false` when it is anything else.
+fn parse_plain(cell: &[u8], face: &mut [u8]) -> bool {
+    let mut rest = cell;
+    for pixel in face.iter_mut() {
+        let digit = |byte: u8| u32::from(byte.wrapping_sub(b'0'));
+        let (value, used) = match rest {
+            [a, b' ', ..] | [a] if digit(*a) <= 9 => (digit(*a), 1),
+            [a, b, b' ', ..] | [a, b] if digit(*a) <= 9 && digit(*b) <= 9 => (digit(*a) * 10 + digit(*b), 2),
+            [a, b, c, b' ', ..] | [a, b, c] if digit(*a) <= 9 && digit(*b) <= 9 && digit(*c) <= 9 => {
+                (digit(*a) * 100 + digit(*b) * 10 + digit(*c), 3)
+            }
+            _ => return false,
+        };
+        let Ok(value) = u8::try_from(value) else { return false };
+        *pixel = value;
+        rest = rest.get(used + 1..).unwrap_or_default();
+    }
+    // Nothing may follow, not even the space that the last number would have left behind.
+    rest.is_empty() && !cell.ends_with(b" ")
+}
+
+/// Any cell, with the reason when it cannot be read.
+fn parse_any(cell: &[u8], face: &mut [u8]) -> Result<(), PixelError> {
+    let mut count = 0;
+    let mut at = 0;
+    while let Some(&byte) = cell.get(at) {
+        if byte == b' ' {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        let mut value = 0u32;
+        while let Some(&byte) = cell.get(at) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            value = (value * 10 + u32::from(digit)).min(1000);
+            at += 1;
+        }
+        if at == start || cell.get(at).is_some_and(|byte| *byte != b' ') {
+            return Err(PixelError::NotANumber { position: count + 1, text: token(cell, start) });
+        }
+        let pixel = u8::try_from(value)
+            .map_err(|_| PixelError::OutOfRange { position: count + 1, text: token(cell, start) })?;
+        if let Some(place) = face.get_mut(count) {
+            *place = pixel;
+        }
+        count += 1;
+    }
+    if count == face.len() { Ok(()) } else { Err(PixelError::Count(count)) }
+}
+
+/// The token at `start`, cut to a length that fits an error message.
+fn token(cell: &[u8], start: usize) -> String {
+    let rest = cell.get(start..).unwrap_or_default();
+    let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+    let shown: String = String::from_utf8_lossy(rest.get(..end.min(64)).unwrap_or_default()).chars().take(20).collect();
+    if end > 20 { format!("{shown}...") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cell: &str) -> Result<[u8; 4], PixelError> {
+        let mut face = [0; 4];
+        parse(cell.as_bytes(), &mut face).map(|()| face)
+    }
+
+    #[test]
+    fn numbers_and_spaces() {
+        assert_eq!(read("0 7 42 255"), Ok([0, 7, 42, 255]));
+        assert_eq!(read("  0 7  42 255 "), Ok([0, 7, 42, 255]));
+        assert_eq!(read("000 07 042 255"), Ok([0, 7, 42, 255]));
+    }
+
+    #[test]
+    fn the_plain_way_agrees_with_the_general_one() {
+        for cell in [
+            "0 7 42 255",
+            "1 2 3 4",
+            "255 255 255 255",
+            "1 2 3",
+            "1 2 3 4 ",
+            " 1 2 3 4",
+            "1 2 3 256",
+            "1 2 3 4 5",
+            "1 2 x 4",
+            "1  2 3 4",
+            "1 2 3 0004",
+            "",
+        ] {
+            let (mut plain, mut general) = ([9; 4], [9; 4]);
+            let read = parse_any(cell.as_bytes(), &mut general);
+            if parse_plain(cell.as_bytes(), &mut plain) {
+                assert_eq!((read, general), (Ok(()), plain), "{cell:?}");
+            }
+        }
+        assert!(parse_plain(b"0 7 42 255", &mut [0; 4]), "the usual cell takes the plain way");
+    }
+
+    #[test]
+    fn whatever_else_is_named() {
+        assert_eq!(read(""), Err(PixelError::Count(0)));
+        assert_eq!(read("1 2 3"), Err(PixelError::Count(3)));
+        assert_eq!(read("1 2 3 4 5"), Err(PixelError::Count(5)));
+        let message = |cell: &str| read(cell).unwrap_err().to_string();
+        assert_eq!(message("1 256 3 4"), "pixel 2 is 256; expected 0..255");
+        assert_eq!(message("1 99999999999999999999 3 4"), "pixel 2 is 99999999999999999999; expected 0..255");
+        assert_eq!(message("1 2 -3 4"), "pixel 3 is \"-3\"; expected an integer 0..255");
+        assert_eq!(message("1 2 3.5 4"), "pixel 3 is \"3.5\"; expected an integer 0..255");
+        assert_eq!(message("1,2,3,4"), "pixel 1 is \"1,2,3,4\"; expected an integer 0..255");
+        assert!(message("1 2 3\n0,4").contains("(is a quote not closed?)"));
+        assert!(message(&"x".repeat(100)).contains("xxx...\""));
+        assert_eq!(message("1 2 \0 4"), "pixel 3 is \"\\0\"; expected an integer 0..255");
+    }
+}

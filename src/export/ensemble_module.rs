@@ -1,0 +1,36 @@
+//! An ensemble as one TorchScript module.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::torchscript::{Exported, contract, provenance, write};
+use crate::inference::ensemble::Ensemble;
+use crate::inference::trained_run::TrainedNet;
+use crate::model::Net;
+
+/// Writes the ensemble as one TorchScript module to `out`, and its description beside it, as [`write()`] does it.
+///
+/// # Errors
+/// As [`write()`].
+pub fn export_ensemble(ensemble: &Ensemble, out: &Path) -> Result<Exported> {
+    let nets = ensemble.members().map(|run| run.net(Device::Cpu)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = ensemble.members().map(|run| run.config.name.as_str()).collect();
+    let member = |((run, net), number): ((&TrainedNet, &Net), usize)| -> Value {
+        json!({
+            "tensors": format!("member{number}."),
+            "run": run.dir.path().to_string_lossy(),
+            "name": run.config.name,
+            "parameters": net.parameters(),
+            "provenance": provenance(run),
+            "config": run.checkpoint.config,
+        })
+    };
+    let members: Vec<Value> = ensemble.members().zip(&nets).zip(1..).map(member).collect();
+    let mut description = contract(&names.join("+"), &ensemble.data().classes, ensemble.views());
+    description.insert("parameters".to_owned(), json!(nets.iter().map(Net::parameters).sum::<usize>()));
+    description.insert("members".to_owned(), json!(members));
+    write(&nets, ensemble.views(), &description, out)
+}

@@ -1,0 +1,173 @@
+//! A forest as a file: sealed, and checked in every part when read, so that no walk through a tree can fail or go on for ever.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::Forest;
+use super::config::ForestConfig;
+use super::tree::{LEAF, Tree, TreeNode};
+use crate::config;
+use crate::data::images::PIXELS;
+use crate::util::container::{Opened, Part, Seal};
+use crate::util::error::input;
+use crate::util::files::write_atomically;
+
+const SEAL: Seal = Seal { format: "grimace-forest", version: "1", what: "a fitted forest" };
+
+/// Bytes of the largest forest: some 300 million nodes.
+const LARGEST: u64 = 1 << 31;
+
+/// What a forest was fitted on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Hash of the faces and labels.
+    pub data_hash: String,
+    /// Hash of `split.csv`.
+    pub split_hash: String,
+}
+
+/// Writes a forest atomically, with its resolved config.
+///
+/// # Errors
+/// A forest larger than is read again (2 GiB); an I/O error with the path.
+pub fn save(path: &Path, forest: &Forest, config: &str, origin: &Origin) -> Result<()> {
+    let bytes = to_bytes(forest, config, origin)?;
+    let shown = path.display();
+    ensure!(
+        bytes.len() as u64 <= LARGEST,
+        "{shown}: the forest takes {} bytes, at most {LARGEST} are read again; fit fewer trees",
+        bytes.len()
+    );
+    write_atomically(path, &bytes)
+}
+
+/// Reads a forest and verifies it; also its config and what it was fitted on.
+///
+/// # Errors
+/// An input error that names the path when the file is missing, damaged or not a forest of this version.
+pub fn load(path: &Path) -> Result<(Forest, ForestConfig, Origin)> {
+    let found = SEAL.read(path, |_| LARGEST)?.and_then(|bytes| from_bytes(&bytes));
+    found.map_err(|damage| {
+        let shown = path.display();
+        input(format!("{shown}: not a usable forest: {damage:#}; restore it from a copy, or fit it again"))
+    })
+}
+
+/// A forest as the bytes of its file.
+///
+/// # Errors
+/// A config too large for the header of a safetensors file (100 MB).
+pub fn to_bytes(forest: &Forest, config: &str, origin: &Origin) -> Result<Vec<u8>> {
+    let nodes = || forest.trees.iter().flat_map(Tree::nodes);
+    let leaves = |tree: &Tree| tree.counts().len() / forest.classes;
+    let part = |name: &str, dtype, shape: &[usize], bytes: Vec<u8>| Part {
+        name: name.to_owned(),
+        dtype,
+        shape: shape.to_vec(),
+        bytes,
+    };
+    let sizes = |of: &dyn Fn(&Tree) -> usize| -> Vec<u8> {
+        forest.trees.iter().flat_map(|tree| (of(tree) as u32).to_le_bytes()).collect()
+    };
+    let (trees, count) = (forest.trees.len(), forest.nodes());
+    let rows: usize = forest.trees.iter().map(leaves).sum();
+    let counts = forest.trees.iter().flat_map(Tree::counts).flat_map(|count| count.to_le_bytes()).collect();
+    let importance = forest.importance.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let parts = vec![
+        part("tree.nodes", Dtype::U32, &[trees], sizes(&|tree| tree.nodes().len())),
+        part("tree.leaves", Dtype::U32, &[trees], sizes(&leaves)),
+        part("node.next", Dtype::U32, &[count], nodes().flat_map(|node| node.next.to_le_bytes()).collect()),
+        part("node.feature", Dtype::U16, &[count], nodes().flat_map(|node| node.feature.to_le_bytes()).collect()),
+        part("node.threshold", Dtype::U8, &[count], nodes().map(|node| node.threshold).collect()),
+        part("leaf.counts", Dtype::U32, &[rows, forest.classes], counts),
+        part("importance", Dtype::F64, &[forest.importance.len()], importance),
+    ];
+    let metadata = HashMap::from([
+        ("config".to_owned(), config.to_owned()),
+        ("origin".to_owned(), serde_json::to_string(origin)?),
+    ]);
+    SEAL.close(metadata, parts)
+}
+
+/// Reads the bytes of a forest's file and verifies them.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn from_bytes(bytes: &[u8]) -> Result<(Forest, ForestConfig, Origin)> {
+    let opened = SEAL.open(bytes)?;
+    let config: ForestConfig = config::from_text(opened.text("config")?, "its config")?;
+    let origin = serde_json::from_str(opened.text("origin")?).context("what it was fitted on cannot be read")?;
+    let classes = config.data.classes.len();
+    let importance = read(&opened, "importance", Dtype::F64, 1, f64::from_le_bytes)?;
+    ensure!(importance.len() == PIXELS, "it has {} features; faces have {PIXELS}", importance.len());
+    ensure!(importance.iter().all(|value| (0.0..=1.0).contains(value)), "its importances are none");
+    let sizes = read(&opened, "tree.nodes", Dtype::U32, 1, u32::from_le_bytes)?;
+    let leaves = read(&opened, "tree.leaves", Dtype::U32, 1, u32::from_le_bytes)?;
+    ensure!(!sizes.is_empty() && sizes.len() == leaves.len(), "it has no trees, or its parts disagree about them");
+    let next = read(&opened, "node.next", Dtype::U32, 1, u32::from_le_bytes)?;
+    let feature = read(&opened, "node.feature", Dtype::U16, 1, u16::from_le_bytes)?;
+    let threshold = read(&opened, "node.threshold", Dtype::U8, 1, |[value]: [u8; 1]| value)?;
+    ensure!(next.len() == feature.len() && next.len() == threshold.len(), "its nodes are torn");
+    let nodes: Vec<TreeNode> = next
+        .into_iter()
+        .zip(feature)
+        .zip(threshold)
+        .map(|((next, feature), threshold)| TreeNode { next, feature, threshold })
+        .collect();
+    let counts = read(&opened, "leaf.counts", Dtype::U32, classes, u32::from_le_bytes)?;
+    let (mut nodes, mut counts) = (&nodes[..], &counts[..]);
+    let mut trees = Vec::with_capacity(sizes.len());
+    for (number, (size, leaves)) in sizes.into_iter().zip(leaves).enumerate() {
+        let (size, values) = (size as usize, leaves as usize * classes);
+        let missing = || anyhow!("tree {} is torn", number + 1);
+        let (own_nodes, rest) = nodes.split_at_checked(size).ok_or_else(missing)?;
+        let (own_counts, other) = counts.split_at_checked(values).ok_or_else(missing)?;
+        (nodes, counts) = (rest, other);
+        check(own_nodes, own_counts, classes).with_context(|| format!("tree {}", number + 1))?;
+        trees.push(Tree::from_parts(own_nodes.to_vec(), own_counts.to_vec(), classes));
+    }
+    ensure!(nodes.is_empty() && counts.is_empty(), "it has nodes that belong to no tree");
+    Ok((Forest { trees, classes, importance }, config, origin))
+}
+
+/// The values of a tensor of this kind, whose rows have `width` values each.
+fn read<const SIZE: usize, V>(
+    opened: &Opened<'_>,
+    name: &str,
+    dtype: Dtype,
+    width: usize,
+    value: impl Fn([u8; SIZE]) -> V,
+) -> Result<Vec<V>> {
+    let found = opened.tensors.iter().find(|(other, _)| other == name);
+    let view: &TensorView<'_> = found.map(|(_, view)| view).with_context(|| format!("it has no tensor {name}"))?;
+    let row: usize = view.shape().iter().skip(1).product();
+    ensure!(
+        view.dtype() == dtype && row == width && !view.shape().is_empty(),
+        "tensor {name} is {:?} {:?}, expected {dtype:?} with {width} in a row",
+        view.dtype(),
+        view.shape()
+    );
+    Ok(view.data().as_chunks::<SIZE>().0.iter().map(|bytes| value(*bytes)).collect())
+}
+
+/// Whether every walk through a tree ends, at a leaf that has counts.
+fn check(nodes: &[TreeNode], counts: &[u32], classes: usize) -> Result<()> {
+    ensure!(!nodes.is_empty(), "has no nodes");
+    let leaves = counts.len() / classes;
+    for (place, node) in nodes.iter().enumerate() {
+        let next = node.next as usize;
+        let holds = match node.feature {
+            LEAF => next < leaves,
+            // Children stand behind their parents: a walk cannot go round.
+            feature => usize::from(feature) < PIXELS && next > place && next + 1 < nodes.len(),
+        };
+        ensure!(holds, "node {place} leads nowhere");
+    }
+    let weight = |row: &[u32]| row.iter().copied().map(u64::from).sum::<u64>();
+    ensure!(counts.chunks(classes).all(|row| weight(row) > 0), "has a leaf without counts");
+    Ok(())
+}

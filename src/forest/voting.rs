@@ -1,0 +1,55 @@
+//! What a forest makes of rows: the mean over trees of the class frequencies in the leaf that a row ends at.
+
+use linfa::traits::PredictInplace;
+use ndarray::{Array1, ArrayBase, Data, Ix2};
+use rayon::prelude::*;
+
+use super::Forest;
+use crate::metrics::predictions::Outputs;
+
+/// Rows that one thread takes at a time.
+const ROWS: usize = 256;
+
+impl Forest {
+    /// Probabilities `[N, classes]`, row-major, of `values` `[N, features]`, row-major.
+    pub fn probabilities(&self, values: &[u8]) -> Vec<f32> {
+        let (width, classes) = (self.importance.len().max(1), self.classes.max(1));
+        let frequencies: Vec<Vec<f64>> = self.trees.par_iter().map(|tree| tree.frequencies()).collect();
+        let mut all = vec![0.0; values.len() / width * classes];
+        all.par_chunks_mut(ROWS * classes).zip(values.par_chunks(ROWS * width)).for_each(|(to, values)| {
+            let mut sums = vec![0.0; to.len()];
+            // Tree after tree, so that each stays in the cache.
+            for (tree, frequencies) in self.trees.iter().zip(&frequencies) {
+                for (sums, values) in sums.chunks_mut(classes).zip(values.chunks(width)) {
+                    let own = frequencies.iter().skip(tree.leaf(values) * classes);
+                    sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                }
+            }
+            let count = self.trees.len() as f64;
+            to.iter_mut().zip(sums).for_each(|(to, sum)| *to = (sum / count) as f32);
+        });
+        all
+    }
+
+    /// The same as outputs of a network: logits are logarithms of the probabilities. Where no tree votes for a class its
+    /// probability counts as float32's epsilon there, as in scikit-learn's `log_loss`: without it one face that no tree gets
+    /// right would make the loss infinite.
+    pub fn outputs(&self, values: &[u8]) -> Outputs {
+        let probabilities = self.probabilities(values);
+        let logits = probabilities.iter().map(|probability| probability.max(f32::EPSILON).ln()).collect();
+        Outputs { logits, probabilities, classes: self.classes }
+    }
+}
+
+impl<D: Data<Elem = u8>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for Forest {
+    /// The class with the greatest probability, the lowest of equals.
+    fn predict_inplace(&self, records: &ArrayBase<D, Ix2>, labels: &mut Array1<usize>) {
+        let values = records.as_standard_layout();
+        let predicted = self.outputs(values.as_slice().unwrap_or_default()).predicted();
+        labels.iter_mut().zip(predicted).for_each(|(label, class)| *label = usize::from(class));
+    }
+
+    fn default_target(&self, records: &ArrayBase<D, Ix2>) -> Array1<usize> {
+        Array1::zeros(records.nrows())
+    }
+}

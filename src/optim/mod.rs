@@ -1,0 +1,8 @@
+//! Optimizers, learning-rate schedules, EMA and loss, each with its config.
+
+pub mod class_weights;
+pub mod ema;
+pub mod loss;
+pub mod optimizer;
+pub mod plateau;
+pub mod schedule;

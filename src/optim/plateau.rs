@@ -1,0 +1,119 @@
+//! `train.schedule = { kind = "plateau" }`: PyTorch's `ReduceLROnPlateau` as a function of the epochs that are done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Monitor;
+
+/// `train.schedule = { kind = "plateau", ... }`: the learning rate is multiplied by `factor` when `monitor` was no better for more
+/// than `patience` epochs, as PyTorch's `ReduceLROnPlateau`; before that it rises linearly from 0 over `warmup` epochs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plateau {
+    /// What the learning rate is multiplied by: above 0, below 1.
+    pub factor: f64,
+    /// Epochs without improvement that are waited through; the next one lowers the learning rate.
+    pub patience: u32,
+    /// The figure watched.
+    pub monitor: Monitor,
+    /// The learning rate that is not gone below: 0 to the optimizer's.
+    pub min_lr: f64,
+    /// Epochs of linear rise; fractions are allowed.
+    pub warmup: f64,
+}
+
+impl Default for Plateau {
+    fn default() -> Self {
+        Self { factor: 0.5, patience: 3, monitor: Monitor::ValAccuracy, min_lr: 0.0, warmup: 0.0 }
+    }
+}
+
+/// What a figure must be better by, as a share of the best so far: PyTorch's `threshold`, with `threshold_mode="rel"`.
+const THRESHOLD: f64 = 1e-4;
+
+/// A decrease that is no greater is not made: PyTorch's `eps`.
+const LEAST_DECREASE: f64 = 1e-8;
+
+/// The learning rate after epochs whose watched figures were `values`, in their order, when it began as `base`.
+///
+/// The rule is that of `torch.optim.lr_scheduler.ReduceLROnPlateau(mode, factor, patience, threshold=1e-4,
+/// threshold_mode="rel", cooldown=0, min_lr, eps=1e-8)` with `mode` "max" for an accuracy and "min" for a loss, stepped once
+/// an epoch. Since it is computed from the records, a run that goes on needs no state of it.
+pub fn reduced(config: &Plateau, base: f64, values: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut lr, mut best, mut bad_epochs) = (base, None, 0u32);
+    for value in values {
+        if is_better(config.monitor, value, best) {
+            (best, bad_epochs) = (Some(value), 0);
+        } else {
+            bad_epochs += 1;
+        }
+        if bad_epochs > config.patience {
+            let lower = (lr * config.factor).max(config.min_lr);
+            if lr - lower > LEAST_DECREASE {
+                lr = lower;
+            }
+            bad_epochs = 0;
+        }
+    }
+    lr
+}
+
+fn is_better(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
+    match (monitor, best) {
+        (_, None) => true,
+        (Monitor::ValAccuracy, Some(best)) => value > best * (1.0 + THRESHOLD),
+        (Monitor::ValLoss, Some(best)) => value < best * (1.0 - THRESHOLD),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The learning rates of the first epoch and of those after each of `values`.
+    fn rates(config: &Plateau, base: f64, values: &[f64]) -> Vec<f64> {
+        (0..=values.len()).map(|done| reduced(config, base, values[..done].iter().copied())).collect()
+    }
+
+    fn assert_near(found: &[f64], wanted: &[f64]) {
+        let near = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() < 1e-12;
+        assert!(found.len() == wanted.len() && found.iter().zip(wanted).all(near), "{found:?}");
+    }
+
+    /// Computed by the same steps written down again in Python from PyTorch's documentation, not by PyTorch itself:
+    /// ```python
+    /// best, bad, out = -math.inf, 0, [lr]
+    /// for a in values:
+    ///     if a > best * (1 + 1e-4): best, bad = a, 0      # mode "min": a < best * (1 - 1e-4) from math.inf
+    ///     else: bad += 1
+    ///     if bad > patience:
+    ///         new = max(lr * factor, min_lr)
+    ///         if lr - new > 1e-8: lr = new
+    ///         bad = 0
+    ///     out.append(lr)
+    /// ```
+    #[test]
+    fn falls_as_pytorchs_rule() {
+        let accuracies =
+            [0.30, 0.50, 0.50, 0.50004, 0.49, 0.51, 0.40, 0.40, 0.40, 0.40, 0.40, 0.40, 0.52, 0.1, 0.1, 0.1];
+        let (a, b, c, d, e) = (1e-3, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5);
+        let config = Plateau { factor: 0.5, patience: 2, ..Plateau::default() };
+        assert_near(&rates(&config, 1e-3, &accuracies), &[a, a, a, a, a, b, b, b, b, c, c, c, d, d, d, d, e]);
+        let at_once = Plateau { factor: 0.1, patience: 0, min_lr: 1e-5, ..Plateau::default() };
+        assert_near(&rates(&at_once, 1e-3, &accuracies[..7]), &[1e-3, 1e-3, 1e-3, 1e-4, 1e-5, 1e-5, 1e-5, 1e-5]);
+
+        let losses = [2.0, 1.5, 1.5, 1.4999, 1.49, 1.6, 1.48990, 1.4, 1.4, 1.4, 1.4, 1.4];
+        let config =
+            Plateau { factor: 0.1, patience: 1, monitor: Monitor::ValLoss, min_lr: 2e-3, ..Plateau::default() };
+        let (a, b, c) = (0.1, 0.01, 2e-3);
+        assert_near(&rates(&config, 0.1, &losses), &[a, a, a, a, b, b, b, c, c, c, c, c, c]);
+    }
+
+    #[test]
+    fn a_decrease_that_is_too_small_is_not_made() {
+        let config = Plateau { patience: 0, monitor: Monitor::ValLoss, ..Plateau::default() };
+        let (a, b, c, d) = (1e-7, 5e-8, 2.5e-8, 1.25e-8);
+        assert_near(&rates(&config, 1e-7, &[1.0; 8]), &[a, a, b, c, d, d, d, d, d]);
+        let near = Plateau { patience: 0, min_lr: 9.999_95e-4, ..Plateau::default() };
+        assert_near(&rates(&near, 1e-3, &[1.0; 4]), &[1e-3; 5]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Schematic faces: portraits drawn from random numbers, for machines that have no real data.
+//!
+//! A face is a pure function of a seed, an index and an emotion. Identity, pose, light, background, occlusion and
+//! noise do not depend on the emotion: one index with seven emotions is the same person in the same picture.
+
+// Indices are constants and loops of ours: no input reaches them.
+#![allow(clippy::indexing_slicing)]
+
+mod expression;
+mod features;
+mod identity;
+mod portrait;
+mod raster;
+mod scene;
+mod shapes;
+
+use self::expression::Expression;
+use self::identity::Identity;
+use self::portrait::Portrait;
+use self::raster::{AREA, Canvas};
+use self::scene::{Light, Pose, degrade, draw_background, draw_occlusion};
+use crate::util::rng::{Rng, Stream};
+
+/// Number of emotions, in the order angry, disgust, fear, happy, sad, surprise, neutral.
+const EMOTIONS: usize = 7;
+
+/// FER2013's class proportions, rounded; the last class takes what rounding leaves.
+const PROPORTIONS: [f64; EMOTIONS] = [0.139, 0.015, 0.143, 0.251, 0.168, 0.110, 0.173];
+
+/// Share of faces that show another emotion than asked for, as wrong labels do in real data.
+const WRONG_SHARE: f64 = 0.04;
+
+/// What a stream of random numbers is for: streams of different purposes are independent.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Label,
+    Mistake,
+    Identity,
+    Expression,
+    Pose,
+    Light,
+    Background,
+    Occlusion,
+    Noise,
+}
+
+fn stream(seed: u64, index: u64, purpose: Purpose) -> Rng {
+    Rng::new(&[seed, Stream::Draw as u64, index, purpose as u64])
+}
+
+/// The label of face `index` of the set `seed`: an emotion, 0 to 6 (angry, disgust, fear, happy, sad, surprise,
+/// neutral), drawn with FER2013's class proportions.
+pub fn label(seed: u64, index: u64) -> usize {
+    let mut rest = stream(seed, index, Purpose::Label).uniform();
+    for (emotion, share) in PROPORTIONS.into_iter().enumerate() {
+        rest -= share;
+        if rest < 0.0 {
+            return emotion;
+        }
+    }
+    EMOTIONS - 1
+}
+
+/// Draws face `index` of the set `seed` showing `emotion` (0 to 6; larger numbers wrap around): 48x48 grey values,
+/// row-major, 0 to 255.
+///
+/// The same arguments give the same bytes on every platform. About one face in 25 shows another emotion.
+pub fn draw(seed: u64, index: u64, emotion: usize) -> [u8; AREA] {
+    let rng = |purpose| stream(seed, index, purpose);
+    let emotion = shown(&mut rng(Purpose::Mistake), emotion % EMOTIONS);
+    let identity = Identity::random(&mut rng(Purpose::Identity));
+    let expression = Expression::random(&mut rng(Purpose::Expression), emotion);
+    let pose = Pose::random(&mut rng(Purpose::Pose));
+    let light = Light::random(&mut rng(Purpose::Light));
+    let mut background = rng(Purpose::Background);
+    let mut canvas = Canvas::new(background.between(0.05, 0.9));
+    draw_background(&mut canvas, &mut background);
+    let portrait = Portrait {
+        identity: &identity,
+        expression: &expression,
+        head: pose.head,
+        yaw: pose.yaw,
+        light: light.direction,
+        clothes: background.between(0.05, 0.9),
+    };
+    portrait.draw(&mut canvas);
+    draw_occlusion(&mut canvas, &mut rng(Purpose::Occlusion), pose.head, identity.skin);
+    light.apply(&mut canvas);
+    degrade(&mut canvas, &mut rng(Purpose::Noise));
+    canvas.bytes()
+}
+
+/// The emotion that is drawn when `emotion` was asked for.
+fn shown(rng: &mut Rng, emotion: usize) -> usize {
+    let wrong = rng.uniform() < WRONG_SHARE;
+    // A step round the circle of emotions, so that different emotions stay different.
+    let step = 1 + (rng.uniform() * (EMOTIONS - 1) as f64) as usize;
+    if wrong { (emotion + step) % EMOTIONS } else { emotion }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mean grey values of the four quadrants, row by row.
+    fn quadrants(face: &[u8; AREA]) -> [f64; 4] {
+        let mut sums = [0.0; 4];
+        for (i, &grey) in face.iter().enumerate() {
+            sums[i / 48 / 24 * 2 + i % 48 / 24] += f64::from(grey);
+        }
+        sums.map(|sum| sum / 576.0)
+    }
+
+    /// FNV-1a.
+    fn checksum(face: &[u8; AREA]) -> u64 {
+        face.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &grey| (hash ^ u64::from(grey)).wrapping_mul(0x0100_0000_01B3))
+    }
+
+    #[test]
+    fn pinned_faces_are_the_same_everywhere() {
+        let pinned = [
+            (0, 3, [102.3, 138.0, 130.8, 171.6], 0x566C_8D88_11E4_9F98),
+            (1, 0, [121.1, 130.4, 112.0, 114.9], 0xF360_7E0F_F9F4_BC4D),
+            (2, 5, [106.9, 84.1, 100.8, 86.1], 0x0630_8CC3_928B_BAB4),
+        ];
+        for (index, emotion, means, hash) in pinned {
+            let face = draw(7, index, emotion);
+            let got = quadrants(&face);
+            let close = got.iter().zip(means).all(|(a, b)| (a - b).abs() < 0.5);
+            assert!(close, "quadrants of face {index} are {got:.1?}, expected {means:?}");
+            assert_eq!(checksum(&face), hash, "a pixel of face {index} changed");
+        }
+    }
+
+    #[test]
+    fn a_face_is_a_function_of_its_arguments() {
+        assert_eq!(draw(1, 2, 3), draw(1, 2, 3));
+        assert_eq!(draw(1, 2, 3), draw(1, 2, 3 + EMOTIONS));
+        assert_ne!(draw(1, 2, 3), draw(2, 2, 3));
+        assert_ne!(draw(1, 2, 3), draw(1, 3, 3));
+    }
+
+    #[test]
+    fn emotions_of_one_person_differ() {
+        for index in 0..30 {
+            let faces: Vec<_> = (0..EMOTIONS).map(|emotion| draw(4, index, emotion)).collect();
+            for (i, face) in faces.iter().enumerate() {
+                assert!(faces[..i].iter().all(|other| other != face), "two emotions of face {index} are equal");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_have_the_proportions_of_fer2013() {
+        let n = 20_000;
+        let mut counts = [0.0; EMOTIONS];
+        for index in 0..n {
+            counts[label(3, index)] += 1.0;
+        }
+        for (emotion, (count, share)) in counts.into_iter().zip(PROPORTIONS).enumerate() {
+            let expected = share * n as f64;
+            let error: f64 = count - expected;
+            // Four standard deviations, and what rounding the proportions left to the last class.
+            let bound = 4.0 * (expected * (1.0 - share)).sqrt() + 0.001 * n as f64;
+            assert!(error.abs() < bound, "{count} labels {emotion}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn few_faces_show_another_emotion() {
+        let n = 20_000;
+        let wrong = (0..n).filter(|&index| shown(&mut stream(9, index, Purpose::Mistake), 2) != 2).count();
+        let share = wrong as f64 / n as f64;
+        assert!((share - WRONG_SHARE).abs() < 0.006, "{share} of the faces were wrong");
+        for index in 0..1000 {
+            let mut all = [0; EMOTIONS];
+            for emotion in 0..EMOTIONS {
+                all[shown(&mut stream(9, index, Purpose::Mistake), emotion)] += 1;
+            }
+            assert_eq!(all, [1; EMOTIONS], "emotions of face {index} fall together");
+        }
+    }
+
+    #[test]
+    fn faces_use_the_range_of_greys() {
+        let (mut darkest, mut lightest) = (u8::MAX, 0);
+        for index in 0..300 {
+            let face = draw(11, index, label(11, index));
+            let (low, high) = face.iter().fold((u8::MAX, 0), |(low, high), &grey| (low.min(grey), high.max(grey)));
+            assert!(high - low > 40, "face {index} has greys {low} to {high} only");
+            (darkest, lightest) = (darkest.min(low), lightest.max(high));
+        }
+        assert!(darkest < 5 && lightest > 250, "greys range from {darkest} to {lightest}");
+    }
+}

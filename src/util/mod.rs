@@ -1,0 +1,10 @@
+//! What every module may use: errors, files, text, random numbers, statistics, signals.
+
+pub mod container;
+pub mod error;
+pub mod files;
+pub mod rng;
+pub mod signals;
+pub mod stats;
+pub mod text;
+pub mod validate;
