@@ -1,6 +1,6 @@
 //! What a forest spends its time on: the best split of a node by 48 pixels, with both finders, for small and large nodes.
 //!
-//! `make bench` runs it, on drawn faces.
+//! `make bench` runs it, on drawn images.
 
 #![allow(clippy::expect_used, missing_docs)] // a bench that cannot run has nothing better to do than stop
 
@@ -19,16 +19,16 @@ use ndarray::{Array1, Array2};
 const ROWS: usize = 23_000;
 const FEATURES: usize = 48;
 
-fn faces(count: usize) -> DatasetBase<Array2<u8>, Array1<usize>> {
+fn images(count: usize) -> DatasetBase<Array2<u8>, Array1<usize>> {
     let labels: Vec<usize> = (0..count as u64).map(|index| label(1, index)).collect();
     let pixels = labels.iter().zip(0..).flat_map(|(label, index)| draw(1, index, *label)).collect();
-    let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("faces have 2304 pixels");
+    let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("images have 2304 pixels");
     DatasetBase::new(records, labels.into())
 }
 
 fn finders(criterion: &mut Criterion) {
-    let faces = faces(ROWS);
-    let table = Table::new(&faces, CLASSES.len()).expect("a table");
+    let images = images(ROWS);
+    let table = Table::new(&images, CLASSES.len()).expect("a table");
     let mut group = criterion.benchmark_group("split of a node");
     group.sample_size(10);
     for count in [50, 1_000, 20_000] {
@@ -65,12 +65,12 @@ fn finders(criterion: &mut Criterion) {
 }
 
 fn trees(criterion: &mut Criterion) {
-    let faces = faces(2_000);
-    let mut group = criterion.benchmark_group("10 trees on 2,000 faces");
+    let images = images(2_000);
+    let mut group = criterion.benchmark_group("10 trees on 2,000 images");
     group.sample_size(10);
     for (name, finder) in [("histogram", Finder::Histogram), ("linfa", Finder::Linfa)] {
         let params = ForestParams::new(CLASSES.len(), 1).trees(10).finder(finder);
-        group.bench_function(name, |bencher| bencher.iter(|| params.fit(&faces).expect("a forest")));
+        group.bench_function(name, |bencher| bencher.iter(|| params.fit(&images).expect("a forest")));
     }
     group.finish();
 }

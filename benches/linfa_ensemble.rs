@@ -25,11 +25,11 @@ use rand::rngs::SmallRng;
 fn read(path: &str, most: usize) -> DatasetBase<Array2<f32>, Array1<usize>> {
     let classes = CLASSES.map(String::from);
     let options = ReadOptions { classes: &classes, labels: Labels::Needed, on_bad_row: OnBadRow::Error };
-    let faces = csv::read(path.as_ref(), options).expect("a CSV of faces");
-    let count = faces.len().min(most);
-    let pixels = faces.pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();
-    let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("2304 pixels a face");
-    let labels = faces.labels.expect("labels");
+    let images = csv::read(path.as_ref(), options).expect("a CSV of images");
+    let count = images.len().min(most);
+    let pixels = images.pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();
+    let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("2304 pixels an image");
+    let labels = images.labels.expect("labels");
     DatasetBase::new(records, labels.into_iter().take(count).map(usize::from).collect())
 }
 

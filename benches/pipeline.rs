@@ -1,6 +1,6 @@
 //! What a training spends its time on: reading CSV, drawing and sampling augmentation, one step.
 //!
-//! `make bench` runs it. Faces are drawn, 2,000 of them; speed does not depend on what they show.
+//! `make bench` runs it. Images are drawn, 2,000 of them; speed does not depend on what they show.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a bench that cannot run has nothing better to do than stop
 
@@ -12,8 +12,8 @@ use grimace::config::TrainConfig;
 use grimace::data::config::{CLASSES, OnBadRow};
 use grimace::data::csv;
 use grimace::data::csv::columns::{Labels, ReadOptions};
-use grimace::data::device_images::DeviceFaces;
-use grimace::data::images::Faces;
+use grimace::data::device_images::DeviceImages;
+use grimace::data::images::Images;
 use grimace::data::sampler::Sampler;
 use grimace::model::Net;
 use grimace::model::cnn::CnnConfig;
@@ -44,10 +44,10 @@ fn write_csv(path: &Path) {
         .expect("the temporary folder is writable");
 }
 
-fn read(path: &Path) -> Faces {
+fn read(path: &Path) -> Images {
     let classes = CLASSES.map(String::from);
     let options = ReadOptions { classes: &classes, labels: Labels::Needed, on_bad_row: OnBadRow::Error };
-    csv::read(path, options).expect("drawn faces are readable")
+    csv::read(path, options).expect("drawn images are readable")
 }
 
 fn pipeline(criterion: &mut Criterion) {
@@ -56,8 +56,8 @@ fn pipeline(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
 
     group.throughput(Throughput::Bytes(path.metadata().map_or(0, |metadata| metadata.len())));
-    group.bench_function("read CSV of 2,000 faces", |bencher| bencher.iter(|| read(&path)));
-    let faces = read(&path);
+    group.bench_function("read CSV of 2,000 images", |bencher| bencher.iter(|| read(&path)));
+    let images = read(&path);
     let _ = std::fs::remove_file(&path);
 
     let augment = Augment::new(&AugmentConfig::default(), 1);
@@ -65,7 +65,7 @@ fn pipeline(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(FACES));
     group.bench_function("draw 2,000 maps", |bencher| bencher.iter(|| augment.thetas(0, &rows)));
 
-    let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
+    let on_device = DeviceImages::new(&images, Device::Cpu).expect("images fit into memory");
     let thetas = Tensor::from_slice(&augment.thetas(0, &rows[..BATCH])).view([BATCH as i64, 2, 3]);
     let picked = Tensor::from_slice(&rows[..BATCH]);
     group.throughput(Throughput::Elements(BATCH as u64));
@@ -76,9 +76,9 @@ fn pipeline(criterion: &mut Criterion) {
     }
 
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let plan = EpochPlan::new(1, 0, &Sampler::Shuffle(faces.len()), BATCH, &augment, Device::Cpu).expect("a plan");
+        let plan = EpochPlan::new(1, 0, &Sampler::Shuffle(images.len()), BATCH, &augment, Device::Cpu).expect("a plan");
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
-        let on_device = DeviceFaces::new(&faces, Device::Cpu).expect("faces fit into memory");
+        let on_device = DeviceImages::new(&images, Device::Cpu).expect("images fit into memory");
         let config = TrainConfig::default();
         let mut trainer = Trainer::new(net, on_device, &config, kind, 1, plan.steps()).expect("a trainer");
         group.bench_function(format!("one step of 64, {name}"), |bencher| {

@@ -33,7 +33,7 @@ pub fn with_checksum(text: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes of the largest tensor that is put into a checkpoint here.
-const LARGEST_TENSOR: usize = 1 << 20;
+const MAX_TENSOR: usize = 1 << 20;
 
 /// Config, state in JSON, a line for each tensor, and bytes that fill them over and over, with lines `---` between:
 /// made a checkpoint. The line `*` is all tensors of the config's network, `-NAME` takes one away, `NAME F32 2 3` adds
@@ -58,12 +58,12 @@ pub fn assembled(text: &str) -> Vec<u8> {
         .filter_map(|(name, (dtype, shape))| {
             let values = shape.iter().try_fold(1usize, |count, edge| count.checked_mul(*edge))?;
             let size = values.checked_mul(dtype.bitsize())?.div_ceil(8);
-            let bytes = fill.iter().copied().cycle().take(size.min(LARGEST_TENSOR)).collect();
-            (size <= LARGEST_TENSOR).then_some((name, dtype, shape, bytes))
+            let bytes = fill.iter().copied().cycle().take(size.min(MAX_TENSOR)).collect();
+            (size <= MAX_TENSOR).then_some((name, dtype, shape, bytes))
         })
         .collect();
     let mut metadata: HashMap<String, String> =
-        [("format", "grimace-checkpoint"), ("format_version", "2"), ("config", config), ("state", state)]
+        [("format", "grimace-checkpoint"), ("format_version", "3"), ("config", config), ("state", state)]
             .map(|(key, text)| (key.to_owned(), text.to_owned()))
             .into();
     let sum = checksum(&metadata, tensors.iter().map(|(name, _, shape, bytes)| (name.as_str(), &**shape, &**bytes)));
@@ -124,7 +124,7 @@ pub fn grown(text: &str) -> Vec<u8> {
     ];
     tensors.sort_by_key(|(name, ..)| *name);
     let mut metadata: HashMap<String, String> =
-        [("format", "grimace-forest"), ("format_version", "1"), ("config", config), ("origin", origin)]
+        [("format", "grimace-forest"), ("format_version", "2"), ("config", config), ("origin", origin)]
             .map(|(key, text)| (key.to_owned(), text.to_owned()))
             .into();
     let sum = checksum(&metadata, tensors.iter().map(|(name, _, shape, bytes)| (*name, &***shape, &***bytes)));

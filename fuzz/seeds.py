@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the seeds in fuzz/corpus: `python3 fuzz/seeds.py`. Inputs that a fuzzer found are beside them, named found-*.
 
-README.md tells the forms of the inputs. No face in them is a photograph: each is 2304 times one digit.
+README.md tells the forms of the inputs. No image in them is a photograph: each is 2304 times one digit.
 """
 
 import json
@@ -14,7 +14,7 @@ FACE = " ".join(["0"] * 2304)
 
 
 def csv() -> dict[str, bytes]:
-    """Mode (0, 1, 2: labels needed, if present, ignored, `@7` is a face of sevens; 3, 4, 5: the same as it is), then the file."""
+    """Mode (0, 1, 2: labels needed, if present, ignored, `@7` is an image of sevens; 3, 4, 5: the same as it is), then the file."""
     texts = {
         "notebook": "0emotion,pixels\n3,@0\n6,@7\n",
         "kaggle-test": "1id,pixels\n17,@0\nx9,@1\n",
@@ -30,7 +30,7 @@ def csv() -> dict[str, bytes]:
         "blank-lines": "0emotion,pixels\n\n0,@0\n\r\n\n1,@1\n\n",
         "spaces": "0 emotion ,pixels\n 3 , @0 1\n4,@1 \n5,  @2  \n",
         "other-numbers": "3pixels\n" + " ".join(["007", "42", "0255"] * 768) + "\n",
-        "plain-face": f"3emotion,pixels\n0,{FACE}\n",
+        "plain-image": f"3emotion,pixels\n0,{FACE}\n",
         "bad-rows": "0emotion,pixels\n0,@0\n7,@0\nhappy,@0\n,@0\n1,1 2 3\n1,@0 1\n2,@0,5\n3\n4,@0\n",
         "bad-pixels": "3emotion,pixels\n0,300\n0,-1\n0,3.5\n0,1;2\n0,99999999999999999999\n0,x\n0,\n",
         "bad-first-row": "0emotion,pixels,Usage\n0,1 2 3,Training\n1,@1,Training\n",
@@ -66,7 +66,7 @@ train = "a/b.csv"
 test = "t.csv"
 validation = "PublicTest"
 split = "random"
-keep_copies_together = false
+group_duplicates = false
 on_bad_row = "skip"
 classes = ["no", "yes \u4e00", "x\\ty"]
 [augment]
@@ -150,7 +150,7 @@ RECORD = {
     "accuracy": 0.25,
     "val_loss": 5e-324,
     "val_accuracy": 0.5,
-    "val_accuracy_without_copies": 0.1,
+    "val_accuracy_dedup": 0.1,
     "seconds": 0.30000000000000004,
     "images_per_second": 1e11,
 }
@@ -159,10 +159,10 @@ STATE = {
     "epoch": 1,
     "step": 5,
     "loss_sum": 0.30000000000000004,
-    "hits": 7,
+    "correct": 7,
     "epoch_seconds": 0.5,
     "seconds": 12.25,
-    "best": {"epoch": 1, "val_accuracy": 0.5, "val_accuracy_without_copies": None},
+    "best": {"epoch": 1, "val_accuracy": 0.5, "val_accuracy_dedup": None},
     "monitor": [0.5, 1],
     "records": [RECORD],
     "rollbacks": 0,
@@ -180,7 +180,7 @@ def checkpoint() -> dict[str, bytes]:
     """Mode (0: the file itself; 1: header and tensors of one; 2: config, state, tensors, filling), then that."""
     state = json.dumps(STATE)
     fuller = json.dumps(STATE | {"epoch": 2, "records": [RECORD, RECORD | {"epoch": 2}], "best": None, "monitor": None})
-    extremes = {"step": (1 << 64) - 1, "hits": (1 << 40) - 1, "loss_sum": -9e29, "seconds": -0.0, "threads": (1 << 64) - 1, "rollbacks": 100}
+    extremes = {"step": (1 << 64) - 1, "correct": (1 << 40) - 1, "loss_sum": -9e29, "seconds": -0.0, "threads": (1 << 64) - 1, "rollbacks": 100}
     metadata = {"format": "grimace-checkpoint", "format_version": "2", "config": TINY, "state": state, "checksum": "CHECKSUM"}
     tensor = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
@@ -215,7 +215,7 @@ def checkpoint() -> dict[str, bytes]:
         "large-config": assembled(TINY.replace("[2, 3]", "[4096]"), state, "*", "1"),
         "bad-state": assembled(TINY, state.replace("1", '"1"', 1), "*", "1"),
         "state-of-extremes": assembled(TINY, json.dumps(STATE | extremes), "*", "1"),
-        "state-beyond": assembled(TINY, json.dumps(STATE | {"epoch": 4294967295, "hits": -(1 << 63), "loss_sum": 1e308}), "*", "1"),
+        "state-beyond": assembled(TINY, json.dumps(STATE | {"epoch": 4294967295, "correct": -(1 << 63), "loss_sum": 1e308}), "*", "1"),
         "state-nested": assembled(TINY, "[" * 200, "*", "1"),
         "sealed": sealed(a=tensor),
         "sealed-two": sealed(b"abcdefgh" * 4, b=tensor, a={"dtype": "F32", "shape": [2, 1], "data_offsets": [24, 32]}),

@@ -15,11 +15,11 @@ use grimace::data::config::OnBadRow;
 use grimace::data::config::{CLASSES, check_classes};
 use grimace::data::csv::columns::{Labels, ReadOptions};
 use grimace::data::csv::read_any;
-use grimace::data::images::{FaceHash, Faces, PIXELS};
+use grimace::data::images::{ImageHash, Images, PIXELS};
 use grimace::data::{labels, soft_labels};
 use grimace::forest::config::ForestConfig;
 use grimace::inference::submission;
-use grimace::metrics::predictions::Outputs;
+use grimace::metrics::predictions::Predictions;
 use grimace::model::{Mode, Net};
 use grimace::run_dir::checkpoint;
 use grimace::run_dir::checkpoint::Checkpoint;
@@ -29,16 +29,16 @@ use tch::{Device, Kind, Tensor};
 
 use made::{assembled, grown, with_checksum};
 
-/// A CSV of faces. The first byte is the mode, the rest the file.
+/// A CSV of images. The first byte is the mode, the rest the file.
 ///
 /// Skipping bad rows never gives less than stopping at them, and both ways of reading a file agree on every row.
 pub fn csv(data: &[u8]) {
     let Some((mode, text)) = data.split_first() else { return };
     let labels = [Labels::Needed, Labels::IfPresent, Labels::Ignored].into_iter().cycle().nth(usize::from(mode % 3));
     let labels = labels.unwrap_or(Labels::Needed);
-    let text = if mode / 3 % 2 == 0 { with_faces(text) } else { text.to_vec() };
-    let strict = read_faces(&text, labels, OnBadRow::Error);
-    let lenient = read_faces(&text, labels, OnBadRow::Skip);
+    let text = if mode / 3 % 2 == 0 { with_images(text) } else { text.to_vec() };
+    let strict = read_images(&text, labels, OnBadRow::Error);
+    let lenient = read_images(&text, labels, OnBadRow::Skip);
     match (&strict, &lenient) {
         (Ok(strict), Ok(lenient)) => {
             assert_eq!((strict.skipped.count(), lenient.skipped.count()), (0, 0));
@@ -50,7 +50,7 @@ pub fn csv(data: &[u8]) {
     }
     // A file with a bad row is read row by row; without it polars may read the same rows.
     if let (Ok(strict), Some(spoilt)) = (&strict, with_bad_row(&text)) {
-        let mut slow = read_faces(&spoilt, labels, OnBadRow::Skip).expect("the header is the same");
+        let mut slow = read_images(&spoilt, labels, OnBadRow::Skip).expect("the header is the same");
         assert_eq!(slow.skipped.count(), 1, "{:?}", slow.skipped.kept());
         slow.rows.iter_mut().for_each(|row| *row -= 1);
         assert!(content(strict) == content(&slow), "fast {:.80?}\nslow {:.80?}", texts(strict), texts(&slow));
@@ -141,9 +141,9 @@ pub fn forest(data: &[u8]) {
     let text = config.to_toml().expect("a checked config can be written");
     let again = forest::to_bytes(&forest, &text, &origin).and_then(|bytes| forest::from_bytes(&bytes));
     assert!(again.expect("what was read can be written and read") == (forest.clone(), config, origin));
-    let faces: Vec<u8> =
-        (0..3).flat_map(|face| (0..PIXELS).map(move |pixel| (face * 100 + pixel % 50) as u8)).collect();
-    for votes in forest.probabilities(&faces).chunks(forest.classes()) {
+    let images: Vec<u8> =
+        (0..3).flat_map(|image| (0..PIXELS).map(move |pixel| (image * 100 + pixel % 50) as u8)).collect();
+    for votes in forest.probabilities(&images).chunks(forest.classes()) {
         let sum: f32 = votes.iter().sum();
         assert!((sum - 1.0).abs() < 1e-4 && votes.iter().all(|vote| *vote >= 0.0), "{votes:?}");
     }
@@ -175,10 +175,10 @@ pub fn labels(data: &[u8]) {
     }
 }
 
-/// A file of soft labels, and for which faces they are wanted: a byte with the number of classes, which are called `a`, `b`, ...,
+/// A file of soft labels, and for which images they are wanted: a byte with the number of classes, which are called `a`, `b`, ...,
 /// the ids with a `|` behind each, a line break, the file.
 ///
-/// There is a share of each class for each face, and those of a face sum to 1. Written as numbers they read back as they were, but
+/// There is a share of each class for each image, and those of an image sum to 1. Written as numbers they read back as they were, but
 /// for rounding.
 pub fn soft_labels(data: &[u8]) {
     let Some((classes, rest)) = data.split_first() else { return };
@@ -187,9 +187,9 @@ pub fn soft_labels(data: &[u8]) {
     let end = rest.windows(2).position(|pair| pair == b"|\n");
     let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
     let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
-    let faces = Faces { rows: (0..).take(ids.len()).collect(), ids: Some(ids.clone()), ..Faces::default() };
+    let images = Images { rows: (0..).take(ids.len()).collect(), ids: Some(ids.clone()), ..Images::default() };
     let (file, train) = (Scratch::new(text), Path::new("train.csv"));
-    let soft = match soft_labels::read(&file.0, &classes, &faces, train) {
+    let soft = match soft_labels::read(&file.0, &classes, &images, train) {
         Ok(soft) => soft,
         Err(error) => return refused(&error, &[&file.shown(), "train.csv"]),
     };
@@ -198,9 +198,9 @@ pub fn soft_labels(data: &[u8]) {
         let sum: f32 = shares.iter().sum();
         assert!((sum - 1.0).abs() < 1e-5 && shares.iter().all(|share| *share >= 0.0), "{shares:?}");
     }
-    let outputs = Outputs { logits: soft.shares.clone(), probabilities: soft.shares.clone(), classes: count };
-    submission::write(&file.0, &faces, &outputs, Some(&classes)).expect("predictions are written");
-    let again = soft_labels::read(&file.0, &classes, &faces, train).expect("they were just written");
+    let predictions = Predictions { logits: soft.shares.clone(), probabilities: soft.shares.clone(), classes: count };
+    submission::write(&file.0, &images, &predictions, Some(&classes)).expect("predictions are written");
+    let again = soft_labels::read(&file.0, &classes, &images, train).expect("they were just written");
     let is_near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
     assert!(again.shares.iter().zip(&soft.shares).all(is_near), "{again:?} instead of {soft:?}");
 }
@@ -237,21 +237,21 @@ fn refused(error: &anyhow::Error, names: &[&str]) {
     assert!(names.iter().any(|name| message.contains(name)), "none of {names:?} is in: {message}");
 }
 
-/// A letter that stands for a face: its cell is 4607 bytes long at least, and a fuzzer would change little else.
+/// A letter that stands for an image: its cell is 4607 bytes long at least, and a fuzzer would change little else.
 const FACE: u8 = b'@';
 
-/// Faces that are put in: enough for a header that is too long, and few enough to be fast.
-const MOST_FACES: usize = 20;
+/// Images that are put in: enough for a header that is too long, and few enough to be fast.
+const MAX_FACES: usize = 20;
 
 /// `text` with a cell of 2304 equal digits for each `@` with that digit behind it.
-fn with_faces(text: &[u8]) -> Vec<u8> {
-    let (mut whole, mut faces, mut rest) = (Vec::new(), 0, text.iter());
+fn with_images(text: &[u8]) -> Vec<u8> {
+    let (mut whole, mut images, mut rest) = (Vec::new(), 0, text.iter());
     while let Some(&byte) = rest.next() {
         match rest.as_slice().first() {
-            Some(digit) if byte == FACE && digit.is_ascii_digit() && faces < MOST_FACES => {
+            Some(digit) if byte == FACE && digit.is_ascii_digit() && images < MAX_FACES => {
                 whole.extend([*digit, b' '].repeat(PIXELS));
                 whole.pop();
-                faces += 1;
+                images += 1;
                 rest.next();
             }
             _ => whole.push(byte),
@@ -268,38 +268,38 @@ fn with_bad_row(text: &[u8]) -> Option<Vec<u8>> {
     (!plain.contains(&b'"') && !plain.contains(&b'\r')).then(|| [header, b"x\n", rows].concat())
 }
 
-fn read_faces(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> Result<Faces> {
+fn read_images(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> Result<Images> {
     let file = Scratch::new(text);
     let classes = CLASSES.map(String::from);
     let read = read_any(&file.0, ReadOptions { classes: &classes, labels, on_bad_row });
     match &read {
-        Ok(faces) => is_whole(faces, labels),
+        Ok(images) => is_whole(images, labels),
         Err(error) => refused(error, &[&file.shown()]),
     }
     read
 }
 
-/// Every column has a value for every face.
-fn is_whole(faces: &Faces, labels: Labels) {
-    let count = faces.rows.len();
-    assert_eq!(faces.pixels.len(), count * PIXELS);
-    assert!(faces.rows.is_sorted_by(|a, b| a < b), "{:?}", faces.rows);
-    assert!(faces.hashes.iter().copied().eq(faces.pixels.chunks(PIXELS).map(FaceHash::of)));
-    assert!(labels == Labels::IfPresent || faces.labels.is_some() == (labels == Labels::Needed));
-    assert!(faces.labels.iter().all(|all| all.len() == count && all.iter().all(|label| *label < 7)));
-    assert!(faces.ids.iter().chain(&faces.usages).all(|texts| texts.len() == count));
+/// Every column has a value for every image.
+fn is_whole(images: &Images, labels: Labels) {
+    let count = images.rows.len();
+    assert_eq!(images.pixels.len(), count * PIXELS);
+    assert!(images.rows.is_sorted_by(|a, b| a < b), "{:?}", images.rows);
+    assert!(images.hashes.iter().copied().eq(images.pixels.chunks(PIXELS).map(ImageHash::of)));
+    assert!(labels == Labels::IfPresent || images.labels.is_some() == (labels == Labels::Needed));
+    assert!(images.labels.iter().all(|all| all.len() == count && all.iter().all(|label| *label < 7)));
+    assert!(images.ids.iter().chain(&images.usages).all(|texts| texts.len() == count));
 }
 
 /// Ids and usages, where there are any.
 type Texts<'a> = (&'a Option<Vec<String>>, &'a Option<Vec<String>>);
 
-fn texts(faces: &Faces) -> (&[u32], Texts<'_>) {
-    (&faces.rows, (&faces.ids, &faces.usages))
+fn texts(images: &Images) -> (&[u32], Texts<'_>) {
+    (&images.rows, (&images.ids, &images.usages))
 }
 
 /// What a file says of its good rows.
-fn content(faces: &Faces) -> (&[u8], &Option<Vec<u8>>, Texts<'_>, &[u32]) {
-    (&faces.pixels, &faces.labels, (&faces.ids, &faces.usages), &faces.rows)
+fn content(images: &Images) -> (&[u8], &Option<Vec<u8>>, Texts<'_>, &[u32]) {
+    (&images.pixels, &images.labels, (&images.ids, &images.usages), &images.rows)
 }
 
 /// An error's text without the name of the scratch file, which is another one each time.
@@ -331,8 +331,8 @@ fn runs_or_is_refused(config: &Config, checkpoint: &Checkpoint) {
         return assert!(error.to_string().contains("tensor "), "{error:#}");
     }
     net.use_channels_last().expect("it lies in memory otherwise");
-    let faces = Tensor::ones([2, 1, 48, 48], (Kind::Float, Device::Cpu));
-    let logits = tch::no_grad(|| net.forward(&faces, Mode::Inference)).expect("a loaded network runs");
+    let images = Tensor::ones([2, 1, 48, 48], (Kind::Float, Device::Cpu));
+    let logits = tch::no_grad(|| net.forward(&images, Mode::Inference)).expect("a loaded network runs");
     assert_eq!(logits.size(), [2, config.data.classes.len() as i64]);
 }
 
@@ -343,8 +343,8 @@ fn submission_comes_back(file: &Scratch, ids: &[String], classes: usize, names: 
     for (row, label) in probabilities.chunks_mut(classes).zip(&labels) {
         row.iter_mut().skip(usize::from(*label)).take(1).for_each(|likely| *likely = 1.0);
     }
-    let faces = Faces { ids: Some(ids.to_vec()), rows: (0..).take(ids.len()).collect(), ..Faces::default() };
-    let outputs = Outputs { logits: probabilities.clone(), probabilities, classes };
-    submission::write(&file.0, &faces, &outputs, names).expect("a submission is written");
+    let images = Images { ids: Some(ids.to_vec()), rows: (0..).take(ids.len()).collect(), ..Images::default() };
+    let predictions = Predictions { logits: probabilities.clone(), probabilities, classes };
+    submission::write(&file.0, &images, &predictions, names).expect("a submission is written");
     assert_eq!(labels::read_labels(&file.0, ids, classes).expect("it was just written"), labels, "{ids:?}");
 }

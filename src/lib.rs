@@ -1,6 +1,6 @@
-//! Grimace trains facial-expression classifiers on libtorch from CSV files of 48x48 grey faces.
+//! Grimace trains facial-expression classifiers on libtorch from CSV files of 48x48 grayscale images.
 //!
-//! The modules stand in the order in which a face passes through them; each imports only from those before it
+//! The modules stand in the order in which an image passes through them; each imports only from those before it
 //! (ARCHITECTURE.md tells the way). The program is a thin shell over [`cli::run`].
 
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Shared by unit tests: golden files, and the faces and weights that scripts/golden/formulas.py makes by the same formulas.
+//! Shared by unit tests: golden files, and the images and weights that scripts/golden/formulas.py makes by the same formulas.
 
 use serde_json::Value;
 use tch::Tensor;
@@ -41,8 +41,8 @@ pub fn noise(size: &[i64], k: u32) -> Tensor {
     Tensor::from_slice(&values).view(size)
 }
 
-/// Golden face `n`: smooth blobs and fine texture, 48x48 bytes.
-pub fn golden_face(n: u64) -> Vec<u8> {
+/// Golden image `n`: smooth blobs and fine texture, 48x48 bytes.
+pub fn golden_image(n: u64) -> Vec<u8> {
     let dx = ((5 * n) % 7) as f64 - 3.0;
     let dy = ((3 * n) % 5) as f64 - 2.0;
     let wide = 5.0 + (n % 4) as f64;
@@ -64,7 +64,7 @@ pub fn golden_face(n: u64) -> Vec<u8> {
     (0..2304).map(pixel).collect()
 }
 
-/// The label of golden face `n`.
+/// The label of golden image `n`.
 pub fn golden_label(n: u64) -> i64 {
     ((3 * n) % 7) as i64
 }
@@ -105,9 +105,9 @@ mod tests {
         let probe = &golden("keras_cnn.json")["probe"];
         assert_eq!(u64::from(hash(1, 0)), probe["hash_1_0"].as_u64().unwrap());
         assert_eq!(u64::from(hash(524_287, 18)), probe["hash_524287_18"].as_u64().unwrap());
-        let sums = numbers(&probe["face_sums"]);
+        let sums = numbers(&probe["image_sums"]);
         for (n, sum) in sums.iter().enumerate() {
-            assert_eq!(golden_face(n as u64).iter().map(|v| f64::from(*v)).sum::<f64>(), *sum, "face {n}");
+            assert_eq!(golden_image(n as u64).iter().map(|v| f64::from(*v)).sum::<f64>(), *sum, "image {n}");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Compiles the shim against the libtorch that torch-sys found, and hands its library folder on as `DEP_TORCH_EXT_LIBTORCH_LIB`.
+//! Compiles the shim against the libtorch that torch-sys found, and exports its library folder as
+//! `DEP_TORCH_EXT_LIBTORCH_LIB`.
 
-#![allow(clippy::expect_used)] // a build script's panic is how it reports an error
+#![allow(clippy::expect_used)] // a build script reports errors by panicking
 
 use std::env;
 use std::path::PathBuf;
@@ -10,9 +11,7 @@ fn main() {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-changed=build.rs");
-    let lib = PathBuf::from(
-        env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells where libtorch is: DEP_TCH_LIBTORCH_LIB"),
-    );
+    let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys sets DEP_TCH_LIBTORCH_LIB"));
     let root = lib.parent().expect("libtorch's lib folder has a parent").to_path_buf();
     println!("cargo:libtorch_lib={}", lib.display());
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
@@ -25,21 +24,23 @@ fn main() {
         .include(root.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .files(["src/shim.cpp", "src/autograd.cpp", "src/profile.cpp"]);
-    // libtorch's threads are OpenMP's; without it `at::parallel_for` runs in the calling thread, correct but slow.
+    // libtorch's thread pool is OpenMP's. Without it `at::parallel_for` runs in the calling thread.
     let openmp = build.get_compiler().is_like_gnu() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
     if openmp {
         build.flag("-fopenmp");
     } else {
-        println!("cargo:warning=without g++ on Linux our CPU kernels run in one thread; build with CXX=g++ for more");
+        println!(
+            "cargo:warning=without g++ on Linux the CPU kernels run in one thread; build with CXX=g++ to use all threads"
+        );
     }
     build.compile("grimace_torch_ext");
     println!("cargo:rustc-link-search=native={}", lib.display());
-    // For this crate's own tests; the programs that use it set theirs.
+    // For the tests of this crate; programs set their own run path.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     if openmp {
-        // The run path leads to libtorch's own copy, so that there is one pool of threads.
+        // The run path finds libtorch's copy, so that the process has one thread pool.
         println!("cargo:rustc-link-lib=gomp");
     }
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {

@@ -1,9 +1,9 @@
-"""Inputs made by formula, shared by the golden-value scripts in this folder.
+"""Deterministic inputs, shared by the golden-value scripts in this folder.
 
-Nothing here calls a mathematical library: only u32 arithmetic that wraps, and
-f64 `+ - * /`, `sqrt` and `floor`, all of which IEEE 754 rounds in one way. So
-another language gets the same bits, provided that it keeps the order of the
-operations and does not fuse a multiplication with an addition.
+Nothing here calls a math library: only wrapping u32 arithmetic, and f64 `+ - * /`,
+`sqrt` and `floor`, which IEEE 754 rounds exactly. Another language gets the same bits
+if it keeps the order of operations and does not fuse multiply-adds. src/testing.rs
+implements the same formulas.
 
 The hash, on u32 with every operation wrapping (modulo 2^32):
 
@@ -17,7 +17,7 @@ The hash, on u32 with every operation wrapping (modulo 2^32):
     unit(i, k)   = hash(i, k) as f64 / 4294967296.0        in [0, 1)
     signed(i, k) = 2.0 * unit(i, k) - 1.0                  in [-1, 1)
 
-Face number n (0, 1, 2, ...), pixel at row r and column c, 48x48, as u8:
+Image n (0, 1, 2, ...), pixel at row r and column c, 48x48, u8:
 
     x = c as f64 - 23.5,  y = r as f64 - 23.5
     dx = ((5 * n) % 7) as f64 - 3.0
@@ -33,9 +33,9 @@ Face number n (0, 1, 2, ...), pixel at row r and column c, 48x48, as u8:
     v = v + 35.0 * blob(dx, dy + 1.0, 2.0, 6.0)            the nose
     v = v - 70.0 * blob(dx, dy + 11.0, wide, 2.0)          the mouth
     v = v + 36.0 * (unit(48 * r + c, 1000 + n) - 0.5)      the texture
-    pixel = floor(v), held within 0..255
+    pixel = floor(v), clamped to 0..255
 
-Label of face n: (3 * n) % 7.
+Label of image n: (3 * n) % 7.
 """
 import json
 import pathlib
@@ -64,8 +64,8 @@ def signed(count, k, start=0):
     return 2.0 * unit(count, k, start) - 1.0
 
 
-def face(n):
-    """Face number n, 48x48 u8."""
+def image(n):
+    """Image n, u8 [48, 48]."""
     column = np.arange(SIDE, dtype=np.float64)[None, :]
     row = np.arange(SIDE, dtype=np.float64)[:, None]
     x, y = column - 23.5, row - 23.5
@@ -90,23 +90,22 @@ def label(n):
 
 
 def probe():
-    """A few values of each formula, written into the golden files so that a
-    port of the formulas can be checked by itself."""
+    """A few values of each formula, stored in the golden files to check a port."""
     return {
         "hash_0_0": int(hashed(1, 0)[0]), "hash_1_0": int(hashed(1, 0, 1)[0]),
         "hash_524287_18": int(hashed(1, 18, 524287)[0]),
-        "face_sums": [int(face(n).astype(int).sum()) for n in range(8)],
-        "face_0_row_20": face(0)[20].tolist(),
+        "image_sums": [int(image(n).astype(int).sum()) for n in range(8)],
+        "image_0_row_20": image(0)[20].tolist(),
     }
 
 
 def digits(values, count=9):
-    """A flat list of floats at `count` significant digits."""
+    """A flat list of floats, rounded to `count` significant digits."""
     return [float(f"{float(v):.{count}g}") for v in np.asarray(values, dtype=np.float64).reshape(-1)]
 
 
 def write(path, content):
-    """JSON, with one line for each field and one line for each record of a list of records."""
+    """Writes JSON with one line per field, and one line per record in a list of records."""
     lines = []
     for key, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], (dict, list)):

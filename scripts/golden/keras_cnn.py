@@ -1,19 +1,18 @@
-"""Golden values of the Keras CNN: forward, loss, gradients, batch norm, Adam steps.
+"""Golden values of the notebook's CNN in Keras: forward, loss, gradients, batch norm, Adam steps.
 
     pip install -r scripts/golden/requirements.txt
     python scripts/golden/keras_cnn.py tests/golden           # makes keras_cnn.json
 
 Made with keras 3.15.1 on tensorflow 2.21.0 (CPU, f32), torch 2.11.0, numpy 2.4.6.
 
-The net, on 48x48x1: three times Conv2D(3x3, valid, relu), MaxPooling2D(2),
+The network, on 48x48x1: three blocks of Conv2D(3x3, valid, relu), MaxPooling2D(2),
 BatchNormalization() (momentum 0.99, epsilon 1e-3) with 32, 64 and 128 filters, then
 Flatten, Dense(256, relu), Dropout, Dense(7, softmax). 619,463 trainable parameters.
 
-Dropout off means that the layer is built as Dropout(0.0); nothing else is changed.
+Without dropout, the layer is Dropout(0.0); nothing else changes.
 
-The weights, in PyTorch's names and layouts, in this order; k is the place in the list
-from 0, i the flat index of a value (row-major) in its tensor, signed(i, k) as in
-formulas.py:
+The weights, in PyTorch's names and layouts, in this order; k is the index in the list,
+i the flat row-major index of a value in its tensor, signed(i, k) as in formulas.py:
 
      k  name                  shape                k  name                  shape
      0  block1.conv.weight    [32, 1, 3, 3]       12  block3.conv.weight    [128, 64, 3, 3]
@@ -41,29 +40,29 @@ channels for a convolution, inputs and outputs for a dense layer.
 PyTorch to Keras: convolutions OIHW -> HWIO; dense [out, in] -> [in, out], where the
 2048 inputs of dense1 go from (channel, row, column) to (row, column, channel) order.
 
-The batch: faces 0..7 of formulas.py, each value (byte as f32) / 255 (f32 division),
+The batch: images 0..7 of formulas.py, each value (byte as f32) / 255 (f32 division),
 labels (3 * n) % 7.
 
-What Keras does (the first two are asserted below, the third is read in its source):
-  * the moving variance takes the biased batch variance (divided by the count), where
-    PyTorch's BatchNorm2d takes the unbiased one;
-  * Adam divides by sqrt(v) + epsilon with v NOT bias-corrected, the correction being in
+What Keras does (the first two are asserted below, the third is from its source):
+  * the moving variance uses the biased batch variance (divided by the count); PyTorch's
+    BatchNorm2d uses the unbiased one;
+  * Adam divides by sqrt(v) + epsilon with v NOT bias-corrected; the correction is in
     the step: lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon). PyTorch's
-    Adam is the same only with its eps set to epsilon / sqrt(1 - beta2^t) at step t;
-  * in training the loss comes from the logits, which Keras finds behind the softmax.
+    Adam matches only with eps = epsilon / sqrt(1 - beta2^t) at step t;
+  * in training the loss is computed from the logits, which Keras finds behind the softmax.
 
-A tensor is summarised by its sum, sum of squares, first 8 flat values and `spread`: the
+A tensor is summarized by its sum, sum of squares, first 8 flat values and `spread`: the
 flat values at j * (count - 1) / 7 (whole division), j = 0..7; in PyTorch layout.
 
-The Adam steps are taken at two learning rates: 1e-3, the recipe's, where the loss falls
-so fast on 8 faces that rounding differences grow tenfold at each step, and 1e-4, where
-they do not, so that the comparison stays sharp (it tells Keras' epsilon from
-PyTorch's). `losses` are the training-mode losses before steps 1, 2, 3 and after step 3;
-`torch_gap` beside each is what PyTorch in f64 with Keras' rule differs by, and
-`torch_rule_gap` what PyTorch's own rule differs by. A parameter with a gradient that is
-zero but for rounding (such as a convolution's bias in a channel that the relu never cuts,
-which the norm cancels) moves by up to the learning rate at each step in a direction left
-to rounding: single values may differ by several steps, means and losses do not.
+Adam runs at two learning rates: 1e-3, the notebook's, where the loss on 8 images falls so
+fast that rounding errors grow tenfold per step; and 1e-4, where they do not, so that the
+comparison can tell Keras' epsilon from PyTorch's. `losses` are the training-mode losses
+before steps 1, 2, 3 and after step 3. `torch_gap` is the difference of PyTorch in f64 with
+Keras' update rule, `torch_rule_gap` that of PyTorch's own rule.
+
+Where a gradient is zero up to rounding (such as a convolution's bias in a channel that ReLU
+never clips, which batch norm cancels), rounding decides the direction of a step of up to the
+learning rate. Single values may then differ by several steps; means and losses do not.
 """
 import math
 import os
@@ -77,7 +76,7 @@ import tensorflow as tf
 import torch
 from torch import nn
 
-from formulas import digits, face, label, probe, signed, write
+from formulas import digits, image, label, probe, signed, write
 
 CHANNELS = (1, 32, 64, 128)
 EPSILON, MOMENTUM = 1e-3, 0.99
@@ -91,19 +90,19 @@ def glorot(fan_in, fan_out):
 
 def tensors():
     """name -> f32 array in PyTorch layout, in the order of the docstring."""
-    plan = []
+    specs = []
     for block in (1, 2, 3):
         i, o = CHANNELS[block - 1], CHANNELS[block]
-        plan += [(f"block{block}.conv.weight", (o, i, 3, 3), 0.0, glorot(9 * i, 9 * o)),
+        specs += [(f"block{block}.conv.weight", (o, i, 3, 3), 0.0, glorot(9 * i, 9 * o)),
                  (f"block{block}.conv.bias", (o,), 0.0, 0.05),
                  (f"block{block}.norm.weight", (o,), 1.0, 0.1),
                  (f"block{block}.norm.bias", (o,), 0.0, 0.1),
                  (f"block{block}.norm.running_mean", (o,), 0.3, 0.1),
                  (f"block{block}.norm.running_var", (o,), 0.5, 0.2)]
-    plan += [("dense1.weight", (256, 2048), 0.0, glorot(2048, 256)), ("dense1.bias", (256,), 0.0, 0.05),
+    specs += [("dense1.weight", (256, 2048), 0.0, glorot(2048, 256)), ("dense1.bias", (256,), 0.0, 0.05),
              ("output.weight", (7, 256), 0.0, glorot(256, 7)), ("output.bias", (7,), 0.0, 0.05)]
     return {name: (base + scale * signed(math.prod(shape), k)).astype(np.float32).reshape(shape)
-            for k, (name, shape, base, scale) in enumerate(plan)}
+            for k, (name, shape, base, scale) in enumerate(specs)}
 
 
 def to_keras(name, value):
@@ -124,7 +123,7 @@ def to_torch(name, value):
 
 
 def keras_net(dropout=0.0, values=None):
-    """The net, and its variables by PyTorch name."""
+    """The network, and its variables by PyTorch name."""
     layers = [keras.layers.Input((48, 48, 1))]
     for filters in CHANNELS[1:]:
         layers += [keras.layers.Conv2D(filters, 3, activation="relu"), keras.layers.MaxPooling2D(2),
@@ -149,9 +148,9 @@ def keras_net(dropout=0.0, values=None):
 
 
 class Torch(nn.Module):
-    """The same net in PyTorch. Its norms take the momentum as PyTorch counts it."""
+    """The same network in PyTorch, whose batch norm momentum is 1 - Keras' momentum."""
 
-    def __init__(self, values, kind):
+    def __init__(self, values, dtype):
         super().__init__()
         for block in (1, 2, 3):
             part = nn.Module()
@@ -160,7 +159,7 @@ class Torch(nn.Module):
             setattr(self, f"block{block}", part)
         self.dense1, self.output = nn.Linear(2048, 256), nn.Linear(256, 7)
         self.load_state_dict({n: torch.tensor(v) for n, v in values.items()}, strict=False)
-        self.to(kind)
+        self.to(dtype)
 
     def forward(self, x):
         for part in (self.block1, self.block2, self.block3):
@@ -168,8 +167,8 @@ class Torch(nn.Module):
         return self.output(torch.relu(self.dense1(x.flatten(1))))
 
 
-def keras_adam_by_hand(parameters, state, step, rate):
-    """Keras' rule on PyTorch tensors."""
+def keras_adam_step(parameters, state, step, rate):
+    """Keras' update rule on PyTorch tensors."""
     alpha = rate * math.sqrt(1 - BETA2 ** step) / (1 - BETA1 ** step)
     with torch.no_grad():
         for p, (m, v) in zip(parameters, state):
@@ -178,9 +177,9 @@ def keras_adam_by_hand(parameters, state, step, rate):
             p -= m * alpha / (v.sqrt() + ADAM_EPSILON)
 
 
-def torch_steps(values, x, labels, kind, rule, rate):
-    """Losses before steps 1, 2, 3 and after step 3, and the net after step 3."""
-    net = Torch(values, kind).train()
+def torch_steps(values, x, labels, dtype, rule, rate):
+    """Losses before steps 1, 2, 3 and after step 3, and the network after step 3."""
+    net = Torch(values, dtype).train()
     parameters = list(net.parameters())
     optimizer = torch.optim.Adam(parameters, lr=rate, betas=(BETA1, BETA2), eps=ADAM_EPSILON)
     state = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
@@ -191,7 +190,7 @@ def torch_steps(values, x, labels, kind, rule, rate):
         losses.append(float(loss.detach()))
         if step < 4:
             loss.backward()
-            keras_adam_by_hand(parameters, state, step, rate) if rule == "keras" else optimizer.step()
+            keras_adam_step(parameters, state, step, rate) if rule == "keras" else optimizer.step()
     return losses, net
 
 
@@ -209,8 +208,8 @@ def summary(name, value):
 def main(folder):
     values = tensors()
     trainable = [n for n in values if "running" not in n]
-    faces = np.stack([face(n) for n in range(8)])
-    x = (faces.astype(np.float32) / np.float32(255))[..., None]
+    images = np.stack([image(n) for n in range(8)])
+    x = (images.astype(np.float32) / np.float32(255))[..., None]
     labels = np.array([label(n) for n in range(8)])
     y = np.eye(7, dtype=np.float32)[labels]
     checks = {}
@@ -227,7 +226,7 @@ def main(folder):
                 + tf.convert_to_tensor(named["output.bias"]))
 
     def plain_loss(probabilities):
-        """Categorical cross-entropy from bare probabilities, as numpy arrays give no way to the logits."""
+        """Categorical cross-entropy from probabilities: a numpy array has no logits behind it."""
         return float(np.mean(keras.losses.categorical_crossentropy(y, np.asarray(probabilities))))
 
     # (a) inference
@@ -253,7 +252,7 @@ def main(folder):
     train_loss = float(loss)
     statistics = {n: np.asarray(named[n]) for n in values if "running" in n}
 
-    # (e) three Adam steps, by hand-made loop and by train_on_batch
+    # (e) three Adam steps, by a custom loop and by train_on_batch
     def fresh(rate):
         net, named = keras_net(0.0, values)
         adam = keras.optimizers.Adam(learning_rate=rate)
@@ -276,17 +275,17 @@ def main(folder):
             losses.append(float(loss))
             if step < 3:
                 stepped.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
-        whole, whole_named = fresh(rate)
-        whole_losses = []
+        batched, _ = fresh(rate)
+        batched_losses = []
         for _ in range(3):
-            whole.reset_metrics()
-            whole_losses.append(float(np.reshape(whole.train_on_batch(x, y), -1)[0]))
-        checks[f"adam {rate:g}, train_on_batch, losses"] = gap(whole_losses, losses[:3])
+            batched.reset_metrics()
+            batched_losses.append(float(np.reshape(batched.train_on_batch(x, y), -1)[0]))
+        checks[f"adam {rate:g}, train_on_batch, losses"] = gap(batched_losses, losses[:3])
 
         record = {"learning_rate": rate, "beta1": BETA1, "beta2": BETA2, "epsilon": ADAM_EPSILON,
                   "losses": digits(losses), "inference_loss_after_3_steps": digits([after_loss])[0]}
-        for kind, word in ((torch.float32, "f32"), (torch.float64, "f64")):
-            tx = torch.tensor(x[:, None, :, :, 0], dtype=kind)
+        for dtype, word in ((torch.float32, "f32"), (torch.float64, "f64")):
+            tx = torch.tensor(x[:, None, :, :, 0], dtype=dtype)
             for rule in ("keras", "torch"):
                 other_losses, moved = torch_steps(values, tx, tl, kind, rule, rate)
                 moved = {n: p.detach().double().numpy() for n, p in moved.named_parameters()}
@@ -297,7 +296,7 @@ def main(folder):
                 checks[f"{line}, loss after one step"] = float(each[1])
                 checks[f"{line}, parameters after 3 steps, mean"] = float(differences.mean())
                 checks[f"{line}, parameters after 3 steps, 999 in 1000"] = float(np.quantile(differences, 0.999))
-                checks[f"{line}, parameters after 3 steps, greatest"] = float(differences.max())
+                checks[f"{line}, parameters after 3 steps, max"] = float(differences.max())
                 if word == "f64":
                     record["torch_gap" if rule == "keras" else "torch_rule_gap"] = digits(each, 3)
                     if rule == "keras":
@@ -308,10 +307,10 @@ def main(folder):
                                 for field in ("sum", "first", "spread")})
         adam_records.append(record)
 
-    # PyTorch beside it
-    for kind, word in ((torch.float32, "f32"), (torch.float64, "f64")):
-        tx = torch.tensor(x[:, None, :, :, 0], dtype=kind)
-        other = Torch(values, kind)
+    # the same in PyTorch
+    for dtype, word in ((torch.float32, "f32"), (torch.float64, "f64")):
+        tx = torch.tensor(x[:, None, :, :, 0], dtype=dtype)
+        other = Torch(values, dtype)
         with torch.no_grad():
             out = other.eval()(tx)
         checks[f"torch {word}, inference logits"] = gap(out, logits)
@@ -324,7 +323,7 @@ def main(folder):
         checks[f"torch {word}, training logits"] = gap(out.detach(), train_logits)
         checks[f"torch {word}, training loss"] = gap(loss.detach(), train_loss)
         own = dict(other.named_parameters())
-        checks[f"torch {word}, gradients, relative to the greatest of the tensor"] = max(
+        checks[f"torch {word}, gradients, relative to the max of the tensor"] = max(
             gap(own[n].grad, g) / np.abs(g).max() for n, g in gradients.items())
         buffers = dict(other.named_buffers())
         checks[f"torch {word}, moving mean"] = max(gap(buffers[n], v) for n, v in statistics.items() if "mean" in n)
@@ -340,7 +339,7 @@ def main(folder):
     for line, value in checks.items():
         print(f"{line}: {value:.3g}")
     for word in ("inference logits", "inference probabilities", "inference loss", "training logits", "training loss",
-                 "gradients, relative to the greatest of the tensor", "moving mean", "moving variance made biased"):
+                 "gradients, relative to the max of the tensor", "moving mean", "moving variance made biased"):
         assert checks[f"torch f32, {word}"] < 2e-5 and checks[f"torch f64, {word}"] < 2e-5, word
     for word in ("f32", "f64"):
         assert checks[f"adam 0.0001, torch {word}, keras's rule, losses"] < 3e-5
@@ -348,23 +347,23 @@ def main(folder):
         assert checks[f"adam 0.001, torch {word}, keras's rule, loss after one step"] < 5e-5
         assert checks[f"adam 0.001, torch {word}, keras's rule, losses"] < 2e-3
 
-    # (d) the initialisers
+    # (d) the initializers
     fresh_net = keras_net(0.5)[0]
-    initialisers = []
+    initializers = []
     for place, name, fan_in, fan_out in ((0, "block1.conv", 9, 288), (3, "block2.conv", 288, 576),
                                          (6, "block3.conv", 576, 1152), (10, "dense1", 2048, 256),
                                          (12, "output", 256, 7)):
         layer = fresh_net.layers[place]
         assert layer.kernel_initializer.__class__.__name__ == "GlorotUniform"
-        limit, drawn = glorot(fan_in, fan_out), np.abs(np.asarray(layer.kernel))
-        assert 0.95 * limit < drawn.max() <= limit * (1 + 1e-6) and not np.asarray(layer.bias).any()
-        initialisers.append({"name": name, "weight": "glorot_uniform", "fan_in": fan_in, "fan_out": fan_out,
+        limit, sampled = glorot(fan_in, fan_out), np.abs(np.asarray(layer.kernel))
+        assert 0.95 * limit < sampled.max() <= limit * (1 + 1e-6) and not np.asarray(layer.bias).any()
+        initializers.append({"name": name, "weight": "glorot_uniform", "fan_in": fan_in, "fan_out": fan_out,
                              "limit": digits([limit])[0], "bias": "zeros"})
     for place in (2, 5, 8):
         layer = fresh_net.layers[place]
         assert (np.asarray(layer.gamma) == 1).all() and not np.asarray(layer.beta).any()
         assert (np.asarray(layer.moving_variance) == 1).all() and not np.asarray(layer.moving_mean).any()
-        initialisers.append({"name": f"block{place // 3 + 1}.norm", "weight": "ones", "bias": "zeros",
+        initializers.append({"name": f"block{place // 3 + 1}.norm", "weight": "ones", "bias": "zeros",
                              "running_mean": "zeros", "running_var": "ones"})
 
     def rows(array):
@@ -384,7 +383,7 @@ def main(folder):
         "training_loss": digits([train_loss])[0],
         "statistics_after_one_forward": [summary(n, v) for n, v in statistics.items()],
         "gradients": [summary(n, g) for n, g in gradients.items()],
-        "initialisers": initialisers,
+        "initializers": initializers,
         "adam": adam_records,
         "adam_after_3_steps": adam_after,
         "checks": {line: float(f"{value:.3g}") for line, value in checks.items()},

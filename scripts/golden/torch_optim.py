@@ -1,4 +1,4 @@
-"""Golden values of PyTorch's optimisers on gradients given by formula.
+"""Golden values of PyTorch's optimizers on deterministic gradients.
 
     pip install -r scripts/golden/requirements.txt
     python scripts/golden/torch_optim.py tests/golden         # makes torch_optim.json
@@ -11,10 +11,10 @@ With signed(i, k) from formulas.py, index i = 0..23 over both tensors, step s = 
     parameter[i]   = signed(i, 100) as f32                          at the start
     gradient[s][i] = ((0.1 + 0.05 * s as f64) * signed(24 * s + i, 101)) as f32
 
-The gradient does not depend on the parameters. Each configuration runs twice: with
-the learning rate kept (`lr_after_10` equal to `lr`), and with the learning rate a
-tenth of it for steps 11 to 20. Where `decay_second` is 0 and `weight_decay` is not,
-the two tensors are two parameter groups and only `first` is decayed.
+The gradient does not depend on the parameters. Each configuration runs twice: with a
+constant learning rate (`lr_after_10` equal to `lr`), and with a tenth of it for steps 11
+to 20. Where `decay_second` is 0 and `weight_decay` is not, the tensors are two parameter
+groups and only `first` is decayed.
 
 Each configuration holds the 24 parameters after steps 1, 2, 10, 11 and 20 at nine
 significant digits, which is full f32 precision.

@@ -1,4 +1,4 @@
-"""The seed notebook's baseline in scikit-learn: a random forest of 100 trees, 5-fold cross-validation and validation accuracy.
+"""The notebook's baseline in scikit-learn: a random forest of 100 trees, 5-fold cross-validation and validation accuracy.
 
     python scripts/peers/sklearn_forest.py my_emotion_train.csv [--jobs -1] [--fit-only]
 """
@@ -9,14 +9,14 @@ import time
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
-from seed_data import load, split
+from notebook_data import load, split
 
 
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("csv")
-    args.add_argument("--jobs", type=int, help="processors to use, -1 for all; the notebook leaves it unset: one")
-    args.add_argument("--fit-only", action="store_true", help="no cross-validation")
+    args.add_argument("--jobs", type=int, help="n_jobs: cores to use, -1 for all; the notebook leaves it unset: one")
+    args.add_argument("--fit-only", action="store_true", help="skip cross-validation")
     args = args.parse_args()
 
     images, labels, _ = load(args.csv)

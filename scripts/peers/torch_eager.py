@@ -1,9 +1,9 @@
-"""The seed's CNN in PyTorch: milliseconds per training step, augmentation included, in five variants.
+"""The notebook's CNN in PyTorch: milliseconds per training step, augmentation included, in five variants.
 
     python scripts/peers/torch_eager.py [--device cuda] [--batch 64] [--steps 60] [--threads 2] [--compile]
 
-Random faces: speed does not depend on the pixels. Each variant does the same work per step: augment a
-batch with one affine_grid + grid_sample, forward, cross entropy, backward, Adam.
+Random images: speed does not depend on the pixels. Each variant does the same work per step: augment a
+batch with one affine_grid + grid_sample, forward, cross-entropy, backward, Adam.
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 
 def model():
-    """The seed's network; it returns logits."""
+    """The notebook's network; it returns logits."""
     def block(i, o):
         return [nn.Conv2d(i, o, 3), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(o)]
     return nn.Sequential(*block(1, 32), *block(32, 64), *block(64, 128), nn.Flatten(),
@@ -24,7 +24,7 @@ def model():
 
 
 def augment(x):
-    """Rotates, shifts, zooms and flips each face of x, float [N,1,48,48], at random within the seed's ranges."""
+    """Random rotation, shift, zoom and flip of each image of x, float [N, 1, 48, 48], within the notebook's ranges."""
     n, device = len(x), x.device
     u = torch.rand(n, 6, device=device) * 2 - 1
     angle, zoom_x, zoom_y = u[:, 0] * math.pi / 18, 1 + 0.1 * u[:, 1], 1 + 0.1 * u[:, 2]
@@ -37,14 +37,14 @@ def augment(x):
 
 
 def time_steps(args, channels_last, bf16, compiled):
-    """The median milliseconds of args.steps training steps, after 15 that are not counted."""
+    """The median milliseconds of args.steps training steps, after 15 warm-up steps."""
     device = torch.device(args.device)
     net = model().to(device)
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
     forward = torch.compile(net) if compiled else net
     adam = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
-    faces = torch.randint(0, 256, (4096, 1, 48, 48), dtype=torch.uint8, device=device)
+    images = torch.randint(0, 256, (4096, 1, 48, 48), dtype=torch.uint8, device=device)
     labels = torch.randint(0, 7, (4096,), device=device)
 
     def sync():
@@ -56,7 +56,7 @@ def time_steps(args, channels_last, bf16, compiled):
         sync()
         start = time.perf_counter()
         pick = torch.randint(0, 4096, (args.batch,), device=device)
-        x = augment(faces[pick].float() / 255)
+        x = augment(images[pick].float() / 255)
         if channels_last:
             x = x.to(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::data::config::DataConfig;
 use crate::data::csv::columns::{Labels, ReadOptions};
-use crate::data::images::Faces;
+use crate::data::images::Images;
 use crate::data::{csv, labels};
 use crate::report::Console;
 use crate::util::error::input;
@@ -43,31 +43,31 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Reads faces for what was trained on `data`, bad rows as that says; rows of `usage` only where one is named.
-pub fn read_faces(path: &Path, data: &DataConfig, labels: Labels, usage: Option<&str>) -> Result<Faces> {
-    let faces = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
-    if let Some(first) = faces.skipped.first() {
-        let count = faces.skipped.count();
+/// Reads images for what was trained on `data`, bad rows as that says; rows of `usage` only where one is named.
+pub fn read_images(path: &Path, data: &DataConfig, labels: Labels, usage: Option<&str>) -> Result<Images> {
+    let images = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
+    if let Some(first) = images.skipped.first() {
+        let count = images.skipped.count();
         Console::default().line(&format!("{}: {count} bad rows left out, the first at {first}", path.display()))?;
     }
     match usage {
-        Some(usage) => faces.with_usage(usage, path),
-        None => Ok(faces),
+        Some(usage) => images.with_usage(usage, path),
+        None => Ok(images),
     }
 }
 
-/// Reads faces and their labels for what was trained on `data`: those of the file `labels`, or else of the faces' own.
-pub fn read_labelled_faces(
+/// Reads images and their labels for what was trained on `data`: those of the file `labels`, or else of the images' own.
+pub fn read_labeled_images(
     path: &Path,
     labels: Option<&Path>,
     usage: Option<&str>,
     data: &DataConfig,
-) -> Result<(Faces, Vec<u8>)> {
+) -> Result<(Images, Vec<u8>)> {
     let wanted = if labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
-    let faces = read_faces(path, data, wanted, usage)?;
-    let labels = match (labels, &faces.labels) {
+    let images = read_images(path, data, wanted, usage)?;
+    let labels = match (labels, &images.labels) {
         (Some(labels), _) => {
-            faces.check_ids(path).and_then(|()| labels::read_labels(labels, &faces.names(), data.classes.len()))?
+            images.check_ids(path).and_then(|()| labels::read_labels(labels, &images.names(), data.classes.len()))?
         }
         (None, Some(labels)) => labels.clone(),
         (None, None) => {
@@ -77,7 +77,7 @@ pub fn read_labelled_faces(
             )));
         }
     };
-    Ok((faces, labels))
+    Ok((images, labels))
 }
 
 #[cfg(test)]

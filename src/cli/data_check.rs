@@ -60,9 +60,9 @@ fn rows(count: usize) -> String {
 
 fn describe(report: &Report) -> String {
     let mut text: String = report.files.iter().map(describe_file).collect();
-    text += &format!("over all files\n  faces with conflicting labels  {}\n", thousands(report.conflicting_labels));
+    text += &format!("over all files\n  images with conflicting labels  {}\n", thousands(report.conflicting_labels));
     if !report.copies_across.is_empty() {
-        text += "\nexact copies across splits: rows of the second whose face stands in the first\n";
+        text += "\nexact copies across splits: rows of the second whose image stands in the first\n";
         let line = |across: &crate::data::check::Across| {
             vec![format!("  {} -> {}", across.from, across.to), thousands(across.rows)]
         };
@@ -81,7 +81,7 @@ fn describe_file(file: &FileReport) -> String {
     for (usage, count) in &file.usages {
         lines.push(vec![format!("  Usage {usage}"), thousands(*count), share(*count)]);
     }
-    lines.push(vec!["  blank faces".into(), thousands(file.blank)]);
+    lines.push(vec!["  blank images".into(), thousands(file.blank)]);
     lines.push(vec!["  exact copies of an earlier row".into(), thousands(file.copies)]);
     lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_row_count)]);
     text += &table(&lines);

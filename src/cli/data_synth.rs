@@ -22,13 +22,13 @@ pub struct DataSynthArgs {
     /// Folder to write to; created when missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Training faces
+    /// Training images
     #[arg(long, default_value_t = 12_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub train: u32,
-    /// Test faces
+    /// Test images
     #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub test: u32,
-    /// Seed: the same faces for the same seed
+    /// Seed: the same images for the same seed
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
     /// Replace files that are there
@@ -42,7 +42,7 @@ pub struct DataSynthArgs {
 pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
     let out = &args.out;
     if out.exists() && !out.is_dir() {
-        return Err(anyhow!("{}: is not a folder; expected a folder to write drawn faces to", out.display()));
+        return Err(anyhow!("{}: is not a folder; expected a folder to write drawn images to", out.display()));
     }
     let names = ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"];
     if let Some(name) = names.iter().find(|name| out.join(name).exists()).filter(|_| !args.force) {
@@ -52,12 +52,12 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
     fs::create_dir_all(out)?;
     let (train, test) = (u64::from(args.train), u64::from(args.test));
     let row = |index: u64, first: String| {
-        let face = draw(args.seed, index, label(args.seed, index));
-        let pixels: Vec<String> = face.iter().map(ToString::to_string).collect();
+        let image = draw(args.seed, index, label(args.seed, index));
+        let pixels: Vec<String> = image.iter().map(ToString::to_string).collect();
         format!("{first},{}\n", pixels.join(" "))
     };
     let emotion = |index: u64| label(args.seed, index).to_string();
-    // Test faces follow the training faces in the sequence, so the two never share one.
+    // Test images follow the training images in the sequence, so the two never share one.
     let file = |name: &str, header: &str, rows: Vec<String>| {
         write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes())
     };
@@ -77,7 +77,7 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     print(&format!(
-        "{} training and {} test faces drawn in {}\n",
+        "{} training and {} test images drawn in {}\n",
         thousands(train as usize),
         thousands(test as usize),
         out.display()

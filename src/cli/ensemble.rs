@@ -1,6 +1,6 @@
 //! `grimace ensemble`
 
-use crate::transforms::tta::Views;
+use crate::transforms::tta::Tta;
 use clap::Args;
 use std::path::Path;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::common::{print, print_json, read_labelled_faces};
+use super::common::{print, print_json, read_labeled_images};
 use crate::device::{DeviceChoice, place_for_inference};
 use crate::export::{Exported, export_ensemble};
 use crate::inference::ensemble::{Ensemble, Scores};
@@ -21,7 +21,7 @@ use crate::util::files::check_output_beside;
 /// `grimace ensemble`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace ensemble runs/five/seed-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nAt least one of --data and --out. Networks may differ in everything but their classes. Choose members by validation accuracy, not by the faces of --data,\nor the score flatters. model.pt is used as that of grimace export."
+    after_help = "Example:\n  grimace ensemble runs/five/notebook-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nAt least one of --data and --out. Networks may differ in everything but their classes. Choose models by validation accuracy, not by the images of --data,\nor the score flatters. model.pt is used as that of grimace export."
 )]
 pub struct EnsembleArgs {
     /// Run directories of networks, two or more
@@ -30,7 +30,7 @@ pub struct EnsembleArgs {
     /// TorchScript file to write; model.json goes beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// CSV of faces to score the ensemble and each member on, with a column emotion or with --labels
+    /// CSV of images to score the ensemble and each model on, with a column emotion or with --labels
     #[arg(long, value_name = "CSV")]
     pub data: Option<PathBuf>,
     /// CSV of labels: id,emotion
@@ -39,9 +39,9 @@ pub struct EnsembleArgs {
     /// Take only the rows of this Usage
     #[arg(long, requires = "data")]
     pub usage: Option<String>,
-    /// Average over views of each face too: one, flip or ten_crops; default what the runs' configs say, where they agree
+    /// Average over tta of each image too: one, flip or ten_crop; default what the runs' configs say, where they agree
     #[arg(long)]
-    pub views: Option<Views>,
+    pub tta: Option<Tta>,
     /// Device to score on: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -60,14 +60,14 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
         let inputs: Vec<&Path> = [&args.data, &args.labels].into_iter().flatten().map(AsRef::as_ref).collect();
         check_output_beside(out, &inputs)?;
     }
-    let ensemble = Ensemble::open(&args.runs, args.views)?;
+    let ensemble = Ensemble::open(&args.runs, args.tta)?;
     if let Some(out) = &args.out {
-        ensemble.members().try_for_each(|run| run.dir.check_foreign(out))?;
+        ensemble.models().try_for_each(|run| run.dir.check_foreign(out))?;
     }
     let mut console = Console::default();
     ensemble.warnings()?.iter().try_for_each(|warning| console.line(warning))?;
-    let faces = match &args.data {
-        Some(data) => Some(read_labelled_faces(data, args.labels.as_deref(), args.usage.as_deref(), ensemble.data())?),
+    let images = match &args.data {
+        Some(data) => Some(read_labeled_images(data, args.labels.as_deref(), args.usage.as_deref(), ensemble.data())?),
         None => None,
     };
     let exported = match &args.out {
@@ -77,22 +77,22 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
         }
         None => None,
     };
-    let scores = match &faces {
-        Some((faces, labels)) => Some(ensemble.score(faces, labels, args.device)?),
+    let scores = match &images {
+        Some((images, labels)) => Some(ensemble.score(images, labels, args.device)?),
         None => None,
     };
     if args.json {
         print_json(&as_json(&ensemble, exported.as_ref(), scores.as_ref()))?;
     } else {
-        print(&in_words(&ensemble, exported.as_ref(), scores.as_ref()))?;
+        print(&describe(&ensemble, exported.as_ref(), scores.as_ref()))?;
     }
     Ok(Outcome::Done)
 }
 
 fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> Value {
-    let mut alone = scores.map(|scores| scores.members.iter()).into_iter().flatten();
-    let members: Vec<Value> = ensemble
-        .members()
+    let mut alone = scores.map(|scores| scores.models.iter()).into_iter().flatten();
+    let models: Vec<Value> = ensemble
+        .models()
         .map(|run| {
             json!({
                 "run": run.dir.path().to_string_lossy(),
@@ -103,51 +103,51 @@ fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Op
         })
         .collect();
     json!({
-        "views": ensemble.views(),
-        "members": members,
+        "tta": ensemble.tta(),
+        "models": models,
         "one_split": ensemble.has_one_split(),
         "evaluation": scores.map(|scores| &scores.ensemble),
         "out": exported.map(|(out, _)| out.to_string_lossy()),
         "description": exported.map(|(_, done)| done.description.to_string_lossy()),
-        "checked_faces": exported.map(|(_, done)| done.faces),
+        "checked_images": exported.map(|(_, done)| done.images),
         "greatest_difference": exported.map(|(_, done)| done.difference),
     })
 }
 
-fn in_words(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> String {
-    let count = ensemble.members().count();
-    let views = ensemble.views();
-    let mut text = format!("{count} networks; views {views}: {}\n", views.in_words());
+fn describe(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> String {
+    let count = ensemble.models().count();
+    let tta = ensemble.tta();
+    let mut text = format!("{count} networks; tta {tta}: {}\n", tta.describe());
     text += if ensemble.has_one_split() {
         "all were validated on one split, and their best epochs chosen on it\n"
     } else {
-        "they were validated on different splits: validation faces of one may be training faces of another\n"
+        "they were validated on different splits: validation images of one may be training images of another\n"
     };
     match scores {
         Some(scores) => text += &figures(ensemble, scores),
-        None => text += "not scored; --data CSV scores the ensemble and its members\n",
+        None => text += "not scored; --data CSV scores the ensemble and its models\n",
     }
     if let Some((out, done)) = exported {
-        text += &format!("{}\n", done.in_words(out));
+        text += &format!("{}\n", done.describe(out));
     }
     text
 }
 
 fn figures(ensemble: &Ensemble, scores: &Scores) -> String {
     let line = |name: String, e: &Evaluation| {
-        let without = e.accuracy_without_copies.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
+        let without = e.accuracy_dedup.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
         vec![name, format!("{:.4}", e.accuracy), without, format!("{:.4}", e.ece), format!("{:.4}", e.loss)]
     };
     let mut rows = vec![["", "accuracy", "without copies", "ECE", "loss"].map(String::from).to_vec()];
     rows.push(line("ensemble".to_owned(), &scores.ensemble));
-    for (run, evaluation) in ensemble.members().zip(&scores.members) {
+    for (run, evaluation) in ensemble.models().zip(&scores.models) {
         rows.push(line(run.dir.path().display().to_string(), evaluation));
     }
     let e = &scores.ensemble;
     format!(
-        "\n{}\n{} faces; without copies: without the {} that also stand in a member's training rows\n",
+        "\n{}\n{} images; without copies: without the {} that also stand in a model's training rows\n",
         table(&rows),
         thousands(e.rows),
-        thousands(e.rows - e.rows_without_copies)
+        thousands(e.rows - e.rows_dedup)
     )
 }

@@ -6,12 +6,12 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 
-use super::common::{print, print_json, read_labelled_faces};
+use super::common::{print, print_json, read_labeled_images};
 use crate::data::split::seen_in;
 use crate::inference::trained_run::TrainedRun;
 use crate::metrics::Evaluation;
 use crate::report::table::{table, thousands};
-use crate::transforms::tta::Views;
+use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 
 /// `grimace evaluate`
@@ -22,7 +22,7 @@ use crate::util::error::Outcome;
 pub struct EvaluateArgs {
     /// Run directory
     pub run: PathBuf,
-    /// CSV of faces, with a column emotion or with --labels
+    /// CSV of images, with a column emotion or with --labels
     #[arg(long, value_name = "CSV")]
     pub data: PathBuf,
     /// CSV of labels: id,emotion
@@ -31,9 +31,9 @@ pub struct EvaluateArgs {
     /// Take only the rows of this Usage
     #[arg(long)]
     pub usage: Option<String>,
-    /// Average probabilities over views of each face: one, flip or ten_crops; default what the run's config says
+    /// Average probabilities over tta of each image: one, flip or ten_crop; default what the run's config says
     #[arg(long)]
-    pub views: Option<Views>,
+    pub tta: Option<Tta>,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -44,16 +44,16 @@ pub struct EvaluateArgs {
 
 pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
-    let views = run.views(args.views)?;
+    let tta = run.tta(args.tta)?;
     let classes = &run.data().classes;
-    let (faces, labels) = read_labelled_faces(&args.data, args.labels.as_deref(), args.usage.as_deref(), run.data())?;
-    let seen = seen_in(&faces.hashes, &run.training_faces()?);
-    let outputs = run.outputs(&faces, args.device, views)?;
-    let evaluation = Evaluation::of(&outputs, &labels, &seen, classes);
+    let (images, labels) = read_labeled_images(&args.data, args.labels.as_deref(), args.usage.as_deref(), run.data())?;
+    let seen = seen_in(&images.hashes, &run.training_images()?);
+    let predictions = run.predictions(&images, args.device, tta)?;
+    let evaluation = Evaluation::of(&predictions, &labels, &seen, classes);
     if args.json {
-        print_json(&Report { views, evaluation })?;
+        print_json(&Report { tta, evaluation })?;
     } else {
-        print(&describe(&evaluation, views, classes))?;
+        print(&describe(&evaluation, tta, classes))?;
     }
     Ok(Outcome::Done)
 }
@@ -61,31 +61,31 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    views: Views,
+    tta: Tta,
     #[serde(flatten)]
     evaluation: Evaluation,
 }
 
-fn describe(evaluation: &Evaluation, views: Views, classes: &[String]) -> String {
+fn describe(evaluation: &Evaluation, tta: Tta, classes: &[String]) -> String {
     let e = evaluation;
-    let without = match e.accuracy_without_copies {
+    let without = match e.accuracy_dedup {
         Some(accuracy) => format!("{accuracy:.4}"),
         None => "-".into(),
     };
-    let copies = e.rows - e.rows_without_copies;
+    let copies = e.rows - e.rows_dedup;
     let mut text = format!(
-        "accuracy {:.4} on {} faces\n         {without} without the {} faces that also stand in the training rows\n\
+        "accuracy {:.4} on {} images\n         {without} without the {} images that also stand in the training rows\n\
          macro F1 {:.4}   ECE {:.4}   loss {:.4}\n\
-         views {views}: {}\n\n",
+         tta {tta}: {}\n\n",
         e.accuracy,
         thousands(e.rows),
         thousands(copies),
         e.macro_f1,
         e.ece,
         e.loss,
-        views.in_words(),
+        tta.describe(),
     );
-    let header = ["class", "faces", "precision", "recall", "F1"].map(String::from).to_vec();
+    let header = ["class", "images", "precision", "recall", "F1"].map(String::from).to_vec();
     let line = |c: &crate::metrics::PerClass| {
         let shown = [c.precision, c.recall, c.f1].map(|value| format!("{value:.4}"));
         [vec![c.class.clone(), thousands(c.rows as usize)], shown.to_vec()].concat()

@@ -1,6 +1,6 @@
 //! `grimace export`
 
-use crate::transforms::tta::Views;
+use crate::transforms::tta::Tta;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::util::files::check_output_file;
 /// `grimace export`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  probabilities = model(faces)    # uint8 or float32, 0..255, [N, 1, 48, 48]"
+    after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  probabilities = model(images)    # uint8 or float32, 0..255, [N, 1, 48, 48]"
 )]
 pub struct ExportArgs {
     /// Run directory
@@ -24,9 +24,9 @@ pub struct ExportArgs {
     /// TorchScript file to write; model.json goes beside it
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Let the module average over views of each face: one, flip or ten_crops; default what the run's config says
+    /// Let the module average over tta of each image: one, flip or ten_crop; default what the run's config says
     #[arg(long)]
-    pub views: Option<Views>,
+    pub tta: Option<Tta>,
     /// Print what was done as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -37,14 +37,14 @@ pub fn run(args: &ExportArgs) -> Result<Outcome> {
     let run = TrainedNet::open(RunDir::open(&args.run)?)?;
     run.dir.check_foreign(&args.out)?;
     crate::device::place_for_inference(crate::device::DeviceChoice::Cpu, run.config.threads)?;
-    let views = args.views.unwrap_or(run.config.predict.views);
-    let done = export(&run, views, &args.out)?;
+    let tta = args.tta.unwrap_or(run.config.predict.tta);
+    let done = export(&run, tta, &args.out)?;
     if args.json {
         let (out, description) = (args.out.to_string_lossy(), done.description.to_string_lossy());
-        let found = json!({"out": out, "description": description, "views": views, "checked_faces": done.faces, "greatest_difference": done.difference});
+        let found = json!({"out": out, "description": description, "tta": tta, "checked_images": done.images, "greatest_difference": done.difference});
         print_json(&found)?;
     } else {
-        print(&format!("{}\nviews {views}: {}\n", done.in_words(&args.out), views.in_words()))?;
+        print(&format!("{}\nviews {tta}: {}\n", done.describe(&args.out), tta.describe()))?;
     }
     Ok(Outcome::Done)
 }

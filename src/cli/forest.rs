@@ -57,9 +57,9 @@ fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
     let accuracy = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     let mut text = String::new();
     if let (Some(mean), Some(deviation)) = (summary.cv_mean, summary.cv_std) {
-        let without = accuracy(summary.cv_mean_without_copies);
+        let without = accuracy(summary.cv_mean_dedup);
         text += &format!(
-            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds ({without} without faces that also stand in a \
+            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds ({without} without images that also stand in a \
              fold's training rows), {}\n",
             summary.folds,
             seconds(summary.cv_seconds.unwrap_or(0.0)),
@@ -73,9 +73,9 @@ fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
         };
         return text + &format!("{shown}: {place}; no forest was fitted\n");
     };
-    let (all, without) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_without_copies));
+    let (all, without) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_dedup));
     text + &format!(
-        "validation accuracy {all} ({without} without faces that also stand in the training rows); {} trees fitted in {}; \
+        "validation accuracy {all} ({without} without images that also stand in the training rows); {} trees fitted in {}; \
          forest: {}\n",
         summary.trees,
         seconds(fit),

@@ -21,13 +21,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::util::error::Outcome;
 
-/// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grey faces.
+/// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grayscale images.
 #[derive(Debug, Parser)]
 #[command(
     name = "grimace",
     version,
     arg_required_else_help = true,
-    after_help = "Example:\n  grimace train configs/seed.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
+    after_help = "Example:\n  grimace train configs/notebook.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
 )]
 pub struct Cli {
     /// What to do.
@@ -38,7 +38,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look at CSV files of faces, or draw some
+    /// Look at CSV files of images, or draw some
     #[command(subcommand)]
     Data(Data),
     /// Cross-validate and fit the random-forest baseline
@@ -49,7 +49,7 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// List runs, newest first
     Runs(runs::RunsArgs),
-    /// Score a trained run on labelled faces
+    /// Score a trained run on labeled images
     Evaluate(evaluate::EvaluateArgs),
     /// Write a trained run's predictions as CSV
     Predict(predict::PredictArgs),
@@ -66,10 +66,10 @@ pub enum Command {
 pub enum Data {
     /// Count classes, blanks, exact copies, conflicting labels and copies across splits
     Check(data_check::DataCheckArgs),
-    /// Draw schematic faces, for a machine without data
+    /// Draw schematic images, for a machine without data
     Synth(data_synth::DataSynthArgs),
-    /// Draw a contact sheet of originals beside augmented faces
-    Augment(data_preview::DataPreviewArgs),
+    /// Draw a contact sheet of originals beside augmented images
+    Preview(data_preview::DataPreviewArgs),
 }
 
 /// A config and changes to it.
@@ -90,7 +90,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
     let result = match cli.command {
         Command::Data(Data::Check(args)) => data_check::run(&args),
         Command::Data(Data::Synth(args)) => data_synth::run(&args),
-        Command::Data(Data::Augment(args)) => data_preview::run(&args),
+        Command::Data(Data::Preview(args)) => data_preview::run(&args),
         Command::Forest(args) => forest::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Sweep(args) => sweep::run(&args),

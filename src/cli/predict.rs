@@ -1,13 +1,13 @@
 //! `grimace predict`
 
 use crate::device::DeviceChoice;
-use crate::transforms::tta::Views;
+use crate::transforms::tta::Tta;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-use super::common::{print, print_json, read_faces};
+use super::common::{print, print_json, read_images};
 use crate::data::csv::columns::Labels;
 use crate::inference::submission;
 use crate::inference::trained_run::TrainedRun;
@@ -21,7 +21,7 @@ use crate::util::files::check_output_beside;
 pub struct PredictArgs {
     /// Run directory
     pub run: PathBuf,
-    /// CSV of faces
+    /// CSV of images
     #[arg(long, value_name = "CSV")]
     pub data: PathBuf,
     /// CSV to write: id,emotion
@@ -33,9 +33,9 @@ pub struct PredictArgs {
     /// Take only the rows of this Usage
     #[arg(long)]
     pub usage: Option<String>,
-    /// Average probabilities over views of each face: one, flip or ten_crops; default what the run's config says
+    /// Average probabilities over tta of each image: one, flip or ten_crop; default what the run's config says
     #[arg(long)]
-    pub views: Option<Views>,
+    pub tta: Option<Tta>,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -48,18 +48,18 @@ pub fn run(args: &PredictArgs) -> Result<Outcome> {
     check_output_beside(&args.out, &[&args.data])?;
     let run = TrainedRun::open(&args.run)?;
     run.dir().check_foreign(&args.out)?;
-    let views = run.views(args.views)?;
+    let tta = run.tta(args.tta)?;
     let classes = &run.data().classes;
-    let faces = read_faces(&args.data, run.data(), Labels::Ignored, args.usage.as_deref())?;
-    faces.check_ids(&args.data)?;
-    let outputs = run.outputs(&faces, args.device, views)?;
-    submission::write(&args.out, &faces, &outputs, args.probabilities.then_some(&classes[..]))?;
+    let images = read_images(&args.data, run.data(), Labels::Ignored, args.usage.as_deref())?;
+    images.check_ids(&args.data)?;
+    let predictions = run.predictions(&images, args.device, tta)?;
+    submission::write(&args.out, &images, &predictions, args.probabilities.then_some(&classes[..]))?;
     if args.json {
         print_json(
-            &json!({"out": args.out.to_string_lossy(), "rows": faces.len(), "probabilities": args.probabilities, "views": views}),
+            &json!({"out": args.out.to_string_lossy(), "rows": images.len(), "probabilities": args.probabilities, "tta": tta}),
         )?;
     } else {
-        print(&format!("{} predictions written to {}\n", thousands(faces.len()), args.out.display()))?;
+        print(&format!("{} predictions written to {}\n", thousands(images.len()), args.out.display()))?;
     }
     Ok(Outcome::Done)
 }

@@ -11,8 +11,8 @@ use crate::report::Console;
 use crate::report::table::table;
 use crate::sweep::baseline::Source;
 use crate::sweep::comparison::{self, Comparison};
-use crate::sweep::plan::{self, Member};
-use crate::sweep::runner::{Faces, Trainer};
+use crate::sweep::plan::{self, PlannedRun};
+use crate::sweep::runner::{DatasetCache, Trainer};
 use crate::sweep::sweep_dir::SweepDir;
 use crate::sweep::{artifacts, workers};
 use crate::util::error::Outcome;
@@ -55,59 +55,71 @@ pub struct SweepArgs {
 
 pub fn run(args: &SweepArgs) -> Result<Outcome> {
     let signals = Signals::watch()?;
-    let members = plan::members(&args.configs, &args.sets, args.seeds)?;
-    let forest = args.forest.as_deref().map(|path| Source::of(path, &args.sets, &members)).transpose()?;
-    let mut faces = Faces::default();
+    let planned_runs = plan::planned_runs(&args.configs, &args.sets, args.seeds)?;
+    let forest = args.forest.as_deref().map(|path| Source::of(path, &args.sets, &planned_runs)).transpose()?;
+    let mut datasets = DatasetCache::default();
     if let (Some(worker), Some(path)) = (args.worker, &args.out) {
-        let again = format!("grimace sweep {}", command_line(args, path));
+        let resume_command = format!("grimace sweep {}", command_line(args, path));
         workers::end_with_parent();
         // Each begins with another one, so that they do not all reach for the first.
-        let start = worker as usize % members.len().max(1);
-        let members: Vec<Member> = members.iter().cycle().skip(start).take(members.len()).cloned().collect();
+        let start = worker as usize % planned_runs.len().max(1);
+        let planned_runs: Vec<PlannedRun> =
+            planned_runs.iter().cycle().skip(start).take(planned_runs.len()).cloned().collect();
         let dir = SweepDir::open(path, true)?;
-        let trainer =
-            Trainer { dir: &dir, signals: &signals, command: &own_command(), again: &again, among_others: true };
-        return Ok(trainer.train(&members, &mut faces)?.map_or(Outcome::Done, Outcome::Interrupted));
+        let trainer = Trainer {
+            dir: &dir,
+            signals: &signals,
+            command: &own_command(),
+            resume_command: &resume_command,
+            among_others: true,
+        };
+        return Ok(trainer.train(&planned_runs, &mut datasets)?.map_or(Outcome::Done, Outcome::Interrupted));
     }
     // What cannot be read is told before anything is made or takes time.
-    artifacts::check_tests(&members)?;
-    forest.as_ref().map_or(Ok(()), |forest| forest.check(None, &mut faces))?;
-    if let Some(member) = members.first() {
-        faces.of(&member.config)?;
+    artifacts::check_tests(&planned_runs)?;
+    forest.as_ref().map_or(Ok(()), |forest| forest.check(None, &mut datasets))?;
+    if let Some(planned_run) = planned_runs.first() {
+        datasets.of(&planned_run.config)?;
     }
     let path = args.out.clone().map_or_else(|| SweepDir::default_place(args.resume), Ok)?;
-    let again = format!("grimace sweep {}", command_line(args, &path));
+    let resume_command = format!("grimace sweep {}", command_line(args, &path));
     let dir = SweepDir::open(&path, args.resume)?.locked()?;
-    members.iter().try_for_each(|member| dir.progress(member).map(drop))?;
-    forest.as_ref().map_or(Ok(()), |forest| forest.check(Some(&dir), &mut faces))?;
-    members.iter().try_for_each(|member| dir.forget_failure(member))?;
-    dir.mark(&members, &own_command())?;
+    planned_runs.iter().try_for_each(|planned_run| dir.progress(planned_run).map(drop))?;
+    forest.as_ref().map_or(Ok(()), |forest| forest.check(Some(&dir), &mut datasets))?;
+    planned_runs.iter().try_for_each(|planned_run| dir.forget_failure(planned_run))?;
+    dir.mark(&planned_runs, &own_command())?;
     let mut console = Console::default();
-    console.line(&format!("sweep: {} runs in {}", members.len(), dir.path().display()))?;
+    console.line(&format!("sweep: {} runs in {}", planned_runs.len(), dir.path().display()))?;
     if let Some(reason) = dir.unlocked_reason() {
         console.line(&format!("warning: it cannot be locked ({reason}): let no other process sweep in it"))?;
     }
-    let count = args.parallel.map_or_else(workers::default_count, |count| count as usize).min(members.len());
-    let trainer = Trainer { dir: &dir, signals: &signals, command: &own_command(), again: &again, among_others: false };
+    let count = args.parallel.map_or_else(workers::default_count, |count| count as usize).min(planned_runs.len());
+    let trainer = Trainer {
+        dir: &dir,
+        signals: &signals,
+        command: &own_command(),
+        resume_command: &resume_command,
+        among_others: false,
+    };
     let mut signal = if count > 1 {
         workers::run(count, &worker_arguments(args, &path), &signals)?
     } else {
-        trainer.train(&members, &mut faces)?
+        trainer.train(&planned_runs, &mut datasets)?
     };
     if signal.is_none() {
-        trainer.report_missing(&members, &mut faces)?;
+        trainer.report_missing(&planned_runs, &mut datasets)?;
     }
     let (baseline, baseline_error) = match &forest {
-        Some(forest) if signal.is_none() => match forest.baseline(&dir, &signals, &mut faces, &own_command()) {
+        Some(forest) if signal.is_none() => match forest.baseline(&dir, &signals, &mut datasets, &own_command()) {
             Ok(baseline) => (Some(baseline), None),
             Err(error) => (None, Some(format!("{error:#}"))),
         },
         _ => (None, None),
     };
     signal = signal.or(baseline.as_ref().and_then(|baseline| baseline.signal));
-    let found = Comparison { baseline_error, ..comparison::gather(&dir, &members, baseline.as_ref())? };
-    artifacts::write(&dir, &found, &members, &own_command(), signal.is_some())?;
-    let best = members.iter().find(|member| Some(&member.folder) == found.best_run.as_ref());
+    let found = Comparison { baseline_error, ..comparison::gather(&dir, &planned_runs, baseline.as_ref())? };
+    artifacts::write(&dir, &found, &planned_runs, &own_command(), signal.is_some())?;
+    let best = planned_runs.iter().find(|planned_run| Some(&planned_run.folder) == found.best_run.as_ref());
     let handed_over = match best {
         Some(best) if signal.is_none() => artifacts::hand_over(&dir, best),
         _ => Ok(Vec::new()),
@@ -118,7 +130,7 @@ pub fn run(args: &SweepArgs) -> Result<Outcome> {
         print(&describe(&found, &dir, handed_over.as_deref().unwrap_or_default()))?;
     }
     if let Some(signal) = signal {
-        console.line(&format!("to go on: {again}"))?;
+        console.line(&format!("to go on: {resume_command}"))?;
         return Ok(Outcome::Interrupted(signal));
     }
     if let Err(error) = handed_over {
@@ -129,8 +141,8 @@ pub fn run(args: &SweepArgs) -> Result<Outcome> {
         let missing = found.runs.iter().filter(|run| run.error.is_some() || run.state == "unfinished").count();
         let forest = if found.baseline_error.is_some() { "; the forest failed" } else { "" };
         return Err(anyhow!(
-            "{missing} of {} runs did not come to their end{forest}; to try again: {again}",
-            members.len()
+            "{missing} of {} runs did not come to their end{forest}; to try resume_command: {resume_command}",
+            planned_runs.len()
         ));
     }
     Ok(Outcome::Done)

@@ -12,14 +12,14 @@ use crate::data::dataset;
 use crate::report::{Console, seconds};
 use crate::run_dir::{RunDir, SWEEP, Summary};
 use crate::train::early_stopping::Stopped;
-use crate::train::session::{Manner, Opening};
+use crate::train::session::{PreparedRun, RunOptions};
 use crate::util::error::Outcome;
 use crate::util::signals::Signals;
 
 /// `grimace train`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace train configs/seed.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/seed.toml --out runs/batch128 --resume"
+    after_help = "Example:\n  grimace train configs/notebook.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/notebook.toml --out runs/batch128 --resume"
 )]
 pub struct TrainArgs {
     /// Config and changes to it
@@ -43,20 +43,25 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let signals = Signals::watch()?;
     let config: Config = config::load(&args.config.config, &args.config.sets)?;
     let path = find_dir(args, &config)?;
-    let opening = Opening::new(&config, path.as_deref())?;
+    let prepared = PreparedRun::new(&config, path.as_deref())?;
     let data = dataset::load(&config.data, config.seed)?;
-    let mut session = opening.begin(&config, &data, path.as_deref(), &signals)?;
-    let again = format!("grimace train {}", command_line(args, session.dir()));
-    let manner = Manner { command: own_command(), again: &again, resume: args.resume, profile: args.profile };
+    let mut session = prepared.begin(&config, &data, path.as_deref(), &signals)?;
+    let resume_command = format!("grimace train {}", command_line(args, session.dir()));
+    let options = RunOptions {
+        command: own_command(),
+        resume_command: &resume_command,
+        resume: args.resume,
+        profile: args.profile,
+    };
     let mut console = Console::default();
-    let (stopped, summary) = session.train(manner, signals, &mut console)?;
+    let (stopped, summary) = session.train(options, signals, &mut console)?;
     if args.json {
         print_json(&summary)?;
     } else {
         print(&describe(&summary, session.dir()))?;
     }
     if let Stopped::Interrupted(signal) = stopped {
-        console.line(&format!("to go on: {again}"))?;
+        console.line(&format!("to go on: {resume_command}"))?;
         return Ok(Outcome::Interrupted(signal));
     }
     Ok(Outcome::Done)
@@ -94,9 +99,9 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
             }
         };
     };
-    let without = summary.best_val_accuracy_without_copies.map_or("-".into(), |value| format!("{value:.4}"));
+    let without = summary.best_val_accuracy_dedup.map_or("-".into(), |value| format!("{value:.4}"));
     format!(
-        "best validation accuracy {best:.4} in epoch {} ({without} without faces that also stand in the training rows); \
+        "best validation accuracy {best:.4} in epoch {} ({without} without images that also stand in the training rows); \
          stopped after {} epochs ({}), {}; best weights: {shown}/best.safetensors\n",
         summary.best_epoch.unwrap_or(0),
         summary.epochs,

@@ -5,16 +5,16 @@ use toml::Value;
 use crate::util::text::short;
 
 /// Characters of a key or a value that a message repeats.
-pub const LONGEST_SHOWN: usize = 100;
+pub const MAX_SHOWN: usize = 100;
 
 /// What is wrong and, as far as it can be told, where.
-pub struct Problem {
+pub struct Diagnostic {
     pub line: Option<usize>,
     pub path: String,
     pub message: String,
 }
 
-impl Problem {
+impl Diagnostic {
     /// The key it is about.
     pub fn key(&self) -> String {
         // Messages of range checks begin with the key; serde's come with a path.
@@ -22,7 +22,7 @@ impl Problem {
     }
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
@@ -32,12 +32,12 @@ impl std::fmt::Display for Problem {
 }
 
 /// What serde says and at which key.
-pub struct Complaint {
+pub struct SerdeMessage {
     path: String,
     message: String,
 }
 
-impl From<serde_path_to_error::Error<toml::de::Error>> for Complaint {
+impl From<serde_path_to_error::Error<toml::de::Error>> for SerdeMessage {
     fn from(error: serde_path_to_error::Error<toml::de::Error>) -> Self {
         let path = error.path().to_string();
         Self {
@@ -58,7 +58,7 @@ const TYPES: [(&str, &str); 6] = [
 ];
 
 /// What serde says, without names of Rust types.
-fn in_words(message: &str) -> String {
+fn describe(message: &str) -> String {
     let table = ["expected internally tagged enum ", "expected struct "];
     if let Some((before, _)) = table.iter().find_map(|words| message.split_once(words)) {
         return format!("{before}expected a table");
@@ -70,7 +70,7 @@ fn in_words(message: &str) -> String {
 /// A value and its type, as serde says them.
 pub fn shown_value(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("string {:?}", short(text, LONGEST_SHOWN)),
+        Value::String(text) => format!("string {:?}", short(text, MAX_SHOWN)),
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => format!("{} `{value}`", value.type_str()),
         _ => value.type_str().to_owned(),
     }
@@ -81,10 +81,10 @@ pub fn key_of(message: &str) -> &str {
     message.split([' ', ':']).next().unwrap_or_default()
 }
 
-/// A complaint as a person reads it: with the whole key, its line, and no names of Rust types.
-pub fn problem(prefix: &str, complaint: &Complaint, text: &str) -> Problem {
-    let path = [prefix, &complaint.path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
-    let message = in_words(&complaint.message);
+/// A message as a person reads it: with the whole key, its line, and no names of Rust types.
+pub fn problem(prefix: &str, message: &SerdeMessage, text: &str) -> Diagnostic {
+    let path = [prefix, &message.path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+    let message = describe(&message.message);
     // serde names an unknown key in backquotes; the path leads to the table it is in, or to itself.
     let full = match message.split('`').nth(1) {
         Some(field)
@@ -96,11 +96,11 @@ pub fn problem(prefix: &str, complaint: &Complaint, text: &str) -> Problem {
     };
     // A hostile key may be of any length.
     let message = match message.split('`').nth(1) {
-        Some(field) => message.replacen(field, &short(field, LONGEST_SHOWN), 1),
+        Some(field) => message.replacen(field, &short(field, MAX_SHOWN), 1),
         None => message,
     };
-    let shown = if full.is_empty() { message } else { format!("{}: {message}", short(&full, LONGEST_SHOWN)) };
-    Problem { line: find_line(text, &full), path: full, message: shown }
+    let shown = if full.is_empty() { message } else { format!("{}: {message}", short(&full, MAX_SHOWN)) };
+    Diagnostic { line: find_line(text, &full), path: full, message: shown }
 }
 
 /// The 1-based line where a dotted key stands in the file: its own `key =`, or else that of the table around it.

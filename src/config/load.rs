@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::diagnostic::{LONGEST_SHOWN, Problem, find_line, key_of, problem, shown_value};
+use super::diagnostic::{Diagnostic, MAX_SHOWN, find_line, key_of, problem, shown_value};
 use super::overrides::apply;
 use super::toml_table::read_table;
 use super::{Config, RawConfig};
@@ -14,7 +14,7 @@ use crate::util::files::read_small_text;
 use crate::util::text::short;
 
 /// Bytes of the largest config that is read.
-pub const LARGEST_CONFIG: u64 = 1 << 20;
+pub const MAX_CONFIG: u64 = 1 << 20;
 
 /// A kind of config: how it is read from a table, and what is checked.
 pub trait Checked: Sized {
@@ -42,7 +42,7 @@ pub trait Checked: Sized {
 /// # Errors
 /// An input error that names the file, the line where TOML has one, the key and what is allowed.
 pub fn load<C: Checked>(path: &Path, sets: &[String]) -> anyhow::Result<C> {
-    let text = read_small_text(path, LARGEST_CONFIG, "a config file in TOML")?;
+    let text = read_small_text(path, MAX_CONFIG, "a config file in TOML")?;
     let shown = path.display().to_string();
     parse(&text, &shown, sets)
 }
@@ -64,7 +64,7 @@ pub(crate) fn parse<C: Checked>(text: &str, shown: &str, sets: &[String]) -> any
         return checked(&table, text).map_err(|problem| input(format!("{shown}{problem}")));
     }
     for set in sets {
-        apply(&mut table, set).map_err(|problem| input(format!("--set {}: {problem}", short(set, LONGEST_SHOWN))))?;
+        apply(&mut table, set).map_err(|problem| input(format!("--set {}: {problem}", short(set, MAX_SHOWN))))?;
     }
     checked(&table, text).map_err(|problem| {
         // Who made the mistake? If the file alone is fine, one of the sets did.
@@ -73,7 +73,7 @@ pub(crate) fn parse<C: Checked>(text: &str, shown: &str, sets: &[String]) -> any
         let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
         match blamed {
             Some(set) if file_is_fine => {
-                input(format!("{shown} with --set {}: {}", short(set, LONGEST_SHOWN), problem.message))
+                input(format!("{shown} with --set {}: {}", short(set, MAX_SHOWN), problem.message))
             }
             _ => input(format!("{shown}{problem}")),
         }
@@ -143,7 +143,7 @@ impl Checked for ForestConfig {
     }
 }
 
-fn checked<C: Checked>(table: &Table, text: &str) -> Result<C, Problem> {
+fn checked<C: Checked>(table: &Table, text: &str) -> Result<C, Diagnostic> {
     let table = &C::complete(table.clone());
     for place in C::TABLES {
         let value = place.split('.').try_fold(None, |at: Option<&Value>, name| {
@@ -155,13 +155,13 @@ fn checked<C: Checked>(table: &Table, text: &str) -> Result<C, Problem> {
             && !value.is_table()
         {
             let message = format!("{place}: invalid type: {}, expected a table", shown_value(value));
-            return Err(Problem { line: find_line(text, place), path: (*place).to_owned(), message });
+            return Err(Diagnostic { line: find_line(text, place), path: (*place).to_owned(), message });
         }
     }
     let (key, advice) = C::ELSEWHERE;
     if table.get(key).is_some_and(Value::is_table) {
         let message = format!("{key}: {advice}");
-        return Err(Problem { line: find_line(text, key), path: key.to_owned(), message });
+        return Err(Diagnostic { line: find_line(text, key), path: key.to_owned(), message });
     }
     // First the tables whose `kind` decides about their keys: serde reads those through a buffer that loses the key.
     for (place, probe) in C::PROBES {
@@ -171,7 +171,7 @@ fn checked<C: Checked>(table: &Table, text: &str) -> Result<C, Problem> {
         }
     }
     let read = C::read(table.clone()).map_err(|error| problem("", &error.into(), text))?;
-    read.map_err(|message| Problem { line: find_line(text, key_of(&message)), path: String::new(), message })
+    read.map_err(|message| Diagnostic { line: find_line(text, key_of(&message)), path: String::new(), message })
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -203,7 +203,7 @@ mod tests {
         let config = good(&[]);
         assert_eq!(config.seed, 42);
         assert_eq!(config.data.validation, Validation::Fraction(0.2));
-        assert!(config.data.keep_copies_together);
+        assert!(config.data.group_duplicates);
         assert_eq!(config.train.epochs, 50);
         assert_eq!(config.model, ModelConfig::Cnn(CnnConfig::default()));
         for missing in ["name = \"x\"\n", "train = \"a.csv\"\n", "[model]\nkind = \"cnn\"\n"] {
@@ -282,8 +282,16 @@ mod tests {
             ),
             (SMALL, &["train.schedule={kind=\"plateau\",warmup=-1}"], &["train.schedule.warmup = -1 "]),
             (SMALL, &["train.schedule={kind=\"plateau\",hold=3}"], &["train.schedule.hold: unknown", "`patience`"]),
-            (SMALL, &["train.soft_share=1.5", "data.soft_labels=s.csv"], &["train.soft_share = 1.5 ", "0 to 1"]),
-            (SMALL, &["train.soft_share=0.5"], &["train.soft_share = 0.5 ", "data.soft_labels beside it"]),
+            (
+                SMALL,
+                &["train.soft_label_weight=1.5", "data.soft_labels=s.csv"],
+                &["train.soft_label_weight = 1.5 ", "0 to 1"],
+            ),
+            (
+                SMALL,
+                &["train.soft_label_weight=0.5"],
+                &["train.soft_label_weight = 0.5 ", "data.soft_labels beside it"],
+            ),
             (SMALL, &["data.soft_labels=\"\""], &["data.soft_labels = \"\" ", "the path of a CSV"]),
             (SMALL, &["train.label_smoothing=1"], &["train.label_smoothing = 1 ", "0 (off) to below 1"]),
             (SMALL, &["train.ema=1"], &["train.ema = 1 ", "0 (off) to below 1"]),

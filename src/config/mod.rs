@@ -12,9 +12,9 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{Checked, LARGEST_CONFIG, from_text, load};
+pub use load::{Checked, MAX_CONFIG, from_text, load};
 pub use toml_table::{differing_keys, read_table, shown_key};
-pub use train_config::{CheckpointEvery, EarlyStopConfig, MOST_EPOCHS, MOST_ROLLBACKS, TrainConfig};
+pub use train_config::{CheckpointEvery, EarlyStopConfig, MAX_EPOCHS, MAX_ROLLBACKS, TrainConfig};
 
 use crate::data::config::{DataConfig, Validation};
 use crate::device::{DeviceChoice, Precision};
@@ -55,7 +55,7 @@ pub struct RawConfig {
     pub threads: usize,
     /// Which rows to train and to validate on.
     pub data: DataConfig,
-    /// Random changes to every training face.
+    /// Random changes to every training image.
     #[serde(default)]
     pub augment: AugmentConfig,
     /// The network.
@@ -101,8 +101,13 @@ impl RawConfig {
             require(self.model.takes(from), "train.progressive.from", from, allowed)?;
         }
         self.train.class_weights.check(self.data.classes.len())?;
-        let (is_soft, share) = (self.data.soft_labels.is_some(), self.train.soft_share);
-        require(is_soft || share == 1.0, "train.soft_share", share, "data.soft_labels beside it, whose share it is")?;
+        let (is_soft, share) = (self.data.soft_labels.is_some(), self.train.soft_label_weight);
+        require(
+            is_soft || share == 1.0,
+            "train.soft_label_weight",
+            share,
+            "data.soft_labels beside it, whose share it is",
+        )?;
         Ok(Config(self))
     }
 }

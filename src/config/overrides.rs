@@ -5,7 +5,7 @@ use toml::{Table, Value};
 use super::toml_table::read_table;
 
 /// Parts of the longest dotted key in --set; no key of a config has more than 4.
-const DEEPEST_KEY: usize = 16;
+const MAX_KEY: usize = 16;
 
 /// Lays `key.path=value` over `table`. The value is TOML, or else a string; a table is added to the one that is there,
 /// unless it names another `kind`.
@@ -18,8 +18,8 @@ pub fn apply(table: &mut Table, set: &str) -> Result<(), String> {
     if parts.iter().any(|part| part.is_empty()) {
         return Err("the key is empty or has an empty part; expected key=value, such as train.batch=128".into());
     }
-    if parts.len() > DEEPEST_KEY {
-        return Err(format!("the key has more than {DEEPEST_KEY} parts; expected key=value, such as train.batch=128"));
+    if parts.len() > MAX_KEY {
+        return Err(format!("the key has more than {MAX_KEY} parts; expected key=value, such as train.batch=128"));
     }
     let value = parse_value(text.trim());
     let (last, folders) = parts.split_last().ok_or("the key is empty")?;

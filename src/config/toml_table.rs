@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::diagnostic::join;
 
 /// Levels of tables and arrays within one another that are read; a config has 4.
-const DEEPEST_TABLE: usize = 32;
+const MAX_TABLE: usize = 32;
 
 /// TOML as a table. Text that nests thousands of tables is refused before anything follows them, which takes stack.
 ///
@@ -19,11 +19,11 @@ const DEEPEST_TABLE: usize = 32;
 pub fn read_table(text: &str) -> Result<Table, toml::de::Error> {
     let table = DeTable::parse(text)?;
     let mut level: Vec<&DeValue<'_>> = table.get_ref().values().map(|value| value.get_ref()).collect();
-    for _ in 0..DEEPEST_TABLE {
+    for _ in 0..MAX_TABLE {
         level = level.into_iter().flat_map(within).collect();
     }
     if !level.is_empty() {
-        return Err(toml::de::Error::custom(format!("tables within tables, more than {DEEPEST_TABLE} deep")));
+        return Err(toml::de::Error::custom(format!("tables within tables, more than {MAX_TABLE} deep")));
     }
     Table::deserialize(Deserializer::from(table))
 }

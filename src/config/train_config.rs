@@ -11,10 +11,10 @@ use crate::transforms::resize::ProgressiveConfig;
 use crate::util::validate::require;
 
 /// The greatest `epochs`.
-pub const MOST_EPOCHS: u32 = 100_000;
+pub const MAX_EPOCHS: u32 = 100_000;
 
 /// The greatest `max_rollbacks`.
-pub const MOST_ROLLBACKS: u32 = 100;
+pub const MAX_ROLLBACKS: u32 = 100;
 
 /// `[train]`: how to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub const MOST_ROLLBACKS: u32 = 100;
 pub struct TrainConfig {
     /// Greatest number of epochs.
     pub epochs: u32,
-    /// Faces in a step; the last of an epoch may hold fewer.
+    /// Images in a step; the last of an epoch may hold fewer.
     pub batch: usize,
     /// The optimizer and its learning rate.
     pub optimizer: OptimizerConfig,
@@ -32,10 +32,10 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     /// What each class counts in the loss.
     pub class_weights: ClassWeights,
-    /// Which training faces an epoch has.
+    /// Which training images an epoch has.
     pub sampling: Sampling,
     /// Share of `data.soft_labels` in the targets, 0 to 1; the rest is the label's.
-    pub soft_share: f64,
+    pub soft_label_weight: f64,
     /// Decay, per step, of an exponential moving average of weights and norms' statistics, which is then what is validated and kept as best; 0 keeps
     /// the weights themselves (Polyak and Juditsky 1992).
     pub ema: f64,
@@ -61,7 +61,7 @@ impl Default for TrainConfig {
             label_smoothing: 0.0,
             class_weights: ClassWeights::None,
             sampling: Sampling::Shuffle,
-            soft_share: 1.0,
+            soft_label_weight: 1.0,
             ema: 0.0,
             clip_norm: 0.0,
             progressive: ProgressiveConfig::default(),
@@ -110,15 +110,20 @@ impl TrainConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        require((1..=MOST_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
+        require((1..=MAX_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
-        require(self.max_rollbacks <= MOST_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
+        require(self.max_rollbacks <= MAX_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         self.optimizer.check()?;
         self.schedule.check(self.epochs, self.optimizer.lr())?;
         self.progressive.check()?;
         let smoothing = self.label_smoothing;
         require((0.0..1.0).contains(&smoothing), "train.label_smoothing", smoothing, "0 (off) to below 1")?;
-        require((0.0..=1.0).contains(&self.soft_share), "train.soft_share", self.soft_share, "0 to 1")?;
+        require(
+            (0.0..=1.0).contains(&self.soft_label_weight),
+            "train.soft_label_weight",
+            self.soft_label_weight,
+            "0 to 1",
+        )?;
         require((0.0..1.0).contains(&self.ema), "train.ema", self.ema, "0 (off) to below 1")?;
         require((0.0..=1e6).contains(&self.clip_norm), "train.clip_norm", self.clip_norm, "0 (off) to 1e6")?;
         let every = &self.checkpoint_every;

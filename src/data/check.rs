@@ -1,18 +1,18 @@
-//! `grimace data check`: what is in CSV files of faces, and what a careful person would want to know before training.
+//! `grimace data check`: what is in CSV files of images, and what a careful person would want to know before training.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::images::{FaceHash, Faces};
+use super::images::{ImageHash, Images};
 use crate::util::text::{escaped, short};
 
 /// Different words in a column Usage beyond which it is no such thing; Kaggle's has three.
-const MOST_USAGES: usize = 20;
+const MAX_USAGES: usize = 20;
 
 /// Characters of a Usage that are shown.
-const LONGEST_USAGE: usize = 40;
+const MAX_USAGE: usize = 40;
 
 /// What was found in one file.
 #[derive(Debug, Serialize)]
@@ -26,9 +26,9 @@ pub struct FileReport {
     pub classes: Option<Vec<ClassCount>>,
     /// Rows of each Usage, where the file has that column; none where it holds more than 20 different words.
     pub usages: BTreeMap<String, usize>,
-    /// Faces of a single grey value.
+    /// Images of a single gray value.
     pub blank: usize,
-    /// Rows whose face already stood in an earlier row of the file.
+    /// Rows whose image already stood in an earlier row of the file.
     pub copies: usize,
     /// Rows that could not be read.
     pub bad_row_count: usize,
@@ -55,9 +55,9 @@ pub struct ClassCount {
 pub struct Report {
     /// Each file by itself.
     pub files: Vec<FileReport>,
-    /// Faces that carry more than one label, over all files.
+    /// Images that carry more than one label, over all files.
     pub conflicting_labels: usize,
-    /// Between each two splits (files, or usages of a file): rows of the second whose face stands in the first.
+    /// Between each two splits (files, or usages of a file): rows of the second whose image stands in the first.
     pub copies_across: Vec<Across>,
 }
 
@@ -68,7 +68,7 @@ pub struct Across {
     pub from: String,
     /// The other.
     pub to: String,
-    /// Rows of `to` whose face stands in `from`.
+    /// Rows of `to` whose image stands in `from`.
     pub rows: usize,
 }
 
@@ -86,71 +86,73 @@ impl Report {
 }
 
 /// Looks at files that have been read.
-pub fn check(files: &[(PathBuf, Faces)], classes: &[String]) -> Report {
-    let mut labels: HashMap<FaceHash, BTreeSet<u8>> = HashMap::new();
-    for (_, faces) in files {
-        for (hash, label) in faces.hashes.iter().zip(faces.labels.iter().flatten()) {
+pub fn check(files: &[(PathBuf, Images)], classes: &[String]) -> Report {
+    let mut labels: HashMap<ImageHash, BTreeSet<u8>> = HashMap::new();
+    for (_, images) in files {
+        for (hash, label) in images.hashes.iter().zip(images.labels.iter().flatten()) {
             labels.entry(*hash).or_default().insert(*label);
         }
     }
     Report {
-        files: files.iter().map(|(path, faces)| check_file(path, faces, classes)).collect(),
+        files: files.iter().map(|(path, images)| check_file(path, images, classes)).collect(),
         conflicting_labels: labels.values().filter(|labels| labels.len() > 1).count(),
         copies_across: across(files),
     }
 }
 
-fn check_file(path: &std::path::Path, faces: &Faces, classes: &[String]) -> FileReport {
-    let blank = |index: &usize| faces.face(*index).windows(2).all(|pair| matches!(pair, [a, b] if a == b));
-    let unique: BTreeSet<&FaceHash> = faces.hashes.iter().collect();
+fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> FileReport {
+    let blank = |index: &usize| images.image(*index).windows(2).all(|pair| matches!(pair, [a, b] if a == b));
+    let unique: BTreeSet<&ImageHash> = images.hashes.iter().collect();
     let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
     let mut usages = BTreeMap::new();
-    for usage in usages_of(faces).into_iter().flatten() {
-        *usages.entry(escaped(&short(usage, LONGEST_USAGE))).or_insert(0) += 1;
+    for usage in usages_of(images).into_iter().flatten() {
+        *usages.entry(escaped(&short(usage, MAX_USAGE))).or_insert(0) += 1;
     }
     FileReport {
         file: path.to_path_buf(),
-        rows: faces.len(),
-        classes: faces.labels.as_ref().map(|labels| {
+        rows: images.len(),
+        classes: images.labels.as_ref().map(|labels| {
             let counted =
                 |(number, class): (usize, &String)| ClassCount { class: class.clone(), rows: count(number, labels) };
             classes.iter().enumerate().map(counted).collect()
         }),
         usages,
-        blank: (0..faces.len()).filter(blank).count(),
-        copies: faces.len() - unique.len(),
-        bad_row_count: faces.skipped.count(),
-        bad_rows: faces.skipped.kept().iter().map(ToString::to_string).collect(),
+        blank: (0..images.len()).filter(blank).count(),
+        copies: images.len() - unique.len(),
+        bad_row_count: images.skipped.count(),
+        bad_rows: images.skipped.kept().iter().map(ToString::to_string).collect(),
     }
 }
 
-/// The Usage of each face, where the column holds usages: few words for many rows. Anything else in it divides nothing.
-fn usages_of(faces: &Faces) -> Option<&Vec<String>> {
-    let usages = faces.usages.as_ref()?;
+/// The Usage of each image, where the column holds usages: few words for many rows. Anything else in it divides nothing.
+fn usages_of(images: &Images) -> Option<&Vec<String>> {
+    let usages = images.usages.as_ref()?;
     let mut known = BTreeSet::new();
     let few = usages.iter().all(|usage| {
         known.insert(usage);
-        known.len() <= MOST_USAGES
+        known.len() <= MAX_USAGES
     });
     few.then_some(usages)
 }
 
 /// Copies between splits: files are splits, and so are the usages of a file that has them.
-fn across(files: &[(PathBuf, Faces)]) -> Vec<Across> {
-    let mut splits: Vec<(String, Vec<FaceHash>)> = Vec::new();
-    for (path, faces) in files {
+fn across(files: &[(PathBuf, Images)]) -> Vec<Across> {
+    let mut splits: Vec<(String, Vec<ImageHash>)> = Vec::new();
+    for (path, images) in files {
         let name = path.display().to_string();
-        match usages_of(faces) {
-            None => splits.push((name, faces.hashes.clone())),
+        match usages_of(images) {
+            None => splits.push((name, images.hashes.clone())),
             Some(usages) => {
                 let known: BTreeSet<&String> = usages.iter().collect();
                 // Training first: what matters is which rows of the others stand in it.
                 let mut known: Vec<&String> = known.into_iter().collect();
                 known.sort_by_key(|usage| *usage != "Training");
                 for usage in known {
-                    let of = |(u, hash): (&String, &FaceHash)| (u == usage).then_some(*hash);
-                    splits
-                        .push((format!("{name} [{usage}]"), usages.iter().zip(&faces.hashes).filter_map(of).collect()));
+                    let of = |(u, hash): (&String, &ImageHash)| (u == usage).then_some(*hash);
+                    splits.push((
+                        format!("{name} [{usage}]"),
+                        usages.iter().zip(&images.hashes).filter_map(of).collect(),
+                    ));
                 }
             }
         }
@@ -171,17 +173,17 @@ mod tests {
     use super::*;
     use crate::data::images::PIXELS;
 
-    fn faces(values: &[u8], labels: &[u8], usages: Option<&[&str]>) -> Faces {
-        let face = |value: &u8| {
+    fn images(values: &[u8], labels: &[u8], usages: Option<&[&str]>) -> Images {
+        let image = |value: &u8| {
             let value = *value;
             (0..PIXELS).map(move |i| if value == 0 { 0 } else { value ^ (i % 2) as u8 })
         };
-        Faces {
-            pixels: values.iter().flat_map(face).collect(),
+        Images {
+            pixels: values.iter().flat_map(image).collect(),
             labels: Some(labels.to_vec()),
             usages: usages.map(|usages| usages.iter().map(|usage| (*usage).to_owned()).collect()),
             rows: (0..values.len() as u32).collect(),
-            ..Faces::default()
+            ..Images::default()
         }
         .hash()
     }
@@ -189,14 +191,14 @@ mod tests {
     #[test]
     fn blanks_copies_conflicts_and_leaks_are_counted() {
         let classes: Vec<String> = ["a", "b"].map(String::from).to_vec();
-        let train = faces(&[0, 4, 4, 6, 8], &[0, 0, 1, 1, 1], None);
-        let test = faces(&[4, 6, 10], &[0, 1, 0], Some(&["PublicTest", "PublicTest", "Training"]));
+        let train = images(&[0, 4, 4, 6, 8], &[0, 0, 1, 1, 1], None);
+        let test = images(&[4, 6, 10], &[0, 1, 0], Some(&["PublicTest", "PublicTest", "Training"]));
         let report = check(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes);
         let [first, second] = &report.files[..] else { panic!("two files") };
         assert_eq!((first.rows, first.blank, first.copies), (5, 1, 1));
         assert_eq!(first.classes.as_ref().unwrap().iter().map(|c| c.rows).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((second.copies, second.usages["PublicTest"]), (0, 2));
-        assert_eq!(report.conflicting_labels, 1, "face 4 is labelled both ways");
+        assert_eq!(report.conflicting_labels, 1, "image 4 is labeled both ways");
         let across: Vec<_> = report.copies_across.iter().map(|a| (a.from.as_str(), a.to.as_str(), a.rows)).collect();
         assert_eq!(across[0], ("train.csv", "test.csv [Training]", 0));
         assert_eq!(across[1], ("train.csv", "test.csv [PublicTest]", 2));
@@ -211,7 +213,7 @@ mod tests {
         let report = |count: usize| {
             let values: Vec<u8> = (0..count as u8).map(|value| 2 * value + 2).collect();
             check(
-                &[("x.csv".into(), faces(&values, &vec![0; count], Some(&words[..count])))],
+                &[("x.csv".into(), images(&values, &vec![0; count], Some(&words[..count])))],
                 &["a".into(), "b".into()],
             )
         };

@@ -12,11 +12,11 @@ use crate::util::validate::require;
 /// Names of FER2013's classes in the order of their numbers 0..6.
 pub const CLASSES: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
 
-/// Greatest number of classes: labels are bytes, and a face data set has few.
+/// Greatest number of classes: labels are bytes, and an image data set has few.
 const MAX_CLASSES: usize = 100;
 
 /// Characters of the longest name of a class.
-const LONGEST_NAME: usize = 100;
+const MAX_NAME: usize = 100;
 
 /// `[data]`: which rows to train and to validate on.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
@@ -39,9 +39,9 @@ pub struct DataConfig {
     /// Seed of the split, where it is not the run's own: runs with several seeds then have one split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_seed: Option<u64>,
-    /// Exact copies of a face fall into one part; applies where `validation` is a fraction.
+    /// Exact copies of an image fall into one part; applies where `validation` is a fraction.
     #[serde(default = "yes")]
-    pub keep_copies_together: bool,
+    pub group_duplicates: bool,
     /// What to do with a row that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -95,7 +95,7 @@ pub fn check_classes(classes: &[String]) -> Result<(), String> {
     require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
     let distinct: BTreeSet<&String> = classes.iter().collect();
     let plain = |name: &String| {
-        let fits = !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME;
+        let fits = !name.trim().is_empty() && name.chars().count() <= MAX_NAME;
         let reserved = ["id", "emotion"].contains(&name.as_str());
         fits && !reserved && !name.contains(['"', ',']) && !name.chars().any(char::is_control)
     };
@@ -107,25 +107,25 @@ pub fn check_classes(classes: &[String]) -> Result<(), String> {
     )
 }
 
-/// How the validation faces were divided off.
+/// How the validation images were divided off.
 pub fn describe_split(data: &DataConfig, seed: u64) -> String {
     let shown = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let train = shown(&data.train);
     match &data.validation {
         Validation::Path(path) => {
-            format!("The validation faces are those of {}, the training faces those of {train}.", shown(path))
+            format!("The validation images are those of {}, the training images those of {train}.", shown(path))
         }
-        Validation::Usage(usage) => format!("The validation faces are the rows of {train} with Usage {usage}."),
+        Validation::Usage(usage) => format!("The validation images are the rows of {train} with Usage {usage}."),
         Validation::Fraction(fraction) => {
             let kind = match data.split {
                 SplitKind::Stratified => "the same share of every class",
                 SplitKind::Random => "regardless of class",
             };
             let copies =
-                if data.keep_copies_together { "copies of a face kept together" } else { "copies of a face ignored" };
+                if data.group_duplicates { "copies of an image kept together" } else { "copies of an image ignored" };
             let seed = data.split_seed.unwrap_or(seed);
             format!(
-                "The validation faces are {}% of {train}, drawn with seed {seed}, {kind}, {copies}.",
+                "The validation images are {}% of {train}, drawn with seed {seed}, {kind}, {copies}.",
                 100.0 * fraction
             )
         }

@@ -1,4 +1,4 @@
-//! What a config's `[data]` names, read and divided: the training and the validation faces of a run.
+//! What a config's `[data]` names, read and divided: the training and the validation images of a run.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::config::{DataConfig, Validation};
 use super::csv;
-use super::images::{FaceHash, Faces};
+use super::images::{ImageHash, Images};
 use super::soft_labels::{self, SoftLabels};
 use super::split::{self, SplitRequest};
 use crate::data::csv::columns::{Labels, ReadOptions};
@@ -18,20 +18,20 @@ use crate::util::error::input;
 /// The Usage that Kaggle gives training rows.
 const TRAINING: &str = "Training";
 
-/// Training and validation faces, all labelled.
+/// Training and validation images, all labeled.
 #[derive(Debug, Default)]
 pub struct Dataset {
     /// Training rows in file order.
-    pub train: Faces,
+    pub train: Images,
     /// Soft labels of the training rows, where `data.soft_labels` names some.
     pub soft_labels: Option<SoftLabels>,
     /// Validation rows in file order.
-    pub validation: Faces,
-    /// For each validation face whether it also stands among the training rows.
+    pub validation: Images,
+    /// For each validation image whether it also stands among the training rows.
     pub validation_seen: Vec<bool>,
-    /// Hash of all faces and labels read, in file order, whatever their CSV layout and however they are divided.
+    /// Hash of all images and labels read, in file order, whatever their CSV layout and however they are divided.
     pub data_hash: String,
-    /// `split.csv`: which row of which face went where.
+    /// `split.csv`: which row of which image went where.
     pub split_csv: String,
     /// Time it took to read and divide them.
     pub load_time: Duration,
@@ -40,9 +40,9 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Validation faces alone, for tests.
+    /// Validation images alone, for tests.
     #[cfg(test)]
-    pub fn of_validation(validation: Faces, validation_seen: Vec<bool>) -> Self {
+    pub fn of_validation(validation: Images, validation_seen: Vec<bool>) -> Self {
         Self { validation, validation_seen, ..Self::default() }
     }
 
@@ -78,13 +78,13 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let mut notes = Vec::new();
     note_skipped(&all, &data.train, &mut notes);
     let mut hashes = vec![all.content_hash()];
-    let labelled = |usage: &str| all.with_usage(usage, &data.train);
+    let labeled = |usage: &str| all.with_usage(usage, &data.train);
     let (train, validation) = match &data.validation {
         Validation::Usage(usage) if usage == TRAINING => {
             let expected = "expected another Usage, such as \"PublicTest\"";
             return Err(input(format!("data.validation = \"Training\": those are the training rows; {expected}")));
         }
-        Validation::Usage(usage) => (labelled(TRAINING)?, labelled(usage)?),
+        Validation::Usage(usage) => (labeled(TRAINING)?, labeled(usage)?),
         Validation::Path(path) => {
             let validation = read(path, data)?;
             note_skipped(&validation, path, &mut notes);
@@ -95,14 +95,14 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
                     "{shown}: holds rows of Usage Training; as validation rows give a Usage of data.train, such as data.validation = \"PublicTest\""
                 )));
             }
-            (if all.usages.is_some() { labelled(TRAINING)? } else { all }, validation)
+            (if all.usages.is_some() { labeled(TRAINING)? } else { all }, validation)
         }
         Validation::Fraction(fraction) => {
-            let rows = if all.usages.is_some() { labelled(TRAINING)? } else { all };
+            let rows = if all.usages.is_some() { labeled(TRAINING)? } else { all };
             let request = SplitRequest {
                 fraction: *fraction,
                 kind: data.split,
-                keep_copies_together: data.keep_copies_together,
+                group_duplicates: data.group_duplicates,
                 seed: data.split_seed.unwrap_or(seed),
             };
             let taken = split::draw(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
@@ -116,12 +116,12 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let soft_labels = data.soft_labels.as_deref();
     let soft_labels =
         soft_labels.map(|path| soft_labels::read(path, &data.classes, &train, &data.train)).transpose()?;
-    let known: HashSet<FaceHash> = train.hashes.iter().copied().collect();
+    let known: HashSet<ImageHash> = train.hashes.iter().copied().collect();
     let validation_seen = split::seen_in(&validation.hashes, &known);
     let seen = validation_seen.iter().filter(|seen| **seen).count();
     if seen > 0 {
         notes.push(format!(
-            "{seen} of {} validation faces are exact copies of training faces; figures without them stand beside",
+            "{seen} of {} validation images are exact copies of training images; figures without them stand beside",
             validation.len()
         ));
     }
@@ -131,21 +131,21 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     Ok(Dataset { train, soft_labels, validation, validation_seen, data_hash, split_csv, load_time, notes })
 }
 
-fn read(path: &Path, data: &DataConfig) -> Result<Faces> {
+fn read(path: &Path, data: &DataConfig) -> Result<Images> {
     csv::read(path, ReadOptions { classes: &data.classes, labels: Labels::Needed, on_bad_row: data.on_bad_row })
 }
 
-fn note_skipped(faces: &Faces, path: &Path, notes: &mut Vec<String>) {
-    if let Some(first) = faces.skipped.first() {
-        notes.push(format!("{}: {} bad rows left out, the first at {first}", path.display(), faces.skipped.count()));
+fn note_skipped(images: &Images, path: &Path, notes: &mut Vec<String>) {
+    if let Some(first) = images.skipped.first() {
+        notes.push(format!("{}: {} bad rows left out, the first at {first}", path.display(), images.skipped.count()));
     }
 }
 
-fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<()> {
+fn check_parts(train: &Images, validation: &Images, data: &DataConfig) -> Result<()> {
     let shown = data.train.display();
     for (number, class) in data.classes.iter().enumerate() {
-        let rows = |faces: &Faces| {
-            let labels = faces.labels.iter().flatten();
+        let rows = |images: &Images| {
+            let labels = images.labels.iter().flatten();
             labels.filter(|label| usize::from(**label) == number).count()
         };
         if rows(train) == 0 {
@@ -167,37 +167,37 @@ fn check_parts(train: &Faces, validation: &Faces, data: &DataConfig) -> Result<(
     Ok(())
 }
 
-/// `row,part,face`: rows from 0 in their own file, in file order; a validation file of its own follows the training rows.
-fn split_csv(train: &Faces, validation: &Faces, separate_files: bool) -> String {
+/// `row,part,hash`: rows from 0 in their own file, in file order; a validation file of its own follows the training rows.
+fn split_csv(train: &Images, validation: &Images, separate_files: bool) -> String {
     let mut rows = BTreeMap::new();
-    for (part, faces, file) in [("train", train, 0), ("validation", validation, u8::from(separate_files))] {
-        for (row, face) in faces.rows.iter().zip(&faces.hashes) {
-            rows.insert((file, *row), (part, *face));
+    for (part, images, file) in [("train", train, 0), ("validation", validation, u8::from(separate_files))] {
+        for (row, image) in images.rows.iter().zip(&images.hashes) {
+            rows.insert((file, *row), (part, *image));
         }
     }
-    let mut text = String::from("row,part,face\n");
-    for ((_, row), (part, face)) in rows {
+    let mut text = String::from("row,part,hash\n");
+    for ((_, row), (part, image)) in rows {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{row},{part},{face}");
+        let _ = writeln!(text, "{row},{part},{image}");
     }
     text
 }
 
-/// The faces that a run's `split.csv` names as training rows.
+/// The images that a run's `split.csv` names as training rows.
 ///
 /// # Errors
 /// When a line is not one that [`load`] writes.
-pub fn training_faces(split_csv: &str, path: &Path) -> Result<HashSet<FaceHash>> {
+pub fn training_images(split_csv: &str, path: &Path) -> Result<HashSet<ImageHash>> {
     let mut known = HashSet::new();
     for (number, line) in split_csv.lines().enumerate().skip(1) {
         let mut fields = line.split(',').skip(1);
-        let (part, face) = (fields.next(), fields.next().and_then(FaceHash::from_hex));
-        match (part, face) {
-            (Some("train"), Some(face)) => drop(known.insert(face)),
+        let (part, image) = (fields.next(), fields.next().and_then(ImageHash::from_hex));
+        match (part, image) {
+            (Some("train"), Some(image)) => drop(known.insert(image)),
             (Some("validation"), Some(_)) => {}
             _ => {
                 return Err(input(format!(
-                    "{}: line {}: expected row,part,face, got {line:?}",
+                    "{}: line {}: expected row,part,hash, got {line:?}",
                     path.display(),
                     number + 1
                 )));

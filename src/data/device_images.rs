@@ -1,52 +1,52 @@
-//! Faces on the training device: all of them as bytes, a batch picked there by index.
+//! Images on the training device: all of them as bytes, a batch picked there by index.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::images::{Faces, SIDE};
+use super::images::{Images, SIDE};
 use super::soft_labels::SoftLabels;
 
-/// Faces and labels of one part, on the device for the whole run (FER2013 is 83 MB as bytes).
+/// Images and labels of one part, on the device for the whole run (FER2013 is 83 MB as bytes).
 #[derive(Debug)]
-pub struct DeviceFaces {
+pub struct DeviceImages {
     /// uint8 [N, 1, 48, 48]
     pixels: Tensor,
     /// int64 `[N]`
     labels: Tensor,
     /// float32 [N, classes]: what is trained on in the labels' stead.
-    shares: Option<Tensor>,
+    soft: Option<Tensor>,
 }
 
-impl DeviceFaces {
-    /// Copies faces to `device`. Unlabelled faces get label 0, which only training and loss look at.
+impl DeviceImages {
+    /// Copies images to `device`. Unlabeled images get label 0, which only training and loss look at.
     ///
     /// # Errors
     /// libtorch's, such as a device that has too little memory.
-    pub fn new(faces: &Faces, device: Device) -> Result<Self> {
+    pub fn new(images: &Images, device: Device) -> Result<Self> {
         let side = SIDE as i64;
-        let count = faces.len() as i64;
-        let pixels = Tensor::f_from_slice(&faces.pixels)?.f_view([count, 1, side, side])?.f_to_device(device)?;
-        let labels = match &faces.labels {
+        let count = images.len() as i64;
+        let pixels = Tensor::f_from_slice(&images.pixels)?.f_view([count, 1, side, side])?.f_to_device(device)?;
+        let labels = match &images.labels {
             Some(labels) => Tensor::f_from_slice(&labels.iter().map(|label| i64::from(*label)).collect::<Vec<_>>())?,
             None => Tensor::f_zeros([count], (Kind::Int64, Device::Cpu))?,
         };
-        Ok(Self { pixels, labels: labels.f_to_device(device)?, shares: None })
+        Ok(Self { pixels, labels: labels.f_to_device(device)?, soft: None })
     }
 
-    /// Where there are soft labels, adds targets of which `share` (0 to 1) is theirs and the rest the label's.
+    /// Where there are soft labels, adds targets of which `weight` (0 to 1) is theirs and the rest the label's.
     ///
     /// # Errors
-    /// libtorch's, for soft labels of another number of faces.
-    pub fn with_soft_labels(self, soft: Option<&SoftLabels>, share: f64) -> Result<Self> {
+    /// libtorch's, for soft labels of another number of images.
+    pub fn with_soft_labels(self, soft: Option<&SoftLabels>, weight: f64) -> Result<Self> {
         let Some(soft) = soft else { return Ok(self) };
         let classes = soft.classes as i64;
         let hard = self.labels.f_one_hot(classes)?.f_to_dtype(Kind::Float, false, false)?;
-        let soft = Tensor::f_from_slice(&soft.shares)?.f_view([self.len(), classes])?.f_to_device(self.device())?;
-        let shares = soft.f_mul_scalar(share)?.f_add(&hard.f_mul_scalar(1.0 - share)?)?;
-        Ok(Self { shares: Some(shares), ..self })
+        let soft = Tensor::f_from_slice(&soft.soft)?.f_view([self.len(), classes])?.f_to_device(self.device())?;
+        let soft = soft.f_mul_scalar(weight)?.f_add(&hard.f_mul_scalar(1.0 - weight)?)?;
+        Ok(Self { soft: Some(soft), ..self })
     }
 
-    /// Number of faces.
+    /// Number of images.
     pub fn len(&self) -> i64 {
         self.pixels.size().first().copied().unwrap_or(0)
     }
@@ -66,11 +66,11 @@ impl DeviceFaces {
         &self.pixels
     }
 
-    /// The faces at `index` (int64 `[B]`, on the device): uint8 [B, 1, 48, 48].
+    /// The images at `index` (int64 `[B]`, on the device): uint8 [B, 1, 48, 48].
     ///
     /// # Errors
     /// libtorch's.
-    pub fn pick(&self, index: &Tensor) -> Result<Tensor> {
+    pub fn gather(&self, index: &Tensor) -> Result<Tensor> {
         Ok(self.pixels.f_index_select(0, index)?)
     }
 
@@ -82,15 +82,15 @@ impl DeviceFaces {
         Ok(self.labels.f_index_select(0, index)?)
     }
 
-    /// The shares of the classes at `index` (int64 `[B]`, on the device), where there are soft labels: float32 [B, classes].
+    /// The soft of the classes at `index` (int64 `[B]`, on the device), where there are soft labels: float32 [B, classes].
     ///
     /// # Errors
     /// libtorch's.
-    pub fn shares(&self, index: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.shares.as_ref().map(|shares| shares.f_index_select(0, index)).transpose()?)
+    pub fn soft_targets(&self, index: &Tensor) -> Result<Option<Tensor>> {
+        Ok(self.soft.as_ref().map(|soft| soft.f_index_select(0, index)).transpose()?)
     }
 
-    /// Faces of each of `classes`, by their labels. Waits for the device.
+    /// Images of each of `classes`, by their labels. Waits for the device.
     ///
     /// # Errors
     /// libtorch's.
@@ -99,7 +99,7 @@ impl DeviceFaces {
         Ok(Vec::<i64>::try_from(counts)?.into_iter().map(i64::unsigned_abs).collect())
     }
 
-    /// The faces from `start`, at most `count` of them, without a copy: uint8 [B, 1, 48, 48].
+    /// The images from `start`, at most `count` of them, without a copy: uint8 [B, 1, 48, 48].
     ///
     /// # Errors
     /// libtorch's.
@@ -108,7 +108,7 @@ impl DeviceFaces {
     }
 }
 
-/// uint8 faces as float32 in 0..1.
+/// uint8 images as float32 in 0..1.
 ///
 /// # Errors
 /// libtorch's.
@@ -124,21 +124,22 @@ mod tests {
 
     #[test]
     fn targets_are_shared_between_soft_labels_and_labels() {
-        let faces =
-            Faces { pixels: vec![0; 2 * PIXELS], rows: vec![0, 1], labels: Some(vec![2, 0]), ..Faces::default() };
-        let soft = SoftLabels { shares: vec![0.25, 0.75, 0.0, 0.5, 0.25, 0.25], classes: 3 };
+        let images =
+            Images { pixels: vec![0; 2 * PIXELS], rows: vec![0, 1], labels: Some(vec![2, 0]), ..Images::default() };
+        let soft = SoftLabels { soft: vec![0.25, 0.75, 0.0, 0.5, 0.25, 0.25], classes: 3 };
         let index = Tensor::from_slice(&[1i64, 0]);
-        let plain = DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(None, 1.0).unwrap();
-        assert!(plain.shares(&index).unwrap().is_none());
+        let plain = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(None, 1.0).unwrap();
+        assert!(plain.soft_targets(&index).unwrap().is_none());
         assert_eq!(plain.class_counts(3).unwrap(), [1, 0, 1]);
-        let shares = |share: f64| -> Vec<f32> {
-            let faces = DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(Some(&soft), share).unwrap();
-            Vec::try_from(faces.shares(&index).unwrap().unwrap().flatten(0, -1)).unwrap()
+        let soft = |weight: f64| -> Vec<f32> {
+            let images =
+                DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(Some(&soft), weight).unwrap();
+            Vec::try_from(images.soft_targets(&index).unwrap().unwrap().flatten(0, -1)).unwrap()
         };
-        assert_eq!(shares(1.0), [0.5, 0.25, 0.25, 0.25, 0.75, 0.0]);
-        assert_eq!(shares(0.0), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
-        assert_eq!(shares(0.5), [0.75, 0.125, 0.125, 0.125, 0.375, 0.5]);
-        let of_one = SoftLabels { shares: vec![1.0, 0.0, 0.0], classes: 3 };
-        assert!(DeviceFaces::new(&faces, Device::Cpu).unwrap().with_soft_labels(Some(&of_one), 1.0).is_err());
+        assert_eq!(soft(1.0), [0.5, 0.25, 0.25, 0.25, 0.75, 0.0]);
+        assert_eq!(soft(0.0), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(soft(0.5), [0.75, 0.125, 0.125, 0.125, 0.375, 0.5]);
+        let of_one = SoftLabels { soft: vec![1.0, 0.0, 0.0], classes: 3 };
+        assert!(DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(Some(&of_one), 1.0).is_err());
     }
 }

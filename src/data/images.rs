@@ -1,4 +1,4 @@
-//! Faces in memory: one block of bytes, and a hash of each face by which copies are known.
+//! Images in memory: one block of bytes, and a hash of each image by which copies are known.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,20 +9,20 @@ use rayon::prelude::*;
 use crate::util::error::input;
 use crate::util::text::short;
 
-/// Edge of a face in pixels.
+/// Edge of an image in pixels.
 pub const SIDE: usize = 48;
-/// Pixels of a face, row-major.
+/// Pixels of an image, row-major.
 pub const PIXELS: usize = SIDE * SIDE;
 
-/// Identity of a face: the first 16 bytes of the BLAKE3 hash of its 2304 pixels. Equal pixels, equal hash.
+/// Identity of an image: the first 16 bytes of the BLAKE3 hash of its 2304 pixels. Equal pixels, equal hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FaceHash([u8; 16]);
+pub struct ImageHash([u8; 16]);
 
-impl FaceHash {
-    /// The hash of one face.
-    pub fn of(face: &[u8]) -> Self {
+impl ImageHash {
+    /// The hash of one image.
+    pub fn of(image: &[u8]) -> Self {
         let mut short = [0; 16];
-        for (to, from) in short.iter_mut().zip(blake3::hash(face).as_bytes()) {
+        for (to, from) in short.iter_mut().zip(blake3::hash(image).as_bytes()) {
             *to = *from;
         }
         Self(short)
@@ -35,7 +35,7 @@ impl FaceHash {
     }
 }
 
-impl fmt::Display for FaceHash {
+impl fmt::Display for ImageHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
@@ -43,7 +43,7 @@ impl fmt::Display for FaceHash {
 
 /// The rows of one CSV that could be read.
 #[derive(Debug, Clone, Default)]
-pub struct Faces {
+pub struct Images {
     /// uint8 [N, 48, 48], row-major.
     pub pixels: Vec<u8>,
     /// `[N]` class numbers, where the file has `emotion`.
@@ -54,8 +54,8 @@ pub struct Faces {
     pub usages: Option<Vec<String>>,
     /// `[N]` data row in the file, from 0; not consecutive where rows were skipped.
     pub rows: Vec<u32>,
-    /// `[N]` identity of each face.
-    pub hashes: Vec<FaceHash>,
+    /// `[N]` identity of each image.
+    pub hashes: Vec<ImageHash>,
     /// Rows left out by `on_bad_row = "skip"`, each with its line and reason.
     pub skipped: BadRows,
 }
@@ -120,8 +120,8 @@ impl fmt::Display for BadRow {
     }
 }
 
-impl Faces {
-    /// Number of faces.
+impl Images {
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -131,24 +131,24 @@ impl Faces {
         self.rows.is_empty()
     }
 
-    /// The pixels of face `index`, row-major; empty when there is no such face.
-    pub fn face(&self, index: usize) -> &[u8] {
+    /// The pixels of image `index`, row-major; empty when there is no such image.
+    pub fn image(&self, index: usize) -> &[u8] {
         self.pixels.get(index * PIXELS..(index + 1) * PIXELS).unwrap_or_default()
     }
 
     /// Fills `hashes` from `pixels`.
     pub(super) fn hash(mut self) -> Self {
-        self.hashes = self.pixels.par_chunks_exact(PIXELS).map(FaceHash::of).collect();
+        self.hashes = self.pixels.par_chunks_exact(PIXELS).map(ImageHash::of).collect();
         self
     }
 
-    /// The faces at these positions, in this order.
+    /// The images at these positions, in this order.
     pub fn select(&self, positions: &[usize]) -> Self {
         let pick = |texts: &Option<Vec<String>>| {
             texts.as_ref().map(|texts| positions.iter().filter_map(|p| texts.get(*p).cloned()).collect())
         };
         let mut pixels = Vec::with_capacity(positions.len() * PIXELS);
-        positions.iter().for_each(|position| pixels.extend_from_slice(self.face(*position)));
+        positions.iter().for_each(|position| pixels.extend_from_slice(self.image(*position)));
         Self {
             pixels,
             labels: self.labels.as_ref().map(|l| positions.iter().filter_map(|p| l.get(*p).copied()).collect()),
@@ -160,15 +160,15 @@ impl Faces {
         }
     }
 
-    /// What each face is called in files beside this one: its `id` column, or else its row number in its file from 0.
+    /// What each image is called in files beside this one: its `id` column, or else its row number in its file from 0.
     pub fn names(&self) -> Vec<String> {
         self.ids.clone().unwrap_or_else(|| self.rows.iter().map(ToString::to_string).collect())
     }
 
-    /// Refuses faces of which two have one id: what is said of an id that stands there twice is of no use.
+    /// Refuses images of which two have one id: what is said of an id that stands there twice is of no use.
     ///
     /// # Errors
-    /// An input error with the id; `path` is where the faces are from.
+    /// An input error with the id; `path` is where the images are from.
     pub fn check_ids(&self, path: &Path) -> anyhow::Result<()> {
         let mut known = HashSet::new();
         match self.ids.iter().flatten().find(|id| !known.insert(id.as_str())) {
@@ -177,7 +177,7 @@ impl Faces {
         }
     }
 
-    /// The faces whose Usage is `usage`.
+    /// The images whose Usage is `usage`.
     ///
     /// # Errors
     /// An input error when the file has no Usage column or no such row; it lists the usages there are.
@@ -196,16 +196,16 @@ impl Faces {
         Ok(self.select(&positions))
     }
 
-    /// The mean of all faces, `[48, 48]`; black where there are none.
+    /// The mean of all images, `[48, 48]`; black where there are none.
     pub fn mean(&self) -> Vec<u8> {
         let mut sums = vec![0u64; PIXELS];
-        for face in self.pixels.chunks_exact(PIXELS) {
-            sums.iter_mut().zip(face).for_each(|(sum, pixel)| *sum += u64::from(*pixel));
+        for image in self.pixels.chunks_exact(PIXELS) {
+            sums.iter_mut().zip(image).for_each(|(sum, pixel)| *sum += u64::from(*pixel));
         }
         sums.into_iter().map(|sum| (sum / self.len().max(1) as u64) as u8).collect()
     }
 
-    /// A hash of pixels and labels in row order: the same for the same faces in whatever CSV layout.
+    /// A hash of pixels and labels in row order: the same for the same images in whatever CSV layout.
     pub fn content_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update_rayon(&self.pixels);
@@ -219,14 +219,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_tell_faces_apart_and_read_back() {
-        let black = FaceHash::of(&[0; PIXELS]);
+    fn hashes_tell_images_apart_and_read_back() {
+        let black = ImageHash::of(&[0; PIXELS]);
         let mut other = [0; PIXELS];
         other[2303] = 1;
-        assert_ne!(black, FaceHash::of(&other));
+        assert_ne!(black, ImageHash::of(&other));
         assert_eq!(black.to_string().len(), 32);
-        assert_eq!(FaceHash::from_hex(&black.to_string()), Some(black));
-        assert_eq!(FaceHash::from_hex("xyz"), None);
-        assert_eq!(FaceHash::from_hex("+0000000000000000000000000000000"), None);
+        assert_eq!(ImageHash::from_hex(&black.to_string()), Some(black));
+        assert_eq!(ImageHash::from_hex("xyz"), None);
+        assert_eq!(ImageHash::from_hex("+0000000000000000000000000000000"), None);
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use polars::prelude::*;
 
 use super::config::SplitKind;
-use super::images::FaceHash;
+use super::images::ImageHash;
 use crate::util::rng::{Rng, Stream};
 
 /// How to divide.
@@ -16,23 +16,23 @@ pub struct SplitRequest {
     pub fraction: f64,
     /// By class or regardless of it.
     pub kind: SplitKind,
-    /// Exact copies of a face fall into one part.
-    pub keep_copies_together: bool,
+    /// Exact copies of an image fall into one part.
+    pub group_duplicates: bool,
     /// Same seed and rows, same split.
     pub seed: u64,
 }
 
 /// For each row whether it is a validation row.
 ///
-/// Rows are taken in units: a face with all its copies, or a single row. Each unit gets a random key that follows from the
+/// Rows are taken in units: an image with all its copies, or a single row. Each unit gets a random key that follows from the
 /// seed and its first row; units are sorted by key, within their class when stratified (the class of the unit's first
 /// row), and taken for validation up to the fraction. The random split takes ceil(fraction * rows), as scikit-learn's
 /// `train_test_split`; the stratified one rounds within each class.
 ///
 /// # Errors
 /// Only polars' own, which no input can cause.
-pub fn draw(hashes: &[FaceHash], labels: &[u8], request: SplitRequest) -> Result<Vec<bool>> {
-    let units = units(hashes, request.keep_copies_together)?;
+pub fn draw(hashes: &[ImageHash], labels: &[u8], request: SplitRequest) -> Result<Vec<bool>> {
+    let units = units(hashes, request.group_duplicates)?;
     let stratum = |first: usize| match request.kind {
         SplitKind::Stratified => labels.get(first).copied().map_or(0, u32::from),
         SplitKind::Random => 0,
@@ -79,13 +79,13 @@ pub fn draw(hashes: &[FaceHash], labels: &[u8], request: SplitRequest) -> Result
 }
 
 /// The rows of each unit, units in the order of their first row.
-fn units(hashes: &[FaceHash], keep_copies_together: bool) -> Result<Vec<Vec<u32>>> {
-    if !keep_copies_together {
+fn units(hashes: &[ImageHash], group_duplicates: bool) -> Result<Vec<Vec<u32>>> {
+    if !group_duplicates {
         return Ok((0..hashes.len() as u32).map(|row| vec![row]).collect());
     }
-    let faces: Vec<String> = hashes.iter().map(ToString::to_string).collect();
-    let frame = DataFrame::new(faces.len(), vec![Column::new("face".into(), faces)])?;
-    let groups = frame.group_by_stable(["face"])?.into_groups();
+    let images: Vec<String> = hashes.iter().map(ToString::to_string).collect();
+    let frame = DataFrame::new(images.len(), vec![Column::new("image".into(), images)])?;
+    let groups = frame.group_by_stable(["image"])?.into_groups();
     Ok(groups
         .iter()
         .map(|group| match group {
@@ -109,8 +109,8 @@ fn runs(values: &UInt32Chunked) -> Vec<(i64, usize)> {
     runs
 }
 
-/// For each face whether it also stands among `known`.
-pub fn seen_in(hashes: &[FaceHash], known: &HashSet<FaceHash>) -> Vec<bool> {
+/// For each image whether it also stands among `known`.
+pub fn seen_in(hashes: &[ImageHash], known: &HashSet<ImageHash>) -> Vec<bool> {
     hashes.iter().map(|hash| known.contains(hash)).collect()
 }
 
@@ -118,14 +118,14 @@ pub fn seen_in(hashes: &[FaceHash], known: &HashSet<FaceHash>) -> Vec<bool> {
 mod tests {
     use super::*;
 
-    /// `n` rows of which every fifth repeats the face of the row before; labels 0..3 unevenly.
-    fn rows(n: usize) -> (Vec<FaceHash>, Vec<u8>) {
-        let hash = |i: usize| FaceHash::of(&(if i % 5 == 4 { i - 1 } else { i }).to_le_bytes());
+    /// `n` rows of which every fifth repeats the image of the row before; labels 0..3 unevenly.
+    fn rows(n: usize) -> (Vec<ImageHash>, Vec<u8>) {
+        let hash = |i: usize| ImageHash::of(&(if i % 5 == 4 { i - 1 } else { i }).to_le_bytes());
         ((0..n).map(hash).collect(), (0..n).map(|i| [0, 0, 0, 1, 1, 2][i % 6]).collect())
     }
 
     fn request(kind: SplitKind, keep: bool, seed: u64) -> SplitRequest {
-        SplitRequest { fraction: 0.2, kind, keep_copies_together: keep, seed }
+        SplitRequest { fraction: 0.2, kind, group_duplicates: keep, seed }
     }
 
     #[test]

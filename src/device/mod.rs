@@ -48,7 +48,7 @@ impl Placement {
 /// # Errors
 /// When a device was asked for by name and cannot be had, or GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
 pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Placement> {
-    kernels::limit(most_kernels(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
+    kernels::limit_isa(most_kernels(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
     set_threads(threads);
     let (device, reason) = pick_device(choice)?;
     let kind = match precision {
@@ -88,7 +88,7 @@ fn most_kernels(asked: Option<&str>) -> Result<Option<Isa>> {
 }
 
 /// Which of our own CPU kernels are used, in words.
-pub fn kernels_in_words() -> &'static str {
+pub fn describe_kernels() -> &'static str {
     match kernels::isa() {
         Some(Isa::Avx512) if cpu_has_bf16() => "AVX-512, bf16",
         Some(Isa::Avx512) => "AVX-512",
@@ -102,8 +102,8 @@ pub fn threads() -> usize {
     tch::get_num_threads().unsigned_abs() as usize
 }
 
-/// How many of `count` items (images, rows, numbers) one thread gets; at least 1.
-pub fn share(count: usize) -> usize {
+/// Chunk size that splits `count` items (images, rows, values) evenly over the CPU threads; at least 1.
+pub fn chunk_size(count: usize) -> usize {
     count.div_ceil(threads().max(1)).max(1)
 }
 

@@ -16,11 +16,11 @@ use crate::model::Net;
 /// # Errors
 /// As [`write()`].
 pub fn export_ensemble(ensemble: &Ensemble, out: &Path) -> Result<Exported> {
-    let nets = ensemble.members().map(|run| run.net(Device::Cpu)).collect::<Result<Vec<_>>>()?;
-    let names: Vec<&str> = ensemble.members().map(|run| run.config.name.as_str()).collect();
-    let member = |((run, net), number): ((&TrainedNet, &Net), usize)| -> Value {
+    let nets = ensemble.models().map(|run| run.net(Device::Cpu)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = ensemble.models().map(|run| run.config.name.as_str()).collect();
+    let model = |((run, net), number): ((&TrainedNet, &Net), usize)| -> Value {
         json!({
-            "tensors": format!("member{number}."),
+            "tensors": format!("model{number}."),
             "run": run.dir.path().to_string_lossy(),
             "name": run.config.name,
             "parameters": net.parameters(),
@@ -28,9 +28,9 @@ pub fn export_ensemble(ensemble: &Ensemble, out: &Path) -> Result<Exported> {
             "config": run.checkpoint.config,
         })
     };
-    let members: Vec<Value> = ensemble.members().zip(&nets).zip(1..).map(member).collect();
-    let mut description = contract(&names.join("+"), &ensemble.data().classes, ensemble.views());
+    let models: Vec<Value> = ensemble.models().zip(&nets).zip(1..).map(model).collect();
+    let mut description = contract(&names.join("+"), &ensemble.data().classes, ensemble.tta());
     description.insert("parameters".to_owned(), json!(nets.iter().map(Net::parameters).sum::<usize>()));
-    description.insert("members".to_owned(), json!(members));
-    write(&nets, ensemble.views(), &description, out)
+    description.insert("models".to_owned(), json!(models));
+    write(&nets, ensemble.tta(), &description, out)
 }

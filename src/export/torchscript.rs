@@ -8,13 +8,13 @@ use tch::{CModule, Device, IValue, Kind, Tensor};
 use torch_ext::NamedTensor;
 
 use crate::data::config::CLASSES;
-use crate::data::device_images::DeviceFaces;
-use crate::data::images::{Faces, PIXELS, SIDE};
+use crate::data::device_images::DeviceImages;
+use crate::data::images::{Images, PIXELS, SIDE};
 use crate::inference::forward::predict_with_tta;
 use crate::inference::trained_run::TrainedNet;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::predictions::Predictions;
 use crate::model::{Mode, Named, Net};
-use crate::transforms::tta::{View, Views};
+use crate::transforms::tta::{Tta, TtaTransform};
 use crate::util::error::input;
 use crate::util::files::{check_output_file, read_small_text, replace_atomically, write_atomically};
 use crate::util::rng::{Rng, Stream};
@@ -25,11 +25,11 @@ pub const EXTRA_FILE: &str = "model.json";
 /// Greatest difference in a probability that the exported file may show against the checkpoint.
 const TOLERANCE: f64 = 1e-5;
 
-/// Faces that an export is checked on.
+/// Images that an export is checked on.
 const CHECKED_FACES: usize = 256;
 
-/// Faces in the largest batch of the check, the first of them those of [`CHECKED_FACES`].
-const LARGEST_BATCH: usize = 300;
+/// Images in the largest batch of the check, the first of them those of [`CHECKED_FACES`].
+const MAX_BATCH: usize = 300;
 
 /// What an export did.
 #[derive(Debug)]
@@ -38,18 +38,18 @@ pub struct Exported {
     pub description: PathBuf,
     /// Greatest difference of a probability found by the check.
     pub difference: f64,
-    /// Faces checked.
-    pub faces: usize,
+    /// Images checked.
+    pub images: usize,
 }
 
 impl Exported {
     /// What was done, in a sentence.
-    pub fn in_words(&self, out: &Path) -> String {
+    pub fn describe(&self, out: &Path) -> String {
         format!(
-            "{} written, {} beside it; read back and compared on {} faces: probabilities differ by {} at most",
+            "{} written, {} beside it; read back and compared on {} images: probabilities differ by {} at most",
             out.display(),
             self.description.display(),
-            self.faces,
+            self.images,
             if self.difference == 0.0 { "0".to_owned() } else { format!("{:.0e}", self.difference) },
         )
     }
@@ -59,36 +59,36 @@ impl Exported {
 ///
 /// # Errors
 /// As [`write()`].
-pub fn export(run: &TrainedNet, views: Views, out: &Path) -> Result<Exported> {
+pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
     let net = run.net(Device::Cpu)?;
-    let mut description = contract(&run.config.name, &run.config.data.classes, views);
+    let mut description = contract(&run.config.name, &run.config.data.classes, tta);
     description.insert("parameters".to_owned(), json!(net.parameters()));
     description.insert("provenance".to_owned(), provenance(run));
     description.insert("config".to_owned(), json!(run.checkpoint.config));
-    write(&[net], views, &description, out)
+    write(&[net], tta, &description, out)
 }
 
-/// Writes the mean of `nets`' probabilities, each averaged over `views` of a face, as one TorchScript module to `out`, and
+/// Writes the mean of `nets`' probabilities, each averaged over `tta` of an image, as one TorchScript module to `out`, and
 /// `description` beside it and in it.
 ///
 /// The file takes uint8 or float32 pixels 0..255, [N, 1, 48, 48], and gives probabilities float32 [N, classes]. Tensors are
-/// registered under their checkpoint names, behind `member1.`, `member2.`, ... where there are several networks. It is
+/// registered under their checkpoint names, behind `model1.`, `model2.`, ... where there are several networks. It is
 /// written to a temporary file, read back and compared with what the networks give first; only then does it take its place.
 ///
 /// # Errors
 /// libtorch's, I/O errors with their path, and a file that does not compute what the networks do.
-pub fn write(nets: &[Net], views: Views, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
+pub fn write(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
     let beside = beside(out);
     check_beside(&beside)?;
     let description = serde_json::to_string_pretty(description)?;
-    let difference = write_module(nets, views, &description, out)?;
+    let difference = write_module(nets, tta, &description, out)?;
     write_atomically(&beside, (description + "\n").as_bytes())?;
-    Ok(Exported { description: beside, difference, faces: CHECKED_FACES })
+    Ok(Exported { description: beside, difference, images: CHECKED_FACES })
 }
 
 /// Traces the mean of `nets` into `out` and checks the file; the greatest difference of a probability.
-fn write_module(nets: &[Net], views: Views, description: &str, out: &Path) -> Result<f64> {
-    let prefix = |number: usize| if nets.len() > 1 { format!("member{number}.") } else { String::new() };
+fn write_module(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Result<f64> {
+    let prefix = |number: usize| if nets.len() > 1 { format!("model{number}.") } else { String::new() };
     let named: Vec<Named> = nets
         .iter()
         .zip(1..)
@@ -100,16 +100,16 @@ fn write_module(nets: &[Net], views: Views, description: &str, out: &Path) -> Re
         .iter()
         .map(|named| NamedTensor { name: &named.name, tensor: &named.tensor, buffer: !named.trainable })
         .collect();
-    let faces = check_faces(LARGEST_BATCH);
-    let wanted = wanted(nets, views, &faces)?;
-    let device_faces = DeviceFaces::new(&faces, Device::Cpu)?;
-    let example = device_faces.slice(0, 3)?;
-    let forward = |pixels: &Tensor| mean_probabilities(nets, views, pixels);
+    let images = check_images(MAX_BATCH);
+    let wanted = wanted(nets, tta, &images)?;
+    let device_images = DeviceImages::new(&images, Device::Cpu)?;
+    let example = device_images.slice(0, 3)?;
+    let forward = |pixels: &Tensor| mean_probabilities(nets, tta, pixels);
     let mut difference = 0.0;
     replace_atomically(out, |temporary| {
         torch_ext::trace_module(temporary, &tensors, &example, &forward, &[(EXTRA_FILE, description)])
             .context("tracing the network failed")?;
-        difference = verify(temporary, device_faces.pixels(), &wanted)?;
+        difference = verify(temporary, device_images.pixels(), &wanted)?;
         Ok(())
     })?;
     Ok(difference)
@@ -139,14 +139,14 @@ fn check_beside(path: &Path) -> Result<()> {
 }
 
 /// What the exported module computes: float32 [N, classes].
-fn mean_probabilities(nets: &[Net], views: Views, pixels: &Tensor) -> Result<Tensor> {
+fn mean_probabilities(nets: &[Net], tta: Tta, pixels: &Tensor) -> Result<Tensor> {
     let mut parts = Vec::new();
     for net in nets {
         // Pixels take on a parameter's number format and device, so that a module moved with `.to()` works as it is.
         let weight = net.named().into_iter().next().context("the network has no tensors")?.tensor;
         let x = pixels.f_type_as(&weight)?.f_mul_scalar(1.0 / 255.0)?;
-        for view in View::all(views) {
-            let probabilities = net.forward(&view.of(&x)?, Mode::Trace)?.f_softmax(-1, None)?;
+        for transform in TtaTransform::all(tta) {
+            let probabilities = net.forward(&transform.apply(&x)?, Mode::Trace)?.f_softmax(-1, None)?;
             parts.push(probabilities.f_to_dtype(Kind::Float, false, false)?);
         }
     }
@@ -161,8 +161,8 @@ fn mean_probabilities(nets: &[Net], views: Views, pixels: &Tensor) -> Result<Ten
     Ok(sum.f_div_scalar(parts.len() as i64)?)
 }
 
-/// What a description of an exported model says of its use: `name`, `labels`, `input`, `output`, `views`.
-pub fn contract(name: &str, classes: &[String], views: Views) -> Map<String, Value> {
+/// What a description of an exported model says of its use: `name`, `labels`, `input`, `output`, `tta`.
+pub fn contract(name: &str, classes: &[String], tta: Tta) -> Map<String, Value> {
     let entries = [
         ("name", json!(name)),
         ("labels", json!(classes)),
@@ -174,11 +174,11 @@ pub fn contract(name: &str, classes: &[String], views: Views) -> Map<String, Val
                 "shape": ["N", 1, SIDE, SIDE],
                 "dtype": ["uint8", "float32"],
                 "range": [0, 255],
-                "meaning": "grey faces, rows from the top, 0 black; the module scales them itself",
+                "meaning": "grayscale images, rows from the top, 0 black; the module scales them itself",
             }),
         ),
         ("output", json!({"shape": ["N", classes.len()], "dtype": "float32", "meaning": "probability of each label"})),
-        ("views", json!(views)),
+        ("tta", json!(tta)),
     ];
     entries.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
 }
@@ -192,15 +192,15 @@ pub fn provenance(run: &TrainedNet) -> Value {
         "seed": run.config.seed,
         "epoch": state.best.map(|best| best.epoch),
         "val_accuracy": state.best.map(|best| best.val_accuracy),
-        "val_accuracy_without_copies": state.best.and_then(|best| best.val_accuracy_without_copies),
+        "val_accuracy_dedup": state.best.and_then(|best| best.val_accuracy_dedup),
         "data_hash": state.data_hash,
         "split_hash": state.split_hash,
     })
 }
 
-/// `count` made-up faces for comparing: smooth waves and noise.
-fn check_faces(count: usize) -> Faces {
-    let face = |number: usize| {
+/// `count` made-up images for comparing: smooth waves and noise.
+fn check_images(count: usize) -> Images {
+    let image = |number: usize| {
         let mut rng = Rng::new(&[Stream::Draw as u64, u64::MAX, number as u64]);
         let (fx, fy, phase) = (rng.between(0.05, 0.5), rng.between(0.05, 0.5), rng.between(0.0, 6.0));
         let pixel = |place: usize, rng: &mut Rng| {
@@ -209,21 +209,21 @@ fn check_faces(count: usize) -> Faces {
         };
         (0..PIXELS).map(|place| pixel(place, &mut rng)).collect::<Vec<_>>()
     };
-    Faces { pixels: (0..count).flat_map(face).collect(), rows: (0..count as u32).collect(), ..Faces::default() }
+    Images { pixels: (0..count).flat_map(image).collect(), rows: (0..count as u32).collect(), ..Images::default() }
 }
 
-/// The probabilities that `evaluate` and `predict` would give for `faces`: float32 [N, classes]. They come by another way
-/// than the module's: our own kernels, views one after the other, an average in double precision.
-fn wanted(nets: &[Net], views: Views, faces: &Faces) -> Result<Tensor> {
-    let faces = DeviceFaces::new(faces, Device::Cpu)?;
-    let parts = nets.iter().map(|net| predict_with_tta(net, &faces, views)).collect::<Result<Vec<_>>>()?;
-    let mean = Outputs::average(&parts)?;
-    Ok(Tensor::f_from_slice(&mean.probabilities)?.f_view([faces.len(), mean.classes as i64])?)
+/// The probabilities that `evaluate` and `predict` would give for `images`: float32 [N, classes]. They come by another way
+/// than the module's: our own kernels, tta one after the other, an average in double precision.
+fn wanted(nets: &[Net], tta: Tta, images: &Images) -> Result<Tensor> {
+    let images = DeviceImages::new(images, Device::Cpu)?;
+    let parts = nets.iter().map(|net| predict_with_tta(net, &images, tta)).collect::<Result<Vec<_>>>()?;
+    let mean = Predictions::average(&parts)?;
+    Ok(Tensor::f_from_slice(&mean.probabilities)?.f_view([images.len(), mean.classes as i64])?)
 }
 
-/// Reads the file back and compares it with the `wanted` probabilities of `faces`, uint8 [300, 1, 48, 48]: 256 faces, both
+/// Reads the file back and compares it with the `wanted` probabilities of `images`, uint8 [300, 1, 48, 48]: 256 images, both
 /// input types, and batches of 1 and 300.
-fn verify(path: &Path, faces: &Tensor, wanted: &Tensor) -> Result<f64> {
+fn verify(path: &Path, images: &Tensor, wanted: &Tensor) -> Result<f64> {
     let module = CModule::load(path).context("the file that was written cannot be read back")?;
     let theirs = |pixels: &Tensor| -> Result<Tensor> {
         match tch::no_grad(|| module.forward_is(&[IValue::Tensor(pixels.shallow_clone())]))? {
@@ -232,11 +232,11 @@ fn verify(path: &Path, faces: &Tensor, wanted: &Tensor) -> Result<f64> {
         }
     };
     let mut worst: f64 = 0.0;
-    let (checked, all) = (CHECKED_FACES as i64, LARGEST_BATCH as i64);
+    let (checked, all) = (CHECKED_FACES as i64, MAX_BATCH as i64);
     for (start, count, kind) in
         [(0, checked, Kind::Uint8), (0, checked, Kind::Float), (7, 1, Kind::Uint8), (0, all, Kind::Uint8)]
     {
-        let pixels = faces.f_narrow(0, start, count)?.f_to_dtype(kind, false, false)?;
+        let pixels = images.f_narrow(0, start, count)?.f_to_dtype(kind, false, false)?;
         let (wanted, got) = (wanted.f_narrow(0, start, count)?, theirs(&pixels)?);
         if got.size() != wanted.size() || got.f_kind()? != Kind::Float {
             return Err(anyhow!(
@@ -269,29 +269,29 @@ mod tests {
         for config in networks() {
             let net = Net::new(&config, 5, 3, Device::Cpu).unwrap();
             let out = folder.path().join("model.pt");
-            let difference = write_module(&[net], Views::One, "{}", &out);
+            let difference = write_module(&[net], Tta::None, "{}", &out);
             let difference = difference.unwrap_or_else(|error| panic!("{config:?}: {error:#}"));
             assert!(difference <= TOLERANCE, "{config:?}: {difference}");
         }
     }
 
     #[test]
-    fn views_and_networks_are_averaged_by_the_module() {
+    fn tta_and_networks_are_averaged_by_the_module() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("model.pt");
         let nets: Vec<Net> =
             (0..2).map(|number| Net::new(&networks().swap_remove(number), 5, 3, Device::Cpu).unwrap()).collect();
-        let faces = check_faces(LARGEST_BATCH);
-        let mean = |views| wanted(&nets, views, &faces).unwrap();
-        for (nets, views) in [(&nets[..], Views::Flip), (&nets[..1], Views::TenCrops)] {
-            assert!(write_module(nets, views, "{}", &out).unwrap() <= TOLERANCE, "{views}");
+        let images = check_images(MAX_BATCH);
+        let mean = |tta| wanted(&nets, tta, &images).unwrap();
+        for (nets, tta) in [(&nets[..], Tta::Flip), (&nets[..1], Tta::TenCrop)] {
+            assert!(write_module(nets, tta, "{}", &out).unwrap() <= TOLERANCE, "{tta}");
         }
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
-        assert!(apart(&mean(Views::One), &mean(Views::Flip)) > 10.0 * TOLERANCE, "the check can tell views apart");
-        assert!(apart(&mean(Views::Flip), &mean(Views::TenCrops)) > 10.0 * TOLERANCE);
-        let alone: Vec<Tensor> = nets.chunks(1).map(|net| wanted(net, Views::One, &faces).unwrap()).collect();
+        assert!(apart(&mean(Tta::None), &mean(Tta::Flip)) > 10.0 * TOLERANCE, "the check can tell tta apart");
+        assert!(apart(&mean(Tta::Flip), &mean(Tta::TenCrop)) > 10.0 * TOLERANCE);
+        let alone: Vec<Tensor> = nets.chunks(1).map(|net| wanted(net, Tta::None, &images).unwrap()).collect();
         let by_hand = (&alone[0] + &alone[1]) / 2.0;
-        assert!(apart(&by_hand, &mean(Views::One)) < 1e-6, "an ensemble's average is the mean of its members'");
+        assert!(apart(&by_hand, &mean(Tta::None)) < 1e-6, "an ensemble's average is the mean of its models'");
     }
 
     #[test]
@@ -299,10 +299,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let net = |seed| Net::new(&networks().swap_remove(0), 5, seed, Device::Cpu).unwrap();
         let out = folder.path().join("model.pt");
-        write_module(&[net(1)], Views::One, "{}", &out).unwrap();
-        let faces = check_faces(LARGEST_BATCH);
-        let other = wanted(&[net(2)], Views::One, &faces).unwrap();
-        let pixels = DeviceFaces::new(&faces, Device::Cpu).unwrap();
+        write_module(&[net(1)], Tta::None, "{}", &out).unwrap();
+        let images = check_images(MAX_BATCH);
+        let other = wanted(&[net(2)], Tta::None, &images).unwrap();
+        let pixels = DeviceImages::new(&images, Device::Cpu).unwrap();
         let message = verify(&out, pixels.pixels(), &other).unwrap_err().to_string();
         assert!(message.contains("differs from the checkpoint by"), "{message}");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::images::FaceHash;
+use crate::data::images::ImageHash;
 
 /// Rows in an order in which linfa's `iter_fold` cuts them into `folds` parts with the same share of every class each: the
 /// rows of the first fold, then those of the second, and so on.
@@ -10,12 +10,12 @@ use crate::data::images::FaceHash;
 /// Parts are those of scikit-learn's `StratifiedKFold` (not shuffled), but for one thing: linfa's are all of N / folds rows.
 /// The N mod folds rows that are left over stand at the end: they are fitted on in every fold and tested in none.
 ///
-/// With `keep_copies_together` a face and its exact copies are put into one part instead, each into that which has the least
+/// With `group_duplicates` an image and its exact copies are put into one part instead, each into that which has the least
 /// of its class; what then fits nowhere, a few rows at most, fills up the parts.
-pub fn stratified_folds(labels: &[u8], hashes: &[FaceHash], folds: usize, keep_copies_together: bool) -> Vec<usize> {
+pub fn stratified_folds(labels: &[u8], hashes: &[ImageHash], folds: usize, group_duplicates: bool) -> Vec<usize> {
     let folds = folds.max(1);
     let parts =
-        if keep_copies_together { with_copies_together(labels, hashes, folds) } else { as_scikit_learn(labels, folds) };
+        if group_duplicates { with_copies_together(labels, hashes, folds) } else { as_scikit_learn(labels, folds) };
     let size = labels.len() / folds;
     let mut left_over: Vec<usize> = parts.iter().flat_map(|part| part.iter().skip(size).copied()).collect();
     let mut order = Vec::with_capacity(labels.len());
@@ -54,8 +54,8 @@ fn as_scikit_learn(labels: &[u8], folds: usize) -> Vec<Vec<usize>> {
     parts
 }
 
-fn with_copies_together(labels: &[u8], hashes: &[FaceHash], folds: usize) -> Vec<Vec<usize>> {
-    let mut places: HashMap<FaceHash, usize> = HashMap::new();
+fn with_copies_together(labels: &[u8], hashes: &[ImageHash], folds: usize) -> Vec<Vec<usize>> {
+    let mut places: HashMap<ImageHash, usize> = HashMap::new();
     let mut units: Vec<Vec<usize>> = Vec::new();
     for (row, hash) in hashes.iter().enumerate() {
         let unit = *places.entry(*hash).or_insert(units.len());
@@ -100,8 +100,8 @@ fn with_copies_together(labels: &[u8], hashes: &[FaceHash], folds: usize) -> Vec
 mod tests {
     use super::*;
 
-    fn distinct(count: usize) -> Vec<FaceHash> {
-        (0..count).map(|row| FaceHash::of(&row.to_le_bytes())).collect()
+    fn distinct(count: usize) -> Vec<ImageHash> {
+        (0..count).map(|row| ImageHash::of(&row.to_le_bytes())).collect()
     }
 
     /// ```python
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn every_row_stands_there_once_and_classes_are_even() {
         let labels: Vec<u8> = (0..1003).map(|row| [0, 0, 0, 1, 1, 2][row % 6]).collect();
-        // Of the second half every fifth face is a copy of one in the first.
+        // Of the second half every fifth image is a copy of one in the first.
         let is_copy = |row: usize| row >= 500 && row % 5 == 4;
-        let hashes: Vec<FaceHash> =
-            (0..1003).map(|row| FaceHash::of(&(if is_copy(row) { row - 499 } else { row }).to_le_bytes())).collect();
+        let hashes: Vec<ImageHash> =
+            (0..1003).map(|row| ImageHash::of(&(if is_copy(row) { row - 499 } else { row }).to_le_bytes())).collect();
         for together in [false, true] {
             let order = stratified_folds(&labels, &hashes, 5, together);
             let mut sorted = order.clone();
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn more_folds_than_copies_can_fill_still_get_their_rows() {
         let labels = [0, 1, 0, 1, 0, 1, 0, 1];
-        let hashes = vec![FaceHash::of(b"all alike"); 8];
+        let hashes = vec![ImageHash::of(b"all alike"); 8];
         let mut order = stratified_folds(&labels, &hashes, 4, true);
         order.sort_unstable();
         assert_eq!(order, (0..8).collect::<Vec<_>>());

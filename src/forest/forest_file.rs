@@ -12,11 +12,11 @@ use super::config::ForestConfig;
 use super::tree::{LEAF, Tree, TreeNode};
 use crate::config;
 use crate::data::images::PIXELS;
-use crate::util::container::{Opened, Part, Seal};
+use crate::util::container::{Format, TensorData, Verified};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 
-const SEAL: Seal = Seal { format: "grimace-forest", version: "1", what: "a fitted forest" };
+const SEAL: Format = Format { format: "grimace-forest", version: "2", what: "a fitted forest" };
 
 /// Bytes of the largest forest: some 300 million nodes.
 const LARGEST: u64 = 1 << 31;
@@ -24,7 +24,7 @@ const LARGEST: u64 = 1 << 31;
 /// What a forest was fitted on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Hash of the faces and labels.
+    /// Hash of the images and labels.
     pub data_hash: String,
     /// Hash of `split.csv`.
     pub split_hash: String,
@@ -64,7 +64,7 @@ pub fn load(path: &Path) -> Result<(Forest, ForestConfig, Origin)> {
 pub fn to_bytes(forest: &Forest, config: &str, origin: &Origin) -> Result<Vec<u8>> {
     let nodes = || forest.trees.iter().flat_map(Tree::nodes);
     let leaves = |tree: &Tree| tree.counts().len() / forest.classes;
-    let part = |name: &str, dtype, shape: &[usize], bytes: Vec<u8>| Part {
+    let part = |name: &str, dtype, shape: &[usize], bytes: Vec<u8>| TensorData {
         name: name.to_owned(),
         dtype,
         shape: shape.to_vec(),
@@ -103,7 +103,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<(Forest, ForestConfig, Origin)> {
     let origin = serde_json::from_str(opened.text("origin")?).context("what it was fitted on cannot be read")?;
     let classes = config.data.classes.len();
     let importance = read(&opened, "importance", Dtype::F64, 1, f64::from_le_bytes)?;
-    ensure!(importance.len() == PIXELS, "it has {} features; faces have {PIXELS}", importance.len());
+    ensure!(importance.len() == PIXELS, "it has {} features; images have {PIXELS}", importance.len());
     ensure!(importance.iter().all(|value| (0.0..=1.0).contains(value)), "its importances are none");
     let sizes = read(&opened, "tree.nodes", Dtype::U32, 1, u32::from_le_bytes)?;
     let leaves = read(&opened, "tree.leaves", Dtype::U32, 1, u32::from_le_bytes)?;
@@ -136,7 +136,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<(Forest, ForestConfig, Origin)> {
 
 /// The values of a tensor of this kind, whose rows have `width` values each.
 fn read<const SIZE: usize, V>(
-    opened: &Opened<'_>,
+    opened: &Verified<'_>,
     name: &str,
     dtype: Dtype,
     width: usize,

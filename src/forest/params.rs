@@ -92,8 +92,8 @@ impl<'a> ParamGuard for ForestParams<'a> {
         if self.0.trees == 0 {
             return refuse("a forest has at least one tree".into());
         }
-        if !(1..=kernels::gini::MOST_CLASSES).contains(&self.0.classes) {
-            return refuse(format!("{} classes; expected 1 to {}", self.0.classes, kernels::gini::MOST_CLASSES));
+        if !(1..=kernels::gini::MAX_CLASSES).contains(&self.0.classes) {
+            return refuse(format!("{} classes; expected 1 to {}", self.0.classes, kernels::gini::MAX_CLASSES));
         }
         if self.0.max_features == MaxFeatures::Count(0) {
             return refuse("at least one feature is drawn at a node".into());

@@ -18,11 +18,11 @@ use crate::data::config::describe_split;
 use crate::data::dataset::Dataset;
 use crate::data::images::PIXELS;
 use crate::data::split::seen_in;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::predictions::Predictions;
 use crate::report::page::RunReport;
 use crate::report::table::thousands;
 use crate::report::{Console, heat, provenance_figures, seconds};
-use crate::run_dir::{ForestProvenance, ForestSummary, LARGEST_SUMMARY, RunDir};
+use crate::run_dir::{ForestProvenance, ForestSummary, MAX_SUMMARY, RunDir};
 use crate::util::error::input;
 use crate::util::files::{read_small_text, write_atomically};
 use crate::util::signals::{self, Signals};
@@ -33,7 +33,7 @@ use crate::{device, forest, metrics};
 pub struct ForestRun<'a> {
     /// The checked config.
     pub config: &'a ForestConfig,
-    /// Training and validation faces.
+    /// Training and validation images.
     pub data: &'a Dataset,
     /// Where its files go.
     pub dir: &'a RunDir,
@@ -75,7 +75,7 @@ pub fn check_place(path: &Path) -> Result<()> {
 /// The figures of a forest's run that came to its end.
 pub fn finished(run: &Path) -> Option<ForestSummary> {
     let dir = RunDir::open(run).ok().filter(|dir| dir.forest().exists())?;
-    let text = read_small_text(&dir.summary_json(), LARGEST_SUMMARY, "the summary of a forest's run").ok()?;
+    let text = read_small_text(&dir.summary_json(), MAX_SUMMARY, "the summary of a forest's run").ok()?;
     let summary: ForestSummary = serde_json::from_str(&text).ok()?;
     (summary.stopped == "done").then_some(summary)
 }
@@ -98,8 +98,8 @@ pub fn check(config: &ForestConfig, data: &Dataset) -> Result<()> {
 #[derive(Debug, Clone, Copy)]
 struct FoldScore {
     accuracy: f64,
-    /// Without faces that also stand among the rows it was fitted on.
-    without_copies: Option<f64>,
+    /// Without images that also stand among the rows it was fitted on.
+    dedup: Option<f64>,
 }
 
 /// Counts trees for the bar, and passes signals on.
@@ -148,9 +148,9 @@ impl ForestRun<'_> {
             summary.fit_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
             self.tell_fit(&forest, &mut summary, console)?;
             self.write(&forest)?;
-            let outputs = pool.install(|| forest.outputs(&self.data.validation.pixels));
-            self.score(&outputs, &mut summary);
-            self.report(&forest, &outputs, &summary)?;
+            let predictions = pool.install(|| forest.predictions(&self.data.validation.pixels));
+            self.score(&predictions, &mut summary);
+            self.report(&forest, &predictions, &summary)?;
         }
         let signal = self.signals.received().filter(|_| summary.fit_seconds.is_none());
         if let Some(signal) = signal {
@@ -171,7 +171,7 @@ impl ForestRun<'_> {
         let table = &self.config.forest;
         let (folds, train) = (table.folds, &self.data.train);
         let labels = self.data.train_labels();
-        let order = stratified_folds(labels, &train.hashes, folds, self.config.data.keep_copies_together);
+        let order = stratified_folds(labels, &train.hashes, folds, self.config.data.group_duplicates);
         let sorted = train.select(&order);
         let hashes = sorted.hashes;
         let records = Array2::from_shape_vec((order.len(), PIXELS), sorted.pixels)?;
@@ -204,7 +204,7 @@ impl ForestRun<'_> {
             let bytes = |labels: &mut dyn Iterator<Item = usize>| labels.map(|label| label as u8).collect::<Vec<u8>>();
             let truth = bytes(&mut validation.targets().iter().copied());
             let guess = bytes(&mut predicted.iter().copied());
-            scores.push(FoldScore { accuracy, without_copies: metrics::accuracy_without(&truth, &guess, &seen) });
+            scores.push(FoldScore { accuracy, dedup: metrics::accuracy_without(&truth, &guess, &seen) });
         }
         console.end();
         match failed.take() {
@@ -246,8 +246,8 @@ impl ForestRun<'_> {
         }
         let (mean, deviation) = mean_and_deviation(&summary.cv_accuracies);
         (summary.cv_mean, summary.cv_std) = (Some(mean), Some(deviation));
-        let without: Option<Vec<f64>> = scores.iter().map(|score| score.without_copies).collect();
-        summary.cv_mean_without_copies = without.map(|without| mean_and_deviation(&without).0);
+        let without: Option<Vec<f64>> = scores.iter().map(|score| score.dedup).collect();
+        summary.cv_mean_dedup = without.map(|without| mean_and_deviation(&without).0);
         let time = seconds(summary.cv_seconds.unwrap_or(0.0));
         console.line(&format!("cross-validation: {} folds in {time}: accuracies {shown}", table.folds))
     }
@@ -259,11 +259,11 @@ impl ForestRun<'_> {
         console.line(&format!("fit: {trees} trees in {time}, {} nodes each on average", nodes / trees.max(1)))
     }
 
-    fn score(&self, outputs: &Outputs, summary: &mut ForestSummary) {
-        let predicted = outputs.predicted();
+    fn score(&self, predictions: &Predictions, summary: &mut ForestSummary) {
+        let predicted = predictions.predicted();
         let labels = self.data.validation_labels();
         summary.val_accuracy = Some(metrics::accuracy(labels, &predicted));
-        summary.val_accuracy_without_copies = metrics::accuracy_without(labels, &predicted, &self.data.validation_seen);
+        summary.val_accuracy_dedup = metrics::accuracy_without(labels, &predicted, &self.data.validation_seen);
     }
 
     fn write(&self, forest: &Forest) -> Result<()> {
@@ -272,7 +272,7 @@ impl ForestRun<'_> {
     }
 
     /// Writes where the forest looks, and the report.
-    fn report(&self, forest: &Forest, outputs: &Outputs, summary: &ForestSummary) -> Result<()> {
+    fn report(&self, forest: &Forest, predictions: &Predictions, summary: &ForestSummary) -> Result<()> {
         let (config, data) = (self.config, self.data);
         let importance = heat::draw(forest.importance(), &data.train.mean())?;
         write_atomically(&self.dir.importance_png(), &importance)?;
@@ -280,14 +280,14 @@ impl ForestRun<'_> {
         let cross = summary.cv_mean.zip(summary.cv_std).map_or("-".to_owned(), |(m, s)| format!("{m:.4} +- {s:.4}"));
         let facts = [
             ("cross-validation", cross),
-            ("without copies, cross-validation", number(summary.cv_mean_without_copies)),
+            ("without copies, cross-validation", number(summary.cv_mean_dedup)),
             ("trees", thousands(summary.trees)),
             ("nodes", thousands(forest.nodes())),
-            ("training faces", thousands(summary.train_rows)),
+            ("training images", thousands(summary.train_rows)),
             ("time of the fit", seconds(summary.fit_seconds.unwrap_or(0.0))),
         ];
         let caption =
-            "On the left the mean training face, on the right how much each pixel lessens the impurity of nodes.";
+            "On the left the mean training image, on the right how much each pixel lessens the impurity of nodes.";
         let provenance = &summary.provenance;
         let report = RunReport {
             dir: self.dir,
@@ -296,8 +296,8 @@ impl ForestRun<'_> {
             data,
             split: describe_split(&config.data, config.seed),
             classes: &config.data.classes,
-            outputs,
-            caveat: "Nothing was chosen by the validation faces.",
+            outputs: predictions,
+            caveat: "Nothing was chosen by the validation images.",
             facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             records: &[],
             best_epoch: None,
@@ -327,9 +327,9 @@ impl ForestRun<'_> {
             cv_accuracies: Vec::new(),
             cv_mean: None,
             cv_std: None,
-            cv_mean_without_copies: None,
+            cv_mean_dedup: None,
             val_accuracy: None,
-            val_accuracy_without_copies: None,
+            val_accuracy_dedup: None,
             cv_seconds: None,
             fit_seconds: None,
             train_rows: self.data.train.len(),

@@ -1,6 +1,6 @@
 //! What finds the best split of a node: our own counting, or linfa-trees.
 
-use kernels::gini::{self, Mark, Small};
+use kernels::gini::{self, Mark, SmallNodes};
 use linfa::DatasetBase;
 use linfa::traits::Fit;
 use linfa_trees::DecisionTree;
@@ -41,7 +41,7 @@ pub trait SplitFinder {
 #[derive(Debug)]
 pub struct Histogram {
     large: gini::Histogram,
-    small: Small,
+    small: SmallNodes,
     /// `[features, rows of the node]`
     values: Vec<u8>,
 }
@@ -51,9 +51,9 @@ pub struct Histogram {
 const SPARSE: usize = 16;
 
 impl Histogram {
-    /// For labels below `classes`, at most [`gini::MOST_CLASSES`].
+    /// For labels below `classes`, at most [`gini::MAX_CLASSES`].
     pub fn new(classes: usize) -> Self {
-        Self { large: gini::Histogram::new(classes), small: Small::new(), values: Vec::new() }
+        Self { large: gini::Histogram::new(classes), small: SmallNodes::new(), values: Vec::new() }
     }
 }
 
@@ -83,15 +83,15 @@ impl Histogram {
 impl SplitFinder for Histogram {
     fn find(&mut self, table: &Table<'_>, node: Node<'_>, features: &[u16]) -> Result<Option<Split>, ForestError> {
         let Node { rows, marks, totals } = node;
-        if Small::takes(marks, totals) {
+        if SmallNodes::supports(marks, totals) {
             let node = gini::Node { pixels: table.values(), width: table.width(), rows, marks, totals };
-            let best = self.small.best(node, features);
+            let best = self.small.best_split(node, features);
             return Ok(best.and_then(|(place, threshold)| Some(Split { feature: *features.get(place)?, threshold })));
         }
         self.read(table, rows, features);
         let mut best: Option<(f64, Split)> = None;
         for (feature, values) in features.iter().copied().zip(self.values.chunks_exact(rows.len())) {
-            if let Some(cut) = self.large.best(values, marks, totals)
+            if let Some(cut) = self.large.best_split(values, marks, totals)
                 && best.is_none_or(|(score, _)| cut.score > score)
             {
                 best = Some((cut.score, Split { feature, threshold: cut.threshold }));

@@ -165,9 +165,9 @@ fn votes_are_averaged_and_ties_go_to_the_lower_class() {
     let forest = Forest { trees: vec![stump(1, 0), stump(0, 3)], classes: 3, importance: vec![1.0] };
     // Row 3 of the counts: a quarter of class 0, three quarters of class 2.
     assert_eq!(forest.probabilities(&[10, 11]), [0.5, 0.5, 0.0, 0.625, 0.0, 0.375]);
-    let outputs = forest.outputs(&[10, 11]);
-    assert_eq!(outputs.predicted(), [0, 0]);
-    assert!(outputs.logits.iter().all(|logit| logit.is_finite()));
+    let predictions = forest.predictions(&[10, 11]);
+    assert_eq!(predictions.predicted(), [0, 0]);
+    assert!(predictions.logits.iter().all(|logit| logit.is_finite()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use ndarray::{Array1, ArrayBase, Data, Ix2};
 use rayon::prelude::*;
 
 use super::Forest;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::predictions::Predictions;
 
 /// Rows that one thread takes at a time.
 const ROWS: usize = 256;
@@ -31,13 +31,13 @@ impl Forest {
         all
     }
 
-    /// The same as outputs of a network: logits are logarithms of the probabilities. Where no tree votes for a class its
-    /// probability counts as float32's epsilon there, as in scikit-learn's `log_loss`: without it one face that no tree gets
+    /// The same as predictions of a network: logits are logarithms of the probabilities. Where no tree votes for a class its
+    /// probability counts as float32's epsilon there, as in scikit-learn's `log_loss`: without it one image that no tree gets
     /// right would make the loss infinite.
-    pub fn outputs(&self, values: &[u8]) -> Outputs {
+    pub fn predictions(&self, values: &[u8]) -> Predictions {
         let probabilities = self.probabilities(values);
         let logits = probabilities.iter().map(|probability| probability.max(f32::EPSILON).ln()).collect();
-        Outputs { logits, probabilities, classes: self.classes }
+        Predictions { logits, probabilities, classes: self.classes }
     }
 }
 
@@ -45,7 +45,7 @@ impl<D: Data<Elem = u8>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for Fo
     /// The class with the greatest probability, the lowest of equals.
     fn predict_inplace(&self, records: &ArrayBase<D, Ix2>, labels: &mut Array1<usize>) {
         let values = records.as_standard_layout();
-        let predicted = self.outputs(values.as_slice().unwrap_or_default()).predicted();
+        let predicted = self.predictions(values.as_slice().unwrap_or_default()).predicted();
         labels.iter_mut().zip(predicted).for_each(|(label, class)| *label = usize::from(class));
     }
 

@@ -1,6 +1,6 @@
-//! Several trained networks as one model: the mean of their probabilities (see [`Outputs::average`] for why not of logits).
+//! Several trained networks as one model: the mean of their probabilities (see [`Predictions::average`] for why not of logits).
 //!
-//! Networks that differ only in their seed disagree where they are unsure; their mean is right more often than its members
+//! Networks that differ only in their seed disagree where they are unsure; their mean is right more often than its models
 //! and knows better how sure it may be (Lakshminarayanan, Pritzel, Blundell 2017, "Deep Ensembles").
 
 use std::collections::HashSet;
@@ -11,40 +11,40 @@ use tch::Tensor;
 
 use super::trained_run::TrainedNet;
 use crate::data::config::DataConfig;
-use crate::data::images::{FaceHash, Faces};
+use crate::data::images::{ImageHash, Images};
 use crate::data::split::seen_in;
 use crate::device::DeviceChoice;
 use crate::metrics::Evaluation;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::predictions::Predictions;
 use crate::run_dir::RunDir;
-use crate::transforms::tta::Views;
+use crate::transforms::tta::Tta;
 use crate::util::error::input;
 
-/// Trained networks with the same classes, and the views that each is averaged over.
+/// Trained networks with the same classes, and the tta that each is averaged over.
 #[derive(Debug)]
 pub struct Ensemble {
     first: TrainedNet,
     others: Vec<TrainedNet>,
-    views: Views,
+    tta: Tta,
 }
 
-/// The figures of an ensemble on labelled faces.
+/// The figures of an ensemble on labeled images.
 #[derive(Debug)]
 pub struct Scores {
     /// Of the mean.
     pub ensemble: Evaluation,
-    /// Of each member alone, in their order, on the same faces.
-    pub members: Vec<Evaluation>,
+    /// Of each model alone, in their order, on the same images.
+    pub models: Vec<Evaluation>,
 }
 
 impl Ensemble {
-    /// Opens the runs at `paths`; `views` may be left out where their configs have the same.
+    /// Opens the runs at `paths`; `tta` may be left out where their configs have the same.
     ///
     /// # Errors
-    /// Input errors: those of a run, a forest's run, fewer than two runs, other classes, configs with other views.
-    pub fn open(paths: &[PathBuf], views: Option<Views>) -> Result<Self> {
+    /// Input errors: those of a run, a forest's run, fewer than two runs, other classes, configs with other tta.
+    pub fn open(paths: &[PathBuf], tta: Option<Tta>) -> Result<Self> {
         let mut all = paths.iter().map(|path| TrainedNet::open(RunDir::open(path)?));
-        let first = all.next().context("an ensemble has members, which the command line sees to")??;
+        let first = all.next().context("an ensemble has models, which the command line sees to")??;
         let others = all.collect::<Result<Vec<_>>>()?;
         if others.is_empty() {
             return Err(input("an ensemble averages two runs or more; got one"));
@@ -61,35 +61,35 @@ impl Ensemble {
                     its.join(",")
                 )));
             }
-            let (own, its) = (first.config.predict.views, other.config.predict.views);
-            if views.is_none() && own != its {
+            let (own, its) = (first.config.predict.tta, other.config.predict.tta);
+            if tta.is_none() && own != its {
                 return Err(input(format!(
-                    "predict.views is {own} in {} and {its} in {}; say which to use for all with --views",
+                    "predict.tta is {own} in {} and {its} in {}; say which to use for all with --tta",
                     shown(&first),
                     shown(other)
                 )));
             }
         }
-        let views = views.unwrap_or(first.config.predict.views);
-        Ok(Self { first, others, views })
+        let tta = tta.unwrap_or(first.config.predict.tta);
+        Ok(Self { first, others, tta })
     }
 
-    /// The members, in their order.
-    pub fn members(&self) -> impl Iterator<Item = &TrainedNet> {
+    /// The models, in their order.
+    pub fn models(&self) -> impl Iterator<Item = &TrainedNet> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The views that each member is averaged over.
-    pub fn views(&self) -> Views {
-        self.views
+    /// The tta that each model is averaged over.
+    pub fn tta(&self) -> Tta {
+        self.tta
     }
 
-    /// The `[data]` of the first member, which says how a CSV of faces is read.
+    /// The `[data]` of the first model, which says how a CSV of images is read.
     pub fn data(&self) -> &DataConfig {
         &self.first.config.data
     }
 
-    /// Whether all members were trained and validated on the same split of the same faces.
+    /// Whether all models were trained and validated on the same split of the same images.
     pub fn has_one_split(&self) -> bool {
         let key = |run: &TrainedNet| {
             let state = &run.checkpoint.state;
@@ -98,22 +98,22 @@ impl Ensemble {
         self.others.iter().all(|other| key(other) == key(&self.first))
     }
 
-    /// What a reader should know: members that are no members of their own.
+    /// What a reader should know: models that are no models of their own.
     ///
     /// # Errors
     /// libtorch's.
     pub fn warnings(&self) -> Result<Vec<String>> {
-        let members: Vec<&TrainedNet> = self.members().collect();
+        let models: Vec<&TrainedNet> = self.models().collect();
         let mut found = Vec::new();
-        for (number, one) in members.iter().enumerate() {
-            for other in members.iter().skip(number + 1) {
+        for (number, one) in models.iter().enumerate() {
+            for other in models.iter().skip(number + 1) {
                 let names = format!("{} and {}", one.dir.path().display(), other.dir.path().display());
                 if same_weights(&one.checkpoint.tensors, &other.checkpoint.tensors)? {
                     found.push(format!("warning: {names} have the same weights, which so count twice; leave one out"));
                 } else if one.config.seed == other.config.seed && one.config.model == other.config.model {
                     let seed = one.config.seed;
                     found.push(format!(
-                        "warning: {names} have the same network and the same seed, {seed}, and so began with the same weights; members that differ more gain more"
+                        "warning: {names} have the same network and the same seed, {seed}, and so began with the same weights; models that differ more gain more"
                     ));
                 }
             }
@@ -121,30 +121,31 @@ impl Ensemble {
         Ok(found)
     }
 
-    /// For each face whether it also stands among the training rows of any member.
+    /// For each image whether it also stands among the training rows of any model.
     ///
     /// # Errors
     /// An input error when a `split.csv` is missing or damaged.
-    pub fn seen(&self, faces: &Faces) -> Result<Vec<bool>> {
-        let mut known: HashSet<FaceHash> = HashSet::new();
-        for run in self.members() {
-            known.extend(run.training_faces()?);
+    pub fn seen(&self, images: &Images) -> Result<Vec<bool>> {
+        let mut known: HashSet<ImageHash> = HashSet::new();
+        for run in self.models() {
+            known.extend(run.training_images()?);
         }
-        Ok(seen_in(&faces.hashes, &known))
+        Ok(seen_in(&images.hashes, &known))
     }
 
-    /// Compares what the ensemble and each member make of `faces` with `labels`. Figures without copies leave out, for all of
-    /// them, the faces that stand among the training rows of any member.
+    /// Compares what the ensemble and each model make of `images` with `labels`. Figures without copies leave out, for all of
+    /// them, the images that stand among the training rows of any model.
     ///
     /// # Errors
     /// As [`seen`](Self::seen); libtorch's; an input error for a device that cannot be had.
-    pub fn score(&self, faces: &Faces, labels: &[u8], device: DeviceChoice) -> Result<Scores> {
-        let seen = self.seen(faces)?;
-        let outputs = self.members().map(|run| run.outputs(faces, device, self.views)).collect::<Result<Vec<_>>>()?;
-        let evaluation = |outputs: &Outputs| Evaluation::of(outputs, labels, &seen, &self.data().classes);
+    pub fn score(&self, images: &Images, labels: &[u8], device: DeviceChoice) -> Result<Scores> {
+        let seen = self.seen(images)?;
+        let predictions =
+            self.models().map(|run| run.predictions(images, device, self.tta)).collect::<Result<Vec<_>>>()?;
+        let evaluation = |predictions: &Predictions| Evaluation::of(predictions, labels, &seen, &self.data().classes);
         Ok(Scores {
-            ensemble: evaluation(&Outputs::average(&outputs)?),
-            members: outputs.iter().map(evaluation).collect(),
+            ensemble: evaluation(&Predictions::average(&predictions)?),
+            models: predictions.iter().map(evaluation).collect(),
         })
     }
 }

@@ -8,18 +8,18 @@ use tch::Device;
 
 use crate::config::{self, Config};
 use crate::data::config::DataConfig;
-use crate::data::dataset::training_faces;
-use crate::data::device_images::DeviceFaces;
-use crate::data::images::{FaceHash, Faces};
+use crate::data::dataset::training_images;
+use crate::data::device_images::DeviceImages;
+use crate::data::images::{ImageHash, Images};
 use crate::device::{DeviceChoice, place_for_inference};
 use crate::forest::config::ForestConfig;
 use crate::forest::{self, Forest, Origin};
 use crate::inference::forward::predict_with_tta;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::predictions::Predictions;
 use crate::model::Net;
 use crate::run_dir::checkpoint::{self, Checkpoint};
-use crate::run_dir::{LARGEST_TEXT, RunDir};
-use crate::transforms::tta::Views;
+use crate::run_dir::{MAX_TEXT, RunDir};
+use crate::transforms::tta::Tta;
 use crate::util::error::input;
 use crate::util::files::read_small_text;
 
@@ -85,47 +85,47 @@ impl TrainedRun {
         }
     }
 
-    /// The faces it was trained on, by hash.
+    /// The images it was trained on, by hash.
     ///
     /// # Errors
     /// An input error when `split.csv` is missing or damaged.
-    pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
+    pub fn training_images(&self) -> Result<HashSet<ImageHash>> {
         match self {
-            Self::Net(run) => run.training_faces(),
-            Self::Forest(run) => faces_of_split(&run.dir, &run.origin.split_hash),
+            Self::Net(run) => run.training_images(),
+            Self::Forest(run) => images_of_split(&run.dir, &run.origin.split_hash),
         }
     }
 
-    /// The views of each face to average over: `chosen`, or else what a network's config says.
+    /// The tta of each image to average over: `chosen`, or else what a network's config says.
     ///
     /// # Errors
-    /// An input error for several views and a forest.
-    pub fn views(&self, chosen: Option<Views>) -> Result<Views> {
+    /// An input error for several tta and a forest.
+    pub fn tta(&self, chosen: Option<Tta>) -> Result<Tta> {
         match (self, chosen) {
-            (Self::Net(run), None) => Ok(run.config.predict.views),
-            (Self::Net(_), Some(views)) => Ok(views),
-            (Self::Forest(_), None | Some(Views::One)) => Ok(Views::One),
-            (Self::Forest(run), Some(views)) => {
+            (Self::Net(run), None) => Ok(run.config.predict.tta),
+            (Self::Net(_), Some(tta)) => Ok(tta),
+            (Self::Forest(_), None | Some(Tta::None)) => Ok(Tta::None),
+            (Self::Forest(run), Some(tta)) => {
                 let shown = run.dir.path().display();
                 Err(input(format!(
-                    "--views {views}: {shown} is a forest's run, and forests look at each face as it is; leave --views out, or say one"
+                    "--tta {tta}: {shown} is a forest's run, and forests look at each image as it is; leave --tta out, or say one"
                 )))
             }
         }
     }
 
-    /// What it makes of `faces`: a network on the device, averaged over `views` of each face (see [`views`](Self::views)); a
-    /// forest on the CPU, of each face as it is.
+    /// What it makes of `images`: a network on the device, averaged over `tta` of each image (see [`tta`](Self::tta)); a
+    /// forest on the CPU, of each image as it is.
     ///
     /// # Errors
-    /// libtorch's; an input error for a device that cannot be had, or that a forest has no use for, and for several views and
+    /// libtorch's; an input error for a device that cannot be had, or that a forest has no use for, and for several tta and
     /// a forest.
-    pub fn outputs(&self, faces: &Faces, device: DeviceChoice, views: Views) -> Result<Outputs> {
+    pub fn predictions(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
         match self {
-            Self::Net(run) => run.outputs(faces, device, views),
+            Self::Net(run) => run.predictions(images, device, tta),
             Self::Forest(run) if matches!(device, DeviceChoice::Auto | DeviceChoice::Cpu) => {
-                self.views(Some(views))?;
-                Ok(run.forest.outputs(&faces.pixels))
+                self.tta(Some(tta))?;
+                Ok(run.forest.predictions(&images.pixels))
             }
             Self::Forest(_) => {
                 Err(input(format!("--device {device}: a forest runs on the CPU; leave the device out, or say cpu")))
@@ -155,22 +155,22 @@ impl TrainedNet {
         Ok(Self { dir, config, checkpoint })
     }
 
-    /// The faces it was trained on, by hash.
+    /// The images it was trained on, by hash.
     ///
     /// # Errors
     /// An input error when `split.csv` is missing or damaged.
-    pub fn training_faces(&self) -> Result<HashSet<FaceHash>> {
-        faces_of_split(&self.dir, &self.checkpoint.state.split_hash)
+    pub fn training_images(&self) -> Result<HashSet<ImageHash>> {
+        images_of_split(&self.dir, &self.checkpoint.state.split_hash)
     }
 
-    /// What the best weights make of `faces` on the device, averaged over `views` of each.
+    /// What the best weights make of `images` on the device, averaged over `tta` of each.
     ///
     /// # Errors
     /// libtorch's; an input error for a device that cannot be had.
-    pub fn outputs(&self, faces: &Faces, device: DeviceChoice, views: Views) -> Result<Outputs> {
+    pub fn predictions(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
         let placement = place_for_inference(device, self.config.threads)?;
         let net = self.net_for_inference(placement.device)?;
-        predict_with_tta(&net, &DeviceFaces::new(faces, placement.device)?, views)
+        predict_with_tta(&net, &DeviceImages::new(images, placement.device)?, tta)
     }
 
     /// The network with its best weights, on `device`.
@@ -184,7 +184,7 @@ impl TrainedNet {
         Ok(net)
     }
 
-    /// The network as [`net`](Self::net), made ready to run over many faces.
+    /// The network as [`net`](Self::net), made ready to run over many images.
     ///
     /// # Errors
     /// As [`net`](Self::net).
@@ -210,16 +210,16 @@ impl TrainedForest {
     }
 }
 
-/// The training faces of the `split.csv` in `dir`, which must have this hash.
-fn faces_of_split(dir: &RunDir, split_hash: &str) -> Result<HashSet<FaceHash>> {
+/// The training images of the `split.csv` in `dir`, which must have this hash.
+fn images_of_split(dir: &RunDir, split_hash: &str) -> Result<HashSet<ImageHash>> {
     let path = dir.split_csv();
-    let text = read_small_text(&path, LARGEST_TEXT, "the split of a run")
-        .context("which faces were trained on cannot be told")?;
+    let text = read_small_text(&path, MAX_TEXT, "the split of a run")
+        .context("which images were trained on cannot be told")?;
     if blake3::hash(text.as_bytes()).to_hex().to_string() != split_hash {
         let shown = path.display();
         return Err(input(format!(
-            "{shown}: is not the split of this run (its hash differs), so which faces were trained on cannot be told"
+            "{shown}: is not the split of this run (its hash differs), so which images were trained on cannot be told"
         )));
     }
-    training_faces(&text, &path)
+    training_images(&text, &path)
 }

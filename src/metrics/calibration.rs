@@ -1,23 +1,23 @@
 //! Expected calibration error: how far confidence is from accuracy, 0 to 1, lower is better
 //! (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017).
 
-use super::predictions::greatest;
+use super::predictions::argmax;
 
 /// Bins of equal width over confidence.
 pub const BINS: usize = 15;
 
-/// A bin: the faces whose confidence, their greatest probability, is above `low` and not above `high`.
+/// A bin: the images whose confidence, their argmax probability, is above `low` and not above `high`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CalibrationBin {
     /// Least confidence, left out itself; a confidence of 0 is in the first bin all the same.
     pub low: f64,
     /// Greatest confidence.
     pub high: f64,
-    /// Faces.
+    /// Images.
     pub rows: u64,
-    /// Mean confidence of the faces; 0 without any.
+    /// Mean confidence of the images; 0 without any.
     pub confidence: f64,
-    /// Share of the faces whose label was predicted; 0 without any.
+    /// Share of the images whose label was predicted; 0 without any.
     pub accuracy: f64,
 }
 
@@ -25,18 +25,18 @@ pub struct CalibrationBin {
 pub fn calibration_bins(probabilities: &[f32], classes: usize, labels: &[u8]) -> Vec<CalibrationBin> {
     let edge = |number: usize| number as f64 / BINS as f64;
     let sums = sums(probabilities, classes, labels).into_iter().enumerate();
-    sums.map(|(number, Sums { rows, confidence, hits })| {
+    sums.map(|(number, Sums { rows, confidence, correct })| {
         let mean = |sum: f64| if rows == 0 { 0.0 } else { sum / rows as f64 };
         let (low, high) = (edge(number), edge(number + 1));
-        CalibrationBin { low, high, rows, confidence: mean(confidence), accuracy: mean(hits) }
+        CalibrationBin { low, high, rows, confidence: mean(confidence), accuracy: mean(correct) }
     })
     .collect()
 }
 
-/// Mean over faces of |accuracy - confidence| of the bin that the face's greatest probability falls into; 0 for no faces.
+/// Mean over images of |accuracy - confidence| of the bin that the image's argmax probability falls into; 0 for no images.
 pub fn expected_calibration_error(probabilities: &[f32], classes: usize, labels: &[u8]) -> f64 {
-    // Of the sums: means times faces would differ by a rounding.
-    let gap: f64 = sums(probabilities, classes, labels).iter().map(|bin| (bin.confidence - bin.hits).abs()).sum();
+    // Of the sums: means times images would differ by a rounding.
+    let gap: f64 = sums(probabilities, classes, labels).iter().map(|bin| (bin.confidence - bin.correct).abs()).sum();
     if labels.is_empty() { 0.0 } else { gap / labels.len() as f64 }
 }
 
@@ -45,20 +45,20 @@ pub fn expected_calibration_error(probabilities: &[f32], classes: usize, labels:
 struct Sums {
     rows: u64,
     confidence: f64,
-    hits: f64,
+    correct: f64,
 }
 
 fn sums(probabilities: &[f32], classes: usize, labels: &[u8]) -> [Sums; BINS] {
     let mut bins = [Sums::default(); BINS];
     for (row, label) in probabilities.chunks(classes.max(1)).zip(labels) {
-        let (class, confidence) = greatest(row);
+        let (class, confidence) = argmax(row);
         let confidence = f64::from(confidence);
         // Bins are open below and closed above, as in Guo et al.
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
         if let Some(bin) = bins.get_mut(bin) {
             bin.rows += 1;
             bin.confidence += confidence;
-            bin.hits += f64::from(u8::from(class == *label));
+            bin.correct += f64::from(u8::from(class == *label));
         }
     }
     bins

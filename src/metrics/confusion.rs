@@ -1,4 +1,4 @@
-//! Confusion matrix: faces by true and predicted class.
+//! Confusion matrix: images by true and predicted class.
 
 use serde::Serialize;
 
@@ -24,17 +24,17 @@ impl Confusion {
         &self.0
     }
 
-    /// Faces of `class` that were predicted as `class`.
-    pub fn hits(&self, class: usize) -> u64 {
+    /// Images of `class` that were predicted as `class`.
+    pub fn correct(&self, class: usize) -> u64 {
         self.0.get(class).and_then(|row| row.get(class)).copied().unwrap_or(0)
     }
 
-    /// Faces of `class`.
-    pub fn labelled(&self, class: usize) -> u64 {
+    /// Images of `class`.
+    pub fn labeled(&self, class: usize) -> u64 {
         self.0.get(class).map_or(0, |row| row.iter().sum())
     }
 
-    /// Faces predicted as `class`.
+    /// Images predicted as `class`.
     pub fn predicted(&self, class: usize) -> u64 {
         self.0.iter().filter_map(|row| row.get(class)).sum()
     }
@@ -48,6 +48,6 @@ mod tests {
     fn true_class_outside_predicted_inside() {
         let confusion = Confusion::of(&[0, 0, 1, 2], &[0, 1, 1, 0], 3);
         assert_eq!(confusion.rows(), [[1, 1, 0], [0, 1, 0], [1, 0, 0]]);
-        assert_eq!((confusion.labelled(0), confusion.predicted(0), confusion.hits(0)), (2, 2, 1));
+        assert_eq!((confusion.labeled(0), confusion.predicted(0), confusion.correct(0)), (2, 2, 1));
     }
 }

@@ -9,11 +9,11 @@ use super::Confusion;
 pub struct PerClass {
     /// Name of the class.
     pub class: String,
-    /// Faces of the class.
+    /// Images of the class.
     pub rows: u64,
-    /// Of the faces predicted as this class, the share that is.
+    /// Of the images predicted as this class, the share that is.
     pub precision: f64,
-    /// Of the faces of this class, the share that was predicted so.
+    /// Of the images of this class, the share that was predicted so.
     pub recall: f64,
     /// Harmonic mean of the two.
     pub f1: f64,
@@ -23,14 +23,14 @@ pub struct PerClass {
 pub fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<PerClass> {
     let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
     let of = |(number, class): (usize, &String)| {
-        let (hits, labelled, predicted) =
-            (confusion.hits(number), confusion.labelled(number), confusion.predicted(number));
+        let (correct, labeled, predicted) =
+            (confusion.correct(number), confusion.labeled(number), confusion.predicted(number));
         PerClass {
             class: class.clone(),
-            rows: labelled,
-            precision: ratio(hits, predicted),
-            recall: ratio(hits, labelled),
-            f1: ratio(2 * hits, labelled + predicted),
+            rows: labeled,
+            precision: ratio(correct, predicted),
+            recall: ratio(correct, labeled),
+            f1: ratio(2 * correct, labeled + predicted),
         }
     };
     classes.iter().enumerate().map(of).collect()
@@ -38,7 +38,7 @@ pub fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<PerClass> {
 
 /// Mean of F1 over the classes that occur among labels or predictions, as scikit-learn's `f1_score(average="macro")`.
 pub fn macro_f1(confusion: &Confusion, per_class: &[PerClass]) -> f64 {
-    let occurs = |number: usize| confusion.labelled(number) + confusion.predicted(number) > 0;
+    let occurs = |number: usize| confusion.labeled(number) + confusion.predicted(number) > 0;
     let occurring = || per_class.iter().enumerate().filter(|(number, _)| occurs(*number));
     let count = occurring().count();
     if count == 0 { 0.0 } else { occurring().map(|(_, class)| class.f1).sum::<f64>() / count as f64 }

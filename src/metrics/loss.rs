@@ -1,6 +1,6 @@
 //! Cross entropy in nats, 0 and up, lower is better.
 
-/// Mean over faces of -log softmax(logits)\[label\], in double precision; 0 for no faces.
+/// Mean over images of -log softmax(logits)\[label\], in double precision; 0 for no images.
 pub fn cross_entropy(logits: &[f32], classes: usize, labels: &[u8]) -> f64 {
     let row_loss = |(row, label): (&[f32], &u8)| {
         let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

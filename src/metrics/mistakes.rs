@@ -1,9 +1,9 @@
-//! Which faces were predicted wrongly with the greatest confidence: often what is wrong about them is their label.
+//! Which images were predicted wrongly with the argmax confidence: often what is wrong about them is their label.
 
-use super::predictions::greatest;
+use super::predictions::argmax;
 
-/// The index, predicted class and its probability of at most `count` faces that were predicted wrongly, the most confident
-/// first, of equals the one with the lower index. Faces whose probabilities are none are left out.
+/// The index, predicted class and its probability of at most `count` images that were predicted wrongly, the most confident
+/// first, of equals the one with the lower index. Images whose probabilities are none are left out.
 pub fn most_confident_mistakes(
     probabilities: &[f32],
     classes: usize,
@@ -12,7 +12,7 @@ pub fn most_confident_mistakes(
 ) -> Vec<(usize, u8, f32)> {
     let rows = probabilities.chunks(classes.max(1)).zip(labels).enumerate();
     let wrong = rows.filter_map(|(index, (row, label))| {
-        let (class, confidence) = greatest(row);
+        let (class, confidence) = argmax(row);
         (class != *label && confidence.is_finite()).then_some((index, class, confidence))
     });
     let mut mistakes: Vec<_> = wrong.collect();

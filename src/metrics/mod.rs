@@ -15,24 +15,24 @@ use serde::Serialize;
 pub use accuracy::{accuracy, accuracy_without};
 pub use calibration::{CalibrationBin, calibration_bins, expected_calibration_error};
 pub use confusion::Confusion;
-pub use epoch::EpochRecord;
+pub use epoch::EpochMetrics;
 pub use f1::{PerClass, macro_f1, per_class};
 pub use loss::cross_entropy;
 pub use mistakes::most_confident_mistakes;
 pub use monitor::Monitor;
-pub use predictions::Outputs;
+pub use predictions::Predictions;
 
-/// Everything that `grimace evaluate` reports about labelled faces.
+/// Everything that `grimace evaluate` reports about labeled images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Faces looked at.
+    /// Images looked at.
     pub rows: usize,
-    /// Faces that do not also stand among the training rows.
-    pub rows_without_copies: usize,
-    /// Share of faces whose label was predicted.
+    /// Images that do not also stand among the training rows.
+    pub rows_dedup: usize,
+    /// Share of images whose label was predicted.
     pub accuracy: f64,
-    /// The same over faces that do not also stand among the training rows; absent when there are none.
-    pub accuracy_without_copies: Option<f64>,
+    /// The same over images that do not also stand among the training rows; absent when there are none.
+    pub accuracy_dedup: Option<f64>,
     /// Mean over classes of F1.
     pub macro_f1: f64,
     /// Expected calibration error.
@@ -41,24 +41,24 @@ pub struct Evaluation {
     pub loss: f64,
     /// Precision, recall and F1 of each class.
     pub per_class: Vec<PerClass>,
-    /// Faces by true class (outer) and predicted class (inner).
+    /// Images by true class (outer) and predicted class (inner).
     pub confusion: Confusion,
 }
 
 impl Evaluation {
-    /// Compares `outputs` with `labels`; `seen` says which faces also stand among the training rows.
-    pub fn of(outputs: &Outputs, labels: &[u8], seen: &[bool], classes: &[String]) -> Self {
-        let predicted = outputs.predicted();
+    /// Compares `predictions` with `labels`; `seen` says which images also stand among the training rows.
+    pub fn of(predictions: &Predictions, labels: &[u8], seen: &[bool], classes: &[String]) -> Self {
+        let predicted = predictions.predicted();
         let confusion = Confusion::of(labels, &predicted, classes.len());
         let per_class = per_class(&confusion, classes);
         Self {
             rows: labels.len(),
-            rows_without_copies: seen.iter().filter(|seen| !**seen).count(),
+            rows_dedup: seen.iter().filter(|seen| !**seen).count(),
             accuracy: accuracy(labels, &predicted),
-            accuracy_without_copies: accuracy_without(labels, &predicted, seen),
+            accuracy_dedup: accuracy_without(labels, &predicted, seen),
             macro_f1: macro_f1(&confusion, &per_class),
-            ece: expected_calibration_error(&outputs.probabilities, outputs.classes, labels),
-            loss: cross_entropy(&outputs.logits, outputs.classes, labels),
+            ece: expected_calibration_error(&predictions.probabilities, predictions.classes, labels),
+            loss: cross_entropy(&predictions.logits, predictions.classes, labels),
             per_class,
             confusion,
         }

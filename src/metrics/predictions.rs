@@ -1,10 +1,10 @@
-//! Running a network over many faces.
+//! Running a network over many images.
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Logits and probabilities of all faces, read back: each float32 [N, classes], row-major.
+/// Logits and probabilities of all images, read back: each float32 [N, classes], row-major.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outputs {
+pub struct Predictions {
     /// Before the softmax; of an average, the logarithm of its probabilities, whose softmax they are as well.
     pub logits: Vec<f32>,
     /// After it; of an average, the mean of the probabilities.
@@ -13,8 +13,8 @@ pub struct Outputs {
     pub classes: usize,
 }
 
-impl Outputs {
-    /// The mean of the probabilities of `parts`, all of the same faces and classes; one part comes back as it is.
+impl Predictions {
+    /// The mean of the probabilities of `parts`, all of the same images and classes; one part comes back as it is.
     ///
     /// Probabilities and not logits: the softmax forgets a constant in a row of logits, and their scale differs from network
     /// to network, so a mean of them weighs those more that exaggerate. The mean of the probabilities is a distribution
@@ -23,14 +23,14 @@ impl Outputs {
     /// precision, so that a probability too small for float32 does not make the loss infinite.
     ///
     /// # Errors
-    /// When there are no parts, or they differ in faces or classes.
+    /// When there are no parts, or they differ in images or classes.
     pub fn average(parts: &[Self]) -> Result<Self> {
         let (first, others) = parts.split_first().context("an average needs at least one part")?;
         if others.is_empty() {
             return Ok(first.clone());
         }
         let fits = |part: &Self| part.classes == first.classes && part.logits.len() == first.logits.len();
-        ensure!(others.iter().all(fits), "an average needs parts of the same faces and classes");
+        ensure!(others.iter().all(fits), "an average needs parts of the same images and classes");
         let mut sums = vec![f64::NEG_INFINITY; first.logits.len()];
         for part in parts {
             let width = part.classes.max(1);
@@ -47,9 +47,9 @@ impl Outputs {
         })
     }
 
-    /// The class of the greatest logit of each face; the lowest of equals.
+    /// The class of the greatest logit of each image; the lowest of equals.
     pub fn predicted(&self) -> Vec<u8> {
-        self.logits.chunks(self.classes.max(1)).map(|row| greatest(row).0).collect()
+        self.logits.chunks(self.classes.max(1)).map(|row| argmax(row).0).collect()
     }
 }
 
@@ -60,7 +60,7 @@ fn log_add(a: f64, b: f64) -> f64 {
 }
 
 /// The class with the greatest value of a row, the lowest of equals, and that value. Configs allow at most 100 classes.
-pub fn greatest(row: &[f32]) -> (u8, f32) {
+pub fn argmax(row: &[f32]) -> (u8, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for (class, value) in (0u8..).zip(row) {
         if *value > best.1 {
@@ -81,35 +81,38 @@ mod tests {
         logits.iter().map(|logit| logit.exp() / sum).collect()
     }
 
-    fn outputs(logits: &[f32]) -> Outputs {
+    fn predictions(logits: &[f32]) -> Predictions {
         let rows = logits.chunks(3);
         let probabilities =
             rows.flat_map(|row| softmax(&row.iter().map(|logit| f64::from(*logit)).collect::<Vec<_>>()));
-        Outputs { logits: logits.to_vec(), probabilities: probabilities.map(|p| p as f32).collect(), classes: 3 }
+        Predictions { logits: logits.to_vec(), probabilities: probabilities.map(|p| p as f32).collect(), classes: 3 }
     }
 
     #[test]
     fn the_average_is_the_mean_of_probabilities() {
-        let parts = [outputs(&[1.0, 2.0, 3.0, 50.0, 51.0, 49.0]), outputs(&[0.5, -1.0, 0.0, 2.0, 0.0, 2.0])];
-        let mean = Outputs::average(&parts).unwrap();
+        let parts = [predictions(&[1.0, 2.0, 3.0, 50.0, 51.0, 49.0]), predictions(&[0.5, -1.0, 0.0, 2.0, 0.0, 2.0])];
+        let mean = Predictions::average(&parts).unwrap();
         for place in 0..6 {
             let wanted = (parts[0].probabilities[place] + parts[1].probabilities[place]) / 2.0;
             assert!((mean.probabilities[place] - wanted).abs() < 1e-6, "{place}");
             assert!((mean.logits[place] - wanted.ln()).abs() < 1e-5, "{place}");
         }
-        assert_eq!(Outputs::average(&parts[..1]).unwrap(), parts[0], "one part stays, bit for bit");
-        assert!(Outputs::average(&[]).is_err() && Outputs::average(&[outputs(&[0.0; 3]), outputs(&[0.0; 6])]).is_err());
+        assert_eq!(Predictions::average(&parts[..1]).unwrap(), parts[0], "one part stays, bit for bit");
+        assert!(
+            Predictions::average(&[]).is_err()
+                && Predictions::average(&[predictions(&[0.0; 3]), predictions(&[0.0; 6])]).is_err()
+        );
     }
 
     #[test]
     fn a_probability_below_float32_leaves_the_loss_finite() {
         // Softmax gives exp(-300) here, which is 0 as a float32.
-        let parts = [outputs(&[300.0, 0.0, 0.0]), outputs(&[300.0, 0.0, 0.0])];
-        let mean = Outputs::average(&parts).unwrap();
+        let parts = [predictions(&[300.0, 0.0, 0.0]), predictions(&[300.0, 0.0, 0.0])];
+        let mean = Predictions::average(&parts).unwrap();
         assert_eq!(mean.probabilities[1], 0.0);
         assert!((cross_entropy(&mean.logits, 3, &[1]) - 300.0).abs() < 1e-4);
-        let sure = outputs(&[0.0, f32::NEG_INFINITY, 0.0]);
-        let mean = Outputs::average(&[sure.clone(), sure]).unwrap();
+        let sure = predictions(&[0.0, f32::NEG_INFINITY, 0.0]);
+        let mean = Predictions::average(&[sure.clone(), sure]).unwrap();
         assert_eq!(mean.probabilities, [0.5, 0.0, 0.5], "a class that nobody thinks possible is no NaN");
     }
 }

@@ -60,9 +60,9 @@ impl Cnn {
         Ok(Self { blocks, dense, output, dropout: config.dropout, activation: config.activation })
     }
 
-    /// Logits [N, classes] for faces [N, 1, 48, 48].
-    pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = faces.shallow_clone();
+    /// Logits [N, classes] for images [N, 1, 48, 48].
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut x = images.shallow_clone();
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
@@ -115,7 +115,7 @@ pub struct CnnConfig {
     pub padding: Padding,
     /// How each block halves the picture.
     pub pooling: Pooling,
-    /// Batch normalisation at the end of each block.
+    /// Batch normalization at the end of each block.
     pub normalization: bool,
     /// Widths of the hidden dense layers; may be empty.
     pub dense: Vec<i64>,
@@ -237,7 +237,7 @@ impl CnnConfig {
         total
     }
 
-    /// Values that each convolution and each pooling gives for a face.
+    /// Values that each convolution and each pooling gives for an image.
     pub fn layers(&self) -> impl Iterator<Item = u64> {
         let lost = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
         let mut side = SIDE as i64;

@@ -13,14 +13,14 @@ use crate::data::images::SIDE;
 pub enum ModelConfig {
     /// Blocks of convolution, pooling and batch norm, then dense layers.
     Cnn(CnnConfig),
-    /// Stages of normalised convolutions, then dense layers.
+    /// Stages of normalized convolutions, then dense layers.
     Vgg(VggConfig),
     /// Residual blocks with squeeze-and-excitation and stochastic depth.
     Resnet(ResnetConfig),
 }
 
-/// Parameters of the largest network: 1 GiB of float32, several times what any network for faces has.
-pub const MOST_PARAMETERS: u64 = 1 << 28;
+/// Parameters of the largest network: 1 GiB of float32, several times what any network for images has.
+pub const MAX_PARAMETERS: u64 = 1 << 28;
 
 impl ModelConfig {
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -49,17 +49,17 @@ impl ModelConfig {
         }
     }
 
-    /// Values that training keeps of each face for the backward pass, about: the outputs of convolutions and poolings.
+    /// Values that training keeps of each image for the backward pass, about: the outputs of convolutions and poolings.
     pub fn activations(&self) -> u64 {
         self.layers().sum()
     }
 
-    /// Values of the largest output of a convolution or pooling, for a face.
+    /// Values of the largest output of a convolution or pooling, for an image.
     pub fn largest_layer(&self) -> u64 {
         self.layers().max().unwrap_or(0)
     }
 
-    /// Values that each convolution, norm and pooling gives for a face, as far as they are kept.
+    /// Values that each convolution, norm and pooling gives for an image, as far as they are kept.
     fn layers(&self) -> Box<dyn Iterator<Item = u64> + '_> {
         match self {
             Self::Cnn(cnn) => Box::new(cnn.layers()),
@@ -69,10 +69,10 @@ impl ModelConfig {
     }
 }
 
-/// Refuses a network of more than [`MOST_PARAMETERS`].
+/// Refuses a network of more than [`MAX_PARAMETERS`].
 pub(super) fn require_parameters(parameters: u64) -> Result<(), String> {
-    if parameters > MOST_PARAMETERS {
-        return Err(format!("model: {parameters} parameters; expected at most {MOST_PARAMETERS}"));
+    if parameters > MAX_PARAMETERS {
+        return Err(format!("model: {parameters} parameters; expected at most {MAX_PARAMETERS}"));
     }
     Ok(())
 }

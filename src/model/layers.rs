@@ -126,7 +126,7 @@ impl Dense {
     }
 }
 
-/// Batch normalisation over N, H, W (Ioffe and Szegedy 2015). The running variance is the biased one, as Keras'.
+/// Batch normalization over N, H, W (Ioffe and Szegedy 2015). The running variance is the biased one, as Keras'.
 #[derive(Debug)]
 pub struct BatchNorm {
     pub constants: NormConstants,
@@ -151,7 +151,7 @@ impl BatchNorm {
     /// [N, width, H, W] -> the same, of `activation(x)` where one is given; in training the running statistics move towards
     /// the batch's.
     pub fn forward(&self, x: &Tensor, activation: Option<Activation>, mode: Mode) -> Result<Tensor> {
-        if mode == Mode::Train && matches!(activation, None | Some(Activation::Relu)) && batch_norm::fits(x) {
+        if mode == Mode::Train && matches!(activation, None | Some(Activation::Relu)) && batch_norm::is_supported(x) {
             let norm = batch_norm::Norm {
                 weight: &self.weight,
                 bias: &self.bias,
@@ -163,13 +163,13 @@ impl BatchNorm {
             return batch_norm::forward(&norm, x, activation.is_some());
         }
         match activation {
-            Some(activation) => self.normalise(&activation.forward(x)?, mode),
-            None => self.normalise(x, mode),
+            Some(activation) => self.normalize(&activation.forward(x)?, mode),
+            None => self.normalize(x, mode),
         }
     }
 
     /// With libtorch's own operations.
-    pub fn normalise(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn normalize(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode == Mode::Train;
         let NormConstants { update, epsilon } = self.constants;
         // In training libtorch gets a copy of the running variance to change: what it saves for the backward pass must

@@ -6,8 +6,8 @@ pub mod config;
 mod cpu;
 mod flat_parameters;
 mod layers;
+mod norm_act;
 pub mod resnet;
-mod tail;
 pub mod vgg;
 
 use anyhow::{Context, Result, bail};
@@ -74,15 +74,15 @@ impl Net {
         Ok(Self { store, architecture, classes, device })
     }
 
-    /// Logits float32 or bf16 [N, classes] for faces in 0..1, [N, 1, 48, 48]; computed in the faces' number format.
+    /// Logits float32 or bf16 [N, classes] for images in 0..1, [N, 1, 48, 48]; computed in the images' number format.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         match &self.architecture {
-            Architecture::Cnn(cnn) => cnn.forward(faces, mode),
-            Architecture::Vgg(vgg) => vgg.forward(faces, mode),
-            Architecture::Resnet(resnet) => resnet.forward(faces, mode),
+            Architecture::Cnn(cnn) => cnn.forward(images, mode),
+            Architecture::Vgg(vgg) => vgg.forward(images, mode),
+            Architecture::Resnet(resnet) => resnet.forward(images, mode),
         }
     }
 

@@ -7,7 +7,7 @@ use tch::{Tensor, nn};
 use super::Mode;
 use super::config::{are_widths, require_parameters};
 use super::layers::{Convolution, Dense};
-use super::tail::{NormTail, SqueezeExcite, channel_means};
+use super::norm_act::{NormAct, SqueezeExcite, channel_means};
 use crate::data::images::SIDE;
 use crate::util::validate::require;
 
@@ -15,7 +15,7 @@ use crate::util::validate::require;
 /// `stage2.block1.shortcut.conv.weight`, `output.weight`, and so on; stages and blocks count from 1.
 #[derive(Debug)]
 pub struct Resnet {
-    stem: (Convolution, NormTail),
+    stem: (Convolution, NormAct),
     stem_pool: bool,
     blocks: Vec<Block>,
     output: Dense,
@@ -24,9 +24,9 @@ pub struct Resnet {
 
 #[derive(Debug)]
 struct Block {
-    first: (Convolution, NormTail),
-    second: (Convolution, NormTail),
-    shortcut: Option<(Convolution, NormTail)>,
+    first: (Convolution, NormAct),
+    second: (Convolution, NormAct),
+    shortcut: Option<(Convolution, NormAct)>,
     pools: bool,
 }
 
@@ -35,7 +35,7 @@ impl Resnet {
     pub fn new(path: &nn::Path, config: &ResnetConfig, classes: i64, seed: u64) -> Result<Self> {
         let stem = path.sub("stem");
         let convolution = Convolution::before_norm(&stem.sub("conv"), seed, 1, config.stem, 3)?;
-        let stem = (convolution, NormTail::new(&stem.sub("norm"), config.stem, true)?);
+        let stem = (convolution, NormAct::new(&stem.sub("norm"), config.stem, true)?);
         let mut blocks = Vec::new();
         for (stage, shapes) in (1..).zip(config.stages()) {
             for (block, shape) in (1..).zip(shapes) {
@@ -47,11 +47,11 @@ impl Resnet {
         Ok(Self { stem, stem_pool: config.stem_pool, blocks, output, dropout: config.dropout })
     }
 
-    /// Logits [N, classes] for faces [N, 1, 48, 48].
-    pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// Logits [N, classes] for images [N, 1, 48, 48].
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (convolution, norm) = &self.stem;
         let filtered =
-            if self.stem_pool { convolution.forward_max_pool(faces, mode)? } else { convolution.forward(faces)? };
+            if self.stem_pool { convolution.forward_max_pool(images, mode)? } else { convolution.forward(images)? };
         let mut x = norm.forward(&filtered, None, mode)?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
@@ -74,13 +74,13 @@ impl Block {
         };
         let shortcut = if shape.has_projection() {
             let at = path.sub("shortcut");
-            Some((convolution(at.sub("conv"), input, 1)?, NormTail::new(&at.sub("norm"), output, false)?))
+            Some((convolution(at.sub("conv"), input, 1)?, NormAct::new(&at.sub("norm"), output, false)?))
         } else {
             None
         };
-        let last = NormTail::new(&path.sub("norm2"), output, true)?.with_gate(gate).with_drop(drop);
+        let last = NormAct::new(&path.sub("norm2"), output, true)?.with_gate(gate).with_drop(drop);
         Ok(Self {
-            first: (convolution(path.sub("conv1"), input, 3)?, NormTail::new(&path.sub("norm1"), output, true)?),
+            first: (convolution(path.sub("conv1"), input, 3)?, NormAct::new(&path.sub("norm1"), output, true)?),
             second: (convolution(path.sub("conv2"), output, 3)?, last),
             shortcut,
             pools,
@@ -118,7 +118,7 @@ pub struct ResnetConfig {
     pub stem_pool: bool,
     /// Squeeze-and-excitation squeezes to a stage's width divided by this; 0 leaves it out.
     pub squeeze: i64,
-    /// Probability of leaving out the last block's two convolutions for a face in training; it grows from 0 with the depth.
+    /// Probability of leaving out the last block's two convolutions for an image in training; it grows from 0 with the depth.
     pub stochastic_depth: f64,
     /// Dropout probability before the dense layer: 0 to below 1.
     pub dropout: f64,
@@ -220,7 +220,7 @@ impl ResnetConfig {
         (9 + 4) * self.stem.unsigned_abs() + blocks + (width + 1) * classes as u64
     }
 
-    /// Values that the convolutions and norms give for a face.
+    /// Values that the convolutions and norms give for an image.
     pub fn layers(&self) -> impl Iterator<Item = u64> {
         let full = self.stem.unsigned_abs() * (SIDE * SIDE) as u64;
         let normed = if self.stem_pool { full / 4 } else { full };

@@ -3,7 +3,7 @@ use tch::{Kind, Reduction};
 use super::cnn::{Activation, CnnConfig};
 use super::*;
 use crate::data::device_images::to_unit;
-use crate::testing::{golden, golden_face, golden_label, networks, noise, numbers, signed};
+use crate::testing::{golden, golden_image, golden_label, networks, noise, numbers, signed};
 
 /// The names in the order in which scripts/golden/keras_cnn.py numbers them.
 const NAMES: [&str; 6] =
@@ -44,7 +44,7 @@ fn golden_weights(net: &Net) {
 }
 
 fn golden_batch() -> (Tensor, Tensor) {
-    let pixels: Vec<u8> = (0..8).flat_map(golden_face).collect();
+    let pixels: Vec<u8> = (0..8).flat_map(golden_image).collect();
     let labels: Vec<i64> = (0..8).map(golden_label).collect();
     (to_unit(&Tensor::from_slice(&pixels).view([8, 1, 48, 48])).unwrap(), Tensor::from_slice(&labels))
 }
@@ -64,14 +64,14 @@ fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0)
 }
 
-/// Expected values: scripts/golden/keras_cnn.py, Keras 3.15 with the same weights and faces.
+/// Expected values: scripts/golden/keras_cnn.py, Keras 3.15 with the same weights and images.
 #[test]
 fn agrees_with_keras_in_inference() {
     let golden = golden("keras_cnn.json");
     let net = net(0.5);
     golden_weights(&net);
-    let (faces, labels) = golden_batch();
-    let logits = tch::no_grad(|| net.forward(&faces, Mode::Inference)).unwrap();
+    let (images, labels) = golden_batch();
+    let logits = tch::no_grad(|| net.forward(&images, Mode::Inference)).unwrap();
     let rows = |key: &str| golden[key].as_array().unwrap().iter().flat_map(numbers).collect::<Vec<_>>();
     assert!(worst(&logits, &rows("inference_logits")) < 1e-5);
     assert!(worst(&logits.softmax(-1, Kind::Float), &rows("inference_probabilities")) < 1e-6);
@@ -81,8 +81,8 @@ fn agrees_with_keras_in_inference() {
 
 #[test]
 fn agrees_with_keras_in_training() {
-    cpu::tests::plainly(|| compare_training_with_keras(1e-4));
-    // The faces of this comparison are so regular that pooling meets ties, which rounding decides: a few winners, and with
+    cpu::tests::without_kernels(|| compare_training_with_keras(1e-4));
+    // The images of this comparison are so regular that pooling meets ties, which rounding decides: a few winners, and with
     // them the gradients, come out otherwise. The kernels' own tests are strict.
     compare_training_with_keras(3e-2);
 }
@@ -94,8 +94,8 @@ fn compare_training_with_keras(tolerance: f64) {
     golden_weights(&net);
     let mut flat = FlatParameters::new(&net).unwrap();
     flat.zero_gradients().unwrap();
-    let (faces, labels) = golden_batch();
-    let logits = net.forward(&faces, Mode::Train).unwrap();
+    let (images, labels) = golden_batch();
+    let logits = net.forward(&images, Mode::Train).unwrap();
     let wanted: Vec<f64> = golden["training_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
     let difference = worst(&logits, &wanted);
     assert!(difference < 5e-5, "logits differ by {difference}");
@@ -132,7 +132,7 @@ fn the_seed_network_has_keras_size_and_initial_values() {
     let net = net(0.5);
     assert_eq!(net.parameters(), 619_463);
     let golden = golden("keras_cnn.json");
-    for record in golden["initialisers"].as_array().unwrap().iter().filter(|r| r["limit"].is_number()) {
+    for record in golden["initializers"].as_array().unwrap().iter().filter(|r| r["limit"].is_number()) {
         let name = format!("{}.weight", record["name"].as_str().unwrap());
         let named = net.named();
         let weight = &named.iter().find(|n| n.name == name).expect("Keras' layer is the network's").tensor;
@@ -175,14 +175,14 @@ fn initial_weights_follow_from_the_seed() {
 
 #[test]
 fn every_network_runs_and_reaches_every_parameter() {
-    let (faces, labels) = golden_batch();
+    let (images, labels) = golden_batch();
     for config in networks() {
         let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
         let mut flat = FlatParameters::new(&net).unwrap();
         flat.zero_gradients().unwrap();
         for (kind, mode) in [(Kind::Float, Mode::Inference), (Kind::BFloat16, Mode::Train), (Kind::Float, Mode::Train)]
         {
-            let logits = net.forward(&faces.to_kind(kind), mode).unwrap();
+            let logits = net.forward(&images.to_kind(kind), mode).unwrap();
             assert_eq!(logits.size(), [8, 7]);
             assert_eq!(logits.kind(), kind);
             loss(&logits.to_kind(Kind::Float), &labels).backward();
@@ -200,11 +200,11 @@ fn every_network_runs_and_reaches_every_parameter() {
 }
 
 #[test]
-fn a_single_value_to_normalise_leaves_finite_statistics() {
-    [2, 16].into_iter().for_each(normalise_single_values);
+fn a_single_value_to_normalize_leaves_finite_statistics() {
+    [2, 16].into_iter().for_each(normalize_single_values);
 }
 
-fn normalise_single_values(filters: i64) {
+fn normalize_single_values(filters: i64) {
     let config =
         CnnConfig { filters: vec![filters; 5], padding: crate::model::cnn::Padding::Same, ..CnnConfig::default() };
     let net = Net::new(&ModelConfig::Cnn(config), 7, 1, Device::Cpu).unwrap();
@@ -239,18 +239,18 @@ fn pooling_before_a_monotone_activation_changes_nothing() {
 #[test]
 fn the_kernels_train_as_libtorch_does() {
     for config in networks() {
-        let faces = noise(&[6, 1, 48, 48], 7) * 0.5 + 0.5;
+        let images = noise(&[6, 1, 48, 48], 7) * 0.5 + 0.5;
         let labels = golden_batch().1.narrow(0, 0, 6);
         let pass = || {
             let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
             let mut flat = FlatParameters::new(&net).unwrap();
             flat.zero_gradients().unwrap();
-            let loss = loss(&net.forward(&faces, Mode::Train).unwrap(), &labels);
+            let loss = loss(&net.forward(&images, Mode::Train).unwrap(), &labels);
             loss.backward();
             let statistics = net.named().into_iter().filter(|named| !named.trainable).map(|named| named.tensor);
             [loss, flat.gradients.copy()].into_iter().chain(statistics).collect::<Vec<_>>()
         };
-        for (index, (fast, plain)) in pass().iter().zip(&cpu::tests::plainly(pass)).enumerate() {
+        for (index, (fast, plain)) in pass().iter().zip(&cpu::tests::without_kernels(pass)).enumerate() {
             let error = (fast - plain).norm().double_value(&[]) / plain.norm().double_value(&[]);
             // In the deep ones a value beside ReLU's corner falls on the other side, and its gradient with it; the kernels' own
             // tests are strict.
@@ -265,8 +265,8 @@ fn the_kernels_train_as_libtorch_does() {
 fn the_layout_of_weights_changes_no_result() {
     let net = net(0.5);
     golden_weights(&net);
-    let faces = golden_batch().0;
-    let run = || tch::no_grad(|| net.forward(&faces, Mode::Inference)).unwrap();
+    let images = golden_batch().0;
+    let run = || tch::no_grad(|| net.forward(&images, Mode::Inference)).unwrap();
     let (plain, weights) = (run(), net.named().into_iter().map(|named| named.tensor.copy()).collect::<Vec<_>>());
     net.use_channels_last().unwrap();
     assert!((plain - run()).abs().max().double_value(&[]) < 1e-5);

@@ -7,14 +7,14 @@ use tch::{Tensor, nn};
 use super::Mode;
 use super::config::{are_widths, require_parameters};
 use super::layers::{Convolution, Dense};
-use super::tail::NormTail;
+use super::norm_act::NormAct;
 use crate::data::images::SIDE;
 use crate::util::validate::require;
 
 /// Names: `stage1.conv1.weight`, `stage1.norm1.running_mean`, `dense1.weight`, `output.bias`, and so on; all count from 1.
 #[derive(Debug)]
 pub struct Vgg {
-    stages: Vec<Vec<(Convolution, NormTail)>>,
+    stages: Vec<Vec<(Convolution, NormAct)>>,
     dense: Vec<Dense>,
     output: Dense,
     dropout: f64,
@@ -31,7 +31,7 @@ impl Vgg {
             for index in 1..=config.convolutions {
                 let convolution =
                     Convolution::before_norm(&stage.sub(format!("conv{index}")), seed, channels, filters, 3)?;
-                layers.push((convolution, NormTail::new(&stage.sub(format!("norm{index}")), filters, true)?));
+                layers.push((convolution, NormAct::new(&stage.sub(format!("norm{index}")), filters, true)?));
                 channels = filters;
             }
             stages.push(layers);
@@ -46,9 +46,9 @@ impl Vgg {
         Ok(Self { stages, dense, output, dropout: config.dropout })
     }
 
-    /// Logits [N, classes] for faces [N, 1, 48, 48].
-    pub fn forward(&self, faces: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = faces.shallow_clone();
+    /// Logits [N, classes] for images [N, 1, 48, 48].
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut x = images.shallow_clone();
         for stage in &self.stages {
             for (convolution, norm) in stage {
                 x = norm.forward(&convolution.forward(&x)?, None, mode)?;
@@ -128,7 +128,7 @@ impl VggConfig {
         total
     }
 
-    /// Values that each convolution, each norm and each pooling gives for a face.
+    /// Values that each convolution, each norm and each pooling gives for an image.
     pub fn layers(&self) -> impl Iterator<Item = u64> {
         self.filters.iter().enumerate().flat_map(|(stage, filters)| {
             let side = SIDE as u64 >> stage;

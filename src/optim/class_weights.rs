@@ -7,9 +7,9 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::util::validate::require;
 
-/// The weight of each class, given its number of training faces; `None` where all count the same.
+/// The weight of each class, given its number of training images; `None` where all count the same.
 ///
-/// "balanced" is N / (classes * count), as scikit-learn's `compute_class_weight`, for a class without faces 0.
+/// "balanced" is N / (classes * count), as scikit-learn's `compute_class_weight`, for a class without images 0.
 pub fn class_weights(config: &ClassWeights, counts: &[u64]) -> Option<Vec<f32>> {
     match config {
         ClassWeights::None => None,
@@ -23,15 +23,15 @@ pub fn class_weights(config: &ClassWeights, counts: &[u64]) -> Option<Vec<f32>> 
 }
 
 /// The greatest weight of a class: far above any use, and far below what overflows float32 in a sum.
-const GREATEST: f64 = 1e6;
+const MAX_WEIGHT: f64 = 1e6;
 
 /// `train.class_weights`: what each class counts in the loss, as `weight` of `torch.nn.CrossEntropyLoss`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum ClassWeights {
-    /// Every face counts the same.
+    /// Every image counts the same.
     #[default]
     None,
-    /// Inverse to the class's training faces, as scikit-learn's `class_weight="balanced"`.
+    /// Inverse to the class's training images, as scikit-learn's `class_weight="balanced"`.
     Balanced,
     /// These, in the order of `data.classes`: each 0 to 1e6, not all 0.
     Given(Vec<f64>),
@@ -41,7 +41,7 @@ impl ClassWeights {
     /// Checks a list against the number of classes.
     pub(crate) fn check(&self, classes: usize) -> Result<(), String> {
         let Self::Given(weights) = self else { return Ok(()) };
-        let in_range = weights.iter().all(|weight| (0.0..=GREATEST).contains(weight));
+        let in_range = weights.iter().all(|weight| (0.0..=MAX_WEIGHT).contains(weight));
         let some = weights.iter().any(|weight| *weight > 0.0);
         let allowed =
             format!("\"none\", \"balanced\" or {classes} numbers, one for each class: 0 to 1e6, not all of them 0");

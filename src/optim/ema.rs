@@ -1,16 +1,16 @@
-//! An exponential moving average of a network's weights and of its norms' running statistics.
+//! An exponential moving ema of a network's weights and of its norms' running statistics.
 //!
 //! Averaged weights generalise better than the last ones, most of all while the learning rate is high (Polyak and Juditsky
-//! 1992; as timm's `ModelEmaV2`, which averages the statistics, too).
+//! 1992; as timm's `ModelEmaV2`, which emas the statistics, too).
 
 use anyhow::Result;
 use tch::Tensor;
 
 use crate::model::FlatParameters;
 
-/// The average of a run so far.
+/// The ema of a run so far.
 #[derive(Debug)]
-pub struct Average {
+pub struct Ema {
     decay: f64,
     /// In the layout of [`FlatParameters::values`].
     pub values: Tensor,
@@ -18,8 +18,8 @@ pub struct Average {
     pub statistics: Tensor,
 }
 
-impl Average {
-    /// An average that begins as `parameters` are.
+impl Ema {
+    /// An ema that begins as `parameters` are.
     ///
     /// # Errors
     /// libtorch's.
@@ -28,7 +28,7 @@ impl Average {
         Ok(Self { decay, values: copy(&parameters.values)?, statistics: copy(&parameters.statistics)? })
     }
 
-    /// The share of the average that stays in `step`, which counts from 1 over the whole run: less at the beginning, so
+    /// The share of the ema that stays in `step`, which counts from 1 over the whole run: less at the beginning, so
     /// that the initial weights are soon forgotten (`tf.train.ExponentialMovingAverage` with `num_updates`).
     fn decay(&self, step: u64) -> f64 {
         let step = step as f64;
@@ -48,7 +48,7 @@ impl Average {
         })
     }
 
-    /// Exchanges the averages with what `parameters` hold: the network then computes with them. A second call puts
+    /// Exchanges the emas with what `parameters` hold: the network then computes with them. A second call puts
     /// everything back.
     ///
     /// # Errors
@@ -79,22 +79,22 @@ mod tests {
     #[test]
     fn follows_its_formula() {
         let mut parameters = FlatParameters::for_tests(&[1.0, 2.0], 2);
-        let mut average = Average::new(0.5, &parameters).unwrap();
+        let mut ema = Ema::new(0.5, &parameters).unwrap();
         let mut expected = [1.0f64, 2.0];
         for step in 1..=20u64 {
             let weights = [step as f32, -(step as f32)];
             parameters.values.copy_(&Tensor::from_slice(&weights));
-            average.update(&parameters, step).unwrap();
+            ema.update(&parameters, step).unwrap();
             let decay = ((1 + step) as f64 / (10 + step) as f64).min(0.5);
             for (mean, weight) in expected.iter_mut().zip(weights) {
                 *mean = decay * *mean + (1.0 - decay) * f64::from(weight);
             }
         }
-        let found = values(&average.values);
+        let found = values(&ema.values);
         assert!(found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{found:?}, {expected:?}");
-        average.exchange(&mut parameters).unwrap();
-        assert_eq!((values(&parameters.values), values(&average.values)), (found.clone(), vec![20.0, -20.0]));
-        average.exchange(&mut parameters).unwrap();
-        assert_eq!((values(&parameters.values), values(&average.values)), (vec![20.0, -20.0], found));
+        ema.exchange(&mut parameters).unwrap();
+        assert_eq!((values(&parameters.values), values(&ema.values)), (found.clone(), vec![20.0, -20.0]));
+        ema.exchange(&mut parameters).unwrap();
+        assert_eq!((values(&parameters.values), values(&ema.values)), (vec![20.0, -20.0], found));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use kernels::adam::{self, Update};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
-use torch_ext::{memory, parallel, profile};
+use torch_ext::{parallel, profile, tensor_slice};
 
 use crate::device;
 use crate::model::FlatParameters;
@@ -101,11 +101,12 @@ fn adam_numbers(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Update {
 }
 
 fn adam_on_cpu(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], by: Update) -> Result<()> {
-    let each = device::share(p.values.numel());
-    let moments =
-        memory::slice_mut::<f32>(first)?.chunks_mut(each).zip(memory::slice_mut::<f32>(second)?.chunks_mut(each));
-    let values = memory::slice_mut::<f32>(&mut p.values)?.chunks_mut(each);
-    let work = values.zip(moments).zip(memory::slice::<f32>(&p.gradients)?.chunks(each)).collect();
+    let each = device::chunk_size(p.values.numel());
+    let moments = tensor_slice::slice_mut::<f32>(first)?
+        .chunks_mut(each)
+        .zip(tensor_slice::slice_mut::<f32>(second)?.chunks_mut(each));
+    let values = tensor_slice::slice_mut::<f32>(&mut p.values)?.chunks_mut(each);
+    let work = values.zip(moments).zip(tensor_slice::slice::<f32>(&p.gradients)?.chunks(each)).collect();
     parallel::for_each(work, |((values, (first, second)), gradients)| {
         adam::update(values, first, second, gradients, by);
     })

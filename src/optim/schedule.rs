@@ -5,12 +5,12 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::plateau::{self, Plateau};
-use crate::metrics::epoch::EpochRecord;
+use crate::metrics::epoch::EpochMetrics;
 use crate::util::validate::require;
 
 /// Where a run stands before a step.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
+pub struct SchedulePosition<'a> {
     /// Epochs that are done.
     pub epoch: u32,
     /// Steps of the running epoch that are done.
@@ -20,10 +20,10 @@ pub struct Moment<'a> {
     /// Epochs that the run will have.
     pub epochs: u32,
     /// Records of the epochs that are done.
-    pub records: &'a [EpochRecord],
+    pub records: &'a [EpochMetrics],
 }
 
-impl Moment<'_> {
+impl SchedulePosition<'_> {
     /// Epochs that are done once `more` further steps are.
     fn epochs_done(&self, more: u64) -> f64 {
         f64::from(self.epoch) + (self.step + more) as f64 / self.steps.max(1) as f64
@@ -36,7 +36,7 @@ impl Moment<'_> {
 }
 
 /// The learning rate of the next step, given the optimizer's own.
-pub fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &Moment) -> f64 {
+pub fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &SchedulePosition) -> f64 {
     match schedule {
         ScheduleConfig::Constant(_) => base,
         ScheduleConfig::HoldThenDecay(HoldThenDecay { hold, rate }) => {
@@ -153,8 +153,8 @@ mod tests {
     use crate::metrics::Monitor;
     use crate::optim::schedule::Constant;
 
-    fn before(epoch: u32, step: u64) -> Moment<'static> {
-        Moment { epoch, step, steps: 10, epochs: 50, records: &[] }
+    fn before(epoch: u32, step: u64) -> SchedulePosition<'static> {
+        SchedulePosition { epoch, step, steps: 10, epochs: 50, records: &[] }
     }
 
     /// Keras' LearningRateScheduler with `lr if epoch < 10 else lr * exp(-0.1)`:
@@ -197,21 +197,21 @@ mod tests {
 
     #[test]
     fn falls_on_a_plateau_of_the_watched_figure_after_its_warm_up() {
-        let record = |(epoch, val_accuracy, val_loss)| EpochRecord {
+        let record = |(epoch, val_accuracy, val_loss)| EpochMetrics {
             epoch,
             lr: 0.0,
             loss: 0.0,
             accuracy: 0.0,
             val_loss,
             val_accuracy,
-            val_accuracy_without_copies: None,
+            val_accuracy_dedup: None,
             seconds: 0.0,
             images_per_second: 0.0,
         };
         let records = [(1, 0.2, 2.0), (2, 0.3, 2.0), (3, 0.4, 2.0), (4, 0.4, 1.0)].map(record);
         let lr = |monitor, epoch: usize, step| {
             let plateau = Plateau { patience: 0, warmup: 1.5, monitor, ..Plateau::default() };
-            let at = Moment { records: &records[..epoch], ..before(epoch as u32, step) };
+            let at = SchedulePosition { records: &records[..epoch], ..before(epoch as u32, step) };
             learning_rate(&ScheduleConfig::Plateau(plateau), 2.0, &at)
         };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} instead of {b}");

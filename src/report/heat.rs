@@ -15,7 +15,7 @@ const GAP: usize = 16;
 const COLOURS: [[f64; 3]; 5] =
     [[0.0, 0.0, 4.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
 
-/// Draws `values` `[48, 48]`, from 0 (black) to their greatest, as a heat map on the right of the `mean` face: a PNG.
+/// AugmentParams `values` `[48, 48]`, from 0 (black) to their greatest, as a heat map on the right of the `mean` face: a PNG.
 ///
 /// # Errors
 /// The PNG encoder's, which memory does not cause.

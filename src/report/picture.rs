@@ -11,7 +11,7 @@ use crate::util::files::write_atomically;
 const GAP: usize = 2;
 const PAPER: u8 = 255;
 
-/// Faces in rows and columns, each drawn `scale` times its size.
+/// Images in rows and columns, each drawn `scale` times its size.
 #[derive(Debug)]
 pub struct Sheet {
     width: usize,
@@ -40,7 +40,7 @@ impl Sheet {
         Self { width, height, scale, lefts, pixels: vec![PAPER; width * height] }
     }
 
-    /// Draws `face` (48x48 bytes) at a row and a column, both from 0; what lies outside the sheet is left out.
+    /// AugmentParams `face` (48x48 bytes) at a row and a column, both from 0; what lies outside the sheet is left out.
     pub fn place(&mut self, row: usize, column: usize, face: &[u8]) {
         let Some(&left) = self.lefts.get(column) else { return };
         let top = GAP + row * (SIDE * self.scale + GAP);

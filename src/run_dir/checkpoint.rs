@@ -12,14 +12,14 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{self, Config};
-use crate::util::container::{Part, Seal};
+use crate::util::container::{Format, TensorData};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 use crate::util::text::short;
 
 pub use super::checkpoint_state::{Best, State};
 
-const SEAL: Seal = Seal { format: "grimace-checkpoint", version: "2", what: "a checkpoint" };
+const SEAL: Format = Format { format: "grimace-checkpoint", version: "3", what: "a checkpoint" };
 
 /// A named tensor on the CPU.
 pub type NamedTensors = Vec<(String, Tensor)>;
@@ -51,13 +51,13 @@ pub fn to_bytes(config: &str, state: &State, tensors: &[(String, Tensor)]) -> Re
     state.check().context("the state of the run cannot be written")?;
     let parts = tensors
         .iter()
-        .map(|(name, tensor)| -> Result<Part> {
+        .map(|(name, tensor)| -> Result<TensorData> {
             let shape = tensor.size().iter().map(|edge| usize::try_from(*edge)).collect::<Result<Vec<_>, _>>()?;
             let flat =
                 tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, false)?.f_contiguous()?;
             let values: Vec<f32> = Vec::try_from(flat.f_flatten(0, -1)?)?;
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            Ok(Part { name: name.clone(), dtype: Dtype::F32, shape, bytes })
+            Ok(TensorData { name: name.clone(), dtype: Dtype::F32, shape, bytes })
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([
@@ -139,20 +139,20 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::EpochRecord;
+    use crate::metrics::EpochMetrics;
     use fs_err as fs;
 
     const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
 
     fn example() -> (State, NamedTensors) {
-        let record = |epoch| EpochRecord {
+        let record = |epoch| EpochMetrics {
             epoch,
             lr: 1e-3,
             loss: 1.0 / 3.0,
             accuracy: 0.5,
             val_loss: 2.0,
             val_accuracy: 0.25,
-            val_accuracy_without_copies: None,
+            val_accuracy_dedup: None,
             seconds: 1.5,
             images_per_second: 10.0,
         };
@@ -160,7 +160,7 @@ mod tests {
             epoch: 3,
             records: (1..=3).map(record).collect(),
             loss_sum: 0.1 + 0.2,
-            best: Some(Best { epoch: 2, val_accuracy: 0.5, val_accuracy_without_copies: None }),
+            best: Some(Best { epoch: 2, val_accuracy: 0.5, val_accuracy_dedup: None }),
             ..State::default()
         };
         let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([2, 3, 2, 2]);
@@ -215,7 +215,7 @@ mod tests {
         };
         assert!(message(|state| state.epoch = 4).contains("its records"));
         assert!(message(|state| state.seconds = -1e9).contains("its times"));
-        assert!(message(|state| state.hits = 1 << 62).contains("correct predictions"));
+        assert!(message(|state| state.correct = 1 << 62).contains("correct predictions"));
         assert!(message(|state| state.rollbacks = u32::MAX).contains("rolled back"));
         assert!(message(|state| state.best = state.best.map(|best| Best { epoch: 0, ..best })).contains("best epoch"));
         assert!(message(|state| state.monitor = Some((0.5, 9))).contains("best epoch"));

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{MOST_EPOCHS, MOST_ROLLBACKS};
-use crate::metrics::EpochRecord;
+use crate::config::{MAX_EPOCHS, MAX_ROLLBACKS};
+use crate::metrics::EpochMetrics;
 
 /// Where a run stands: everything that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -13,10 +13,10 @@ pub struct State {
     pub epoch: u32,
     /// Finished steps of the running epoch; all of them where only its validation is missing.
     pub step: u64,
-    /// Sum over the faces of those steps of their loss.
+    /// Sum over the images of those steps of their loss.
     pub loss_sum: f64,
     /// Correct predictions in those steps.
-    pub hits: i64,
+    pub correct: i64,
     /// Seconds spent in those steps.
     pub epoch_seconds: f64,
     /// Seconds spent in training and validation so far, over all resumptions.
@@ -26,10 +26,10 @@ pub struct State {
     /// The best value of the monitored figure, and its epoch (from 1).
     pub monitor: Option<(f64, u32)>,
     /// One record for each finished epoch: what `metrics.jsonl` holds.
-    pub records: Vec<EpochRecord>,
+    pub records: Vec<EpochMetrics>,
     /// How often the run diverged and was rolled back; each time halved the learning rate.
     pub rollbacks: u32,
-    /// Hash of the faces trained on.
+    /// Hash of the images trained on.
     pub data_hash: String,
     /// Hash of their split.
     pub split_hash: String,
@@ -61,7 +61,7 @@ impl State {
             record.epoch == epoch && finite && is_time(record.seconds) && is_time(record.images_per_second)
         });
         // The best on disk may be of a later epoch than the checkpoint: a run may have died between the two.
-        let known = |best: Best| (1..=MOST_EPOCHS).contains(&best.epoch) && (0.0..=1.0).contains(&best.val_accuracy);
+        let known = |best: Best| (1..=MAX_EPOCHS).contains(&best.epoch) && (0.0..=1.0).contains(&best.val_accuracy);
         let best = self.best.is_none_or(known);
         let monitor = self.monitor.is_none_or(|(value, epoch)| (1..=self.epoch).contains(&epoch) && value.is_finite());
         for (holds, what) in [
@@ -69,8 +69,8 @@ impl State {
             (best && monitor, "its best epoch is none"),
             (is_time(self.seconds) && is_time(self.epoch_seconds), "its times are none"),
             (self.loss_sum.is_finite() && self.loss_sum.abs() < 1e30, "its sum of losses is none"),
-            ((0..1 << 40).contains(&self.hits), "its number of correct predictions is none"),
-            (self.rollbacks <= MOST_ROLLBACKS, "it was rolled back more often than a config allows"),
+            ((0..1 << 40).contains(&self.correct), "its number of correct predictions is none"),
+            (self.rollbacks <= MAX_ROLLBACKS, "it was rolled back more often than a config allows"),
         ] {
             ensure!(holds, "{what}");
         }
@@ -83,8 +83,8 @@ impl State {
 pub struct Best {
     /// From 1.
     pub epoch: u32,
-    /// Over all validation faces.
+    /// Over all validation images.
     pub val_accuracy: f64,
     /// Over those that do not also stand among the training rows.
-    pub val_accuracy_without_copies: Option<f64>,
+    pub val_accuracy_dedup: Option<f64>,
 }

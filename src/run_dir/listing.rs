@@ -8,8 +8,8 @@ use fs_err as fs;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::summary::state_in_words;
-use super::{LARGEST_SUMMARY, RunDir};
+use super::summary::describe_state;
+use super::{MAX_SUMMARY, RunDir};
 use crate::config::read_table;
 use crate::util::error::input;
 use crate::util::files::read_small_text;
@@ -79,7 +79,7 @@ fn unreadable(path: &Path) -> Listed {
 }
 
 fn look(run: &RunDir) -> (SystemTime, Listed) {
-    let text = |path: &Path| read_small_text(path, LARGEST_SUMMARY, "a file of a run").ok();
+    let text = |path: &Path| read_small_text(path, MAX_SUMMARY, "a file of a run").ok();
     let summary: Value =
         text(&run.summary_json()).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let config = text(&run.config_toml()).and_then(|text| read_table(&text).ok());
@@ -91,7 +91,7 @@ fn look(run: &RunDir) -> (SystemTime, Listed) {
     let stopped = summary.get("stopped").and_then(Value::as_str);
     let state = match stopped {
         _ if in_use => "running",
-        Some(stopped) => state_in_words(stopped),
+        Some(stopped) => describe_state(stopped),
         None => "died",
     };
     // What a run that goes on has done since its last summary stands in its metrics.

@@ -17,8 +17,8 @@ use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
 use serde_json::Value;
 
-use crate::config::{LARGEST_CONFIG, read_table};
-use crate::metrics::epoch::EpochRecord;
+use crate::config::{MAX_CONFIG, read_table};
+use crate::metrics::epoch::EpochMetrics;
 use crate::util::error::input;
 use crate::util::files::{
     check_output_file, check_regular_file, is_same_file, is_temporary, read_small_text, sync_folder_of,
@@ -28,14 +28,14 @@ use crate::util::files::{
 pub use checkpoint_rotation::Newest;
 pub use event_files::{event_file_name, event_files};
 pub use lock::Lock;
-pub use summary::{ForestProvenance, ForestSummary, LARGEST_SUMMARY, Provenance, Summary};
-pub use validation_predictions::Answers;
+pub use summary::{ForestProvenance, ForestSummary, MAX_SUMMARY, Provenance, Summary};
+pub use validation_predictions::ValidationPredictions;
 
 /// Bytes of the largest `split.csv` that is read.
-pub const LARGEST_TEXT: u64 = 1 << 30;
+pub const MAX_TEXT: u64 = 1 << 30;
 
 /// Bytes of the largest `metrics.jsonl` that is read: more than a config's greatest number of epochs has.
-const LARGEST_METRICS: u64 = 1 << 26;
+const MAX_METRICS: u64 = 1 << 26;
 
 /// Held while a process trains in the directory.
 const LOCK: &str = ".lock";
@@ -295,7 +295,7 @@ impl RunDir {
         self.path.join("best.safetensors")
     }
 
-    /// What the best weights made of the validation faces.
+    /// What the best weights made of the validation images.
     pub fn validation_csv(&self) -> PathBuf {
         self.path.join("validation.csv")
     }
@@ -318,7 +318,7 @@ impl RunDir {
     /// Whether it is a forest's, fitted or not: then its config has a table `forest`.
     pub fn is_forest(&self) -> bool {
         let is_forests = |text: String| read_table(&text).is_ok_and(|table| table.contains_key("forest"));
-        let config = || read_small_text(&self.config_toml(), LARGEST_CONFIG, "a config file in TOML");
+        let config = || read_small_text(&self.config_toml(), MAX_CONFIG, "a config file in TOML");
         self.forest().exists() || (!self.best().exists() && config().is_ok_and(is_forests))
     }
 
@@ -327,7 +327,7 @@ impl RunDir {
         self.path.join("importance.png")
     }
 
-    /// Which face went where.
+    /// Which image went where.
     pub fn split_csv(&self) -> PathBuf {
         self.path.join("split.csv")
     }
@@ -341,7 +341,7 @@ impl RunDir {
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn write_metrics<'a>(&self, records: impl Iterator<Item = &'a EpochRecord>) -> Result<()> {
+    pub fn write_metrics<'a>(&self, records: impl Iterator<Item = &'a EpochMetrics>) -> Result<()> {
         let mut text = String::new();
         for record in records {
             text += &serde_json::to_string(record)?;
@@ -355,16 +355,16 @@ impl RunDir {
     ///
     /// # Errors
     /// When it is there and no file that can be read.
-    pub fn read_metrics(&self) -> Result<Vec<EpochRecord>> {
+    pub fn read_metrics(&self) -> Result<Vec<EpochMetrics>> {
         let path = self.metrics_jsonl();
         if !path.exists() {
             return Ok(Vec::new());
         }
         check_regular_file(&path, "metrics")?;
         let mut bytes = Vec::new();
-        fs::File::open(&path)?.take(LARGEST_METRICS).read_to_end(&mut bytes)?;
+        fs::File::open(&path)?.take(MAX_METRICS).read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
-        let records = text.lines().map_while(|line| serde_json::from_str::<EpochRecord>(line).ok());
+        let records = text.lines().map_while(|line| serde_json::from_str::<EpochMetrics>(line).ok());
         Ok((1..).zip(records).take_while(|(epoch, record)| record.epoch == *epoch).map(|(_, record)| record).collect())
     }
 

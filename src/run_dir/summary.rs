@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::forest::config::Finder;
 
 /// Bytes of the largest summary, config or note of a run that is read.
-pub const LARGEST_SUMMARY: u64 = 1 << 22;
+pub const MAX_SUMMARY: u64 = 1 << 22;
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,13 +29,13 @@ pub struct Summary {
     pub best_epoch: Option<u32>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
-    /// The same without faces that also stand among the training rows.
-    pub best_val_accuracy_without_copies: Option<f64>,
+    /// The same without images that also stand among the training rows.
+    pub best_val_accuracy_dedup: Option<f64>,
     /// Validation accuracy of the last epoch.
     pub last_val_accuracy: Option<f64>,
-    /// Training and validation faces.
+    /// Training and validation images.
     pub train_rows: usize,
-    /// Validation faces.
+    /// Validation images.
     pub validation_rows: usize,
     /// `epochs`, `early_stop`, `interrupted` or `diverged`.
     pub stopped: String,
@@ -52,7 +52,7 @@ pub struct Summary {
 impl Summary {
     /// How it stands, for people.
     pub fn state(&self) -> &str {
-        state_in_words(&self.stopped)
+        describe_state(&self.stopped)
     }
 
     /// Whether the training came to its end; a config with more epochs than it had lets it go on.
@@ -78,14 +78,14 @@ pub struct Provenance {
     pub command: String,
     /// The commands that went on with it.
     pub resumed: Vec<String>,
-    /// Hash of the faces and labels.
+    /// Hash of the images and labels.
     pub data_hash: String,
     /// Hash of `split.csv`.
     pub split_hash: String,
 }
 
 /// What `stopped` means, for people.
-pub fn state_in_words(stopped: &str) -> &str {
+pub fn describe_state(stopped: &str) -> &str {
     match stopped {
         "early_stop" => "early stop",
         "epochs" => "done",
@@ -118,19 +118,19 @@ pub struct ForestSummary {
     pub cv_mean: Option<f64>,
     /// Their population standard deviation, as numpy's `std`.
     pub cv_std: Option<f64>,
-    /// Mean of the folds' accuracies without faces that also stand among the fold's training rows.
-    pub cv_mean_without_copies: Option<f64>,
+    /// Mean of the folds' accuracies without images that also stand among the fold's training rows.
+    pub cv_mean_dedup: Option<f64>,
     /// Validation accuracy of the forest fitted on all training rows.
     pub val_accuracy: Option<f64>,
-    /// The same without faces that also stand among the training rows.
-    pub val_accuracy_without_copies: Option<f64>,
+    /// The same without images that also stand among the training rows.
+    pub val_accuracy_dedup: Option<f64>,
     /// Wall time of the cross-validation.
     pub cv_seconds: Option<f64>,
     /// Wall time of the fit on all training rows.
     pub fit_seconds: Option<f64>,
-    /// Training faces.
+    /// Training images.
     pub train_rows: usize,
-    /// Validation faces.
+    /// Validation images.
     pub validation_rows: usize,
     /// `done` or `interrupted`.
     pub stopped: String,
@@ -145,7 +145,7 @@ pub struct ForestProvenance {
     pub version: String,
     /// The command.
     pub command: String,
-    /// Hash of the faces and labels.
+    /// Hash of the images and labels.
     pub data_hash: String,
     /// Hash of `split.csv`.
     pub split_hash: String,

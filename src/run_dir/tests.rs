@@ -26,14 +26,14 @@ fn metrics_are_read_up_to_a_torn_line() {
     let folder = tempfile::tempdir().unwrap();
     let dir = RunDir::create(&folder.path().join("run")).unwrap();
     assert_eq!(dir.read_metrics().unwrap(), []);
-    let record = |epoch| EpochRecord {
+    let record = |epoch| EpochMetrics {
         epoch,
         lr: 1e-3,
         loss: 0.1 + 0.2,
         accuracy: 0.5,
         val_loss: 1.0 / 3.0,
         val_accuracy: 0.25,
-        val_accuracy_without_copies: None,
+        val_accuracy_dedup: None,
         seconds: 1.5,
         images_per_second: 10.0,
     };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::plan::Member;
-use super::runner::Faces;
+use super::plan::PlannedRun;
+use super::runner::DatasetCache;
 use super::sweep_dir::{self, SweepDir};
 use crate::config;
 use crate::forest::config::ForestConfig;
@@ -39,8 +39,8 @@ impl Source {
     /// those keys: `data.*` and `seed`.
     ///
     /// # Errors
-    /// Those of a config; an input error for a directory that is no finished forest's, or a name that a member has.
-    pub fn of(path: &Path, sets: &[String], members: &[Member]) -> Result<Self> {
+    /// Those of a config; an input error for a directory that is no finished forest's, or a name that a planned_run has.
+    pub fn of(path: &Path, sets: &[String], planned_runs: &[PlannedRun]) -> Result<Self> {
         if path.is_dir() {
             let summary = run::finished(path).ok_or_else(|| {
                 input(format!("--forest {}: is not the run of a fitted forest; name one, or a config", path.display()))
@@ -53,7 +53,7 @@ impl Source {
         };
         let sets: Vec<String> = sets.iter().filter(own).cloned().collect();
         let config: ForestConfig = config::load(path, &sets)?;
-        if members.iter().any(|member| member.model == config.name) {
+        if planned_runs.iter().any(|planned_run| planned_run.model == config.name) {
             return Err(input(format!(
                 "{}: its name is {:?}, as that of a network in the sweep; a row of the comparison needs a name of its own",
                 path.display(),
@@ -66,16 +66,16 @@ impl Source {
     /// Tells what would keep the forest from being fitted, before anything takes time.
     ///
     /// # Errors
-    /// Faces that cannot be read, more folds than rows, a finished forest of another config.
-    pub fn check(&self, dir: Option<&SweepDir>, faces: &mut Faces) -> Result<()> {
+    /// DatasetCache that cannot be read, more folds than rows, a finished forest of another config.
+    pub fn check(&self, dir: Option<&SweepDir>, datasets: &mut DatasetCache) -> Result<()> {
         let Self::Config(config) = self else { return Ok(()) };
-        let data = faces.of_data(&config.data, config.seed)?;
+        let data = datasets.of_data(&config.data, config.seed)?;
         run::check(config, data)?;
         let Some(run) = dir.map(|dir| dir.file(&folder_of(config))) else { return Ok(()) };
         let Some(summary) = run::finished(&run) else { return Ok(()) };
         sweep_dir::check_same(&run, &config.to_toml()?)?;
         if summary.provenance.split_hash != data.split_hash() {
-            return Err(input(format!("{}: was fitted on other faces; sweep into another --out", run.display())));
+            return Err(input(format!("{}: was fitted on other images; sweep into another --out", run.display())));
         }
         Ok(())
     }
@@ -84,7 +84,13 @@ impl Source {
     ///
     /// # Errors
     /// As [`ForestRun::fit`].
-    pub fn baseline(&self, dir: &SweepDir, signals: &Signals, faces: &mut Faces, command: &str) -> Result<Baseline> {
+    pub fn baseline(
+        &self,
+        dir: &SweepDir,
+        signals: &Signals,
+        datasets: &mut DatasetCache,
+        command: &str,
+    ) -> Result<Baseline> {
         let config = match self {
             Self::Run(path, summary) => {
                 return Ok(Baseline { folder: path.display().to_string(), summary: (**summary).clone(), signal: None });
@@ -98,7 +104,7 @@ impl Source {
         }
         let mut console = Console::default();
         console.line(&format!("forest: {}", path.display()))?;
-        let data = faces.of_data(&config.data, config.seed)?;
+        let data = datasets.of_data(&config.data, config.seed)?;
         signals.defer();
         let run = run::place(Some(&path), &config.name)?;
         let (signal, summary) = ForestRun { config, data, dir: &run, command, signals }.fit(&mut console)?;
@@ -106,7 +112,7 @@ impl Source {
     }
 }
 
-/// Named as a member is, so that it is told from whatever else stands there.
+/// Named as a planned_run is, so that it is told from whatever else stands there.
 fn folder_of(config: &ForestConfig) -> String {
     format!("{}-seed{}", config.name, config.seed)
 }

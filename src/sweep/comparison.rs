@@ -4,18 +4,18 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::baseline::Baseline;
-use super::plan::Member;
+use super::plan::PlannedRun;
 use super::significance::{PairedDifference, half_interval, paired_bootstrap};
 use super::sweep_dir::{Progress, SweepDir};
 use crate::report::table::thousands;
-use crate::run_dir::{Answers, ForestSummary, RunDir, Summary};
+use crate::run_dir::{ForestSummary, RunDir, Summary, ValidationPredictions};
 use crate::util::stats::{mean_and_deviation, median};
 
 /// What the columns of the table are.
 pub const LEGEND: &str = "Mean and population standard deviation over seeds of the last epoch's validation accuracy; over folds of the \
      cross-validation for the forest, whose best is that of the forest fitted on all training rows and whose parameters are \
-     nodes. The interval is Student's, for the mean. \"Without copies\" leaves out validation faces that are exact copies of \
-     training faces. Seconds are those of a run, of one fit for the forest.";
+     nodes. The interval is Student's, for the mean. \"Without copies\" leaves out validation images that are exact copies of \
+     training images. Seconds are those of a run, of one fit for the forest.";
 
 /// A row: a model, over its seeds; the forest, over its folds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,8 +28,8 @@ pub struct Row {
     pub deviation: Option<f64>,
     /// The greatest validation accuracy of any epoch of any seed; for the forest that of the one fitted on all training rows.
     pub best: Option<f64>,
-    /// The same without faces that also stand among the training rows.
-    pub best_without_copies: Option<f64>,
+    /// The same without images that also stand among the training rows.
+    pub best_dedup: Option<f64>,
     /// The 95% interval of the mean (Student's t), as far as it lies between 0 and 1; absent for one value.
     pub interval: Option<(f64, f64)>,
     /// Mean over seeds of each one's best accuracy.
@@ -52,7 +52,7 @@ pub struct Row {
     pub state: String,
 }
 
-/// A member and how it ended.
+/// A planned_run and how it ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
     /// Its directory within the sweep's.
@@ -76,23 +76,23 @@ pub struct Run {
 pub struct Comparison {
     /// The forest last, the others from the best mean to the least.
     pub rows: Vec<Row>,
-    /// Every member.
+    /// Every planned_run.
     pub runs: Vec<Run>,
     /// Directory of the run with the greatest validation accuracy.
     pub best_run: Option<String>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
     /// The same without copies.
-    pub best_val_accuracy_without_copies: Option<f64>,
-    /// The best run against the best run of the next model, on the same validation faces.
+    pub best_val_accuracy_dedup: Option<f64>,
+    /// The best run against the best run of the next model, on the same validation images.
     pub against_next: Option<Next>,
     /// Runs that were trained and validated on other rows than the best one.
-    pub on_other_faces: Vec<String>,
+    pub on_other_images: Vec<String>,
     /// Why there is no forest, where there should be one.
     pub baseline_error: Option<String>,
-    /// Validation faces.
+    /// Validation images.
     pub validation_rows: Option<usize>,
-    /// Training faces.
+    /// Training images.
     pub train_rows: Option<usize>,
 }
 
@@ -107,38 +107,39 @@ pub struct Next {
     pub why_not: Option<String>,
 }
 
-/// Gathers what the members' files say.
+/// Gathers what the planned_runs' files say.
 ///
 /// # Errors
 /// As [`SweepDir::progress`].
-pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> Result<Comparison> {
+pub fn gather(dir: &SweepDir, planned_runs: &[PlannedRun], forest: Option<&Baseline>) -> Result<Comparison> {
     let mut runs = Vec::new();
-    let mut finished: Vec<(&Member, Summary)> = Vec::new();
-    for member in members {
-        let (state, error, summary) = match dir.progress(member)? {
+    let mut finished: Vec<(&PlannedRun, Summary)> = Vec::new();
+    for planned_run in planned_runs {
+        let (state, error, summary) = match dir.progress(planned_run)? {
             Progress::Finished(summary) => (summary.state().to_owned(), None, Some(*summary)),
             Progress::Failed(error) => ("failed".to_owned(), Some(error), None),
             Progress::Open => ("unfinished".to_owned(), None, None),
         };
         runs.push(Run {
-            folder: member.folder.clone(),
-            model: member.model.clone(),
+            folder: planned_run.folder.clone(),
+            model: planned_run.model.clone(),
             state,
             error,
-            seed: member.config.seed,
+            seed: planned_run.config.seed,
             best: summary.as_ref().and_then(|summary| summary.best_val_accuracy),
             last: summary.as_ref().and_then(|summary| summary.last_val_accuracy),
         });
-        finished.extend(summary.map(|summary| (member, summary)));
+        finished.extend(summary.map(|summary| (planned_run, summary)));
     }
-    let mut models: Vec<&str> = members.iter().map(|member| member.model.as_str()).collect();
+    let mut models: Vec<&str> = planned_runs.iter().map(|planned_run| planned_run.model.as_str()).collect();
     models.dedup();
     let mut rows: Vec<Row> = models.iter().map(|model| row(model, &runs, &finished)).collect();
     rows.sort_by(|a, b| b.mean.unwrap_or(-1.0).total_cmp(&a.mean.unwrap_or(-1.0)));
     rows.extend(forest.map(|forest| forest_row(&forest.folder, &forest.summary)));
 
     let best = best_of(finished.iter());
-    let next = best.and_then(|(member, _)| best_of(finished.iter().filter(|(other, _)| other.model != member.model)));
+    let next = best
+        .and_then(|(planned_run, _)| best_of(finished.iter().filter(|(other, _)| other.model != planned_run.model)));
     let against_next = best.zip(next).map(|((best, _), (next, _))| {
         let (difference, why_not) = match compare(dir, best, next) {
             Ok(difference) => (Some(difference), None),
@@ -151,16 +152,16 @@ pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> 
     let is_other = |hash: &str| split.is_some_and(|split| split != hash);
     let others = finished.iter().filter(|(_, summary)| is_other(&summary.provenance.split_hash));
     let forest_differs = forest.is_some_and(|forest| is_other(&forest.summary.provenance.split_hash));
-    let on_other_faces = others.map(|(member, _)| member.folder.clone());
-    let on_other_faces = on_other_faces.chain(forest.filter(|_| forest_differs).map(|forest| forest.folder.clone()));
+    let on_other_images = others.map(|(planned_run, _)| planned_run.folder.clone());
+    let on_other_images = on_other_images.chain(forest.filter(|_| forest_differs).map(|forest| forest.folder.clone()));
     Ok(Comparison {
         rows,
         runs,
-        best_run: best.map(|(member, _)| member.folder.clone()),
+        best_run: best.map(|(planned_run, _)| planned_run.folder.clone()),
         best_val_accuracy: best.and_then(|(_, summary)| summary.best_val_accuracy),
-        best_val_accuracy_without_copies: best.and_then(|(_, summary)| summary.best_val_accuracy_without_copies),
+        best_val_accuracy_dedup: best.and_then(|(_, summary)| summary.best_val_accuracy_dedup),
         against_next,
-        on_other_faces: on_other_faces.collect(),
+        on_other_images: on_other_images.collect(),
         baseline_error: None,
         validation_rows: best.map(|(_, summary)| summary.validation_rows),
         train_rows: best.map(|(_, summary)| summary.train_rows),
@@ -168,15 +169,18 @@ pub fn gather(dir: &SweepDir, members: &[Member], forest: Option<&Baseline>) -> 
 }
 
 /// The run with the greatest validation accuracy; of equals the first, in the order of the configs on the command line.
-fn best_of<'a, 'b: 'a>(runs: impl Iterator<Item = &'a (&'b Member, Summary)>) -> Option<&'a (&'b Member, Summary)> {
-    runs.fold(None, |best: Option<&(&Member, Summary)>, found| match best {
+fn best_of<'a, 'b: 'a>(
+    runs: impl Iterator<Item = &'a (&'b PlannedRun, Summary)>,
+) -> Option<&'a (&'b PlannedRun, Summary)> {
+    runs.fold(None, |best: Option<&(&PlannedRun, Summary)>, found| match best {
         Some(best) if best.1.best_val_accuracy >= found.1.best_val_accuracy => Some(best),
         _ => Some(found),
     })
 }
 
-fn row(model: &str, runs: &[Run], finished: &[(&Member, Summary)]) -> Row {
-    let own: Vec<&(&Member, Summary)> = finished.iter().filter(|(member, _)| member.model == model).collect();
+fn row(model: &str, runs: &[Run], finished: &[(&PlannedRun, Summary)]) -> Row {
+    let own: Vec<&(&PlannedRun, Summary)> =
+        finished.iter().filter(|(planned_run, _)| planned_run.model == model).collect();
     let summaries = || own.iter().map(|(_, summary)| summary);
     let values: Vec<f64> = summaries().filter_map(|summary| summary.last_val_accuracy).collect();
     let bests: Vec<f64> = summaries().filter_map(|summary| summary.best_val_accuracy).collect();
@@ -187,7 +191,7 @@ fn row(model: &str, runs: &[Run], finished: &[(&Member, Summary)]) -> Row {
         mean: mean(&values),
         deviation: (!values.is_empty()).then(|| mean_and_deviation(&values).1),
         best: best.and_then(|(_, summary)| summary.best_val_accuracy),
-        best_without_copies: best.and_then(|(_, summary)| summary.best_val_accuracy_without_copies),
+        best_dedup: best.and_then(|(_, summary)| summary.best_val_accuracy_dedup),
         interval: interval(&values),
         mean_of_bests: mean(&bests),
         epochs: mean(&summaries().map(|summary| f64::from(summary.epochs)).collect::<Vec<_>>()),
@@ -196,7 +200,7 @@ fn row(model: &str, runs: &[Run], finished: &[(&Member, Summary)]) -> Row {
         images_per_second: median(summaries().filter_map(|summary| summary.train_images_per_second).collect()),
         values,
         is_baseline: false,
-        best_run: best.map(|(member, _)| member.folder.clone()),
+        best_run: best.map(|(planned_run, _)| planned_run.folder.clone()),
         state: state(runs.iter().filter(|run| run.model == model)),
     }
 }
@@ -236,7 +240,7 @@ fn forest_row(folder: &str, summary: &ForestSummary) -> Row {
         mean: summary.cv_mean,
         deviation: summary.cv_std,
         best: summary.val_accuracy,
-        best_without_copies: summary.val_accuracy_without_copies,
+        best_dedup: summary.val_accuracy_dedup,
         interval: if whole { interval(&values) } else { None },
         mean_of_bests: None,
         epochs: None,
@@ -250,20 +254,20 @@ fn forest_row(folder: &str, summary: &ForestSummary) -> Row {
     }
 }
 
-/// The paired difference of two runs on their validation faces.
-fn compare(dir: &SweepDir, first: &Member, second: &Member) -> Result<PairedDifference> {
-    let answers = |member: &Member| {
-        let run = RunDir::open(&dir.member(member))?;
-        Answers::read(&run.validation_csv())
+/// The paired difference of two runs on their validation images.
+fn compare(dir: &SweepDir, first: &PlannedRun, second: &PlannedRun) -> Result<PairedDifference> {
+    let answers = |planned_run: &PlannedRun| {
+        let run = RunDir::open(&dir.run_path(planned_run))?;
+        ValidationPredictions::read(&run.validation_csv())
     };
     let (a, b) = (answers(first)?, answers(second)?);
-    anyhow::ensure!(a.faces == b.faces, "they were not validated on the same faces");
+    anyhow::ensure!(a.images == b.images, "they were not validated on the same images");
     paired_bootstrap(&a.right, &b.right, first.config.seed)
-        .ok_or_else(|| anyhow::anyhow!("there are no validation faces"))
+        .ok_or_else(|| anyhow::anyhow!("there are no validation images"))
 }
 
 impl Comparison {
-    /// Whether every member came to its end.
+    /// Whether every planned_run came to its end.
     pub fn is_complete(&self) -> bool {
         self.baseline_error.is_none() && self.runs.iter().all(|run| run.error.is_none() && run.state != "unfinished")
     }
@@ -298,7 +302,7 @@ impl Comparison {
                 number(row.mean, 6),
                 number(row.deviation, 6),
                 number(row.best, 6),
-                number(row.best_without_copies, 6),
+                number(row.best_dedup, 6),
                 number(row.interval.map(|(low, _)| low), 6),
                 number(row.interval.map(|(_, high)| high), 6),
                 number(row.mean_of_bests, 6),
@@ -351,7 +355,7 @@ impl Comparison {
                 number(row.deviation.filter(|_| row.values.len() > 1), 4),
                 row.interval.map_or("-".to_owned(), |(low, high)| format!("{low:.4} to {high:.4}")),
                 number(row.best, 4),
-                number(row.best_without_copies, 4),
+                number(row.best_dedup, 4),
                 row.state.clone(),
                 number(row.epochs, 1),
                 row.parameters.map_or("-".to_owned(), thousands),
@@ -371,15 +375,15 @@ impl Comparison {
     pub fn caveats(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let (Some(run), Some(best)) = (&self.best_run, self.best_val_accuracy) {
-            let without = self.best_val_accuracy_without_copies.map_or("-".to_owned(), |value| format!("{value:.4}"));
+            let without = self.best_val_accuracy_dedup.map_or("-".to_owned(), |value| format!("{value:.4}"));
             notes.push(format!(
                 "Best run: {run}, validation accuracy {best:.4} ({without} without copies). It was chosen among all epochs of all runs by \
-                 the very faces it is scored on, which flatters it: on faces that nobody chose by, expect less."
+                 the very images it is scored on, which flatters it: on images that nobody chose by, expect less."
             ));
         }
         if let Some(Next { run, difference: Some(found), .. }) = &self.against_next {
             notes.push(format!(
-                "Against {run}, the best run of another model, on the same {} faces: {:+.4}, 95% interval {:+.4} to {:+.4} by a \
+                "Against {run}, the best run of another model, on the same {} images: {:+.4}, 95% interval {:+.4} to {:+.4} by a \
                  paired bootstrap; in {:.1}% of resamples it is not better{}.",
                 thousands(found.rows),
                 found.difference,
@@ -390,12 +394,12 @@ impl Comparison {
             ));
         }
         if let Some(Next { run, why_not: Some(why), .. }) = &self.against_next {
-            notes.push(format!("Not compared with {run} face by face: {why}."));
+            notes.push(format!("Not compared with {run} image by image: {why}."));
         }
-        if !self.on_other_faces.is_empty() {
+        if !self.on_other_images.is_empty() {
             notes.push(format!(
-                "Trained or validated on other faces than the best run, so that accuracies do not compare: {}.",
-                self.on_other_faces.join(", ")
+                "Trained or validated on other images than the best run, so that accuracies do not compare: {}.",
+                self.on_other_images.join(", ")
             ));
         }
         if let Some(error) = &self.baseline_error {

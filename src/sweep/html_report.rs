@@ -76,12 +76,12 @@ fn answer(found: &Comparison) -> String {
         return "No run has come to its end.".to_owned();
     };
     let percent = |share: f64| format!("{:.1}%", 100.0 * share);
-    let without = found.best_val_accuracy_without_copies;
+    let without = found.best_val_accuracy_dedup;
     let copies = without
         .filter(|without| *without != accuracy)
-        .map_or(String::new(), |without| format!(" ({} without exact copies of training faces)", percent(without)));
+        .map_or(String::new(), |without| format!(" ({} without exact copies of training images)", percent(without)));
     let mut text = format!(
-        "The best run is {run}: {} of {} validation faces{copies}.",
+        "The best run is {run}: {} of {} validation images{copies}.",
         percent(accuracy),
         thousands(found.validation_rows.unwrap_or(0))
     );
@@ -97,7 +97,7 @@ fn answer(found: &Comparison) -> String {
     }
     let baseline = found.rows.iter().find(|row| row.is_baseline);
     let differs =
-        baseline.is_some_and(|row| row.best_run.as_ref().is_some_and(|run| found.on_other_faces.contains(run)));
+        baseline.is_some_and(|row| row.best_run.as_ref().is_some_and(|run| found.on_other_images.contains(run)));
     if let Some(forest) = baseline.and_then(|row| row.best).filter(|_| !differs) {
         let points = 100.0 * (accuracy - forest);
         let than = if points < 0.0 { "more" } else { "less" };
@@ -112,8 +112,8 @@ fn facts(found: &Comparison) -> Vec<Figure> {
     [
         ("runs", format!("{done} of {}", found.runs.len())),
         ("models", found.rows.iter().filter(|row| !row.is_baseline).count().to_string()),
-        ("training faces", count(found.train_rows)),
-        ("validation faces", count(found.validation_rows)),
+        ("training images", count(found.train_rows)),
+        ("validation images", count(found.validation_rows)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

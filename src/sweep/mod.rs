@@ -1,7 +1,7 @@
 //! Several configurations, each with several seeds, trained and compared.
 //!
 //! A sweep is a directory of ordinary runs, and what is made of them is read from their files: so a sweep that died goes on where
-//! it stopped, and its members may be trained by other processes.
+//! it stopped, and its planned_runs may be trained by other processes.
 
 pub mod artifacts;
 pub mod baseline;

@@ -1,4 +1,4 @@
-//! How much of a difference may be chance: an interval for a mean over seeds, and a paired bootstrap over faces.
+//! How much of a difference may be chance: an interval for a mean over seeds, and a paired bootstrap over images.
 
 use serde::Serialize;
 
@@ -30,11 +30,11 @@ pub fn half_interval(values: &[f64]) -> Option<f64> {
 /// Resamples of the bootstrap.
 pub const RESAMPLES: u32 = 10_000;
 
-/// The difference of two accuracies on the same faces, and what a bootstrap over the faces makes of it (Efron and Tibshirani
+/// The difference of two accuracies on the same images, and what a bootstrap over the images makes of it (Efron and Tibshirani
 /// 1993).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PairedDifference {
-    /// Faces that both were tried on.
+    /// DatasetCache that both were tried on.
     pub rows: usize,
     /// Accuracy of the first less that of the second.
     pub difference: f64,
@@ -46,10 +46,10 @@ pub struct PairedDifference {
     pub not_better: f64,
 }
 
-/// Compares two models by whether each was right on each face.
+/// Compares two models by whether each was right on each image.
 ///
-/// Faces on which both are right or both wrong change nothing, so a resample is drawn as the numbers of faces that only the
-/// first and only the second gets right. `None` where there is no face.
+/// DatasetCache on which both are right or both wrong change nothing, so a resample is drawn as the numbers of images that only the
+/// first and only the second gets right. `None` where there is no image.
 pub fn paired_bootstrap(first: &[bool], second: &[bool], seed: u64) -> Option<PairedDifference> {
     let rows = first.len().min(second.len());
     if rows == 0 {
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_clear_difference_is_told_from_none() {
-        // The first is right on 60 faces more of 1000; on 100 they differ.
-        let first: Vec<bool> = (0..1000).map(|face| face < 580 || (600..680).contains(&face)).collect();
-        let second: Vec<bool> = (0..1000).map(|face| face < 600).collect();
+        // The first is right on 60 images more of 1000; on 100 they differ.
+        let first: Vec<bool> = (0..1000).map(|image| image < 580 || (600..680).contains(&image)).collect();
+        let second: Vec<bool> = (0..1000).map(|image| image < 600).collect();
         let found = paired_bootstrap(&first, &second, 1).unwrap();
         assert_eq!((found.rows, found.difference), (1000, 0.06));
         // Standard error: sqrt((100 / 1000 - 0.06²) / 1000) = 0.0098.

@@ -1,4 +1,4 @@
-//! The directory of a sweep: a run directory for each member, and what was made of them.
+//! The directory of a sweep: a run directory for each planned_run, and what was made of them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use anyhow::Result;
 use fs_err as fs;
 use serde_json::json;
 
-use super::plan::Member;
+use super::plan::PlannedRun;
 use crate::config;
-use crate::run_dir::{LARGEST_SUMMARY, Lock, RunDir, SWEEP, Summary};
+use crate::run_dir::{Lock, MAX_SUMMARY, RunDir, SWEEP, Summary};
 use crate::util::error::input;
 use crate::util::files::{read_small_text, write_atomically};
 
@@ -20,7 +20,7 @@ pub struct SweepDir {
     lock: Option<Lock>,
 }
 
-/// How far a member is.
+/// How far a planned_run is.
 #[derive(Debug)]
 pub enum Progress {
     /// Trained to its end.
@@ -66,13 +66,13 @@ impl SweepDir {
         self.lock.as_ref().and_then(|lock| lock.refused.as_deref())
     }
 
-    /// Marks the directory as a sweep of these members.
+    /// Marks the directory as a sweep of these planned_runs.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn mark(&self, members: &[Member], command: &str) -> Result<()> {
-        let folders: Vec<&str> = members.iter().map(|member| member.folder.as_str()).collect();
-        let mark = json!({"command": command, "version": env!("CARGO_PKG_VERSION"), "members": folders});
+    pub fn mark(&self, planned_runs: &[PlannedRun], command: &str) -> Result<()> {
+        let folders: Vec<&str> = planned_runs.iter().map(|planned_run| planned_run.folder.as_str()).collect();
+        let mark = json!({"command": command, "version": env!("CARGO_PKG_VERSION"), "runs": folders});
         write_atomically(&self.path.join(SWEEP), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
     }
 
@@ -89,70 +89,70 @@ impl SweepDir {
         &self.path
     }
 
-    /// The run directory of a member.
-    pub fn member(&self, member: &Member) -> PathBuf {
-        self.path.join(&member.folder)
+    /// The run directory of a planned_run.
+    pub fn run_path(&self, planned_run: &PlannedRun) -> PathBuf {
+        self.path.join(&planned_run.folder)
     }
 
-    /// A file beside the members.
+    /// A file beside the planned_runs.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// How far a member is.
+    /// How far a planned_run is.
     ///
     /// # Errors
     /// An input error for a finished run with another config: it would stand in the comparison for what it is not.
-    pub fn progress(&self, member: &Member) -> Result<Progress> {
-        let run = self.member(member);
+    pub fn progress(&self, planned_run: &PlannedRun) -> Result<Progress> {
+        let run = self.run_path(planned_run);
         let summary = run.join("summary.json");
         if summary.is_file() {
             // What cannot be read is no end of a training, and will be written again.
-            let text = read_small_text(&summary, LARGEST_SUMMARY, "the summary of a run").ok();
+            let text = read_small_text(&summary, MAX_SUMMARY, "the summary of a run").ok();
             let found: Option<Summary> = text.and_then(|text| serde_json::from_str(&text).ok());
             match found {
-                Some(found) if found.is_finished(&member.config) => {
-                    check_same(&run, &member.config.to_toml()?)?;
+                Some(found) if found.is_finished(&planned_run.config) => {
+                    check_same(&run, &planned_run.config.to_toml()?)?;
                     return Ok(Progress::Finished(Box::new(found)));
                 }
                 Some(found) if found.stopped == "diverged" => {
-                    return Ok(Progress::Failed(self.failure(member).unwrap_or_else(|| "diverged".to_owned())));
+                    return Ok(Progress::Failed(self.failure(planned_run).unwrap_or_else(|| "diverged".to_owned())));
                 }
                 _ => {}
             }
         }
-        Ok(self.failure(member).map_or(Progress::Open, Progress::Failed))
+        Ok(self.failure(planned_run).map_or(Progress::Open, Progress::Failed))
     }
 
-    fn failure_file(&self, member: &Member) -> PathBuf {
-        self.path.join(format!("{}.failed", member.folder))
+    fn failure_file(&self, planned_run: &PlannedRun) -> PathBuf {
+        self.path.join(format!("{}.failed", planned_run.folder))
     }
 
-    fn failure(&self, member: &Member) -> Option<String> {
-        let path = self.failure_file(member);
-        let text = path.is_file().then(|| read_small_text(&path, LARGEST_SUMMARY, "the error of a run"))?;
+    fn failure(&self, planned_run: &PlannedRun) -> Option<String> {
+        let path = self.failure_file(planned_run);
+        let text = path.is_file().then(|| read_small_text(&path, MAX_SUMMARY, "the error of a run"))?;
         Some(text.map_or_else(|error| format!("{error:#}"), |text| text.trim().to_owned()))
     }
 
-    /// Keeps why a member failed.
+    /// Keeps why a planned_run failed.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn note_failure(&self, member: &Member, error: &anyhow::Error) -> Result<()> {
-        write_atomically(&self.failure_file(member), format!("{error:#}\n").as_bytes())
+    pub fn note_failure(&self, planned_run: &PlannedRun, error: &anyhow::Error) -> Result<()> {
+        write_atomically(&self.failure_file(planned_run), format!("{error:#}\n").as_bytes())
     }
 
-    /// Whether a member has failed since failures were forgotten.
-    pub fn has_failed(&self, member: &Member) -> bool {
-        self.failure_file(member).exists()
+    /// Whether a planned_run has failed since failures were forgotten.
+    pub fn has_failed(&self, planned_run: &PlannedRun) -> bool {
+        self.failure_file(planned_run).exists()
     }
 
-    /// Forgets why a member failed, since it is tried again.
+    /// Forgets why a planned_run failed, since it is tried again.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn forget_failure(&self, member: &Member) -> Result<()> {
-        let path = self.failure_file(member);
+    pub fn forget_failure(&self, planned_run: &PlannedRun) -> Result<()> {
+        let path = self.failure_file(planned_run);
         if path.exists() {
             fs::remove_file(path)?;
         }
@@ -165,7 +165,7 @@ impl SweepDir {
 /// # Errors
 /// An input error that names the key.
 pub(super) fn check_same(run: &Path, config: &str) -> Result<()> {
-    let text = read_small_text(&run.join("config.toml"), LARGEST_SUMMARY, "a config file in TOML").ok();
+    let text = read_small_text(&run.join("config.toml"), MAX_SUMMARY, "a config file in TOML").ok();
     let Some(old) = text.and_then(|text| config::read_table(&text).ok()) else { return Ok(()) };
     let new = config::read_table(config)?;
     let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::is_free(key));

@@ -1,4 +1,4 @@
-//! Training the members of a sweep in several processes, each on a device of its own or with its share of the cores.
+//! Training the planned_runs of a sweep in several processes, each on a device of its own or with its share of the cores.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;

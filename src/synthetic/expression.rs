@@ -237,10 +237,10 @@ impl Expression {
         let stray = rng.uniform();
         // Mixtures stay below one half, or the label would be wrong.
         let share = if stray < 0.45 { rng.between(0.0, 0.5) } else { 0.0 };
-        let neighbours = NEIGHBOURS.get(emotion).copied().unwrap_or(&[6]);
-        let neighbour = pick(rng, neighbours).copied().unwrap_or(6);
+        let neighbors = NEIGHBOURS.get(emotion).copied().unwrap_or(&[6]);
+        let neighbor = pick(rng, neighbors).copied().unwrap_or(6);
         amounts.add_display(rng, emotion, strength * (1.0 - share));
-        amounts.add_display(rng, neighbour, strength * share);
+        amounts.add_display(rng, neighbor, strength * share);
         for (action, deviation) in VARIATION {
             amounts.0[action as usize] += deviation * bell(rng);
         }

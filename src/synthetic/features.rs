@@ -161,7 +161,7 @@ impl Portrait<'_> {
         let raise = self.get(Action::BrowRaise) + 0.2 * side * self.get(Action::Skew);
         let (slope, arch) = (self.get(Action::BrowSlope), self.get(Action::BrowArch));
         let frame = self.beside(side, eye_distance, eye_line - brow_height - raise);
-        // Grey-haired people keep darker brows, and fair brows still show.
+        // Gray-haired people keep darker brows, and fair brows still show.
         let ink = Ink { tone: (0.8 * hair).min(0.55 * skin), opacity: 0.85, soft: 1.3 };
         let inner = -3.9 - 0.6 * self.get(Action::BrowPinch);
         canvas.stroke(

@@ -14,7 +14,7 @@ pub(super) enum HairStyle {
     Long,
 }
 
-/// A person. Lengths are in face units: the head is about 31 wide and 41 high, its centre at the origin.
+/// A person. Lengths are in face units: the head is about 31 wide and 41 high, its center at the origin.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// Skin tone, 0 to 1.
@@ -77,7 +77,7 @@ impl Identity {
     /// A random person.
     pub(super) fn random(rng: &mut Rng) -> Identity {
         let skin = rng.between(0.56, 0.88);
-        let grey = rng.uniform() < 0.08;
+        let gray = rng.uniform() < 0.08;
         let style = match rng.uniform() {
             roll if roll < 0.12 => HairStyle::Bald,
             roll if roll < 0.58 => HairStyle::Short,
@@ -86,7 +86,7 @@ impl Identity {
         let bearded = style != HairStyle::Long && rng.uniform() < 0.2;
         Identity {
             skin,
-            hair: if grey { rng.between(0.55, 0.9) } else { skin * rng.between(0.08, 0.5) },
+            hair: if gray { rng.between(0.55, 0.9) } else { skin * rng.between(0.08, 0.5) },
             head_width: 15.6 + 0.8 * bell(rng),
             head_height: 20.2 + 0.8 * bell(rng),
             taper: rng.between(0.08, 0.3),

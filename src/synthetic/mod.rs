@@ -61,7 +61,7 @@ pub fn label(seed: u64, index: u64) -> usize {
     EMOTIONS - 1
 }
 
-/// Draws face `index` of the set `seed` showing `emotion` (0 to 6; larger numbers wrap around): 48x48 grey values,
+/// Draws face `index` of the set `seed` showing `emotion` (0 to 6; larger numbers wrap around): 48x48 gray values,
 /// row-major, 0 to 255.
 ///
 /// The same arguments give the same bytes on every platform. About one face in 25 shows another emotion.
@@ -102,18 +102,18 @@ fn shown(rng: &mut Rng, emotion: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Mean grey values of the four quadrants, row by row.
+    /// Mean gray values of the four quadrants, row by row.
     fn quadrants(face: &[u8; AREA]) -> [f64; 4] {
         let mut sums = [0.0; 4];
-        for (i, &grey) in face.iter().enumerate() {
-            sums[i / 48 / 24 * 2 + i % 48 / 24] += f64::from(grey);
+        for (i, &gray) in face.iter().enumerate() {
+            sums[i / 48 / 24 * 2 + i % 48 / 24] += f64::from(gray);
         }
         sums.map(|sum| sum / 576.0)
     }
 
     /// FNV-1a.
     fn checksum(face: &[u8; AREA]) -> u64 {
-        face.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &grey| (hash ^ u64::from(grey)).wrapping_mul(0x0100_0000_01B3))
+        face.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &gray| (hash ^ u64::from(gray)).wrapping_mul(0x0100_0000_01B3))
     }
 
     #[test]
@@ -182,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn faces_use_the_range_of_greys() {
+    fn faces_use_the_range_of_grays() {
         let (mut darkest, mut lightest) = (u8::MAX, 0);
         for index in 0..300 {
             let face = draw(11, index, label(11, index));
-            let (low, high) = face.iter().fold((u8::MAX, 0), |(low, high), &grey| (low.min(grey), high.max(grey)));
-            assert!(high - low > 40, "face {index} has greys {low} to {high} only");
+            let (low, high) = face.iter().fold((u8::MAX, 0), |(low, high), &gray| (low.min(gray), high.max(gray)));
+            assert!(high - low > 40, "face {index} has grays {low} to {high} only");
             (darkest, lightest) = (darkest.min(low), lightest.max(high));
         }
-        assert!(darkest < 5 && lightest > 250, "greys range from {darkest} to {lightest}");
+        assert!(darkest < 5 && lightest > 250, "grays range from {darkest} to {lightest}");
     }
 }

@@ -5,7 +5,7 @@ use super::identity::{HairStyle, Identity};
 use super::raster::{Canvas, Frame, Ink};
 use super::shapes::{Area, Stroke, ellipse, rounded_box};
 
-/// A face about to be drawn. Frames are in face units: origin at the head's centre, y downwards.
+/// A face about to be drawn. Frames are in face units: origin at the head's center, y downwards.
 pub(super) struct Portrait<'a> {
     /// Whose face it is.
     pub(super) identity: &'a Identity,

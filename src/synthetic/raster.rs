@@ -1,4 +1,4 @@
-//! A small anti-aliased rasteriser: shapes are signed distance functions, painted through affine frames.
+//! A small anti-aliased rasterizer: shapes are signed distance functions, painted through affine frames.
 //!
 //! Only `+ - * /` and `sqrt` are used, which IEEE 754 rounds the same way everywhere, so that a face has the
 //! same bytes on every platform.
@@ -108,7 +108,7 @@ impl Canvas {
         Canvas { tones: [tone; AREA] }
     }
 
-    /// Calls `change(tone, x, y)` for the pixels of `area`, at their centres in `frame`, and stores what it returns.
+    /// Calls `change(tone, x, y)` for the pixels of `area`, at their centers in `frame`, and stores what it returns.
     pub(super) fn map(&mut self, frame: Frame, area: Area, change: impl Fn(f64, f64, f64) -> f64) {
         let [columns, rows] = frame.pixels(area);
         let scale = 1.0 / frame.determinant();
@@ -125,7 +125,7 @@ impl Canvas {
         }
     }
 
-    /// [`Canvas::map`] over the whole picture in image coordinates relative to its centre, -1 to 1 both ways.
+    /// [`Canvas::map`] over the whole picture in image coordinates relative to its center, -1 to 1 both ways.
     pub(super) fn map_all(&mut self, change: impl Fn(f64, f64, f64) -> f64) {
         let half = SIDE as f64 / 2.0;
         self.map(Frame::at(half, half).scaled(half, half), Area::around(0.0, 0.0, 1.0, 1.0), change);
@@ -152,7 +152,7 @@ impl Canvas {
         });
     }
 
-    /// Brightens (`gain` > 0) or darkens (`gain` < 0) a soft elliptic spot by the relative amount `gain` at its centre.
+    /// Brightens (`gain` > 0) or darkens (`gain` < 0) a soft elliptic spot by the relative amount `gain` at its center.
     pub(super) fn spot(&mut self, frame: Frame, center: [f64; 2], radii: [f64; 2], gain: f64) {
         self.map(frame, Area::around(center[0], center[1], radii[0], radii[1]), |tone, x, y| {
             let (dx, dy) = ((x - center[0]) / radii[0], (y - center[1]) / radii[1]);
@@ -169,7 +169,7 @@ impl Canvas {
         });
     }
 
-    /// One pass of a three-tap blur in both directions; `share` (0 to 1/3) is each neighbour's weight.
+    /// One pass of a three-tap blur in both directions; `share` (0 to 1/3) is each neighbor's weight.
     pub(super) fn blur(&mut self, share: f64) {
         let last = SIDE - 1;
         for (step, across) in [(1, SIDE), (SIDE, 1)] {

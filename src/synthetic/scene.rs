@@ -36,7 +36,7 @@ impl Pose {
 pub(super) struct Light {
     /// Direction that the light comes from: x, y and towards the viewer; length 1.
     pub(super) direction: [f64; 3],
-    /// Relative change of the light from the centre to the right edge, and to the lower edge.
+    /// Relative change of the light from the center to the right edge, and to the lower edge.
     slope: [f64; 2],
     contrast: f64,
     exposure: f64,

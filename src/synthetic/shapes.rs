@@ -74,13 +74,13 @@ pub(super) fn rounded_box(x: f64, y: f64, half: [f64; 2], radius: f64) -> f64 {
 pub(super) struct Almond {
     /// Half of the width.
     pub(super) half_width: f64,
-    /// How far the upper edge rises above the middle line at the centre.
+    /// How far the upper edge rises above the middle line at the center.
     pub(super) up: f64,
-    /// How far the lower edge falls below the middle line at the centre.
+    /// How far the lower edge falls below the middle line at the center.
     pub(super) down: f64,
     /// How far the ends rise above the middle of the middle line.
     pub(super) bend: f64,
-    /// How far the right end lies below the centre, and the left end above it.
+    /// How far the right end lies below the center, and the left end above it.
     pub(super) tilt: f64,
     /// Fullness of the ends, 0 (pointed) to 1 (round).
     pub(super) full: f64,

@@ -6,12 +6,12 @@ use crate::config::CheckpointEvery;
 
 /// When `last.safetensors` is due.
 #[derive(Debug)]
-pub struct Cadence<'a> {
+pub struct CheckpointInterval<'a> {
     every: &'a CheckpointEvery,
     last: Instant,
 }
 
-impl<'a> Cadence<'a> {
+impl<'a> CheckpointInterval<'a> {
     /// Counts seconds from now.
     pub fn new(every: &'a CheckpointEvery) -> Self {
         Self { every, last: Instant::now() }
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_checkpoint_is_due_by_steps_epochs_or_seconds() {
         let every = |epochs, steps, seconds| CheckpointEvery { epochs, steps, seconds };
-        let due = |every: &CheckpointEvery, steps, epochs| Cadence::new(every).is_due(steps, epochs);
+        let due = |every: &CheckpointEvery, steps, epochs| CheckpointInterval::new(every).is_due(steps, epochs);
         let by_steps = every(None, Some(10), None);
         assert!(due(&by_steps, 20, None) && !due(&by_steps, 21, None) && !due(&by_steps, 21, Some(3)));
         let by_epochs = every(Some(2), None, None);

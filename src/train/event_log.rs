@@ -61,7 +61,7 @@ impl Events {
 mod tests {
     use super::*;
     use crate::config::from_text;
-    use crate::metrics::epoch::EpochRecord;
+    use crate::metrics::epoch::EpochMetrics;
     use crate::run_dir::event_files;
 
     #[test]
@@ -69,14 +69,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
         let config: Config = from_text(text, "x.toml").unwrap();
-        let record = |epoch| EpochRecord {
+        let record = |epoch| EpochMetrics {
             epoch,
             lr: 0.1,
             loss: 1.0,
             accuracy: 0.5,
             val_loss: 1.0,
             val_accuracy: 0.5,
-            val_accuracy_without_copies: None,
+            val_accuracy_dedup: None,
             seconds: 1.5,
             images_per_second: 10.0,
         };

@@ -1,4 +1,4 @@
-//! The end of a finished training: what its best weights make of the validation faces, in a report.
+//! The end of a finished training: what its best weights make of the validation images, in a report.
 
 use anyhow::Result;
 use tch::Device;
@@ -6,7 +6,7 @@ use tch::Device;
 use crate::config::Config;
 use crate::data::config::describe_split;
 use crate::data::dataset::Dataset;
-use crate::data::device_images::DeviceFaces;
+use crate::data::device_images::DeviceImages;
 use crate::inference::forward::predict;
 use crate::inference::trained_run::TrainedNet;
 use crate::report::page::RunReport;
@@ -21,12 +21,12 @@ use crate::run_dir::{RunDir, Summary};
 /// libtorch's; I/O errors with their path; a picture that cannot be drawn.
 pub fn report(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, device: Device) -> Result<()> {
     let best = TrainedNet::open(RunDir::open(dir.path())?)?;
-    let outputs = predict(&best.net_for_inference(device)?, &DeviceFaces::new(&data.validation, device)?)?;
+    let predictions = predict(&best.net_for_inference(device)?, &DeviceImages::new(&data.validation, device)?)?;
     let facts = [
         ("best epoch", summary.best_epoch.map_or("-".to_owned(), |epoch| format!("{epoch} of {}", summary.epochs))),
         ("last epoch's accuracy", summary.last_val_accuracy.map_or("-".to_owned(), |value| format!("{value:.4}"))),
         ("parameters", thousands(summary.parameters)),
-        ("training faces", thousands(summary.train_rows)),
+        ("training images", thousands(summary.train_rows)),
         ("time", seconds(summary.seconds)),
         ("images a second", summary.train_images_per_second.map_or("-".to_owned(), |speed| thousands(speed as usize))),
         ("computed on", format!("{}, {}, {} threads", summary.device, summary.precision, summary.threads)),
@@ -39,8 +39,8 @@ pub fn report(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, 
         data,
         split: describe_split(&config.data, config.seed),
         classes: &config.data.classes,
-        outputs: &outputs,
-        caveat: "The best epoch was chosen by these very faces, which flatters it: on faces that nobody chose by, expect less.",
+        outputs: &predictions,
+        caveat: "The best epoch was chosen by these very images, which flatters it: on images that nobody chose by, expect less.",
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         records: &dir.read_metrics()?,
         best_epoch: summary.best_epoch,

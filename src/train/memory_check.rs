@@ -32,7 +32,7 @@ pub fn check(config: &Config, data: &Dataset, placement: &Placement, memory: Opt
     )))
 }
 
-/// Bytes that training and validating `rows` faces take at least.
+/// Bytes that training and validating `rows` images take at least.
 fn needed(model: &ModelConfig, classes: usize, batch: usize, rows: [usize; 2], kind: Kind) -> u64 {
     let [train, validation] = rows.map(|rows| rows as u64);
     let bytes = if kind == Kind::Float { 4 } else { 2 };
@@ -62,6 +62,6 @@ mod tests {
         assert!(large > 16 * 64 * 4 * model.activations(), "{large}");
         assert_eq!(needed(1024, [10, 1]), needed(10, [10, 1]), "no batch is larger than the rows");
         let wide = ModelConfig::Cnn(CnnConfig { filters: vec![2048], convolutions: 2, kernel: 1, ..cnn });
-        assert!(super::needed(&wide, 7, 1, [1000, 128], Kind::Float) > 4 << 30, "validation takes 128 faces at once");
+        assert!(super::needed(&wide, 7, 1, [1000, 128], Kind::Float) > 4 << 30, "validation takes 128 images at once");
     }
 }

@@ -20,7 +20,7 @@ pub enum Phase {
     Backward,
     /// The optimizer.
     Update,
-    /// Loss and hits: stored on the device, read back.
+    /// Loss and correct: stored on the device, read back.
     Collect,
     /// Validation after an epoch.
     Validation,
@@ -34,7 +34,7 @@ const PHASES: [(Phase, &str); 8] = [
     (Phase::Forward, "forward and loss"),
     (Phase::Backward, "backward"),
     (Phase::Update, "optimizer"),
-    (Phase::Collect, "loss and hits"),
+    (Phase::Collect, "loss and correct"),
     (Phase::Validation, "validation"),
     (Phase::Files, "checkpoints and log"),
 ];

@@ -1,19 +1,19 @@
 //! What the loop says of an epoch.
 
-use super::epoch_schedule::EpochPlan;
-use crate::metrics::epoch::EpochRecord;
+use super::epoch_schedule::EpochSchedule;
+use crate::metrics::epoch::EpochMetrics;
 use crate::report::seconds;
 use crate::run_dir::checkpoint::State;
 
 /// The figures of the running epoch, beside the bar.
-pub fn progress_text(plan: &EpochPlan, state: &State) -> String {
-    let done = plan.faces_before(state.step) as f64;
+pub fn progress_text(plan: &EpochSchedule, state: &State) -> String {
+    let done = plan.images_before(state.step) as f64;
     let speed = done / state.epoch_seconds;
-    format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.hits as f64 / done)
+    format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.correct as f64 / done)
 }
 
 /// The line of a finished epoch.
-pub fn epoch_text(record: &EpochRecord, state: &State, epochs: u32) -> String {
+pub fn epoch_text(record: &EpochMetrics, state: &State, epochs: u32) -> String {
     let best = state.best.map_or(String::new(), |best| {
         if best.epoch == record.epoch {
             "  best".to_owned()

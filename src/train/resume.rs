@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::step::{is_weight, weights_that_count};
+use super::step::{evaluation_weights, is_weight};
 use crate::config::{self, Config, RawConfig};
 use crate::data::config::Validation;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement, Precision};
-use crate::metrics::epoch::EpochRecord;
+use crate::metrics::epoch::EpochMetrics;
 use crate::run_dir::RunDir;
 use crate::run_dir::checkpoint::{self, Checkpoint, NamedTensors, State};
 use crate::util::error::input;
@@ -18,10 +18,10 @@ pub struct Resumed {
     /// The newest checkpoint.
     pub checkpoint: Checkpoint,
     /// Records of epochs that were finished after it: they will be trained again, and should come out the same.
-    pub ahead: Vec<EpochRecord>,
+    pub ahead: Vec<EpochMetrics>,
 }
 
-/// Keys that may change without changing what was trained so far. Paths are free because the faces themselves are compared.
+/// Keys that may change without changing what was trained so far. Paths are free because the images themselves are compared.
 const FREE: [&str; 14] = [
     "name",
     "train.epochs",
@@ -71,7 +71,7 @@ pub fn settle_best(dir: &RunDir, newest: &mut Checkpoint) -> Result<Option<Strin
     match (found, state.best) {
         (None, None) => Ok(None),
         (None, Some(best)) if best.epoch == state.epoch && state.step == 0 => {
-            checkpoint::save(&dir.best(), &newest.config, state, &weights_that_count(&newest.tensors))?;
+            checkpoint::save(&dir.best(), &newest.config, state, &evaluation_weights(&newest.tensors))?;
             Ok(Some(format!(
                 "{shown} was missing: written again from the newest checkpoint, which holds the same weights"
             )))
@@ -106,12 +106,12 @@ pub fn settle_best(dir: &RunDir, newest: &mut Checkpoint) -> Result<Option<Strin
     }
 }
 
-/// Writes `best.safetensors` again with the views that the config now wants, where they differ: whoever uses the run reads them
+/// Writes `best.safetensors` again with the tta that the config now wants, where they differ: whoever uses the run reads them
 /// there. All else about it stays.
 ///
 /// # Errors
 /// An input error when it is damaged; an I/O error when it cannot be written.
-pub fn follow_views(dir: &RunDir, config: &Config) -> Result<()> {
+pub fn follow_tta(dir: &RunDir, config: &Config) -> Result<()> {
     let Some(best) = dir.best_checkpoint()? else { return Ok(()) };
     let was: Config = config::from_text(&best.config, &dir.best().display().to_string())?;
     if was.predict == config.predict {
@@ -124,7 +124,7 @@ pub fn follow_views(dir: &RunDir, config: &Config) -> Result<()> {
 /// Compares a checkpoint with what the run would go on with; what a reader of the log should know about it.
 ///
 /// # Errors
-/// An input error that names what differs and may not: the faces, the split, or a key that shapes the training so far.
+/// An input error that names what differs and may not: the images, the split, or a key that shapes the training so far.
 pub fn compare(
     saved: &Checkpoint,
     config: &Config,
@@ -145,7 +145,7 @@ pub fn compare(
         let change =
             format!("{key} was {}, now it is {}", config::shown_key(&old, &key), config::shown_key(&new, &key));
         if key == "train.epochs" && config.train.depends_on_epochs() {
-            return refuse(&format!("{change}, and the learning rate or the size of faces went by that number"));
+            return refuse(&format!("{change}, and the learning rate or the size of images went by that number"));
         }
         if !is_free(&key) {
             return refuse(&change);
@@ -167,7 +167,7 @@ pub fn compare(
         ));
     }
     if saved.state.data_hash != data.data_hash {
-        return refuse(&format!("the faces or labels of {} differ from those it was trained on", data_files(config)));
+        return refuse(&format!("the images or labels of {} differ from those it was trained on", data_files(config)));
     }
     if saved.state.split_hash != data.split_hash() {
         return refuse("the split into training and validation differs");
@@ -191,14 +191,14 @@ pub fn compare(
             saved.state.threads
         ));
     }
-    let kernels = device::kernels_in_words();
+    let kernels = device::describe_kernels();
     if saved.state.kernels != kernels {
         notes.push(format!("warning: other CPU kernels before: figures may differ in the last digits (now {kernels})"));
     }
     Ok(notes)
 }
 
-/// The files that faces were read from.
+/// The files that images were read from.
 fn data_files(config: &Config) -> String {
     let train = config.data.train.display();
     match &config.data.validation {

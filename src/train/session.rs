@@ -18,8 +18,8 @@ use crate::util::files::write_atomically;
 use crate::util::signals::Signals;
 use crate::util::text::legible;
 
-/// A training before its faces are read: the run that it goes on with is locked, and where to compute is settled.
-pub struct Opening {
+/// A training before its images are read: the run that it goes on with is locked, and where to compute is settled.
+pub struct PreparedRun {
     resumed: Option<(RunDir, Newest)>,
     placement: Placement,
 }
@@ -34,18 +34,18 @@ pub struct Session<'a> {
 }
 
 /// How to train, beside what the config says.
-pub struct Manner<'a> {
+pub struct RunOptions<'a> {
     /// The command line, for the record.
     pub command: String,
     /// The command that goes on with it, for who reads the log.
-    pub again: &'a str,
+    pub resume_command: &'a str,
     /// Whether the user expects a run to go on with.
     pub resume: bool,
     /// Whether to say where the time went.
     pub profile: bool,
 }
 
-impl Opening {
+impl PreparedRun {
     /// Looks at what is at `path` (`None`: a new run in its default place), before anything takes time.
     ///
     /// # Errors
@@ -104,23 +104,28 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`Run::train`], and a run that cannot be gone on with; the log has them.
-    pub fn train(&mut self, manner: Manner<'_>, signals: Signals, console: &mut Console) -> Result<(Stopped, Summary)> {
+    pub fn train(
+        &mut self,
+        options: RunOptions<'_>,
+        signals: Signals,
+        console: &mut Console,
+    ) -> Result<(Stopped, Summary)> {
         console.log_to(&self.dir.log_txt())?;
-        let again = manner.again;
-        let result = self.run(manner, signals, console);
+        let resume_command = options.resume_command;
+        let result = self.run(options, signals, console);
         if let Err(error) = &result {
             console.end();
             // For whoever reads the log later; on screen the program's last line says it. A log that cannot be written must not
             // hide why the run ended.
             drop(console.log_line(&legible(&format!("error: {error:#}"))));
             if error.chain().any(|cause| cause.is::<std::io::Error>()) && self.dir.last().exists() {
-                drop(console.line(&format!("to go on when that is mended: {again}")));
+                drop(console.line(&format!("to go on when that is mended: {resume_command}")));
             }
         }
         result
     }
 
-    fn run(&mut self, manner: Manner<'_>, signals: Signals, console: &mut Console) -> Result<(Stopped, Summary)> {
+    fn run(&mut self, options: RunOptions<'_>, signals: Signals, console: &mut Console) -> Result<(Stopped, Summary)> {
         let Self { config, data, dir, placement, .. } = self;
         if let Some(reason) = dir.unlocked_reason() {
             console.line(&format!(
@@ -130,7 +135,7 @@ impl Session<'_> {
         }
         let resumed = match self.newest.take() {
             None => {
-                if manner.resume {
+                if options.resume {
                     let shown = dir.path().display();
                     console.line(&format!("{shown} holds no checkpoint yet: starting from the beginning"))?;
                 }
@@ -140,7 +145,7 @@ impl Session<'_> {
                 let shown = dir.last().display().to_string();
                 let notes = resume::compare(&checkpoint, config, data, placement, &shown)?;
                 let best = resume::settle_best(dir, &mut checkpoint)?;
-                resume::follow_views(dir, config)?;
+                resume::follow_tta(dir, config)?;
                 for note in warning.into_iter().chain(best).chain(notes) {
                     console.line(&note)?;
                 }
@@ -157,11 +162,11 @@ impl Session<'_> {
         let patience = config.train.early_stop.patience;
         if config.train.depends_on_epochs() && patience > 0 {
             console.line(&format!(
-                "warning: train.early_stop.patience = {patience} may end this run while its learning rate is still high or its faces \
+                "warning: train.early_stop.patience = {patience} may end this run while its learning rate is still high or its images \
                  are small, before most is won; 0 turns it off"
             ))?;
         }
-        let Manner { command, profile, .. } = manner;
+        let RunOptions { command, profile, .. } = options;
         let (stopped, summary) =
             Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;
         // A run that was finished before may have died before its report.

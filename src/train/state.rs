@@ -4,10 +4,10 @@ use super::early_stopping::{self, Stopped};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
-use crate::metrics::epoch::EpochRecord;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::epoch::EpochMetrics;
+use crate::metrics::predictions::Predictions;
 use crate::metrics::{self, Monitor};
-use crate::optim::schedule::{Moment, learning_rate};
+use crate::optim::schedule::{SchedulePosition, learning_rate};
 use crate::run_dir::checkpoint::{Best, State};
 use crate::run_dir::{Provenance, Summary};
 use crate::util::stats::{median, round};
@@ -21,32 +21,32 @@ pub fn fresh_state(data: &Dataset, placement: &Placement, command: &str) -> Stat
         threads: device::threads(),
         precision: placement.precision_name().to_owned(),
         device: placement.device_name(),
-        kernels: device::kernels_in_words().to_owned(),
+        kernels: device::describe_kernels().to_owned(),
         commands: vec![command.to_owned()],
         ..State::default()
     }
 }
 
 /// The record of an epoch: the figures of its steps, which `state` has, and of its validation.
-pub fn epoch_record(
+pub fn epoch_metrics(
     data: &Dataset,
     state: &State,
-    outputs: &Outputs,
+    predictions: &Predictions,
     epoch: u32,
     lr: f64,
     seconds: f64,
     speed: f64,
-) -> EpochRecord {
-    let (labels, predicted) = (data.validation_labels(), outputs.predicted());
+) -> EpochMetrics {
+    let (labels, predicted) = (data.validation_labels(), predictions.predicted());
     let rows = data.train.len() as f64;
-    EpochRecord {
+    EpochMetrics {
         epoch,
         lr,
         loss: state.loss_sum / rows,
-        accuracy: state.hits as f64 / rows,
-        val_loss: metrics::cross_entropy(&outputs.logits, outputs.classes, labels),
+        accuracy: state.correct as f64 / rows,
+        val_loss: metrics::cross_entropy(&predictions.logits, predictions.classes, labels),
         val_accuracy: metrics::accuracy(labels, &predicted),
-        val_accuracy_without_copies: metrics::accuracy_without(labels, &predicted, &data.validation_seen),
+        val_accuracy_dedup: metrics::accuracy_without(labels, &predicted, &data.validation_seen),
         seconds: round(seconds, 3),
         images_per_second: round(speed, 1),
     }
@@ -71,7 +71,7 @@ pub fn summary(
         epochs: state.epoch,
         best_epoch: state.best.map(|best| best.epoch),
         best_val_accuracy: state.best.map(|best| best.val_accuracy),
-        best_val_accuracy_without_copies: state.best.and_then(|best| best.val_accuracy_without_copies),
+        best_val_accuracy_dedup: state.best.and_then(|best| best.val_accuracy_dedup),
         last_val_accuracy: state.records.last().map(|record| record.val_accuracy),
         train_rows: data.train.len(),
         validation_rows: data.validation.len(),
@@ -92,7 +92,7 @@ pub fn summary(
 }
 
 /// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
-pub fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -> bool {
+pub fn finish_epoch(state: &mut State, record: &EpochMetrics, monitor: Monitor) -> bool {
     let watched = record.watched(monitor);
     if early_stopping::improves(monitor, watched, state.monitor.map(|(value, _)| value)) {
         state.monitor = Some((watched, record.epoch));
@@ -102,19 +102,19 @@ pub fn finish_epoch(state: &mut State, record: &EpochRecord, monitor: Monitor) -
         state.best = Some(Best {
             epoch: record.epoch,
             val_accuracy: record.val_accuracy,
-            val_accuracy_without_copies: record.val_accuracy_without_copies,
+            val_accuracy_dedup: record.val_accuracy_dedup,
         });
     }
     state.epoch = record.epoch;
     state.seconds += record.seconds;
-    (state.step, state.loss_sum, state.hits, state.epoch_seconds) = (0, 0.0, 0, 0.0);
+    (state.step, state.loss_sum, state.correct, state.epoch_seconds) = (0, 0.0, 0, 0.0);
     is_best
 }
 
 /// The learning rate of `step` of the running epoch, which has `steps`: the schedule's, halved by each rollback.
 pub fn rate(config: &Config, state: &State, steps: u64, step: u64) -> f64 {
     let halved = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
-    let at = Moment { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
+    let at = SchedulePosition { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
     learning_rate(&config.train.schedule, config.train.optimizer.lr(), &at) * halved
 }
 
@@ -124,20 +124,20 @@ mod tests {
 
     #[test]
     fn the_best_epoch_is_strictly_better_and_the_rest_is_reset() {
-        let mut state = State { step: 9, loss_sum: 3.0, hits: 4, ..State::default() };
-        let record = |epoch, val_accuracy, val_loss| EpochRecord {
+        let mut state = State { step: 9, loss_sum: 3.0, correct: 4, ..State::default() };
+        let record = |epoch, val_accuracy, val_loss| EpochMetrics {
             epoch,
             lr: 0.1,
             loss: 1.0,
             accuracy: 0.5,
             val_loss,
             val_accuracy,
-            val_accuracy_without_copies: None,
+            val_accuracy_dedup: None,
             seconds: 1.5,
             images_per_second: 10.0,
         };
         assert!(finish_epoch(&mut state, &record(1, 0.5, 1.0), Monitor::ValLoss));
-        assert_eq!((state.step, state.loss_sum, state.hits), (0, 0.0, 0));
+        assert_eq!((state.step, state.loss_sum, state.correct), (0, 0.0, 0));
         assert!(!finish_epoch(&mut state, &record(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
         assert_eq!(state.best.map(|best| best.epoch), Some(1));
         assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");

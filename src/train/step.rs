@@ -4,15 +4,15 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::batch::{self, Input};
-use super::epoch_schedule::EpochPlan;
+use super::epoch_schedule::EpochSchedule;
 use super::profile::{Phase, Profile};
 use crate::config::TrainConfig;
-use crate::data::device_images::DeviceFaces;
+use crate::data::device_images::DeviceImages;
 use crate::data::images::SIDE;
 use crate::inference::forward::predict_interruptible;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::predictions::Predictions;
 use crate::model::{FlatParameters, Mode, Net};
-use crate::optim::ema::Average;
+use crate::optim::ema::Ema;
 use crate::optim::loss::Loss;
 use crate::optim::optimizer::Optimizer;
 use crate::run_dir::checkpoint::{NamedTensors, State};
@@ -27,23 +27,23 @@ pub struct Trainer {
     parameters: FlatParameters,
     optimizer: Optimizer,
     /// What is validated and kept as best, where `train.ema` is on.
-    average: Option<Average>,
+    ema: Option<Ema>,
     loss: Loss,
     /// Greatest norm of all gradients together; 0: any.
     clip_norm: f64,
-    faces: DeviceFaces,
+    images: DeviceImages,
     /// Number format of forward and backward.
     kind: Kind,
     seed: u64,
-    /// Edge of the faces of the epoch, in pixels.
+    /// Edge of the images of the epoch, in pixels.
     side: usize,
     /// float32 `[steps]`: the loss of each step of the epoch, filled on the device.
     losses: Tensor,
     /// float32 `[steps]`: the sum of all gradients of each step, finite where all of them are.
     gradient_sums: Tensor,
     /// int64 `[steps]`: correct predictions of each step.
-    hits: Tensor,
-    /// Steps whose losses and hits have been read back.
+    correct: Tensor,
+    /// Steps whose losses and correct have been read back.
     collected: u64,
     /// Where the time goes, when somebody asked.
     pub profile: Option<Profile>,
@@ -61,21 +61,21 @@ pub struct NonFinite {
 /// The prefix of optimizer tensors in a checkpoint.
 const OPTIMIZER: &str = "optimizer";
 /// The prefix of averaged tensors in a checkpoint.
-const AVERAGE: &str = "average";
+const EMA: &str = "ema";
 
 /// The name within the part of a checkpoint that has `prefix`.
 fn within<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     name.strip_prefix(prefix)?.strip_prefix('.')
 }
 
-/// Whether a tensor of a checkpoint belongs to the network in training, not to the optimizer or the average.
+/// Whether a tensor of a checkpoint belongs to the network in training, not to the optimizer or the ema.
 pub fn is_weight(name: &str) -> bool {
-    [OPTIMIZER, AVERAGE].iter().all(|prefix| within(name, prefix).is_none())
+    [OPTIMIZER, EMA].iter().all(|prefix| within(name, prefix).is_none())
 }
 
 /// The weights that count among the tensors of `last.safetensors`: the averaged ones, where there are any.
-pub fn weights_that_count(tensors: &NamedTensors) -> NamedTensors {
-    let own = |(name, tensor): &(String, Tensor)| Some((within(name, AVERAGE)?.to_owned(), tensor.shallow_clone()));
+pub fn evaluation_weights(tensors: &NamedTensors) -> NamedTensors {
+    let own = |(name, tensor): &(String, Tensor)| Some((within(name, EMA)?.to_owned(), tensor.shallow_clone()));
     let averaged: NamedTensors = tensors.iter().filter_map(own).collect();
     if averaged.is_empty() {
         let weights = tensors.iter().filter(|(name, _)| is_weight(name));
@@ -85,37 +85,44 @@ pub fn weights_that_count(tensors: &NamedTensors) -> NamedTensors {
 }
 
 impl Trainer {
-    /// Gets a fresh network ready to train on `faces` as `config` says, computing in `kind`; an epoch has `steps`.
+    /// Gets a fresh network ready to train on `images` as `config` says, computing in `kind`; an epoch has `steps`.
     ///
     /// # Errors
     /// libtorch's, such as a device that has too little memory.
-    pub fn new(net: Net, faces: DeviceFaces, config: &TrainConfig, kind: Kind, seed: u64, steps: u64) -> Result<Self> {
+    pub fn new(
+        net: Net,
+        images: DeviceImages,
+        config: &TrainConfig,
+        kind: Kind,
+        seed: u64,
+        steps: u64,
+    ) -> Result<Self> {
         torch_ext::keep_memory();
         let parameters = FlatParameters::new(&net)?;
         let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
-        let average = if config.ema > 0.0 { Some(Average::new(config.ema, &parameters)?) } else { None };
-        let counts = faces.class_counts(net.classes())?;
+        let ema = if config.ema > 0.0 { Some(Ema::new(config.ema, &parameters)?) } else { None };
+        let counts = images.class_counts(net.classes())?;
         let (loss, clip_norm) =
             (Loss::new(config.label_smoothing, &config.class_weights, &counts, net.device())?, config.clip_norm);
         let steps = i64::try_from(steps)?;
         let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
         let gradient_sums = losses.f_zeros_like()?;
-        let hits = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
+        let correct = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
         let (collected, profile) = (0, None);
         Ok(Self {
             net,
             parameters,
             optimizer,
-            average,
+            ema,
             loss,
             clip_norm,
-            faces,
+            images,
             kind,
             seed,
             side: SIDE,
             losses,
             gradient_sums,
-            hits,
+            correct,
             collected,
             profile,
         })
@@ -125,9 +132,9 @@ impl Trainer {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn step(&mut self, plan: &EpochPlan, epoch: u32, step: u64, lr: f64) -> Result<()> {
+    pub fn step(&mut self, plan: &EpochSchedule, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
-        let Input { x, targets, answers } = batch::of(&self.faces, &plan.batch(step)?, self.kind, self.net.classes())?;
+        let Input { x, targets, answers } = batch::of(&self.images, &plan.batch(step)?, self.kind, self.net.classes())?;
         let x = resize(x, self.side)?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
@@ -142,8 +149,8 @@ impl Trainer {
         self.lap(Phase::Backward);
         let number = u64::from(epoch) * plan.steps() + step + 1;
         self.optimizer.step(&mut self.parameters, lr, number)?;
-        if let Some(average) = &mut self.average {
-            average.update(&self.parameters, number)?;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.parameters, number)?;
         }
         self.lap(Phase::Update);
 
@@ -151,31 +158,31 @@ impl Trainer {
             self.gradient_sums.f_narrow(0, place, 1)?.f_copy_(&sum.f_view([1])?)?;
             self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
             let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64)?;
-            self.hits.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
+            self.correct.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
             Ok(())
         })
     }
 
-    /// Reads back loss and hits of the steps up to `state.step` that have not been read yet, and adds them to `state`;
+    /// Reads back loss and correct of the steps up to `state.step` that have not been read yet, and adds them to `state`;
     /// the first of them whose loss or gradients are not finite, if any. Waits for the device.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn collect(&mut self, plan: &EpochPlan, state: &mut State) -> Result<Option<NonFinite>> {
+    pub fn collect(&mut self, plan: &EpochSchedule, state: &mut State) -> Result<Option<NonFinite>> {
         let (from, count) = (i64::try_from(self.collected)?, i64::try_from(state.step.saturating_sub(self.collected))?);
         let read = |tensor: &Tensor| tensor.f_narrow(0, from, count)?.f_to_device(Device::Cpu);
         let losses: Vec<f32> = Vec::try_from(read(&self.losses)?)?;
         let sums: Vec<f32> = Vec::try_from(read(&self.gradient_sums)?)?;
-        let hits: Vec<i64> = Vec::try_from(read(&self.hits)?)?;
-        for ((step, loss), (sum, hits)) in (self.collected..).zip(losses).zip(sums.iter().zip(hits)) {
+        let correct: Vec<i64> = Vec::try_from(read(&self.correct)?)?;
+        for ((step, loss), (sum, correct)) in (self.collected..).zip(losses).zip(sums.iter().zip(correct)) {
             if !loss.is_finite() {
                 return Ok(Some(NonFinite { what: "the loss is", step: step + 1 }));
             }
             if !sum.is_finite() {
                 return Ok(Some(NonFinite { what: "a gradient is", step: step + 1 }));
             }
-            state.loss_sum += f64::from(loss) * plan.faces(step) as f64;
-            state.hits += hits;
+            state.loss_sum += f64::from(loss) * plan.images(step) as f64;
+            state.correct += correct;
         }
         self.collected = state.step;
         Ok(None)
@@ -187,13 +194,10 @@ impl Trainer {
     /// libtorch's.
     pub fn is_finite(&self) -> Result<bool> {
         let weights = [&self.parameters.values, &self.parameters.statistics];
-        let averages = self.average.iter().flat_map(|average| [&average.values, &average.statistics]);
+        let emas = self.ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]);
         let state = self.optimizer.state().map(|(_, flat)| flat);
-        let sums = weights
-            .into_iter()
-            .chain(averages)
-            .chain(state)
-            .map(|tensor| Ok(tensor.f_detach()?.f_isfinite()?.f_all()?));
+        let sums =
+            weights.into_iter().chain(emas).chain(state).map(|tensor| Ok(tensor.f_detach()?.f_isfinite()?.f_all()?));
         let all = Tensor::f_stack(&sums.collect::<Result<Vec<_>>>()?, 0)?.f_all()?;
         Ok(bool::try_from(all)?)
     }
@@ -205,7 +209,7 @@ impl Trainer {
         }
     }
 
-    /// Begins an epoch at `step`: 0, or where a resumed run goes on. Its faces are `side` x `side` pixels.
+    /// Begins an epoch at `step`: 0, or where a resumed run goes on. Its images are `side` x `side` pixels.
     pub fn begin_epoch(&mut self, step: u64, side: usize) {
         self.collected = step;
         self.side = side;
@@ -215,34 +219,38 @@ impl Trainer {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn weights_that_count(&self) -> Result<NamedTensors> {
-        match &self.average {
-            Some(average) => self.parameters.all_views(&average.values, &average.statistics),
+    pub fn evaluation_weights(&self) -> Result<NamedTensors> {
+        match &self.ema {
+            Some(ema) => self.parameters.all_views(&ema.values, &ema.statistics),
             None => self.parameters.all_views(&self.parameters.values, &self.parameters.statistics),
         }
     }
 
-    /// What the network makes of `faces` with the weights that count, see [`Outputs::unless`].
+    /// What the network makes of `images` with the weights that count, see [`Predictions::unless`].
     ///
     /// # Errors
     /// libtorch's.
-    pub fn outputs_unless(&mut self, faces: &DeviceFaces, stops: impl Fn() -> bool) -> Result<Option<Outputs>> {
-        let Some(average) = &mut self.average else { return predict_interruptible(&self.net, faces, stops) };
-        average.exchange(&mut self.parameters)?;
-        let outputs = predict_interruptible(&self.net, faces, stops);
-        average.exchange(&mut self.parameters)?;
-        outputs
+    pub fn predictions_unless(
+        &mut self,
+        images: &DeviceImages,
+        stops: impl Fn() -> bool,
+    ) -> Result<Option<Predictions>> {
+        let Some(ema) = &mut self.ema else { return predict_interruptible(&self.net, images, stops) };
+        ema.exchange(&mut self.parameters)?;
+        let predictions = predict_interruptible(&self.net, images, stops);
+        ema.exchange(&mut self.parameters)?;
+        predictions
     }
 
-    /// The network's tensors, the optimizer's and the average, as `last.safetensors` holds them.
+    /// The network's tensors, the optimizer's and the ema, as `last.safetensors` holds them.
     ///
     /// # Errors
     /// libtorch's.
     pub fn all_tensors(&self) -> Result<NamedTensors> {
         let mut all = self.parameters.all_views(&self.parameters.values, &self.parameters.statistics)?;
-        if self.average.is_some() {
-            let averaged = self.weights_that_count()?;
-            all.extend(averaged.into_iter().map(|(name, view)| (format!("{AVERAGE}.{name}"), view)));
+        if self.ema.is_some() {
+            let averaged = self.evaluation_weights()?;
+            all.extend(averaged.into_iter().map(|(name, view)| (format!("{EMA}.{name}"), view)));
         }
         for (slot, flat) in self.optimizer.state() {
             all.extend(
@@ -268,9 +276,9 @@ impl Trainer {
             let own = self.parameters.views(flat)?.into_iter();
             views.extend(own.map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
         }
-        if let Some(average) = &self.average {
-            let own = self.parameters.all_views(&average.values, &average.statistics)?.into_iter();
-            views.extend(own.map(|(name, view)| (format!("{AVERAGE}.{name}"), view)));
+        if let Some(ema) = &self.ema {
+            let own = self.parameters.all_views(&ema.values, &ema.statistics)?.into_iter();
+            views.extend(own.map(|(name, view)| (format!("{EMA}.{name}"), view)));
         }
         for (name, mut view) in views {
             let (_, value) =
@@ -284,7 +292,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Makes whatever libtorch draws in this step (dropout) follow from seed, epoch and step.
+    /// Makes whatever libtorch params in this step (dropout) follow from seed, epoch and step.
     #[allow(clippy::disallowed_methods)]
     fn seed_libtorch(&self, epoch: u32, step: u64) {
         let key = Rng::new(&[Stream::Step as u64, self.seed, u64::from(epoch), step]).next_u64();

@@ -4,21 +4,21 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::checkpoint_interval::Cadence;
+use super::checkpoint_interval::CheckpointInterval;
 use super::early_stopping::{self, Stopped};
-use super::epoch_schedule::EpochPlan;
+use super::epoch_schedule::EpochSchedule;
 use super::event_log::Events;
 use super::profile::{Phase, Profile};
 use super::progress::{epoch_text, progress_text};
 use super::resume::Resumed;
-use super::state::{epoch_record, finish_epoch, fresh_state, rate, summary};
+use super::state::{epoch_metrics, finish_epoch, fresh_state, rate, summary};
 use super::step::{NonFinite, Trainer};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
-use crate::data::device_images::DeviceFaces;
+use crate::data::device_images::DeviceImages;
 use crate::data::sampler::Sampler;
 use crate::device::Placement;
-use crate::metrics::epoch::EpochRecord;
+use crate::metrics::epoch::EpochMetrics;
 use crate::model::Net;
 use crate::report::Console;
 use crate::run_dir::checkpoint::{self, State};
@@ -32,7 +32,7 @@ use crate::util::signals::{self, Signals};
 pub struct Run<'a> {
     /// The checked config.
     pub config: &'a Config,
-    /// Training and validation faces.
+    /// Training and validation images.
     pub data: &'a Dataset,
     /// Device and number format.
     pub placement: &'a Placement,
@@ -51,7 +51,7 @@ pub struct Run<'a> {
 /// How the work on an epoch ended.
 enum Ended {
     /// Trained and validated.
-    Finished(EpochRecord),
+    Finished(EpochMetrics),
     /// By this signal, after saving.
     Interrupted(i32),
     /// What is not a finite number, and where.
@@ -61,13 +61,13 @@ enum Ended {
 /// What the loop works on.
 struct Progress<'a> {
     trainer: Trainer,
-    validation: DeviceFaces,
+    validation: DeviceImages,
     sampler: Sampler,
     augment: Augment,
     state: State,
     /// Records of epochs that were finished before and will be trained again, since no checkpoint has them.
-    ahead: Vec<EpochRecord>,
-    cadence: Cadence<'a>,
+    ahead: Vec<EpochMetrics>,
+    checkpoint_interval: CheckpointInterval<'a>,
     /// What TensorBoard is told.
     events: Events,
     /// Steps of an epoch.
@@ -79,7 +79,7 @@ struct Progress<'a> {
 impl Progress<'_> {
     /// Whether `last.safetensors` is due; `epochs` finished ones when an epoch has just ended.
     fn is_due(&self, epochs: Option<u32>) -> bool {
-        self.cadence.is_due(u64::from(self.state.epoch) * self.steps + self.state.step, epochs)
+        self.checkpoint_interval.is_due(u64::from(self.state.epoch) * self.steps + self.state.step, epochs)
     }
 
     /// Whether early stopping ends the run after the epochs that it has.
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
             };
             let is_best = self.finish(&mut p, record)?;
             if is_best {
-                checkpoint::save(&self.dir.best(), &p.config_toml, &p.state, &p.trainer.weights_that_count()?)?;
+                checkpoint::save(&self.dir.best(), &p.config_toml, &p.state, &p.trainer.evaluation_weights()?)?;
             }
             let ends = p.state.epoch >= config.train.epochs || p.is_over(config);
             let signal = self.signals.received();
@@ -154,9 +154,10 @@ impl<'a> Run<'a> {
         let (config, device) = (self.config, self.placement.device);
         let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
         let soft = self.data.soft_labels.as_ref();
-        let faces = DeviceFaces::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_share)?;
+        let images =
+            DeviceImages::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_label_weight)?;
         let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
-        let mut trainer = Trainer::new(net, faces, &config.train, self.placement.kind, config.seed, steps)?;
+        let mut trainer = Trainer::new(net, images, &config.train, self.placement.kind, config.seed, steps)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
         let (fresh, is_fresh) = (fresh_state(self.data, self.placement, &self.command), resumed.is_none());
         let (state, ahead) = match resumed {
@@ -173,12 +174,12 @@ impl<'a> Run<'a> {
         };
         let mut p = Progress {
             trainer,
-            validation: DeviceFaces::new(&self.data.validation, device)?,
+            validation: DeviceImages::new(&self.data.validation, device)?,
             sampler: Sampler::new(config.train.sampling, self.data.train_labels()),
             augment: Augment::new(&config.augment, config.seed),
             state,
             ahead,
-            cadence: Cadence::new(&config.train.checkpoint_every),
+            checkpoint_interval: CheckpointInterval::new(&config.train.checkpoint_every),
             events: Events::default(),
             steps,
             config_toml: config.to_toml()?,
@@ -201,7 +202,7 @@ impl<'a> Run<'a> {
         // The record's learning rate is that of an epoch's first step.
         let first_lr = rate(config, &p.state, p.steps, 0);
         let (already, began) = (p.state.epoch_seconds, Instant::now());
-        let plan = EpochPlan::new(config.seed, epoch, &p.sampler, config.train.batch, &p.augment, device)?;
+        let plan = EpochSchedule::new(config.seed, epoch, &p.sampler, config.train.batch, &p.augment, device)?;
         p.trainer.begin_epoch(p.state.step, side(&config.train.progressive, epoch, config.train.epochs));
         p.trainer.lap(Phase::Plan);
         self.console.begin(&format!("epoch {:>3}/{}", epoch + 1, config.train.epochs), plan.steps(), p.state.step);
@@ -239,14 +240,14 @@ impl<'a> Run<'a> {
         p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
         let speed = rows as f64 / p.state.epoch_seconds;
 
-        let outputs = p.trainer.outputs_unless(&p.validation, || self.signals.received().is_some())?;
+        let predictions = p.trainer.predictions_unless(&p.validation, || self.signals.received().is_some())?;
         p.trainer.lap(Phase::Validation);
-        let Some(outputs) = outputs else {
+        let Some(predictions) = predictions else {
             let signal = self.signals.received().context("validation was stopped by nothing")?;
             return self.interrupt(p, &plan, signal);
         };
         let seconds = already + began.elapsed().as_secs_f64();
-        let record = epoch_record(self.data, &p.state, &outputs, epoch + 1, first_lr, seconds, speed);
+        let record = epoch_metrics(self.data, &p.state, &predictions, epoch + 1, first_lr, seconds, speed);
         if !record.val_loss.is_finite() {
             return Ok(Ended::Diverged(format!(
                 "the validation loss after epoch {} is not a finite number",
@@ -261,7 +262,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes `last.safetensors` in the middle of an epoch, unless what it would hold is no state to go on from.
-    fn checkpoint(&mut self, p: &mut Progress, plan: &EpochPlan) -> Result<Option<Ended>> {
+    fn checkpoint(&mut self, p: &mut Progress, plan: &EpochSchedule) -> Result<Option<Ended>> {
         let epoch = p.state.epoch;
         if let Some(found) = p.trainer.collect(plan, &mut p.state)? {
             return Ok(Some(diverged_at(found, epoch)));
@@ -276,7 +277,7 @@ impl<'a> Run<'a> {
     }
 
     /// Saves where the run stands, for a signal.
-    fn interrupt(&mut self, p: &mut Progress, plan: &EpochPlan, signal: i32) -> Result<Ended> {
+    fn interrupt(&mut self, p: &mut Progress, plan: &EpochSchedule, signal: i32) -> Result<Ended> {
         self.console.end();
         let saved = self.checkpoint(p, plan)?;
         let (name, step, epoch) = (signals::name(signal), p.state.step, p.state.epoch + 1);
@@ -285,7 +286,7 @@ impl<'a> Run<'a> {
     }
 
     /// Moves the state past an epoch; whether it is the best so far by validation accuracy.
-    fn finish(&mut self, p: &mut Progress, mut record: EpochRecord) -> Result<bool> {
+    fn finish(&mut self, p: &mut Progress, mut record: EpochMetrics) -> Result<bool> {
         match p.ahead.iter().find(|before| before.epoch == record.epoch) {
             // It took what it took the first time, so that the line in metrics.jsonl stays as it was.
             Some(before) if before.agrees_with(&record) => record = before.clone(),
@@ -365,7 +366,7 @@ impl<'a> Run<'a> {
 
     fn save_last(&self, p: &mut Progress) -> Result<()> {
         self.dir.save_last(&p.config_toml, &p.state, &p.trainer.all_tensors()?)?;
-        p.cadence.saved();
+        p.checkpoint_interval.saved();
         Ok(())
     }
 

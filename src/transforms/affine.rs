@@ -3,7 +3,7 @@
 use crate::data::images::SIDE;
 use crate::util::rng::Rng;
 
-/// `p_in = matrix p_out + offset`, in pixels from the image's centre, x to the right, y down.
+/// `p_in = matrix p_out + offset`, in pixels from the image's center, x to the right, y down.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     /// Rows of the matrix.

@@ -1,10 +1,10 @@
-//! `[augment]`: random changes to every training face.
+//! `[augment]`: random changes to every training image.
 
 use serde::{Deserialize, Serialize};
 
 use crate::util::validate::require;
 
-/// `[augment]`: random changes to every training face; 0 or false turns one off.
+/// `[augment]`: random changes to every training image; 0 or false turns one off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
@@ -14,7 +14,7 @@ pub struct AugmentConfig {
     pub shift: f64,
     /// Greatest zoom, in and out, x and y apart: 0 to below 1.
     pub zoom: f64,
-    /// Mirror every second face.
+    /// Mirror every second image.
     pub flip: bool,
     /// Greatest share of the area that a random window leaves out, before it is enlarged to the whole: 0 to below 1.
     pub crop: f64,
@@ -24,11 +24,11 @@ pub struct AugmentConfig {
     pub contrast: f64,
     /// Greatest gamma exponent less 1; the least is the reciprocal of that exponent: 0 to below 1.
     pub gamma: f64,
-    /// Probability that a rectangle of the face is painted over: 0 to 1.
-    pub erase: f64,
-    /// Faces of a step are blended in pairs, the share from Beta(mixup, mixup): 0 to 10.
+    /// Probability that a rectangle of the image is painted over: 0 to 1.
+    pub random_erasing: f64,
+    /// Images of a step are blended in pairs, the share from Beta(mixup, mixup): 0 to 10.
     pub mixup: f64,
-    /// Faces of a step get a box of another, its area from Beta(cutmix, cutmix): 0 to 10.
+    /// Images of a step get a box of another, its area from Beta(cutmix, cutmix): 0 to 10.
     pub cutmix: f64,
 }
 
@@ -43,7 +43,7 @@ impl Default for AugmentConfig {
             brightness: 0.0,
             contrast: 0.0,
             gamma: 0.0,
-            erase: 0.0,
+            random_erasing: 0.0,
             mixup: 0.0,
             cutmix: 0.0,
         }
@@ -63,7 +63,12 @@ impl AugmentConfig {
         ] {
             require((0.0..1.0).contains(&value), key, value, "0 (off) to below 1")?;
         }
-        require((0.0..=1.0).contains(&self.erase), "augment.erase", self.erase, "0 (off) to 1, a probability")?;
+        require(
+            (0.0..=1.0).contains(&self.random_erasing),
+            "augment.random_erasing",
+            self.random_erasing,
+            "0 (off) to 1, a probability",
+        )?;
         for (key, value) in [("augment.mixup", self.mixup), ("augment.cutmix", self.cutmix)] {
             require((0.0..=10.0).contains(&value), key, value, "0 (off) to 10, the alpha of Beta(alpha, alpha)")?;
         }

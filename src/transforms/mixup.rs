@@ -1,4 +1,4 @@
-//! Mixup and CutMix: each face of a batch takes in the next one, and the targets likewise.
+//! Mixup and CutMix: each image of a batch takes in the next one, and the targets likewise.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -7,17 +7,17 @@ use super::config::AugmentConfig;
 use crate::data::images::SIDE;
 use crate::util::rng::Rng;
 
-/// How the faces of one batch are mixed: all of them alike, each with the next one of the batch, the last with the first.
-/// (The batch is shuffled, so the next face is any face.)
+/// How the images of one batch are mixed: all of them alike, each with the next one of the batch, the last with the first.
+/// (The batch is shuffled, so the next image is any image.)
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
-    /// Every pixel: `own` of the face itself, the rest of the next one; Zhang et al. 2018, "mixup: Beyond Empirical Risk
+    /// Every pixel: `lambda` of the image itself, the rest of the next one; Zhang et al. 2018, "mixup: Beyond Empirical Risk
     /// Minimization".
     Mixup {
-        /// Share of the face itself, 0 to 1.
-        own: f64,
+        /// Share of the image itself, 0 to 1.
+        lambda: f64,
     },
-    /// A box is the next face's; Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with
+    /// A box is the next image's; Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with
     /// Localizable Features".
     Cutmix {
         /// The box in pixels.
@@ -25,7 +25,7 @@ pub enum Mix {
     },
 }
 
-/// A box of whole pixels within a face, which may be empty.
+/// A box of whole pixels within an image, which may be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// First row.
@@ -40,67 +40,67 @@ pub struct Cut {
 
 /// The mixing of one step, where `augment.mixup` or `augment.cutmix` are on: where both are, either with probability 1/2, as
 /// timm's `Mixup`. `rng` has a stream for the choice, for mixup and for CutMix.
-pub fn draw(config: &AugmentConfig, rng: [Rng; 3]) -> Option<Mix> {
+pub fn sample(config: &AugmentConfig, rng: [Rng; 3]) -> Option<Mix> {
     let [mut choice, mut mixup, mut cutmix] = rng;
     match (config.mixup > 0.0, config.cutmix > 0.0) {
         (false, false) => None,
-        (true, cut) if !cut || choice.uniform() < 0.5 => Some(Mix::Mixup { own: mixup.beta(config.mixup) }),
+        (true, cut) if !cut || choice.uniform() < 0.5 => Some(Mix::Mixup { lambda: mixup.beta(config.mixup) }),
         _ => {
-            let own = cutmix.beta(config.cutmix);
+            let lambda = cutmix.beta(config.cutmix);
             let mut place = || cutmix.below(SIDE as u64) as i64;
-            Some(Mix::Cutmix { cut: Cut::about(place(), place(), own) })
+            Some(Mix::Cutmix { cut: Cut::about(place(), place(), lambda) })
         }
     }
 }
 
 impl Cut {
-    /// The box of area `1 - own`, in shares of the face's, about row `y` and column `x`, cut at the face's edges: the paper's
+    /// The box of area `1 - lambda`, in soft of the image's, about row `y` and column `x`, cut at the image's edges: the paper's
     /// `rand_bbox`.
-    fn about(y: i64, x: i64, own: f64) -> Self {
+    fn about(y: i64, x: i64, lambda: f64) -> Self {
         let side = SIDE as i64;
-        let half = (side as f64 * (1.0 - own).sqrt()) as i64 / 2;
+        let half = (side as f64 * (1.0 - lambda).sqrt()) as i64 / 2;
         let [top, left, bottom, right] = [y - half, x - half, y + half, x + half].map(|place| place.clamp(0, side));
         Self { top, left, height: bottom - top, width: right - left }
     }
 }
 
 impl Mix {
-    /// Share of the face itself in its pixels and its target. Of a box it is the true one, after rounding and cutting.
-    pub fn own(&self) -> f64 {
+    /// Share of the image itself in its pixels and its target. Of a box it is the true one, after rounding and cutting.
+    pub fn lambda(&self) -> f64 {
         match self {
-            Self::Mixup { own } => *own,
+            Self::Mixup { lambda } => *lambda,
             Self::Cutmix { cut } => 1.0 - (cut.height * cut.width) as f64 / (SIDE * SIDE) as f64,
         }
     }
 
-    /// Mixes `faces` ([B, 1, 48, 48], float32 or bf16). Takes a tensor that nobody else uses.
+    /// Mixes `images` ([B, 1, 48, 48], float32 or bf16). Takes a tensor that nobody else uses.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn faces(&self, faces: Tensor) -> Result<Tensor> {
+    pub fn images(&self, images: Tensor) -> Result<Tensor> {
         match self {
-            Self::Mixup { own } => blend(&faces, *own),
+            Self::Mixup { lambda } => blend(&images, *lambda),
             Self::Cutmix { cut } => {
-                let mut inside = faces.f_narrow(2, cut.top, cut.height)?.f_narrow(3, cut.left, cut.width)?;
+                let mut inside = images.f_narrow(2, cut.top, cut.height)?.f_narrow(3, cut.left, cut.width)?;
                 let next = inside.f_roll([-1i64], [0i64])?;
                 inside.f_copy_(&next)?;
-                Ok(faces)
+                Ok(images)
             }
         }
     }
 
-    /// Mixes the shares of classes (float32 [B, classes]) as the faces are mixed.
+    /// Mixes the soft of classes (float32 [B, classes]) as the images are mixed.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn shares(&self, shares: &Tensor) -> Result<Tensor> {
-        blend(shares, self.own())
+    pub fn soft_targets(&self, soft: &Tensor) -> Result<Tensor> {
+        blend(soft, self.lambda())
     }
 }
 
-/// `own` of each row, the rest of the next one.
-fn blend(rows: &Tensor, own: f64) -> Result<Tensor> {
-    Ok(rows.f_lerp(&rows.f_roll([-1i64], [0i64])?, 1.0 - own)?)
+/// `lambda` of each row, the rest of the next one.
+fn blend(rows: &Tensor, lambda: f64) -> Result<Tensor> {
+    Ok(rows.f_lerp(&rows.f_roll([-1i64], [0i64])?, 1.0 - lambda)?)
 }
 
 #[cfg(test)]
@@ -113,11 +113,11 @@ mod tests {
     }
 
     fn of(config: &AugmentConfig, step: u64) -> Option<Mix> {
-        draw(config, [0, 1, 2].map(|stream| Rng::new(&[step, stream])))
+        sample(config, [0, 1, 2].map(|stream| Rng::new(&[step, stream])))
     }
 
-    /// Three faces of one grey level each.
-    fn faces(kind: Kind) -> Tensor {
+    /// Three images of one gray level each.
+    fn images(kind: Kind) -> Tensor {
         Tensor::from_slice(&[0.0f32, 0.5, 1.0])
             .view([3, 1, 1, 1])
             .expand([3, 1, 48, 48], false)
@@ -141,12 +141,12 @@ mod tests {
     }
 
     /// The mean of Beta(1, 1) is 1/2; of a box it is more, since edges cut some of them: by the paper's `rand_bbox`, summed
-    /// over all places of the centre and 10,000 shares, it is 0.6935.
+    /// over all places of the center and 10,000 soft, it is 0.6935.
     #[test]
     fn shares_have_the_right_mean() {
         let n = 20_000u64;
         let mean = |config: &AugmentConfig| {
-            (0..n).filter_map(|step| of(config, step)).map(|mix| mix.own()).sum::<f64>() / n as f64
+            (0..n).filter_map(|step| of(config, step)).map(|mix| mix.lambda()).sum::<f64>() / n as f64
         };
         // Standard deviations of the mean are 0.002 at most.
         let mixup = mean(&config(1.0, 0.0));
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn mixup_blends_with_the_next_face() {
+    fn mixup_blends_with_the_next_image() {
         for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::BFloat16, 2e-3)] {
-            let mixed = Mix::Mixup { own: 0.7 }.faces(faces(kind)).unwrap();
+            let mixed = Mix::Mixup { lambda: 0.7 }.images(images(kind)).unwrap();
             assert_eq!((mixed.size(), mixed.kind()), (vec![3, 1, 48, 48], kind));
-            for (face, wanted) in [0.7 * 0.0 + 0.3 * 0.5, 0.7 * 0.5 + 0.3 * 1.0, 0.7 * 1.0].into_iter().enumerate() {
-                let worst = (mixed.get(face as i64).to_kind(Kind::Float) - wanted).abs().max().double_value(&[]);
-                assert!(worst < tolerance, "{kind:?}, face {face}: off by {worst}");
+            for (image, wanted) in [0.7 * 0.0 + 0.3 * 0.5, 0.7 * 0.5 + 0.3 * 1.0, 0.7 * 1.0].into_iter().enumerate() {
+                let worst = (mixed.get(image as i64).to_kind(Kind::Float) - wanted).abs().max().double_value(&[]);
+                assert!(worst < tolerance, "{kind:?}, image {image}: off by {worst}");
             }
         }
     }
@@ -172,24 +172,24 @@ mod tests {
         let cut = Cut::about(10, 47, 0.75);
         assert_eq!(cut, Cut { top: 0, left: 35, height: 22, width: 13 }, "half of 24 either way, cut at two edges");
         let mix = Mix::Cutmix { cut };
-        assert!((mix.own() - (1.0 - 286.0 / 2304.0)).abs() < 1e-12);
+        assert!((mix.lambda() - (1.0 - 286.0 / 2304.0)).abs() < 1e-12);
         for kind in [Kind::Float, Kind::BFloat16] {
-            let wanted = faces(kind);
-            for (face, grey) in [(0, 0.5), (1, 1.0), (2, 0.0)] {
-                let _ = wanted.get(face).narrow(1, 0, 22).narrow(2, 35, 13).fill_(grey);
+            let wanted = images(kind);
+            for (image, gray) in [(0, 0.5), (1, 1.0), (2, 0.0)] {
+                let _ = wanted.get(image).narrow(1, 0, 22).narrow(2, 35, 13).fill_(gray);
             }
-            assert!(mix.faces(faces(kind)).unwrap().equal(&wanted), "{kind:?}");
+            assert!(mix.images(images(kind)).unwrap().equal(&wanted), "{kind:?}");
         }
         let none = Cut::about(5, 5, 1.0);
         assert_eq!((none.height, none.width), (0, 0));
-        assert!(Mix::Cutmix { cut: none }.faces(faces(Kind::Float)).unwrap().equal(&faces(Kind::Float)));
+        assert!(Mix::Cutmix { cut: none }.images(images(Kind::Float)).unwrap().equal(&images(Kind::Float)));
         assert_eq!(Cut::about(24, 24, 0.0), Cut { top: 0, left: 0, height: 48, width: 48 });
     }
 
     #[test]
-    fn targets_are_mixed_as_faces_are() {
-        let shares = Tensor::from_slice(&[1.0f32, 0.0, 0.0, 1.0, 0.5, 0.5]).view([3, 2]);
-        let mixed = Mix::Mixup { own: 0.75 }.shares(&shares).unwrap();
+    fn targets_are_mixed_as_images_are() {
+        let soft = Tensor::from_slice(&[1.0f32, 0.0, 0.0, 1.0, 0.5, 0.5]).view([3, 2]);
+        let mixed = Mix::Mixup { lambda: 0.75 }.soft_targets(&soft).unwrap();
         let wanted = Tensor::from_slice(&[0.75f32, 0.25, 0.125, 0.875, 0.625, 0.375]).view([3, 2]);
         assert!((mixed - wanted).abs().max().double_value(&[]) < 1e-6);
     }

@@ -1,25 +1,25 @@
-//! What was drawn for the faces of an epoch, as tensors on the training device.
+//! What was drawn for the images of an epoch, as tensors on the training device.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-use super::{Augment, LIGHT, PATCH, THETA};
+use super::{Augment, COLOR_JITTER, RECTANGLE, THETA};
 
-/// What was drawn for N faces, a row for each. `None`: nothing of the kind is on.
+/// What was drawn for N images, a row for each. `None`: nothing of the kind is on.
 #[derive(Debug)]
-pub struct Draws {
+pub struct AugmentParams {
     /// float32 [N, 2, 3]: maps, see [`Affine::theta`](super::Affine::theta).
     pub thetas: Option<Tensor>,
     /// float32 [N, 3]: brightness factor, contrast factor, gamma exponent.
-    pub lights: Option<Tensor>,
-    /// float32 [N, 5]: what is erased, as first row, row after the last, first column, column after the last, grey level.
-    pub patches: Option<Tensor>,
+    pub jitter: Option<Tensor>,
+    /// float32 [N, 5]: what is erased, as first row, row after the last, first column, column after the last, gray level.
+    pub rectangles: Option<Tensor>,
 }
 
-impl Draws {
-    /// What `augment` makes of the faces `rows` in `epoch`, copied to `device`.
+impl AugmentParams {
+    /// What `augment` makes of the images `rows` in `epoch`, copied to `device`.
     ///
     /// # Errors
     /// libtorch's, such as a device that has too little memory.
@@ -30,8 +30,8 @@ impl Draws {
         };
         Ok(Self {
             thetas: tensor(augment.moves_pixels(), &|| augment.thetas(epoch, rows), &[-1, 2, THETA as i64 / 2])?,
-            lights: tensor(augment.changes_light(), &|| augment.lights(epoch, rows), &[-1, LIGHT as i64])?,
-            patches: tensor(augment.erases(), &|| augment.patches(epoch, rows), &[-1, PATCH as i64])?,
+            jitter: tensor(augment.changes_color(), &|| augment.jitter(epoch, rows), &[-1, COLOR_JITTER as i64])?,
+            rectangles: tensor(augment.erases(), &|| augment.rectangles(epoch, rows), &[-1, RECTANGLE as i64])?,
         })
     }
 
@@ -41,7 +41,7 @@ impl Draws {
     /// libtorch's, for rows that are not there.
     pub fn narrow(&self, start: i64, count: i64) -> Result<Self> {
         let cut = |tensor: &Option<Tensor>| tensor.as_ref().map(|all| all.f_narrow(0, start, count)).transpose();
-        Ok(Self { thetas: cut(&self.thetas)?, lights: cut(&self.lights)?, patches: cut(&self.patches)? })
+        Ok(Self { thetas: cut(&self.thetas)?, jitter: cut(&self.jitter)?, rectangles: cut(&self.rectangles)? })
     }
 }
 

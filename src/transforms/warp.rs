@@ -1,12 +1,12 @@
-//! Reading a batch of faces through their maps, on the training device.
+//! Reading a batch of images through their maps, on the training device.
 
 use anyhow::Result;
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{memory, parallel, profile};
+use torch_ext::{parallel, profile, tensor_slice};
 
 use super::THETA;
-use crate::data::device_images::{DeviceFaces, to_unit};
+use crate::data::device_images::{DeviceImages, to_unit};
 use crate::data::images::SIDE;
 use crate::device;
 
@@ -14,57 +14,62 @@ use crate::device;
 const BILINEAR: i64 = 0;
 const BORDER: i64 = 1;
 
-/// Reads each face of `faces` (float32 [B, 1, 48, 48]) through its map in `theta` (float32 [B, 2, 3], see
+/// Reads each image of `images` (float32 [B, 1, 48, 48]) through its map in `theta` (float32 [B, 2, 3], see
 /// [`Affine::theta`](super::Affine::theta)): bilinear, edge pixels repeated outside. Shape and range stay.
 ///
 /// One `affine_grid` and one `grid_sample` for the whole batch (Jaderberg et al. 2015, "Spatial Transformer Networks").
 ///
 /// # Errors
 /// libtorch's.
-pub fn sample(faces: &Tensor, theta: &Tensor) -> Result<Tensor> {
-    let grid = Tensor::f_affine_grid_generator(theta, faces.size(), false)?;
-    Ok(faces.f_grid_sampler(&grid, BILINEAR, BORDER, false)?)
+pub fn warp(images: &Tensor, theta: &Tensor) -> Result<Tensor> {
+    let grid = Tensor::f_affine_grid_generator(theta, images.size(), false)?;
+    Ok(images.f_grid_sampler(&grid, BILINEAR, BORDER, false)?)
 }
 
-/// Picks the faces `rows` (int64 `[B]`), reads each through its map (see [`sample`]) and scales to 0..1: [B, 1, 48, 48] in
+/// Picks the images `rows` (int64 `[B]`), reads each through its map (see [`sample`]) and scales to 0..1: [B, 1, 48, 48] in
 /// `kind`. On a CPU that has the kernel it is one pass from bytes; elsewhere libtorch's operations, one after another.
 ///
 /// # Errors
 /// libtorch's.
-pub fn pick(faces: &DeviceFaces, rows: &Tensor, thetas: &Tensor, kind: Kind) -> Result<Tensor> {
+pub fn gather_warp(images: &DeviceImages, rows: &Tensor, thetas: &Tensor, kind: Kind) -> Result<Tensor> {
     profile::operation("grimace::pick", || match kind {
-        Kind::Float if fits::<f32>(faces) => pick_on_cpu::<f32>(faces, rows, thetas),
-        Kind::BFloat16 if fits::<bf16>(faces) => pick_on_cpu::<bf16>(faces, rows, thetas),
-        _ => Ok(sample(&to_unit(&faces.pick(rows)?)?, thetas)?.f_to_dtype(kind, false, false)?),
+        Kind::Float if fits::<f32>(images) => pick_on_cpu::<f32>(images, rows, thetas),
+        Kind::BFloat16 if fits::<bf16>(images) => pick_on_cpu::<bf16>(images, rows, thetas),
+        _ => Ok(warp(&to_unit(&images.gather(rows)?)?, thetas)?.f_to_dtype(kind, false, false)?),
     })
 }
 
-fn fits<E: Element>(faces: &DeviceFaces) -> bool {
-    faces.device() == Device::Cpu && kernels::sample::has_sample::<E>(SIDE)
+fn fits<E: Element>(images: &DeviceImages) -> bool {
+    images.device() == Device::Cpu && kernels::warp::has_warp::<E>(SIDE)
 }
 
-fn pick_on_cpu<E: Element + memory::Number>(faces: &DeviceFaces, rows: &Tensor, thetas: &Tensor) -> Result<Tensor> {
-    let (pixels, thetas) = (faces.pixels(), thetas.f_contiguous()?);
-    let (pixels, rows, thetas) = (memory::slice::<u8>(pixels)?, memory::slice::<i64>(rows)?, memory::slice(&thetas)?);
+fn pick_on_cpu<E: Element + tensor_slice::TensorElement>(
+    images: &DeviceImages,
+    rows: &Tensor,
+    thetas: &Tensor,
+) -> Result<Tensor> {
+    let (pixels, thetas) = (images.pixels(), thetas.f_contiguous()?);
+    let (pixels, rows, thetas) =
+        (tensor_slice::slice::<u8>(pixels)?, tensor_slice::slice::<i64>(rows)?, tensor_slice::slice(&thetas)?);
     let side = SIDE as i64;
     let mut result = Tensor::f_empty([rows.len() as i64, 1, side, side], (E::KIND, Device::Cpu))?;
-    let each = device::share(rows.len());
+    let each = device::chunk_size(rows.len());
     let parts = rows.chunks(each).zip(thetas.chunks(each * THETA));
-    let work = parts.zip(memory::slice_mut::<E>(&mut result)?.chunks_mut(each * SIDE * SIDE)).collect();
-    parallel::for_each(work, |((rows, thetas), to)| kernels::sample::sample(pixels, SIDE, rows, thetas, to))?;
+    let work = parts.zip(tensor_slice::slice_mut::<E>(&mut result)?.chunks_mut(each * SIDE * SIDE)).collect();
+    parallel::for_each(work, |((rows, thetas), to)| kernels::warp::warp(pixels, SIDE, rows, thetas, to))?;
     Ok(result)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::images::Faces;
-    use crate::testing::{golden, golden_face};
+    use crate::data::images::Images;
+    use crate::testing::{golden, golden_image};
     use crate::transforms::affine::{Affine, flip, rotation, shift, zoom};
 
-    fn one_face(pixels: Vec<u8>) -> DeviceFaces {
-        let faces = Faces { pixels, rows: vec![0], ..Faces::default() };
-        DeviceFaces::new(&faces, Device::Cpu).unwrap()
+    fn one_image(pixels: Vec<u8>) -> DeviceImages {
+        let images = Images { pixels, rows: vec![0], ..Images::default() };
+        DeviceImages::new(&images, Device::Cpu).unwrap()
     }
 
     /// Expected values: scripts/golden/keras_affine.py, `ImageDataGenerator.apply_transform` with `fill_mode="nearest"`.
@@ -80,8 +85,8 @@ mod tests {
                 .then(shift(number("shift_x_px"), number("shift_y_px")))
                 .then(rotation(number("a_degrees")));
             let pixels: Vec<f32> =
-                golden_face(record["face"].as_u64().unwrap()).iter().map(|v| f32::from(*v)).collect();
-            let face = Tensor::from_slice(&pixels).view([1, 1, 48, 48]);
+                golden_image(record["image"].as_u64().unwrap()).iter().map(|v| f32::from(*v)).collect();
+            let image = Tensor::from_slice(&pixels).view([1, 1, 48, 48]);
             let theta = Tensor::from_slice(&map.theta()).view([1, 2, 3]);
             let theirs = Tensor::from_slice(
                 &record["result_x100"]
@@ -91,46 +96,47 @@ mod tests {
                     .map(|v| v.parse::<f32>().unwrap() / 100.0)
                     .collect::<Vec<_>>(),
             );
-            let faces = one_face(golden_face(record["face"].as_u64().unwrap()));
-            let picked =
-                |kind| pick(&faces, &Tensor::from_slice(&[0i64]), &theta, kind).unwrap().to_kind(Kind::Float) * 255.0;
-            // In grey levels of 255; the file is rounded to 0.005. The target is one grey level; rounding to bf16 near white
+            let images = one_image(golden_image(record["image"].as_u64().unwrap()));
+            let picked = |kind| {
+                gather_warp(&images, &Tensor::from_slice(&[0i64]), &theta, kind).unwrap().to_kind(Kind::Float) * 255.0
+            };
+            // In gray levels of 255; the file is rounded to 0.005. The target is one gray level; rounding to bf16 near white
             // moves a value by half of one.
             let results =
-                [(sample(&face, &theta).unwrap(), 0.006), (picked(Kind::Float), 0.006), (picked(Kind::BFloat16), 0.6)];
+                [(warp(&image, &theta).unwrap(), 0.006), (picked(Kind::Float), 0.006), (picked(Kind::BFloat16), 0.6)];
             for (way, (ours, tolerance)) in results.into_iter().enumerate() {
                 let worst = (ours.flatten(0, -1) - &theirs).abs().max().double_value(&[]);
-                assert!(worst < tolerance, "{}, way {way}: differs by {worst} grey levels", record["name"]);
+                assert!(worst < tolerance, "{}, way {way}: differs by {worst} gray levels", record["name"]);
             }
         }
     }
 
     #[test]
     fn picking_in_one_pass_agrees_with_libtorch() {
-        let pixels: Vec<u8> = (0..7).flat_map(golden_face).collect();
-        let faces = Faces { pixels, rows: (0..7).collect(), ..Faces::default() };
-        let faces = DeviceFaces::new(&faces, Device::Cpu).unwrap();
+        let pixels: Vec<u8> = (0..7).flat_map(golden_image).collect();
+        let images = Images { pixels, rows: (0..7).collect(), ..Images::default() };
+        let images = DeviceImages::new(&images, Device::Cpu).unwrap();
         let rows = Tensor::from_slice(&[6i64, 0, 3, 3, 5]);
         let maps = (0..5).map(|n| rotation(f64::from(n) - 2.0).then(shift(1.5, -0.5 * f64::from(n))).theta());
         let thetas = Tensor::from_slice(&maps.flatten().collect::<Vec<f32>>()).view([5, 2, 3]);
-        let plain = sample(&to_unit(&faces.pick(&rows).unwrap()).unwrap(), &thetas).unwrap();
-        let ours = pick(&faces, &rows, &thetas, Kind::Float).unwrap();
+        let plain = warp(&to_unit(&images.gather(&rows).unwrap()).unwrap(), &thetas).unwrap();
+        let ours = gather_warp(&images, &rows, &thetas, Kind::Float).unwrap();
         assert_eq!(ours.size(), plain.size());
         assert!((ours - plain).abs().max().double_value(&[]) < 1e-5);
     }
 
     #[test]
-    fn a_batch_is_each_face_by_itself() {
-        let faces = Tensor::arange(3 * 48 * 48, (tch::Kind::Float, tch::Device::Cpu)).view([3, 1, 48, 48]) / 27.0;
+    fn a_batch_is_each_image_by_itself() {
+        let images = Tensor::arange(3 * 48 * 48, (tch::Kind::Float, tch::Device::Cpu)).view([3, 1, 48, 48]) / 27.0;
         let maps = [Affine::IDENTITY, rotation(9.0), shift(3.5, -2.0).then(zoom(0.9, 1.1))];
         let thetas: Vec<f32> = maps.iter().flat_map(Affine::theta).collect();
         assert_eq!(thetas.len(), 3 * THETA);
-        let together = sample(&faces, &Tensor::from_slice(&thetas).view([3, 2, 3])).unwrap();
+        let together = warp(&images, &Tensor::from_slice(&thetas).view([3, 2, 3])).unwrap();
         for (index, map) in maps.iter().enumerate() {
             let alone =
-                sample(&faces.narrow(0, index as i64, 1), &Tensor::from_slice(&map.theta()).view([1, 2, 3])).unwrap();
+                warp(&images.narrow(0, index as i64, 1), &Tensor::from_slice(&map.theta()).view([1, 2, 3])).unwrap();
             assert!((together.narrow(0, index as i64, 1) - alone).abs().max().double_value(&[]) < 1e-4);
         }
-        assert!((together.narrow(0, 0, 1) - faces.narrow(0, 0, 1)).abs().max().double_value(&[]) < 1e-3);
+        assert!((together.narrow(0, 0, 1) - images.narrow(0, 0, 1)).abs().max().double_value(&[]) < 1e-3);
     }
 }

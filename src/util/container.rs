@@ -18,11 +18,11 @@ const CHECKSUM: &str = "checksum";
 const LENGTH: u64 = 8;
 
 /// Bytes of the longest header that the safetensors crate reads.
-const LONGEST_HEADER: u64 = 100_000_000;
+const MAX_HEADER: u64 = 100_000_000;
 
 /// A kind of sealed file.
 #[derive(Debug, Clone, Copy)]
-pub struct Seal {
+pub struct Format {
     /// Its name in the metadata.
     pub format: &'static str,
     /// Files of another version are refused.
@@ -33,7 +33,7 @@ pub struct Seal {
 
 /// A tensor to be written.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct TensorData {
     /// Unique in the file.
     pub name: String,
     /// Number format.
@@ -46,13 +46,13 @@ pub struct Part {
 
 /// A file whose seal holds.
 #[derive(Debug)]
-pub struct Opened<'a> {
+pub struct Verified<'a> {
     /// Its tensors by name, sorted.
     pub tensors: Vec<(String, TensorView<'a>)>,
     metadata: HashMap<String, String>,
 }
 
-impl Opened<'_> {
+impl Verified<'_> {
     /// An entry of the metadata.
     ///
     /// # Errors
@@ -62,12 +62,12 @@ impl Opened<'_> {
     }
 }
 
-impl Seal {
+impl Format {
     /// The bytes of a file.
     ///
     /// # Errors
     /// Metadata too large for the header of a safetensors file (100 MB), shapes that do not fit their bytes.
-    pub fn close(&self, mut metadata: HashMap<String, String>, mut parts: Vec<Part>) -> Result<Vec<u8>> {
+    pub fn close(&self, mut metadata: HashMap<String, String>, mut parts: Vec<TensorData>) -> Result<Vec<u8>> {
         parts.sort_by(|a, b| a.name.cmp(&b.name));
         metadata.insert("format".to_owned(), self.format.to_owned());
         metadata.insert("format_version".to_owned(), self.version.to_owned());
@@ -102,7 +102,7 @@ impl Seal {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn open<'a>(&self, bytes: &'a [u8]) -> Result<Opened<'a>> {
+    pub fn open<'a>(&self, bytes: &'a [u8]) -> Result<Verified<'a>> {
         let (_, header) = SafeTensors::read_metadata(bytes)
             .map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
         let metadata = header.metadata().as_ref().context("it has no metadata")?;
@@ -119,7 +119,7 @@ impl Seal {
         if sum != text(metadata, CHECKSUM)? {
             return Err(anyhow!("it does not match its checksum: it is damaged"));
         }
-        Ok(Opened { tensors, metadata: metadata.clone() })
+        Ok(Verified { tensors, metadata: metadata.clone() })
     }
 }
 
@@ -145,7 +145,7 @@ fn header_length(start: &[u8], size: u64) -> Result<u64> {
         return Err(anyhow!("it is damaged: it has {size} bytes"));
     };
     let header = u64::from_le_bytes(length);
-    if header > size.saturating_sub(LENGTH).min(LONGEST_HEADER) {
+    if header > size.saturating_sub(LENGTH).min(MAX_HEADER) {
         return Err(anyhow!("it is damaged or no safetensors file: its header is said to be {header} bytes long"));
     }
     Ok(header)
@@ -156,7 +156,7 @@ fn check_size(header: &[u8], size: u64, largest: impl FnOnce(Option<&str>) -> u6
     let header: Metadata =
         serde_json::from_slice(header).map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
     let metadata = header.metadata().as_ref().context("it has no metadata")?;
-    let most = LENGTH + LONGEST_HEADER + largest(metadata.get("config").map(String::as_str));
+    let most = LENGTH + MAX_HEADER + largest(metadata.get("config").map(String::as_str));
     if size > most {
         return Err(anyhow!("it is damaged: it has {size} bytes, and with its config at most {most}"));
     }

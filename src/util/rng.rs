@@ -18,15 +18,15 @@ pub enum Stream {
     Init = 4,
     /// Dropout and whatever else libtorch draws in a step.
     Step = 5,
-    /// Drawn faces.
+    /// Drawn images.
     Draw = 6,
     /// Samples and features of a forest's trees.
     Forest = 7,
-    /// Faces of a bootstrap's resamples.
+    /// Images of a bootstrap's resamples.
     Bootstrap = 8,
-    /// Mixing of a step's faces.
+    /// Mixing of a step's images.
     Mix = 9,
-    /// Faces of an epoch drawn with replacement.
+    /// Images of an epoch drawn with replacement.
     Sampling = 10,
 }
 

@@ -1,8 +1,8 @@
 """Checks an exported TorchScript file with torch alone.
 
-    python check_export.py model.pt faces.csv best.safetensors predicted.csv [best2.safetensors predicted2.csv ...]
+    python check_export.py model.pt images.csv best.safetensors predicted.csv [best2.safetensors predicted2.csv ...]
 
-faces.csv has a column pixels; predicted.csv is what `grimace predict --probabilities` wrote for it, with the weights of
+images.csv has a column pixels; predicted.csv is what `grimace predict --probabilities` wrote for it, with the weights of
 best.safetensors. Several pairs are the members of an ensemble, in their order.
 """
 import csv
@@ -12,7 +12,7 @@ import sys
 
 import torch
 
-model_path, faces_path, *pairs = sys.argv[1:]
+model_path, images_path, *pairs = sys.argv[1:]
 checkpoint_paths, predicted_paths = pairs[::2], pairs[1::2]
 extra = {"model.json": ""}
 model = torch.jit.load(model_path, _extra_files=extra)
@@ -39,19 +39,19 @@ def names(path, prefix):
 
 
 csv.field_size_limit(1 << 24)
-with open(faces_path, newline="") as file:
-    faces = torch.tensor([[int(v) for v in row["pixels"].split()] for row in csv.DictReader(file)], dtype=torch.uint8)
-faces = faces.view(-1, 1, 48, 48)
+with open(images_path, newline="") as file:
+    images = torch.tensor([[int(v) for v in row["pixels"].split()] for row in csv.DictReader(file)], dtype=torch.uint8)
+images = images.view(-1, 1, 48, 48)
 wanted = torch.stack([probabilities(path) for path in predicted_paths]).mean(0)
 
 description = json.loads(extra["model.json"])
 check(description["labels"][:2] == ["angry", "disgust"] and len(description["labels"]) == wanted.shape[1], "labels inside")
 with torch.no_grad():
-    from_bytes = model(faces)
+    from_bytes = model(images)
     check(from_bytes.dtype == torch.float32 and from_bytes.shape == wanted.shape, "probabilities are float32 [N, classes]")
     check((from_bytes - wanted).abs().max() < 1e-5, f"same numbers as predict: {(from_bytes - wanted).abs().max()}")
-    check(torch.equal(from_bytes, model(faces.float())), "same numbers for uint8 and float32")
-    check((model(faces[:1]) - wanted[:1]).abs().max() < 1e-5, "a batch of one")
+    check(torch.equal(from_bytes, model(images.float())), "same numbers for uint8 and float32")
+    check((model(images[:1]) - wanted[:1]).abs().max() < 1e-5, "a batch of one")
 
 prefixes = [""] if len(checkpoint_paths) == 1 else [f"member{number}." for number in range(1, len(checkpoint_paths) + 1)]
 expected = set().union(*(names(path, prefix) for path, prefix in zip(checkpoint_paths, prefixes)))
@@ -62,7 +62,7 @@ check(len(list(model.parameters())) > 0 and all(not n.endswith("running_mean") f
 doubled = torch.jit.load(model_path).to(torch.float64)
 check(all(t.dtype == torch.float64 for t in doubled.state_dict().values()), ".to(float64) changes every tensor")
 with torch.no_grad():
-    check((doubled(faces) - wanted).abs().max() < 1e-5, "the same numbers in float64")
+    check((doubled(images) - wanted).abs().max() < 1e-5, "the same numbers in float64")
 
 check(model.training is False and model.train().training is True, "it knows training from inference mode")
 model.eval()
@@ -72,7 +72,7 @@ check("CONSTANTS" not in code and "device" not in code, f"no constant weights an
 if torch.cuda.is_available():
     moved = torch.jit.load(model_path).to("cuda")
     with torch.no_grad():
-        difference = (moved(faces.to("cuda")).cpu() - wanted).abs().max()
+        difference = (moved(images.to("cuda")).cpu() - wanted).abs().max()
     check(difference < 1e-3, f".to('cuda') moves it: {difference}")
 else:
     print("skipped .to('cuda'): torch sees no GPU")

@@ -35,7 +35,7 @@ fn bad_arguments_exit_with_2() {
     bad(here(), &["evaluate", "x", "--data", "y", "--device", "gpu"], 2, &["cuda:N"]);
     bad(here(), &["train", "no.toml"], 2, &["no.toml: no such file"]);
     bad(here(), &["evaluate", "no-run", "--data", "y"], 2, &["no-run: no such run directory"]);
-    bad(here(), &["data", "check", "src"], 2, &["src: is a folder; expected a CSV file of faces"]);
+    bad(here(), &["data", "check", "src"], 2, &["src: is a folder; expected a CSV file of images"]);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn doctor_tells_what_will_be_used_and_why() {
 }
 
 #[test]
-fn results_go_to_stdout_and_nothing_is_coloured() {
+fn results_go_to_stdout_and_nothing_is_colored() {
     let done = grimace(here(), &["doctor"]);
     assert!(done.stderr.is_empty() && !done.stdout.contains('\u{1b}'), "{}", done.all());
 }

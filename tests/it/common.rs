@@ -1,4 +1,4 @@
-//! Running the program, and one small set of drawn faces and one small trained run that tests share.
+//! Running the program, and one small set of drawn images and one small trained run that tests share.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -66,7 +66,7 @@ pub fn bad(folder: &Path, args: &[&str], code: i32, parts: &[&str]) -> Done {
     done
 }
 
-/// A folder with 600 drawn training faces and 150 test faces in `data/`, a config `tiny.toml`, and a run of it in `run/`.
+/// A folder with 600 drawn training images and 150 test images in `data/`, a config `tiny.toml`, and a run of it in `run/`.
 pub fn workshop() -> &'static Path {
     static WORKSHOP: OnceLock<TempDir> = OnceLock::new();
     WORKSHOP
@@ -147,8 +147,8 @@ pub fn python() -> PathBuf {
     python
 }
 
-/// Real faces as `unpack.py` writes them, when `GRIMACE_FACES` names the folder; says so when it does not.
-pub fn real_faces(test: &str) -> Option<PathBuf> {
+/// Real images as `unpack.py` writes them, when `GRIMACE_FACES` names the folder; says so when it does not.
+pub fn real_images(test: &str) -> Option<PathBuf> {
     match std::env::var_os("GRIMACE_FACES") {
         Some(folder) => Some(PathBuf::from(folder)),
         None => {

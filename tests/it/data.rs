@@ -3,7 +3,7 @@
 use crate::common::{bad, bench, good, text, workshop};
 
 #[test]
-fn drawn_faces_follow_from_the_seed_and_have_the_seeds_layout() {
+fn drawn_images_follow_from_the_seed_and_have_the_seeds_layout() {
     let folder = tempfile::tempdir().unwrap();
     let draw = |out: &str, seed: &str| {
         good(folder.path(), &["data", "synth", "--out", out, "--train", "30", "--test", "10", "--seed", seed])
@@ -27,9 +27,9 @@ fn check_counts_and_its_exit_code_says_what_it_found() {
     let train = text(workshop().join("data/my_emotion_train.csv"));
     let rows: Vec<&str> = train.lines().skip(1).take(20).collect();
     let (label, pixels) = rows[0].split_once(',').unwrap();
-    let relabelled = format!("{},{pixels}", (label.parse::<u8>().unwrap() + 1) % 7);
+    let relabeled = format!("{},{pixels}", (label.parse::<u8>().unwrap() + 1) % 7);
     let clean = format!("emotion,pixels\n{}\n", rows.join("\n"));
-    let copied = format!("{clean}{}\n{relabelled}\n4,{}\n", rows[3], vec!["0"; 2304].join(" "));
+    let copied = format!("{clean}{}\n{relabeled}\n4,{}\n", rows[3], vec!["0"; 2304].join(" "));
     let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
     write("clean.csv", &clean);
     write("copied.csv", &copied);
@@ -51,16 +51,11 @@ fn check_counts_and_its_exit_code_says_what_it_found() {
 #[test]
 fn the_contact_sheet_is_a_picture_of_the_right_size() {
     let bench = bench();
-    let args = ["data", "augment", "--config", "tiny.toml", "--out", "sheet.png", "--rows", "3", "--columns", "4"];
+    let args = ["data", "preview", "tiny.toml", "--out", "sheet.png", "--rows", "3", "--columns", "4"];
     good(bench.path(), &args);
     let bytes = fs_err::read(bench.path().join("sheet.png")).unwrap();
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
     let edge = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!((edge(16), edge(20)), (2 + 5 * 98 + 8, 2 + 3 * 98));
-    bad(
-        bench.path(),
-        &["data", "augment", "--config", "tiny.toml", "--out", "none/sheet.png"],
-        1,
-        &["none: no such folder"],
-    );
+    bad(bench.path(), &["data", "preview", "tiny.toml", "--out", "none/sheet.png"], 1, &["none: no such folder"]);
 }

@@ -11,7 +11,7 @@ use crate::common::{bad, bench, good, json, text, workshop};
 const TEST: &str = "data/my_emotion_test.csv";
 const LABELS: &str = "data/my_emotion_test_labels.csv";
 
-/// The workshop's faces, and three runs of one epoch: `a`, `b` of another network on the same split, `c` on another split.
+/// The workshop's images, and three runs of one epoch: `a`, `b` of another network on the same split, `c` on another split.
 fn trio() -> &'static Path {
     static TRIO: OnceLock<TempDir> = OnceLock::new();
     TRIO.get_or_init(|| {
@@ -34,12 +34,12 @@ fn score(runs: &[&str], more: &[&str]) -> Value {
     good(trio(), &[&["ensemble"], runs, &data[..], more].concat()).json()
 }
 
-/// What `predict --probabilities` gives for the test faces, row by row.
+/// What `predict --probabilities` gives for the test images, row by row.
 fn probabilities(run: &str, views: &str) -> Vec<Vec<f64>> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.csv");
     let out = out.to_str().unwrap();
-    good(trio(), &["predict", run, "--data", TEST, "--out", out, "--probabilities", "--views", views]);
+    good(trio(), &["predict", run, "--data", TEST, "--out", out, "--probabilities", "--tta", views]);
     text(out).lines().skip(1).map(|line| line.split(',').skip(2).map(|v| v.parse().unwrap()).collect()).collect()
 }
 
@@ -51,14 +51,14 @@ fn the_score_is_that_of_the_mean_of_the_members() {
         .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
         .collect();
     for views in ["one", "flip"] {
-        let found = score(&["a", "b"], &["--views", views]);
+        let found = score(&["a", "b"], &["--tta", views]);
         let (a, b) = (probabilities("a", views), probabilities("b", views));
         let rows = a.iter().zip(&b).zip(&truth);
         let loss: f64 = rows.map(|((a, b), label)| -((a[*label] + b[*label]) / 2.0).ln()).sum();
         assert_eq!((&found["views"], &found["one_split"], &found["out"]), (&views.into(), &true.into(), &Value::Null));
         assert!((found["evaluation"]["loss"].as_f64().unwrap() - loss / 150.0).abs() < 1e-5, "{views}: {found}");
         for (number, run) in ["a", "b"].into_iter().enumerate() {
-            let args = ["evaluate", run, "--data", TEST, "--labels", LABELS, "--views", views, "--json"];
+            let args = ["evaluate", run, "--data", TEST, "--labels", LABELS, "--tta", views, "--json"];
             let alone = good(trio(), &args).json();
             let member = &found["members"][number];
             assert_eq!((member["run"].as_str(), &member["evaluation"]["loss"]), (Some(run), &alone["loss"]));
@@ -68,7 +68,7 @@ fn the_score_is_that_of_the_mean_of_the_members() {
 }
 
 #[test]
-fn faces_that_any_member_was_trained_on_do_not_count_without_copies() {
+fn images_that_any_member_was_trained_on_do_not_count_dedup() {
     let train = ["--data", "data/my_emotion_train.csv", "--json"];
     let rows = |runs: &[&str]| good(trio(), &[&["ensemble"], runs, &train[..]].concat()).json();
     let trained_on = |run: &str| -> Vec<bool> {
@@ -79,11 +79,11 @@ fn faces_that_any_member_was_trained_on_do_not_count_without_copies() {
     assert!(by_neither > 0 && by_neither < 120, "the splits differ: {by_neither}");
     let found = rows(&["a", "c"]);
     assert_eq!(found["one_split"], false);
-    assert_eq!(found["evaluation"]["rows_without_copies"].as_u64(), Some(by_neither as u64));
-    assert_eq!(found["members"][0]["evaluation"]["rows_without_copies"].as_u64(), Some(by_neither as u64));
-    assert_eq!(rows(&["a", "b"])["evaluation"]["rows_without_copies"], 120);
+    assert_eq!(found["evaluation"]["rows_dedup"].as_u64(), Some(by_neither as u64));
+    assert_eq!(found["members"][0]["evaluation"]["rows_dedup"].as_u64(), Some(by_neither as u64));
+    assert_eq!(rows(&["a", "b"])["evaluation"]["rows_dedup"], 120);
     let shown = good(trio(), &["ensemble", "a", "c", "--data", "data/my_emotion_train.csv"]).stdout;
-    for part in ["2 networks", "different splits", "ensemble", "without copies", "ECE", "600 faces"] {
+    for part in ["2 networks", "different splits", "ensemble", "without copies", "ECE", "600 images"] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
 }
@@ -93,7 +93,7 @@ fn the_file_names_its_members_and_nothing_is_scored_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.pt");
     let done = good(trio(), &["ensemble", "a", "b", "--out", out.to_str().unwrap()]);
-    for part in ["compared on 256 faces", "validated on one split", "not scored"] {
+    for part in ["compared on 256 images", "validated on one split", "not scored"] {
         assert!(done.stdout.contains(part), "{part} is not in {}", done.all());
     }
     let beside = json(folder.path().join("model.json"));
@@ -150,10 +150,10 @@ fn what_cannot_be_averaged_is_named() {
     let train = |out: &str, set: &str| {
         good(here, &["train", "tiny.toml", "--set", "train.epochs=1", "--set", set, "--out", out]);
     };
-    train("flip", "predict.views=flip");
-    let views: &[&str] = &["predict.views is one in", "and flip in flip", "--views"];
+    train("flip", "predict.tta=flip");
+    let views: &[&str] = &["predict.tta is one in", "and flip in flip", "--tta"];
     bad(here, &[&["ensemble", a, "flip"], &data[..]].concat(), 2, views);
-    good(here, &[&["ensemble", a, "flip", "--views", "one"], &data[..]].concat());
+    good(here, &[&["ensemble", a, "flip", "--tta", "one"], &data[..]].concat());
     train("renamed", r#"data.classes=["sad","b","c","d","e","f","g"]"#);
     let classes: &[&str] = &["angry,disgust", "renamed has sad,b,c,d,e,f,g", "the same classes in the same order"];
     bad(here, &[&["ensemble", a, "renamed"], &data[..]].concat(), 2, classes);

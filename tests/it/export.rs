@@ -16,7 +16,7 @@ fn check(model: &Path, runs: &[&Path], views: &str) {
     for (number, run) in runs.iter().enumerate() {
         let predicted = folder.path().join(format!("{number}.csv"));
         let (run_text, out) = (run.to_str().unwrap(), predicted.to_str().unwrap());
-        good(workshop(), &["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--views", views]);
+        good(workshop(), &["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--tta", views]);
         command.arg(run.join("best.safetensors")).arg(predicted);
     }
     let done: Done = command.output().unwrap().into();
@@ -30,9 +30,9 @@ fn the_exported_file_stands_on_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.pt");
     let run = workshop().join("run");
-    for views in ["one", "flip", "ten_crops"] {
-        let done = good(workshop(), &["export", "run", "--out", model.to_str().unwrap(), "--views", views]);
-        assert!(done.stdout.contains("compared on 256 faces"), "{}", done.all());
+    for views in ["one", "flip", "ten_crop"] {
+        let done = good(workshop(), &["export", "run", "--out", model.to_str().unwrap(), "--tta", views]);
+        assert!(done.stdout.contains("compared on 256 images"), "{}", done.all());
         let beside = json(folder.path().join("model.json"));
         assert_eq!((&beside["labels"][3], &beside["views"]), (&"happy".into(), &views.into()));
         check(&model, &[&run], views);
@@ -45,7 +45,7 @@ fn an_exported_ensemble_stands_on_its_own() {
     let sets = ["--set", "train.epochs=1", "--set", "seed=43", "--set", "model.filters=[16]"];
     good(bench.path(), &[&["train", "tiny.toml", "--out", "other"], &sets[..]].concat());
     let (model, run, other) = (bench.path().join("model.pt"), workshop().join("run"), bench.path().join("other"));
-    let args = ["ensemble", run.to_str().unwrap(), other.to_str().unwrap(), "--views", "flip", "--out", "model.pt"];
+    let args = ["ensemble", run.to_str().unwrap(), other.to_str().unwrap(), "--tta", "flip", "--out", "model.pt"];
     good(bench.path(), &args);
     check(&model, &[&run, &other], "flip");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::{Done, bad, bench, command, good, json, real_faces, text, workshop};
+use crate::common::{Done, bad, bench, command, good, json, real_images, text, workshop};
 
 const CONFIG: &str = r#"name = "woods"
 [data]
@@ -17,7 +17,7 @@ trees = 20
 folds = 3
 "#;
 
-/// The workshop's faces, a config `forest.toml`, and its run in `wood/`.
+/// The workshop's images, a config `forest.toml`, and its run in `wood/`.
 fn wood() -> &'static Path {
     static WOOD: OnceLock<TempDir> = OnceLock::new();
     WOOD.get_or_init(|| {
@@ -49,7 +49,7 @@ fn a_run_directory_holds_the_forest_and_its_figures() {
     // 160 of 480 rows are tested in each fold.
     assert!(folds.iter().all(|v| ((v * 160.0).round() - v * 160.0).abs() < 1e-9), "{folds:?}");
     assert!(summary["val_accuracy"].as_f64().unwrap() > 0.25, "seven classes, more than guessed");
-    for key in ["val_accuracy_without_copies", "cv_seconds", "fit_seconds"] {
+    for key in ["val_accuracy_dedup", "cv_seconds", "fit_seconds"] {
         assert!(summary[key].is_f64(), "{key}");
     }
     assert_eq!(summary["provenance"]["split_hash"].as_str().unwrap().len(), 64);
@@ -79,7 +79,7 @@ fn linfa_finds_the_splits_when_asked() {
     assert!(shown.contains("cross-validation accuracy") && shown.contains("over 2 folds"), "{shown}");
     let summary = json(wood().join("linfa/summary.json"));
     assert_eq!(summary["finder"], "linfa");
-    // Of 120 faces, seven classes; half the trees of the other finder's, and not the same in every process.
+    // Of 120 images, seven classes; half the trees of the other finder's, and not the same in every process.
     let accuracy = summary["val_accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.19, "{accuracy}");
 }
@@ -90,8 +90,8 @@ fn evaluate_and_predict_work_as_on_a_network() {
     let found = good(wood(), &["evaluate", "wood", "--data", test, "--labels", labels, "--json"]).json();
     good(wood(), &["predict", "wood", "--data", test, "--out", "wood.csv"]);
     let (predicted, truth) = (text(wood().join("wood.csv")), text(workshop().join(labels)));
-    let hits = predicted.lines().skip(1).zip(truth.lines().skip(1)).filter(|(a, b)| a == b).count();
-    assert_eq!(found["accuracy"].as_f64(), Some(hits as f64 / 150.0));
+    let correct = predicted.lines().skip(1).zip(truth.lines().skip(1)).filter(|(a, b)| a == b).count();
+    assert_eq!(found["accuracy"].as_f64(), Some(correct as f64 / 150.0));
     assert!(found["loss"].as_f64().unwrap() > 0.0);
 
     good(wood(), &["predict", "wood", "--data", test, "--out", "wide.csv", "--probabilities", "--device", "cpu"]);
@@ -102,7 +102,7 @@ fn evaluate_and_predict_work_as_on_a_network() {
 
     // The validation figure of the run, from outside: all training rows, less those that were trained on.
     let found = good(wood(), &["evaluate", "wood", "--data", "data/my_emotion_train.csv", "--json"]).json();
-    assert_eq!(found["accuracy_without_copies"], json(wood().join("wood/summary.json"))["val_accuracy_without_copies"]);
+    assert_eq!(found["accuracy_dedup"], json(wood().join("wood/summary.json"))["val_accuracy_dedup"]);
 }
 
 #[test]
@@ -175,18 +175,18 @@ fn a_signal_reports_the_folds_done_as_partial() {
 
 #[test]
 fn fer2013_is_classified_as_well_as_by_scikit_learn() {
-    let Some(faces) = real_faces("fer2013_is_classified_as_well_as_by_scikit_learn") else { return };
+    let Some(images) = real_images("fer2013_is_classified_as_well_as_by_scikit_learn") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let train = faces.join("my_emotion_train.csv");
+    let train = images.join("my_emotion_train.csv");
     let config = CONFIG
         .replace("data/my_emotion_train.csv", train.to_str().unwrap())
         .replace("trees = 20\nfolds = 3\n", "folds = 0\n");
     fs_err::write(folder.path().join("forest.toml"), config).unwrap();
     good(folder.path(), &["forest", "forest.toml", "--out", "run"]);
     let summary = json(folder.path().join("run/summary.json"));
-    // scikit-learn's forests have 0.44 to 0.45 with copies of training faces among the validation rows, ours the same there;
+    // scikit-learn's forests have 0.44 to 0.45 with copies of training images among the validation rows, ours the same there;
     // the default split has none, and there about 0.41.
     let accuracy = summary["val_accuracy"].as_f64().unwrap();
     assert!((0.39..0.44).contains(&accuracy), "{accuracy}");
-    assert_eq!(summary["val_accuracy"], summary["val_accuracy_without_copies"]);
+    assert_eq!(summary["val_accuracy"], summary["val_accuracy_dedup"]);
 }

@@ -3,23 +3,23 @@
 // A test that cannot go on panics.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice, clippy::unwrap_used)]
 
-mod augment;
+mod class_imbalance;
 mod cli;
 mod common;
+mod crash_safety;
 mod data;
 mod ensemble;
 mod export;
 mod forest;
 mod fuzz;
-mod imbalance;
-mod lost;
 mod malformed;
 mod models;
-mod page;
-mod real;
+mod predict;
+mod real_images;
+mod report_page;
 mod soft_labels;
 mod sweep;
 mod tensorboard;
 mod train;
-mod using;
-mod views;
+mod transforms;
+mod tta;

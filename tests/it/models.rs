@@ -45,10 +45,10 @@ fn trains_resumes_and_exports(model: &str, train: &str) {
     }
 
     // Validation, the best weights and whoever reads them agree on what counts: the averages, where there are any. What is not
-    // among the training faces of the training file is the validation part.
-    let best = &json(folder.join("whole/summary.json"))["best_val_accuracy_without_copies"];
+    // among the training images of the training file is the validation part.
+    let best = &json(folder.join("whole/summary.json"))["best_val_accuracy_dedup"];
     let done = good(folder, &["evaluate", "whole", "--data", "data/my_emotion_train.csv", "--json"]);
-    assert_eq!(done.json()["accuracy_without_copies"], *best);
+    assert_eq!(done.json()["accuracy_dedup"], *best);
     good(folder, &["export", "whole", "--out", "model.pt"]);
     assert!(folder.join("model.pt").exists());
 }
@@ -102,8 +102,7 @@ fn averages_are_kept_beside_the_weights_and_are_the_best() {
     let train = ["train", "small.toml", "--out", "run", "--set", "train.epochs=1"];
     good(folder, &train);
     let last = tensors(&folder.join("run/last.safetensors"));
-    let averaged: Vec<_> =
-        last.iter().filter_map(|(name, bytes)| Some((name.strip_prefix("average.")?, bytes))).collect();
+    let averaged: Vec<_> = last.iter().filter_map(|(name, bytes)| Some((name.strip_prefix("ema.")?, bytes))).collect();
     let best = tensors(&folder.join("run/best.safetensors"));
     assert!(averaged.iter().copied().eq(best.iter().map(|(name, bytes)| (name.as_str(), bytes))), "all of them");
     let raw = last.iter().find(|(name, _)| name == "output.weight").unwrap();

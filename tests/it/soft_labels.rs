@@ -31,8 +31,8 @@ fn a_run_learns_from_the_probabilities_of_another() {
     distil(folder);
     let sets = ["data.soft_labels=soft.csv", "train.epochs=1"];
     train(folder, "soft", &sets, &[]);
-    train(folder, "hard", &sets, &["--set", "train.soft_share=0"]);
-    train(folder, "half", &sets, &["--set", "train.soft_share=0.5"]);
+    train(folder, "hard", &sets, &["--set", "train.soft_label_weight=0"]);
+    train(folder, "half", &sets, &["--set", "train.soft_label_weight=0.5"]);
     let loss = |run: &Path| first_record(run)["loss"].as_f64().unwrap();
     let plain = loss(&workshop().join("run"));
     let [soft, hard, half] = ["soft", "hard", "half"].map(|out| loss(&folder.join(out)));
@@ -53,8 +53,8 @@ fn votes_count_in_training_and_labels_in_figures() {
     let number = |key: &str| last[key].as_f64().unwrap();
     let validation = text(folder.join("run/validation.csv"));
     let angry = validation.lines().skip(1).filter(|line| line.split(',').nth(2) == Some("0")).count();
-    assert_eq!(number("val_accuracy"), angry as f64 / 120.0, "every face is taken for an angry one, and few are");
-    assert!(angry < 40 && number("accuracy") < 0.5, "hits are of the labels: {last}");
+    assert_eq!(number("val_accuracy"), angry as f64 / 120.0, "every image is taken for an angry one, and few are");
+    assert!(angry < 40 && number("accuracy") < 0.5, "correct are of the labels: {last}");
     assert!(number("loss") < number("val_loss"), "the one is of the votes, the other of the labels: {last}");
 }
 
@@ -79,7 +79,7 @@ fn going_on_needs_the_same_soft_labels() {
         &["cannot go on: the soft labels of other.csv are not those it was trained"],
     );
     refuse(&[], &["cannot go on: it was trained on soft labels, and data.soft_labels names none"]);
-    refuse(&[soft, "train.soft_share=0.5"], &["cannot go on: train.soft_share was 1.0, now it is 0.5"]);
+    refuse(&[soft, "train.soft_label_weight=0.5"], &["cannot go on: train.soft_label_weight was 1.0, now it is 0.5"]);
     // The same in another file are the same.
     fs_err::rename(folder.join("soft.csv"), folder.join("moved.csv")).unwrap();
     refuse(&[soft], &["soft.csv: no such file (a CSV of soft labels)"]);
@@ -92,7 +92,7 @@ fn going_on_needs_the_same_soft_labels() {
     bad(folder, &resume, 2, &["cannot go on: the soft labels of moved.csv are not those it was trained on"]);
 }
 
-/// Rows of other usages and rows left out do not shift the numbers by which `predict` and `data.soft_labels` know a face.
+/// Rows of other usages and rows left out do not shift the numbers by which `predict` and `data.soft_labels` know an image.
 #[test]
 fn rows_are_numbered_as_predict_numbers_them() {
     let bench = bench();
@@ -114,7 +114,7 @@ fn rows_are_numbered_as_predict_numbers_them() {
     fs_err::write(folder.join("soft.csv"), of_others).unwrap();
     let sets: Vec<&str> = skip.iter().chain([&"data.soft_labels=soft.csv"]).flat_map(|set| ["--set", set]).collect();
     let args = [&["train", "tiny.toml", "--out", "none"], &sets[..]].concat();
-    bad(folder, &args, 2, &["soft.csv: no row for id \"151\", a training face of fer2013.csv", "grimace predict RUN"]);
+    bad(folder, &args, 2, &["soft.csv: no row for id \"151\", a training image of fer2013.csv", "grimace predict RUN"]);
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn soft_labels_that_are_none_are_refused() {
         (rows("7,1,0,0,-1,0,0,1"), number.to_owned()),
         (rows("7,0,0,0,0,0,0,0"), "soft.csv: line 9: no class has a vote".to_owned()),
         (rows("4,1,0,0,0,0,0,1"), "soft.csv: line 9, column id: \"4\" stands there twice".to_owned()),
-        (rows("600,1,0,0,0,0,0,1"), "soft.csv: no row for id \"7\", a training face of data/my_emot".to_owned()),
+        (rows("600,1,0,0,0,0,0,1"), "soft.csv: no row for id \"7\", a training image of data/my_emot".to_owned()),
         (rows("7,1,0,0,0,0,0"), "soft.csv: line 9: 7 fields; the header has 8".to_owned()),
         (whole.replace("fear", "happy"), "soft.csv: line 1: no column fear; expected id,angry,disgust".to_owned()),
-        (whole.replace("id,", "face,"), "soft.csv: line 1: no column id; expected id,angry".to_owned()),
+        (whole.replace("id,", "image,"), "soft.csv: line 1: no column id; expected id,angry".to_owned()),
         (whole.replace("fear,happy", "fear,fear,happy"), "soft.csv: line 1: two columns are named fear".to_owned()),
         (String::new(), "soft.csv: is empty; expected a CSV with the columns id,angry".to_owned()),
         (format!("{whole}\"8,1\n{}", "1,1\n".repeat(300_000)), "soft.csv: line 602 is over 1048576 bytes".to_owned()),
@@ -151,11 +151,11 @@ fn soft_labels_that_are_none_are_refused() {
     }
     fs_err::write(folder.join("soft.csv"), whole).unwrap();
     let set = |set: &str, parts: &[&str]| drop(bad(folder, &[&args[..], &["--set", set]].concat(), 2, parts));
-    set("train.soft_share=1.5", &["train.soft_share = 1.5", "0 to 1"]);
-    set("train.soft_share=nan", &["train.soft_share = NaN", "0 to 1"]);
+    set("train.soft_label_weight=1.5", &["train.soft_label_weight = 1.5", "0 to 1"]);
+    set("train.soft_label_weight=nan", &["train.soft_label_weight = NaN", "0 to 1"]);
     set("data.soft_labels=data", &["data: is a folder; expected a CSV of soft labels"]);
     set("data.soft_labels=3", &["data.soft_labels: invalid type: integer `3`"]);
-    let without = ["train", "tiny.toml", "--out", "none", "--set", "train.soft_share=0.5"];
-    bad(folder, &without, 2, &["train.soft_share = 0.5", "data.soft_labels beside it"]);
+    let without = ["train", "tiny.toml", "--out", "none", "--set", "train.soft_label_weight=0.5"];
+    bad(folder, &without, 2, &["train.soft_label_weight = 0.5", "data.soft_labels beside it"]);
     assert!(!folder.join("none").exists());
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::common::{Done, TINY, bad, bench, command, good, grimace, json, tensors, text, timeless_metrics, workshop};
 
-/// The workshop's faces, two configs, one whose training cannot even begin, and one of a forest.
+/// The workshop's images, two configs, one whose training cannot even begin, and one of a forest.
 fn field() -> TempDir {
     let folder = bench();
     let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
@@ -194,21 +194,21 @@ fn a_forest_is_checked_first_and_never_costs_the_comparison() {
     fs_err::create_dir(folder.path().join("s/woods-seed42/summary.json")).unwrap();
     let done = bad(folder.path(), &again, 1, &["the forest failed; to try again"]);
     assert!(done.stdout.contains("The forest failed:") && done.stdout.contains("Best run:"), "{}", done.all());
-    // Without test faces no submission of an earlier sweep stays.
+    // Without test images no submission of an earlier sweep stays.
     assert!(folder.path().join("s/submission.csv").exists());
     good(folder.path(), &run(&["--resume", "--set", "data.test=nowhere.csv"]));
     assert!(!folder.path().join("s/submission.csv").exists());
 }
 
 #[test]
-fn runs_on_other_faces_are_told_apart() {
+fn runs_on_other_images_are_told_apart() {
     let folder = field();
     let wide = text(folder.path().join("other.toml")).replace("test = ", "validation = 0.4\ntest = ");
     fs_err::write(folder.path().join("wide.toml"), wide).unwrap();
     let done = good(folder.path(), &["sweep", "tiny.toml", "wide.toml", "--out", "s"]);
-    assert!(done.stdout.contains("they were not validated on the same faces"), "{}", done.stdout);
+    assert!(done.stdout.contains("they were not validated on the same images"), "{}", done.stdout);
     assert!(
-        done.stdout.contains("on other faces than the best run, so that accuracies do not compare: "),
+        done.stdout.contains("on other images than the best run, so that accuracies do not compare: "),
         "{}",
         done.stdout
     );

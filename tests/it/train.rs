@@ -19,7 +19,7 @@ fn a_run_directory_holds_everything() {
         "epochs",
         "best_epoch",
         "best_val_accuracy",
-        "best_val_accuracy_without_copies",
+        "best_val_accuracy_dedup",
         "last_val_accuracy",
         "stopped",
         "seconds",
@@ -42,7 +42,7 @@ fn a_run_directory_holds_everything() {
     }
     assert!(lines[2]["loss"].as_f64() < lines[0]["loss"].as_f64(), "it learns");
     let split = text(run.join("split.csv"));
-    assert!(split.starts_with("row,part,face\n0,"));
+    assert!(split.starts_with("row,part,hash\n0,"));
     assert_eq!(split.lines().count(), 601);
     assert_eq!(
         split.lines().filter(|line| line.contains(",validation,")).count(),
@@ -74,7 +74,7 @@ fn a_profile_says_where_the_time_went() {
     );
 }
 
-/// Two threads, bf16, a last batch of one face, stopped in the middle of an epoch and gone on with: still one result.
+/// Two threads, bf16, a last batch of one image, stopped in the middle of an epoch and gone on with: still one result.
 #[test]
 fn one_seed_gives_one_result_on_two_threads_too() {
     let bench = bench();
@@ -216,11 +216,11 @@ fn validation_can_be_a_file_or_a_usage() {
     let short = ["--set", "train.epochs=1"];
     let by_path = ["--set", "data.train=train.csv", "--set", "data.validation=validation.csv"];
     let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "p"], &by_path[..], &short].concat());
-    assert!(done.stderr.contains("450 training and 160 validation faces"), "{}", done.all());
-    assert!(done.stderr.contains("10 of 160 validation faces are exact copies of training faces"), "{}", done.all());
+    assert!(done.stderr.contains("450 training and 160 validation images"), "{}", done.all());
+    assert!(done.stderr.contains("10 of 160 validation images are exact copies of training images"), "{}", done.all());
     let by_usage = ["--set", "data.train=fer2013.csv", "--set", "data.validation=PublicTest"];
     let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "u"], &by_usage[..], &short].concat());
-    assert!(done.stderr.contains("450 training and 150 validation faces"), "{}", done.all());
+    assert!(done.stderr.contains("450 training and 150 validation images"), "{}", done.all());
     let wrong = ["--set", "data.train=fer2013.csv", "--set", "data.validation=PrivateTest"];
     bad(bench.path(), &[&["train", "tiny.toml", "--out", "w"], &wrong[..]].concat(), 2, &["PrivateTest", "PublicTest"]);
 }
@@ -277,7 +277,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     let rows = text(folder.join("data/my_emotion_train.csv"));
     let reversed: String = rows.lines().rev().take(600).map(|line| format!("{line}\n")).collect();
     fs_err::write(folder.join("other.csv"), format!("emotion,pixels\n{reversed}")).unwrap();
-    resume(&["--set", "data.train=other.csv"], &["cannot go on: the faces or labels of other.csv differ"]);
+    resume(&["--set", "data.train=other.csv"], &["cannot go on: the images or labels of other.csv differ"]);
     let summary = text(folder.join("done/summary.json"));
     good(folder, &["train", "tiny.toml", "--out", "done", "--resume"]);
     assert_eq!(text(folder.join("done/summary.json")), summary, "a finished run is left as it is");

@@ -1,33 +1,34 @@
 //! Adam's update (Kingma and Ba 2015) in one pass over memory.
 
-use crate::dispatch::compiled;
+use crate::dispatch::multiversion;
 
-/// The numbers of one update.
+/// Constants of one update.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
-    /// 1 - beta1: how much of the gradient goes into the first moment.
+    /// 1 - beta1: weight of the gradient in the first moment.
     pub into_first: f32,
-    /// 1 - beta2: how much of its square goes into the second. (Taken from a rounded beta2 it would lose digits.)
+    /// 1 - beta2: weight of the squared gradient in the second moment. (Computed from a rounded beta2
+    /// it would lose digits.)
     pub into_second: f32,
-    /// The learning rate, divided by the first moment's bias correction 1 - beta1^step.
+    /// Learning rate, divided by the first moment's bias correction 1 - beta1^step.
     pub rate: f32,
     /// 1 / sqrt(1 - beta2^step): the second moment's bias correction.
     pub scale: f32,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f32,
 }
 
 /// Updates `values` and both moments from `gradients`, as `torch.optim.Adam` does.
 ///
 /// # Panics
-/// When the slices differ in length.
+/// If the slices differ in length.
 pub fn update(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update) {
     let length = values.len();
     assert!(first.len() == length && second.len() == length && gradients.len() == length);
     run(values, first, second, gradients, update);
 }
 
-compiled! {
+multiversion! {
     fn run(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update) = body
 }
 
@@ -45,15 +46,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agrees_with_the_definition() {
-        crate::lanes::tests::with_each(|_| [0.999, 0.999_99].into_iter().for_each(compare));
+    fn matches_reference() {
+        crate::simd::tests::for_each_isa(|_| [0.999, 0.999_99].into_iter().for_each(compare));
     }
 
     fn compare(beta2: f64) {
         let gradients: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
         let (mut values, mut first, mut second) = (vec![1.0f32; 1000], vec![0.0; 1000], vec![0.0; 1000]);
         let (beta1, beta2, lr, epsilon) = (0.9f64, beta2, 1e-3, 1e-7);
-        let mut wanted = vec![(1.0f64, 0.0f64, 0.0f64); 1000];
+        let mut expected = vec![(1.0f64, 0.0f64, 0.0f64); 1000];
         for step in 1..=5 {
             let by = Update {
                 into_first: (1.0 - beta1) as f32,
@@ -63,7 +64,7 @@ mod tests {
                 epsilon: epsilon as f32,
             };
             update(&mut values, &mut first, &mut second, &gradients, by);
-            for ((value, m, v), gradient) in wanted.iter_mut().zip(&gradients) {
+            for ((value, m, v), gradient) in expected.iter_mut().zip(&gradients) {
                 let gradient = f64::from(*gradient);
                 *m = beta1 * *m + (1.0 - beta1) * gradient;
                 *v = beta2 * *v + (1.0 - beta2) * gradient * gradient;
@@ -71,8 +72,8 @@ mod tests {
                 *value -= lr * m / (v.sqrt() + epsilon);
             }
         }
-        for (value, (wanted, ..)) in values.iter().zip(&wanted) {
-            assert!((f64::from(*value) - wanted).abs() < 5e-7, "{value} against {wanted}");
+        for (value, (expected, ..)) in values.iter().zip(&expected) {
+            assert!((f64::from(*value) - expected).abs() < 5e-7, "{value}, expected {expected}");
         }
     }
 }

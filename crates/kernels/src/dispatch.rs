@@ -1,8 +1,8 @@
-//! Loops that the compiler makes vector instructions of, compiled once for each instruction set.
+//! Function multiversioning: loops that the compiler vectorizes, compiled once per instruction set.
 
-/// `compiled! { fn name<E: Bound>(arguments) = body }` makes `name`, which calls the inlined `body` compiled for the best
-/// instruction set of this processor.
-macro_rules! compiled {
+/// `multiversion! { fn name<E: Bound>(arguments) = body }` defines `name`, which calls the inlined
+/// function `body` compiled for the best instruction set of this processor.
+macro_rules! multiversion {
     (fn $name:ident $(<$generic:ident: $bound:path>)? ($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
         fn $name $(<$generic: $bound>)? ($($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
@@ -16,7 +16,7 @@ macro_rules! compiled {
                 $body($($argument),*);
             }
             match crate::isa() {
-                // SAFETY: the processor has these instructions.
+                // SAFETY: `isa` reports only instruction sets that the processor has.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]
                 Some(crate::Isa::Avx512) => unsafe { avx512($($argument),*) },
@@ -30,4 +30,4 @@ macro_rules! compiled {
     };
 }
 
-pub(crate) use compiled;
+pub(crate) use multiversion;

@@ -1,23 +1,26 @@
-//! CPU kernels for training small convolutional networks and decision trees: slices in, slices out, no libtorch.
+//! CPU kernels for training small convolutional networks and decision trees: slices in, slices out,
+//! no libtorch.
 //!
-//! One level of parallelism is left to the caller: a kernel works on the images it is given, in one thread.
-// Elsewhere only the plain loops are used.
+//! Each kernel runs in the calling thread on the images it is given; the caller splits a batch into
+//! chunks for its threads.
+// Other architectures use the portable loops only.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_variables))]
-// Sizes are checked where a kernel is entered; within it an index that missed would be an error of ours, not of any input.
+// Every public function checks the lengths of its slices; an index out of range behind those checks
+// is a bug of the kernel, not bad input.
 #![allow(clippy::indexing_slicing, clippy::unreachable)]
 
 mod dispatch;
 mod element;
-mod lanes;
+mod simd;
 
 pub mod adam;
+pub mod batch_norm;
+pub mod color_jitter;
 pub mod conv_pool;
 pub mod gini;
-pub mod light;
-pub mod norm;
-pub mod sample;
-pub mod tail;
+pub mod norm_act;
+pub mod warp;
 
 pub use element::Element;
 pub use half::bf16;
-pub use lanes::{Isa, isa, limit};
+pub use simd::{Isa, isa, limit_isa};

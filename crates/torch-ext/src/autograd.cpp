@@ -1,4 +1,4 @@
-// Differentiable functions that are written in Rust, and libtorch's threads for what they compute.
+// Autograd functions implemented in Rust, and libtorch's thread pool for their computations.
 
 #include <cstdlib>
 #include <cstring>
@@ -15,8 +15,8 @@
 
 extern "C" {
 
-// Computes the gradients by the inputs from that by the output (borrowed). `gradients` has one place for each input: a new
-// tensor, owned by the caller of the callback, or nullptr for none. Returns nullptr, or a message to be freed.
+// Computes the gradients of the inputs from the gradient of the output (borrowed). `gradients` has one element per input,
+// set to a new tensor that the caller of the callback owns, or nullptr for no gradient. Returns nullptr or a message to free.
 typedef char* (*grimace_backward)(void* context, at::Tensor* gradient, at::Tensor** gradients);
 typedef void (*grimace_drop)(void* context);
 typedef void (*grimace_body)(void* context, size_t index);
@@ -25,14 +25,14 @@ typedef void (*grimace_body)(void* context, size_t index);
 
 namespace {
 
-// A node of the autograd graph that calls back into Rust; it owns `context`.
+// Node of the autograd graph that calls back into Rust. It owns `context`.
 struct RustNode : torch::autograd::Node {
   RustNode(std::string title, void* context, grimace_backward backward, grimace_drop drop, size_t inputs)
       : title(std::move(title)), context(context), backward(backward), drop(drop), inputs(inputs) {}
 
   ~RustNode() override { release_variables(); }
 
-  // After a backward pass autograd lets go of what was kept for it; so do we.
+  // Autograd calls this after a backward pass to free saved tensors.
   void release_variables() override {
     if (context != nullptr) {
       drop(context);
@@ -45,7 +45,7 @@ struct RustNode : torch::autograd::Node {
     if (!outputs.at(0).defined()) {
       return result;
     }
-    TORCH_CHECK(context != nullptr, "a second backward pass through ", title, ": what it needs was freed after the first");
+    TORCH_CHECK(context != nullptr, "second backward pass through ", title, ": its saved tensors were freed after the first");
     std::vector<at::Tensor*> gradients(inputs, nullptr);
     char* failure = backward(context, &outputs[0], gradients.data());
     for (size_t i = 0; i < inputs; i++) {
@@ -77,7 +77,8 @@ extern "C" {
 
 char* grimace_copy_text(const char* text) { return strdup(text); }
 
-// Makes `output` (fresh, without history) the result of a function of `inputs`. Takes over `context` in every case.
+// Records `output` (a new tensor without history) as the result of a function of `inputs`. Takes ownership of `context` in
+// every case.
 char* grimace_set_backward(const char* title, at::Tensor* output, at::Tensor* const* inputs, size_t count, void* context,
                            grimace_backward backward, grimace_drop drop) {
   return guarded([&] {
@@ -94,7 +95,7 @@ char* grimace_set_backward(const char* title, at::Tensor* output, at::Tensor* co
   });
 }
 
-// Calls `body` with every index below `count`, on libtorch's threads.
+// Calls `body` with every index below `count`, on libtorch's thread pool.
 char* grimace_parallel(size_t count, void* context, grimace_body body) {
   return guarded([&] {
     at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {

@@ -1,4 +1,4 @@
-//! Differentiable functions that are computed in Rust.
+//! Autograd functions implemented in Rust.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use torch_sys::C_tensor;
 
 use crate::{grimace_copy_text, grimace_set_backward, take_text};
 
-/// Computes the gradients by each input from the gradient by the output; `None`: there is none.
+/// Computes the gradient of each input from the gradient of the output; `None` for no gradient.
 pub type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send>;
 
 struct Node {
@@ -17,20 +17,21 @@ struct Node {
     inputs: usize,
 }
 
-/// Makes `output`, a fresh tensor without history, the result of a function of `inputs` for autograd: a backward pass that
-/// reaches it calls `backward` with the loss's gradient by `output`. (PyTorch: `torch.autograd.Function`.)
+/// Records `output`, a new tensor without history, as the result of a function of `inputs`: a backward
+/// pass that reaches it calls `backward` with the gradient of the loss with respect to `output`.
+/// (PyTorch: `torch.autograd.Function`.)
 ///
-/// `title` is what profiles call it. `backward` runs without recording, in the thread that asked for the pass on the CPU. Nothing is attached when gradients are
-/// off or no input requires one. What `backward` keeps must not be changed in place before it has run: unlike PyTorch's
-/// saved tensors, no version is checked.
+/// `title` is the function's name in profiles. `backward` runs in no-grad mode, on the CPU in the thread
+/// that started the pass; its error becomes the error of the pass. Nothing is recorded in no-grad mode
+/// or if no input requires a gradient.
 ///
-/// # Errors
-/// libtorch's. An error of `backward` becomes that of the backward pass.
+/// Tensors that `backward` has captured must not be changed in place before it runs: unlike PyTorch's
+/// saved tensors they have no version check.
 pub fn set_backward(title: &CStr, output: &Tensor, inputs: &[&Tensor], backward: Backward) -> Result<()> {
     let pointers: Vec<*mut C_tensor> = inputs.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect();
     let context = Box::into_raw(Box::new(Node { backward, inputs: inputs.len() }));
-    // SAFETY: the tensors outlive the call, which only reads the inputs; `context` is handed over to be given back once, to
-    // `drop_node`.
+    // SAFETY: the tensors outlive the call, which only reads the inputs. The shim takes ownership of
+    // `context` and passes it to `drop_node` once.
     let failure = take_text(unsafe {
         grimace_set_backward(
             title.as_ptr(),
@@ -46,7 +47,7 @@ pub fn set_backward(title: &CStr, output: &Tensor, inputs: &[&Tensor], backward:
 }
 
 extern "C" fn drop_node(context: *mut c_void) {
-    // SAFETY: made by `set_backward`, given back once.
+    // SAFETY: created by `set_backward`, passed here once.
     drop(unsafe { Box::from_raw(context.cast::<Node>()) });
 }
 
@@ -55,23 +56,25 @@ extern "C" fn run_backward(
     gradient: *mut C_tensor,
     gradients: *mut *mut C_tensor,
 ) -> *mut c_char {
-    // SAFETY: the shim passes the context of `set_backward`, which lives until `drop_node`.
+    // SAFETY: the context of `set_backward`, which lives until `drop_node`.
     let node = unsafe { &*context.cast_const().cast::<Node>() };
-    // SAFETY: the shim lends a live tensor; this makes a second handle to it.
+    // SAFETY: the shim passes a live tensor, and this creates a second handle to it.
     let gradient = unsafe { Tensor::clone_from_ptr(gradient) };
     let outcome = catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| (node.backward)(&gradient))));
     let message = match outcome {
         Ok(Ok(results)) if results.len() == node.inputs => {
-            for (place, result) in results.into_iter().enumerate() {
+            for (index, result) in results.into_iter().enumerate() {
                 if let Some(mut tensor) = result {
-                    // SAFETY: `gradients` has a place for each input; ownership of the tensor goes to the shim.
-                    unsafe { *gradients.add(place) = tensor.as_mut_ptr() };
+                    // SAFETY: `gradients` has one element per input; the shim takes ownership of the tensor.
+                    unsafe { *gradients.add(index) = tensor.as_mut_ptr() };
                     std::mem::forget(tensor);
                 }
             }
             return std::ptr::null_mut();
         }
-        Ok(Ok(results)) => format!("a backward function gave {} gradients for {} inputs", results.len(), node.inputs),
+        Ok(Ok(results)) => {
+            format!("a backward function returned {} gradients for {} inputs", results.len(), node.inputs)
+        }
         Ok(Err(error)) => format!("{error:#}"),
         Err(_) => "a backward function panicked".to_owned(),
     };
@@ -89,11 +92,11 @@ mod tests {
         Tensor::from_slice(&[1.0f32, -2.0, 3.0]).set_requires_grad(true)
     }
 
-    /// y = x squared, in Rust.
+    /// y = x², in Rust.
     fn square(x: &Tensor) -> Tensor {
         let y = tch::no_grad(|| x * x);
-        let kept = x.detach();
-        set_backward(c"square", &y, &[x], Box::new(move |gradient| Ok(vec![Some(gradient * &kept * 2.0)]))).unwrap();
+        let saved = x.detach();
+        set_backward(c"square", &y, &[x], Box::new(move |gradient| Ok(vec![Some(gradient * &saved * 2.0)]))).unwrap();
         y
     }
 
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_attached_where_no_gradient_is_asked_for() {
+    fn nothing_is_recorded_where_no_gradient_is_required() {
         assert!(!square(&leaf().detach()).requires_grad());
         assert!(!tch::no_grad(|| square(&leaf())).requires_grad());
         assert!(square(&leaf()).requires_grad());
@@ -121,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_or_a_panic_is_that_of_the_backward_pass() {
+    fn an_error_or_panic_becomes_the_error_of_the_backward_pass() {
         let failing = |backward: Backward| {
             let x = leaf();
             let y = x.detach().copy();
             set_backward(c"failing", &y, &[&x], backward).unwrap();
             y.sum(tch::Kind::Float).f_backward().unwrap_err().to_string()
         };
-        assert!(failing(Box::new(|_| bail!("no way back"))).contains("no way back"));
+        assert!(failing(Box::new(|_| bail!("not differentiable"))).contains("not differentiable"));
         assert!(failing(Box::new(|_| panic!("oh"))).contains("panicked"));
         assert!(failing(Box::new(|_| Ok(Vec::new()))).contains("0 gradients for 1 inputs"));
     }

@@ -1,4 +1,4 @@
-// How functions of the shim report failure: nullptr, or a message made with strdup that the caller frees.
+// Error reporting of the shim: functions return nullptr, or a message allocated with strdup that the caller frees.
 
 #pragma once
 

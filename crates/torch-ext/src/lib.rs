@@ -1,18 +1,19 @@
-//! What grimace needs of libtorch and the crate `tch` lacks. All C++ is here, and all `unsafe` but that of vector instructions.
+//! Functions of libtorch that the crate `tch` lacks. All C++ of the project is here, and all `unsafe`
+//! except for vector instructions.
 //!
 //! - [`trace_module`] writes a TorchScript module whose parameters are registered under their names
-//!   (tch's `create_by_tracing` bakes them in as constants).
-//! - [`open_library`] opens the CUDA half of libtorch while the program runs, so that one binary serves machines with
-//!   and without a GPU.
-//! - [`autograd`] makes functions that are computed in Rust differentiable, [`memory`] shows them tensors as slices, and
-//!   [`parallel`] lends them libtorch's threads.
-//! - [`profile`] records how long libtorch's operations and our own take.
-//! - [`cpu_capability`] and [`torch_version`] say what libtorch is and which instructions its kernels use.
+//!   (tch's `create_by_tracing` makes them constants).
+//! - [`open_library`] opens the CUDA libraries at run time, so that one binary runs on machines with and
+//!   without a GPU.
+//! - [`autograd`] makes functions implemented in Rust differentiable, [`tensor_slice`] gives them the
+//!   values of tensors as slices, and [`parallel`] runs them on libtorch's thread pool.
+//! - [`profile`] measures the time of libtorch's operations and of custom ones.
+//! - [`cpu_capability`] and [`torch_version`] return the instruction set and the version of libtorch.
 
 pub mod autograd;
-pub mod memory;
 pub mod parallel;
 pub mod profile;
+pub mod tensor_slice;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,12 +64,12 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Takes over a text that the shim allocated; `None` for null.
+/// Takes ownership of a string allocated by the shim; `None` for null.
 fn take_text(text: *mut c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: the shim returns null or a NUL-terminated string of its own, handed over to be freed once.
+    // SAFETY: the shim returns null or a NUL-terminated string that is the caller's to free, once.
     unsafe {
         let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
         grimace_free(text);
@@ -76,48 +77,49 @@ fn take_text(text: *mut c_char) -> Option<String> {
     }
 }
 
-/// The version of the libtorch this was compiled against, as `2.11.0`.
+/// Returns the version of libtorch that this was compiled against, such as `2.11.0`.
 pub fn torch_version() -> &'static str {
     // SAFETY: a string constant of the shim.
     unsafe { CStr::from_ptr(grimace_torch_version()) }.to_str().unwrap_or("unknown")
 }
 
-/// The instruction set that libtorch chose for its CPU kernels: `DEFAULT`, `AVX2`, `AVX512`, ...
+/// Returns the instruction set of libtorch's CPU kernels: `DEFAULT`, `AVX2`, `AVX512`, ...
 pub fn cpu_capability() -> String {
-    // SAFETY: takes no arguments; the text is handed over.
+    // SAFETY: takes no arguments; the string is the caller's to free.
     take_text(unsafe { grimace_cpu_capability() }).unwrap_or_default()
 }
 
-/// Asks the C library to keep freed memory for the next step instead of handing it back to the system.
+/// Configures glibc's allocator to keep freed memory instead of returning it to the system.
 ///
-/// A training step frees and asks again for the same tens of megabytes; by default each time the kernel has to map and
-/// clear the pages anew. Does nothing where the C library is not glibc.
+/// Each training step allocates and frees the same tens of megabytes; by default the operating system
+/// maps and clears those pages each time. Does nothing with another C library.
 pub fn keep_memory() {
-    // SAFETY: sets tuning parameters of the allocator, which guards them itself.
+    // SAFETY: sets tuning parameters of the allocator, which synchronizes access to them.
     unsafe { grimace_keep_memory() };
 }
 
-/// Opens a shared library and makes its symbols known to the whole process.
+/// Opens a shared library and makes its symbols available to the whole process.
 ///
 /// # Errors
-/// The dynamic linker's own message, which names the library that is missing.
+/// The message of the dynamic linker, which names the missing library.
 pub fn open_library(name: &str) -> Result<()> {
-    let name = CString::new(name).context("a library's name holds no NUL byte")?;
-    // SAFETY: a NUL-terminated string that outlives the call. Opening runs the library's initialisers, which is the aim.
+    let name = CString::new(name).context("the library name contains a NUL byte")?;
+    // SAFETY: a NUL-terminated string that outlives the call. Opening runs the library's initializers,
+    // as intended.
     match take_text(unsafe { grimace_open_library(name.as_ptr()) }) {
         None => Ok(()),
         Some(reason) => bail!(reason),
     }
 }
 
-/// A tensor of a module that is to be written, under its dotted name (`block1.conv.weight`).
+/// A tensor of a traced module with its dotted name (`block1.conv.weight`).
 #[derive(Debug)]
 pub struct NamedTensor<'a> {
-    /// Dotted name; every part but the last becomes a submodule.
+    /// Dotted name; every component but the last becomes a submodule.
     pub name: &'a str,
-    /// The tensor itself: `forward` must read this very tensor for the trace to find it.
+    /// The tensor, which `forward` must read through a handle to the same data.
     pub tensor: &'a Tensor,
-    /// A buffer (running statistics) rather than a parameter.
+    /// Whether it is a buffer (running statistics) rather than a parameter.
     pub buffer: bool,
 }
 
@@ -127,13 +129,13 @@ struct Call<'a> {
 }
 
 extern "C" fn run_forward(context: *mut c_void, input: *mut C_tensor, output: *mut *mut C_tensor) -> c_int {
-    // SAFETY: `context` is the `Call` that `trace_module` passed in and keeps alive; nothing else refers to it meanwhile.
+    // SAFETY: `context` is the `Call` that `trace_module` keeps alive and does not access meanwhile.
     let call = unsafe { &mut *context.cast::<Call>() };
-    // SAFETY: the shim lends a live tensor; this makes a second handle to it.
+    // SAFETY: the shim passes a live tensor, and this creates a second handle to it.
     let input = unsafe { Tensor::clone_from_ptr(input) };
     match catch_unwind(AssertUnwindSafe(|| (call.forward)(&input))) {
         Ok(Ok(mut result)) => {
-            // SAFETY: `output` is a valid place; ownership of the tensor goes to the shim, which deletes it.
+            // SAFETY: `output` is valid for writes; the shim takes ownership of the tensor.
             unsafe { *output = result.as_mut_ptr() };
             std::mem::forget(result);
             0
@@ -151,12 +153,12 @@ extern "C" fn run_forward(context: *mut c_void, input: *mut C_tensor, output: *m
 
 /// Traces `forward` on `example` and saves it at `path` as a TorchScript module.
 ///
-/// `tensors` are registered under their names, parameters as parameters and buffers as buffers, so that
-/// `state_dict()` lists them and `.to()` moves them. `forward` must read exactly these tensors; any other tensor it
-/// reads becomes a constant of the graph. Gradients are off while it runs. `extra` are named texts stored in the file.
+/// `tensors` are registered under their names as parameters or buffers, so that `state_dict()` lists
+/// them and `.to()` moves them. Any other tensor that `forward` reads becomes a constant of the graph.
+/// `forward` runs in no-grad mode. `extra` are named strings stored in the file.
 ///
 /// # Errors
-/// When `forward` fails, or libtorch cannot trace or write; the message is libtorch's.
+/// If `forward` fails, or libtorch cannot trace or write.
 pub fn trace_module(
     path: &Path,
     tensors: &[NamedTensor<'_>],
@@ -164,8 +166,8 @@ pub fn trace_module(
     forward: &dyn Fn(&Tensor) -> Result<Tensor>,
     extra: &[(&str, &str)],
 ) -> Result<()> {
-    let c_text = |text: &str| CString::new(text).with_context(|| format!("{text:?} holds a NUL byte"));
-    let path = c_text(path.to_str().context("the path is not UTF-8, which TorchScript needs")?)?;
+    let c_text = |text: &str| CString::new(text).with_context(|| format!("{text:?} contains a NUL byte"));
+    let path = c_text(path.to_str().context("the path is not UTF-8, which TorchScript requires")?)?;
     let names = tensors.iter().map(|t| c_text(t.name)).collect::<Result<Vec<_>>>()?;
     let extra_names = extra.iter().map(|(name, _)| c_text(name)).collect::<Result<Vec<_>>>()?;
     let extra_texts = extra.iter().map(|(_, text)| c_text(text)).collect::<Result<Vec<_>>>()?;
@@ -175,8 +177,8 @@ pub fn trace_module(
     let tensor_pointers = tensors.iter().map(|t| t.tensor.as_ptr().cast_mut()).collect::<Vec<_>>();
     let buffers = tensors.iter().map(|t| t.buffer).collect::<Vec<_>>();
     let mut call = Call { forward, error: None };
-    // SAFETY: every array has the length passed with it and outlives the call; the shim reads tensors, it neither frees
-    // nor changes them; `call` is exclusively lent to the callback until the function returns.
+    // SAFETY: every array has the length passed with it and outlives the call. The shim only reads the
+    // tensors. `call` is accessed only by the callback until the function returns.
     let failure = take_text(unsafe {
         grimace_trace_module(
             path.as_ptr(),

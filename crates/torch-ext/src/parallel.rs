@@ -1,4 +1,4 @@
-//! Work on libtorch's own threads, so that the process has one pool of them.
+//! Parallel loops on libtorch's thread pool, so that the process has one pool only.
 
 use std::any::Any;
 use std::ffi::c_void;
@@ -15,21 +15,18 @@ struct Call<'a, W, F> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Calls `body` with each item of `work` once, in as many threads as `tch::get_num_threads` says. What is added up within an
-/// item is added in the same order every time, whichever thread does it.
+/// Calls `body` once with each item of `work`, on up to `tch::get_num_threads` threads. Which thread
+/// handles an item does not affect the result of the item.
 ///
-/// A panic in `body` goes on in the caller, once all threads are done.
-///
-/// # Errors
-/// libtorch's.
+/// A panic in `body` resumes in the caller after all threads have finished.
 pub fn for_each<W: Send, F: Fn(W) + Sync>(work: Vec<W>, body: F) -> Result<()> {
     let call = Call {
         work: work.into_iter().map(|item| Mutex::new(Some(item))).collect(),
         body: &body,
         panic: Mutex::new(None),
     };
-    // SAFETY: `call` outlives the function, which returns when every index has been visited; `run::<W, F>` is given the type
-    // it was made for, and shares only what is `Sync`.
+    // SAFETY: `call` outlives the function, which returns after every index has been visited. Its type is
+    // the one that `run::<W, F>` expects, and threads share only `Sync` data.
     let failure =
         take_text(unsafe { grimace_parallel(call.work.len(), (&raw const call).cast_mut().cast(), run::<W, F>) });
     if let Some(panic) = call.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -39,7 +36,7 @@ pub fn for_each<W: Send, F: Fn(W) + Sync>(work: Vec<W>, body: F) -> Result<()> {
 }
 
 extern "C" fn run<W: Send, F: Fn(W) + Sync>(context: *mut c_void, index: usize) {
-    // SAFETY: `for_each` passes its `Call` of these types and keeps it alive.
+    // SAFETY: `for_each` passes a `Call` of these types and keeps it alive.
     let call = unsafe { &*context.cast_const().cast::<Call<'_, W, F>>() };
     let item = call.work.get(index).and_then(|item| item.lock().unwrap_or_else(PoisonError::into_inner).take());
     let Some(item) = item else { return };
@@ -53,17 +50,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_once() {
+    fn visits_every_item_once() {
         let mut values = vec![1u64; 1000];
-        for_each(values.chunks_mut(7).enumerate().collect(), |(index, part): (usize, &mut [u64])| {
-            part.iter_mut().for_each(|value| *value += index as u64);
+        for_each(values.chunks_mut(7).enumerate().collect(), |(index, chunk): (usize, &mut [u64])| {
+            chunk.iter_mut().for_each(|value| *value += index as u64);
         })
         .unwrap();
         assert!(values.iter().enumerate().all(|(at, value)| *value == 1 + at as u64 / 7));
     }
 
     #[test]
-    fn a_panic_goes_on_in_the_caller() {
+    fn a_panic_resumes_in_the_caller() {
         let outcome = catch_unwind(|| for_each(vec![1, 2, 3], |item| assert_ne!(item, 2)));
         assert!(outcome.is_err());
     }

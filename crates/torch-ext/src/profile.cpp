@@ -1,4 +1,4 @@
-// Time in each of libtorch's operations, of all threads, without what they call in turn.
+// Self time of each of libtorch's operations, over all threads.
 
 #include <atomic>
 #include <chrono>
@@ -24,10 +24,10 @@ struct Total {
 struct Open {
   std::string name;
   Clock::time_point begin;
-  double in_children = 0;
+  double children = 0;
 };
 
-std::mutex guard_of_totals;
+std::mutex totals_mutex;
 std::map<std::string, Total> totals;
 thread_local std::vector<Open> running;
 std::atomic<at::CallbackHandle> handle{0};
@@ -35,7 +35,7 @@ std::atomic<at::CallbackHandle> handle{0};
 void enter(std::string name) { running.push_back({std::move(name), Clock::now()}); }
 
 void leave() {
-  // Empty where the record began in the middle of an operation.
+  // Empty if the profile was started during an operation.
   if (running.empty()) {
     return;
   }
@@ -43,11 +43,11 @@ void leave() {
   running.pop_back();
   const double seconds = std::chrono::duration<double>(Clock::now() - done.begin).count();
   if (!running.empty()) {
-    running.back().in_children += seconds;
+    running.back().children += seconds;
   }
-  std::lock_guard<std::mutex> guard(guard_of_totals);
+  std::lock_guard<std::mutex> guard(totals_mutex);
   Total& total = totals[done.name];
-  total.seconds += seconds - done.in_children;
+  total.seconds += seconds - done.children;
   total.calls++;
 }
 
@@ -61,7 +61,7 @@ char* grimace_profile_start() {
       at::removeCallback(handle);
     }
     {
-      std::lock_guard<std::mutex> guard(guard_of_totals);
+      std::lock_guard<std::mutex> guard(totals_mutex);
       totals.clear();
     }
     running.clear();
@@ -76,21 +76,21 @@ char* grimace_profile_start() {
   });
 }
 
-// Ends it and calls `visit` with each operation's name, calls and own seconds.
+// Stops profiling and calls `visit` with each operation's name, number of calls and self time in seconds.
 char* grimace_profile_stop(void* context, void (*visit)(void*, const char*, uint64_t, double)) {
   return guarded([&] {
     if (handle != 0) {
       at::removeCallback(handle);
       handle = 0;
     }
-    std::lock_guard<std::mutex> guard(guard_of_totals);
+    std::lock_guard<std::mutex> guard(totals_mutex);
     for (const auto& [name, total] : totals) {
       visit(context, name.c_str(), total.calls, total.seconds);
     }
   });
 }
 
-// An operation of our own begins, if a record is made: then it is to be ended.
+// Enters a custom operation if profiling is on. Returns whether grimace_profile_leave must be called.
 bool grimace_profile_enter(const char* name) {
   return handle != 0 && guarded([&] { enter(name); }) == nullptr;
 }

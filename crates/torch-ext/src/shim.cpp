@@ -1,5 +1,5 @@
-// The C++ half of torch-ext: what libtorch is, and TorchScript. Every function returns nullptr, or a message allocated with
-// strdup that the caller frees with grimace_free; no exception leaves this file.
+// C++ half of torch-ext: version and settings of libtorch, shared libraries, TorchScript. No exception leaves this file:
+// functions that can fail return nullptr, or a message allocated with strdup that the caller frees with grimace_free.
 
 #include <dlfcn.h>
 #ifdef __linux__
@@ -20,14 +20,14 @@
 
 namespace {
 
-// A module of its own type; with the flag that every torch.nn.Module has.
+// Creates a module of a new type, with the attribute `training` that every torch.nn.Module has.
 torch::jit::Module new_module(const std::string& type_name, std::shared_ptr<torch::jit::CompilationUnit> unit) {
   torch::jit::Module module(c10::QualifiedName(type_name), std::move(unit));
   module.register_attribute("training", c10::BoolType::get(), true);
   return module;
 }
 
-// Registers `tensor` under a dotted name, making the submodules on the way.
+// Registers `tensor` under a dotted name and creates the submodules of that name.
 void register_tensor(torch::jit::Module module, const std::string& name, const at::Tensor& tensor, bool buffer,
                      const std::string& type_name) {
   const auto dot = name.find('.');
@@ -51,7 +51,7 @@ void register_tensor(torch::jit::Module module, const std::string& name, const a
 
 extern "C" {
 
-// Computes `*out` (a new tensor, owned by the caller of the callback) from `in` (borrowed); nonzero when it failed.
+// Computes `*out` (a new tensor that the caller of the callback owns) from `in` (borrowed). Returns nonzero on failure.
 typedef int (*grimace_forward)(void* context, at::Tensor* in, at::Tensor** out);
 
 void grimace_free(char* text) { free(text); }
@@ -91,14 +91,14 @@ char* grimace_trace_module(const char* path, const char* const* names, at::Tenso
       at::Tensor in = inputs.at(0).toTensor();
       at::Tensor* out = nullptr;
       if (forward(context, &in, &out) != 0 || out == nullptr) {
-        throw std::runtime_error("the forward function failed while it was traced");
+        throw std::runtime_error("the forward function failed during tracing");
       }
       at::Tensor result = std::move(*out);
       delete out;
       return {result};
     };
     auto no_names = [](const at::Tensor&) { return std::string(); };
-    // With `self` given, the tracer reads parameters from the module's attributes instead of baking them in.
+    // With `self` given, the tracer reads parameters from the module's attributes instead of recording constants.
     auto traced = torch::jit::tracer::trace({*example}, body, no_names, /*strict=*/true, /*force_outplace=*/false, &module,
                                             {"pixels"});
     auto* function = unit->create_function(c10::QualifiedName(c10::QualifiedName(type_name), "forward"), traced.first->graph);

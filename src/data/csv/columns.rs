@@ -1,4 +1,4 @@
-//! The header of a CSV of faces: which columns there are, and what the small ones may hold.
+//! The header of a CSV of images: which columns there are, and what the small ones may hold.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,8 +8,8 @@ use crate::data::config::OnBadRow;
 use crate::util::error::input;
 use crate::util::text::short;
 
-/// A header longer than this is not one of a CSV of faces; it is refused before anything is read.
-const LONGEST_HEADER: u64 = 1 << 16;
+/// A header longer than this is not one of a CSV of images; it is refused before anything is read.
+const MAX_HEADER: u64 = 1 << 16;
 
 /// What a file must have and how strict to be.
 #[derive(Debug, Clone, Copy)]
@@ -49,15 +49,15 @@ pub(super) fn read_header(path: &Path, labels: Labels) -> anyhow::Result<Columns
     let mut line = Vec::new();
     let file = File::open(path).map_err(|error| input(format!("{shown}: cannot be opened: {error}")))?;
     BufReader::new(file)
-        .take(LONGEST_HEADER + 1)
+        .take(MAX_HEADER + 1)
         .read_until(b'\n', &mut line)
         .map_err(|error| anyhow::anyhow!("{shown}: cannot be read: {error}"))?;
     if line.is_empty() || line == b"\xef\xbb\xbf" {
         return Err(input(format!("{shown}: is empty; expected a CSV with the columns emotion and pixels")));
     }
-    if line.len() as u64 > LONGEST_HEADER {
+    if line.len() as u64 > MAX_HEADER {
         return Err(input(format!(
-            "{shown}: line 1 is over {LONGEST_HEADER} bytes long; expected a header such as emotion,pixels"
+            "{shown}: line 1 is over {MAX_HEADER} bytes long; expected a header such as emotion,pixels"
         )));
     }
     let text = std::str::from_utf8(&line).map_err(|error| {

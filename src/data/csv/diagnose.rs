@@ -6,7 +6,7 @@ use super::columns::{Columns, ReadOptions};
 use super::lines::{Lines, without_bom};
 use super::pixels;
 use crate::data::config::OnBadRow;
-use crate::data::images::{BadRow, BadRows, Faces, PIXELS};
+use crate::data::images::{BadRow, BadRows, Images, PIXELS};
 use crate::data::labels::parse_label;
 use crate::util::error::input;
 
@@ -17,16 +17,16 @@ const SHOWN: usize = 5;
 ///
 /// # Errors
 /// With `OnBadRow::Error`, an input error that names the first bad rows; I/O errors always.
-pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
+pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> anyhow::Result<Images> {
     let shown = path.display();
     let file = std::fs::File::open(path).map_err(|error| input(format!("{shown}: cannot be opened: {error}")))?;
     let (file, mark) = without_bom(file)?;
     let mut reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(true).from_reader(file);
-    let mut faces = Faces {
+    let mut images = Images {
         labels: columns.emotion.map(|_| Vec::new()),
         ids: columns.id.map(|_| Vec::new()),
         usages: columns.usage.map(|_| Vec::new()),
-        ..Faces::default()
+        ..Images::default()
     };
     let mut record = ::csv::ByteRecord::new();
     let mut lines = Lines::new(path)?;
@@ -38,19 +38,19 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
             Err(error) => return Err(anyhow::Error::new(error).context(format!("{shown}: cannot be read"))),
         }
         match read_row(&record, columns, options) {
-            Ok(cells) => cells.add_to(&mut faces, row),
+            Ok(cells) => cells.add_to(&mut images, row),
             Err((column, problem)) => {
                 // Lines are counted for rows that will be shown.
                 let start = mark + record.position().map_or(0, ::csv::Position::byte);
-                let line = if faces.skipped.is_full() { 0 } else { lines.of(start)? };
-                faces.skipped.push(BadRow { line, column, problem });
+                let line = if images.skipped.is_full() { 0 } else { lines.of(start)? };
+                images.skipped.push(BadRow { line, column, problem });
             }
         }
         row = row.checked_add(1).ok_or_else(|| input(format!("{shown}: more than {} rows", u32::MAX)))?;
     }
     match options.on_bad_row {
-        OnBadRow::Error if faces.skipped.count() > 0 => Err(input(describe(path, &faces.skipped))),
-        _ => Ok(faces),
+        OnBadRow::Error if images.skipped.count() > 0 => Err(input(describe(path, &images.skipped))),
+        _ => Ok(images),
     }
 }
 
@@ -66,23 +66,23 @@ pub(super) fn describe(path: &Path, bad: &BadRows) -> String {
 
 /// One row's cells, all read.
 struct Cells {
-    face: [u8; PIXELS],
+    image: [u8; PIXELS],
     label: Option<u8>,
     id: Option<String>,
     usage: Option<String>,
 }
 
 impl Cells {
-    fn add_to(self, faces: &mut Faces, row: u32) {
-        faces.pixels.extend_from_slice(&self.face);
-        faces.rows.push(row);
-        if let (Some(labels), Some(label)) = (&mut faces.labels, self.label) {
+    fn add_to(self, images: &mut Images, row: u32) {
+        images.pixels.extend_from_slice(&self.image);
+        images.rows.push(row);
+        if let (Some(labels), Some(label)) = (&mut images.labels, self.label) {
             labels.push(label);
         }
-        if let (Some(ids), Some(id)) = (&mut faces.ids, self.id) {
+        if let (Some(ids), Some(id)) = (&mut images.ids, self.id) {
             ids.push(id);
         }
-        if let (Some(usages), Some(usage)) = (&mut faces.usages, self.usage) {
+        if let (Some(usages), Some(usage)) = (&mut images.usages, self.usage) {
             usages.push(usage);
         }
     }
@@ -111,14 +111,14 @@ fn read_row(
             parse_label(text, options.classes.len()).ok_or_else(|| ("emotion", describe_label(text, options.classes)))
         })
         .transpose()?;
-    let mut face = [0; PIXELS];
-    pixels::parse(cell(columns.pixels, "pixels")?.as_bytes(), &mut face)
+    let mut image = [0; PIXELS];
+    pixels::parse(cell(columns.pixels, "pixels")?.as_bytes(), &mut image)
         .map_err(|error| ("pixels", error.to_string()))?;
     let id = text(columns.id, "id")?;
     if id.as_ref().is_some_and(String::is_empty) {
         return Err(("id", "is empty; expected the id of the row".into()));
     }
-    Ok(Cells { face, label, id, usage: text(columns.usage, "Usage")? })
+    Ok(Cells { image, label, id, usage: text(columns.usage, "Usage")? })
 }
 
 fn describe_label(text: &str, classes: &[String]) -> String {

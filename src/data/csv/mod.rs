@@ -1,4 +1,4 @@
-//! Reading a CSV of faces: the header first, then everything at once through polars, pixels parsed in parallel.
+//! Reading a CSV of images: the header first, then everything at once through polars, pixels parsed in parallel.
 //!
 //! Polars names no line in its errors, so whatever it or the parser stumbles over is read again by
 //! `slow_csv`, row by row, which says where. A file without mistakes never takes that way.
@@ -15,7 +15,7 @@ use std::path::Path;
 use polars::prelude::*;
 use rayon::prelude::*;
 
-use super::images::{Faces, PIXELS};
+use super::images::{Images, PIXELS};
 use super::labels::parse_label;
 use crate::data::csv::columns::{Columns, ReadOptions, read_header};
 use crate::data::csv::scan::Quoting;
@@ -23,49 +23,49 @@ use crate::util::error::input;
 use crate::util::files::check_regular_file;
 
 /// Columns beyond which a file is read row by row; the known layouts have three at most.
-const MOST_COLUMNS: usize = 100;
+const MAX_COLUMNS: usize = 100;
 
-/// Reads the faces of a CSV in any of the known layouts; at least one.
+/// Reads the images of a CSV in any of the known layouts; at least one.
 ///
 /// # Errors
 /// Input errors that name file, line and column, and what was expected.
-pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
-    let faces = read_any(path, options)?;
-    if faces.is_empty() {
-        let skipped = match faces.skipped.first() {
+pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
+    let images = read_any(path, options)?;
+    if images.is_empty() {
+        let skipped = match images.skipped.first() {
             None => String::new(),
-            Some(first) => format!(": all {} were skipped, the first at {first}", faces.skipped.count()),
+            Some(first) => format!(": all {} were skipped, the first at {first}", images.skipped.count()),
         };
-        return Err(input(format!("{}: no rows of faces{skipped}", path.display())));
+        return Err(input(format!("{}: no rows of images{skipped}", path.display())));
     }
-    Ok(faces)
+    Ok(images)
 }
 
 /// As [`read`], for who is content with none.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Faces> {
-    check_regular_file(path, "a CSV file of faces")?;
+pub fn read_any(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
+    check_regular_file(path, "a CSV file of images")?;
     let columns = read_header(path, options.labels)?;
     let bounds = scan::check(path)?;
     let fast = match bounds.quoting {
         // polars would hold every column in memory, the slow way holds a row.
-        _ if columns.count > MOST_COLUMNS || bounds.too_short_for_faces() => None,
+        _ if columns.count > MAX_COLUMNS || bounds.too_short_for_images() => None,
         // Looking for quotes is half of polars' work on these files, and most of them have none.
         Quoting::None => read_fast(path, &columns, options, None),
         Quoting::Regular => read_fast(path, &columns, options, Some(b'"')),
         Quoting::Odd => None,
     };
-    let faces = match fast {
-        Some(faces) => faces,
+    let images = match fast {
+        Some(images) => images,
         None => diagnose::read(path, &columns, options)?,
     };
-    Ok(faces.hash())
+    Ok(images.hash())
 }
 
 /// The fast way, through polars, with quotes looked for or not; `None` when anything at all is not as it should be.
-fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Option<u8>) -> Option<Faces> {
+fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Option<u8>) -> Option<Images> {
     let frame = CsvReadOptions::default()
         .with_infer_schema_length(Some(0))
         .with_has_header(true)
@@ -105,15 +105,15 @@ fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Op
     let all_good = cells
         .par_iter()
         .zip(pixel_bytes.par_chunks_exact_mut(PIXELS))
-        .all(|(cell, face)| pixels::parse(cell.as_bytes(), face).is_ok());
+        .all(|(cell, image)| pixels::parse(cell.as_bytes(), image).is_ok());
     all_good.then_some(())?;
-    Some(Faces {
+    Some(Images {
         pixels: pixel_bytes,
         labels,
         ids,
         usages: owned(columns.usage)?,
         rows: (0..u32::try_from(count).ok()?).collect(),
-        ..Faces::default()
+        ..Images::default()
     })
 }
 

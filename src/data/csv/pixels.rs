@@ -5,7 +5,7 @@ use std::fmt;
 use crate::data::images::PIXELS;
 
 /// Bytes of the shortest cell there can be: a digit for each pixel and the spaces between.
-pub const SHORTEST_CELL: u64 = 2 * PIXELS as u64 - 1;
+pub const MIN_CELL: u64 = 2 * PIXELS as u64 - 1;
 
 /// Why a `pixels` cell could not be read; positions count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,18 +32,18 @@ impl fmt::Display for PixelError {
     }
 }
 
-/// Reads a cell into `face`, row-major. Spaces may be more than one, and stand at both ends.
+/// Reads a cell into `image`, row-major. Spaces may be more than one, and stand at both ends.
 ///
 /// # Errors
-/// The first thing wrong with the cell; `face` then holds what was read before it.
-pub fn parse(cell: &[u8], face: &mut [u8]) -> Result<(), PixelError> {
-    if parse_plain(cell, face) { Ok(()) } else { parse_any(cell, face) }
+/// The first thing wrong with the cell; `image` then holds what was read before it.
+pub fn parse(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
+    if parse_plain(cell, image) { Ok(()) } else { parse_any(cell, image) }
 }
 
 /// The usual cell: numbers of one to three digits with a single space between. `false` when it is anything else.
-fn parse_plain(cell: &[u8], face: &mut [u8]) -> bool {
+fn parse_plain(cell: &[u8], image: &mut [u8]) -> bool {
     let mut rest = cell;
-    for pixel in face.iter_mut() {
+    for pixel in image.iter_mut() {
         let digit = |byte: u8| u32::from(byte.wrapping_sub(b'0'));
         let (value, used) = match rest {
             [a, b' ', ..] | [a] if digit(*a) <= 9 => (digit(*a), 1),
@@ -62,7 +62,7 @@ fn parse_plain(cell: &[u8], face: &mut [u8]) -> bool {
 }
 
 /// Any cell, with the reason when it cannot be read.
-fn parse_any(cell: &[u8], face: &mut [u8]) -> Result<(), PixelError> {
+fn parse_any(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
     let mut count = 0;
     let mut at = 0;
     while let Some(&byte) = cell.get(at) {
@@ -85,12 +85,12 @@ fn parse_any(cell: &[u8], face: &mut [u8]) -> Result<(), PixelError> {
         }
         let pixel = u8::try_from(value)
             .map_err(|_| PixelError::OutOfRange { position: count + 1, text: token(cell, start) })?;
-        if let Some(place) = face.get_mut(count) {
+        if let Some(place) = image.get_mut(count) {
             *place = pixel;
         }
         count += 1;
     }
-    if count == face.len() { Ok(()) } else { Err(PixelError::Count(count)) }
+    if count == image.len() { Ok(()) } else { Err(PixelError::Count(count)) }
 }
 
 /// The token at `start`, cut to a length that fits an error message.
@@ -106,8 +106,8 @@ mod tests {
     use super::*;
 
     fn read(cell: &str) -> Result<[u8; 4], PixelError> {
-        let mut face = [0; 4];
-        parse(cell.as_bytes(), &mut face).map(|()| face)
+        let mut image = [0; 4];
+        parse(cell.as_bytes(), &mut image).map(|()| image)
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Table {
         self.start = self.mark + self.reader.position().byte();
         match self.reader.read_record(&mut self.record) {
             Ok(found) => Ok(found),
-            Err(error) => Err(self.refuse(&format!(": {}", in_words(&error)))),
+            Err(error) => Err(self.refuse(&format!(": {}", describe(&error)))),
         }
     }
 
@@ -95,7 +95,7 @@ impl Table {
 }
 
 /// What is wrong with a record, without the place that the csv crate gives, which is not a line.
-fn in_words(error: &::csv::Error) -> String {
+fn describe(error: &::csv::Error) -> String {
     match error.kind() {
         ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("{len} fields; the header has {expected_len}")

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use super::pixels::SHORTEST_CELL;
+use super::pixels::MIN_CELL;
 use crate::util::error::input;
 
-/// Bytes of the longest record that is read: a hundred times a row of a face.
-const LONGEST_RECORD: u64 = 1 << 20;
+/// Bytes of the longest record that is read: a hundred times a row of an image.
+const MAX_RECORD: u64 = 1 << 20;
 
 /// Bytes read at a time.
 const BLOCK: usize = 1 << 18;
@@ -39,9 +39,9 @@ pub enum Quoting {
 }
 
 impl Bounds {
-    /// Whether the records are too short on average for every one to hold a face.
-    pub fn too_short_for_faces(&self) -> bool {
-        self.records.saturating_sub(1).saturating_mul(SHORTEST_CELL) > self.bytes
+    /// Whether the records are too short on average for every one to hold an image.
+    pub fn too_short_for_images(&self) -> bool {
+        self.records.saturating_sub(1).saturating_mul(MIN_CELL) > self.bytes
     }
 }
 
@@ -84,7 +84,7 @@ impl Scan {
             } else if byte == b'\n' {
                 self.lines += 1;
                 if !self.quoted {
-                    if here - self.start > LONGEST_RECORD {
+                    if here - self.start > MAX_RECORD {
                         return false;
                     }
                     self.records += 1;
@@ -102,7 +102,7 @@ impl Scan {
         }
         self.last = block.last().copied().unwrap_or(self.last);
         self.position += block.len() as u64;
-        self.position - self.start <= LONGEST_RECORD
+        self.position - self.start <= MAX_RECORD
     }
 
     /// Behind a quoted field its separator stands, or a quote that makes it one doubled quote. (`None`: it is not known yet.)
@@ -132,7 +132,7 @@ fn scan(file: &mut impl Read, path: &Path) -> Result<Bounds> {
             let why = if scan.quoted { " (a quote in it is not closed)" } else { "" };
             let (shown, line) = (path.display(), scan.lines_before + 1);
             return Err(input(format!(
-                "{shown}: line {line} is over {LONGEST_RECORD} bytes long{why}; expected a CSV with one row a line"
+                "{shown}: line {line} is over {MAX_RECORD} bytes long{why}; expected a CSV with one row a line"
             )));
         }
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_too_long_is_named_by_the_line_it_begins_on() {
-        let long = LONGEST_RECORD as usize;
+        let long = MAX_RECORD as usize;
         let message = |text: String| look(text.as_bytes()).unwrap_err().to_string();
         let fine = format!("a,b\n{}\n{}", "x".repeat(long), "y".repeat(long));
         assert!(look(fine.as_bytes()).is_ok());
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_too_short_for_faces_are_known() {
-        assert!(look("emotion,pixels\n1,2\n".repeat(9).as_bytes()).unwrap().too_short_for_faces());
-        let face = vec!["0"; 2304].join(" ");
-        assert!(!look(format!("pixels\n{face}\n{face}\n").as_bytes()).unwrap().too_short_for_faces());
+    fn rows_too_short_for_images_are_known() {
+        assert!(look("emotion,pixels\n1,2\n".repeat(9).as_bytes()).unwrap().too_short_for_images());
+        let image = vec!["0"; 2304].join(" ");
+        assert!(!look(format!("pixels\n{image}\n{image}\n").as_bytes()).unwrap().too_short_for_images());
     }
 }

@@ -8,21 +8,21 @@ fn classes() -> Vec<String> {
     crate::data::config::CLASSES.map(String::from).to_vec()
 }
 
-fn face(value: usize) -> String {
+fn image(value: usize) -> String {
     (0..PIXELS).map(|i| ((i * 7 + value) % 256).to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn read_text(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> anyhow::Result<Faces> {
+fn read_text(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> anyhow::Result<Images> {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("faces.csv");
+    let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
     read(&path, ReadOptions { classes: &classes(), labels, on_bad_row })
 }
 
-fn good(text: &str) -> Faces {
+fn good(text: &str) -> Images {
     let options = ReadOptions { classes: &classes(), labels: Labels::IfPresent, on_bad_row: OnBadRow::Error };
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("faces.csv");
+    let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
     let columns = read_header(&path, Labels::IfPresent).unwrap();
     let quote = match scan::check(&path).unwrap().quoting {
@@ -46,11 +46,11 @@ fn message(text: &[u8]) -> String {
 
 #[test]
 fn every_kaggle_layout_reads_the_same_on_both_ways() {
-    let (a, b) = (face(1), face(2));
+    let (a, b) = (image(1), image(2));
     let seed = good(&format!("emotion,pixels\n3,{a}\n6,{b}\n"));
     assert_eq!(seed.len(), 2);
     assert_eq!(seed.labels.as_deref(), Some(&[3, 6][..]));
-    assert_eq!(&seed.face(0)[..3], &[1, 8, 15]);
+    assert_eq!(&seed.image(0)[..3], &[1, 8, 15]);
 
     let test = good(&format!("id,pixels\n17,{a}\nx9,{b}\n"));
     assert_eq!(test.ids.as_deref(), Some(&["17".to_owned(), "x9".to_owned()][..]));
@@ -81,18 +81,18 @@ fn every_kaggle_layout_reads_the_same_on_both_ways() {
 
 #[test]
 fn empty_cells_of_ignored_columns_are_fine() {
-    let text = format!("note,pixels,emotion,who\n,{},0,\nx,{},1,y\n", face(1), face(2));
+    let text = format!("note,pixels,emotion,who\n,{},0,\nx,{},1,y\n", image(1), image(2));
     assert_eq!(read_text(text.as_bytes(), Labels::Needed, OnBadRow::Error).unwrap().len(), 2);
 }
 
 #[test]
 fn bad_input_is_named_by_line_and_column() {
-    let a = face(1);
+    let a = image(1);
     let short = a.rsplit_once(' ').unwrap().0;
     let high = a.replacen("8", "300", 1);
     let cases: Vec<(Vec<u8>, Vec<&str>)> = vec![
         (b"".to_vec(), vec!["is empty", "emotion and pixels"]),
-        (b"emotion,pixels\n".to_vec(), vec!["no rows of faces"]),
+        (b"emotion,pixels\n".to_vec(), vec!["no rows of images"]),
         (b"emotion,pixel\n0,1\n".to_vec(), vec!["line 1: no column pixels", "\"emotion\", \"pixel\""]),
         (format!("id,pixels\n0,{a}\n").into_bytes(), vec!["line 1: no column emotion"]),
         (format!("emotion,pixels,pixels\n0,{a},{a}\n").into_bytes(), vec!["two columns are named pixels"]),
@@ -131,11 +131,11 @@ fn bad_input_is_named_by_line_and_column() {
 
 #[test]
 fn skip_leaves_bad_rows_out_and_keeps_row_numbers() {
-    let text = format!("emotion,pixels\n0,{a}\n9,{a}\n1,1 2 3\n2,{a}\n", a = face(1));
-    let faces = read_text(text.as_bytes(), Labels::Needed, OnBadRow::Skip).unwrap();
-    assert_eq!(faces.rows, [0, 3]);
-    assert_eq!(faces.labels.as_deref(), Some(&[0, 2][..]));
-    let skipped: Vec<String> = faces.skipped.kept().iter().map(ToString::to_string).collect();
+    let text = format!("emotion,pixels\n0,{a}\n9,{a}\n1,1 2 3\n2,{a}\n", a = image(1));
+    let images = read_text(text.as_bytes(), Labels::Needed, OnBadRow::Skip).unwrap();
+    assert_eq!(images.rows, [0, 3]);
+    assert_eq!(images.labels.as_deref(), Some(&[0, 2][..]));
+    let skipped: Vec<String> = images.skipped.kept().iter().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 2);
     assert!(skipped[0].starts_with("line 3, column emotion"), "{skipped:?}");
     assert_eq!(skipped[1], "line 4, column pixels: 3 pixels; expected 2304 (48x48)");
@@ -147,10 +147,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_give_faces_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300), header in any::<bool>()) {
+    fn any_bytes_give_images_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300), header in any::<bool>()) {
         let mut text = if header { b"emotion,pixels\n".to_vec() } else { Vec::new() };
         text.extend(bytes);
-        // Neither way may panic; a face of 2304 pixels does not fit into 300 bytes.
+        // Neither way may panic; an image of 2304 pixels does not fit into 300 bytes.
         prop_assert!(read_text(&text, Labels::Ignored, OnBadRow::Error).is_err());
         prop_assert!(read_text(&text, Labels::Needed, OnBadRow::Skip).is_err());
     }

@@ -1,13 +1,13 @@
 //! Batch norm in training, with the ReLU before it in the same passes.
 
 use anyhow::Result;
-use kernels::norm::{self, Rows};
+use kernels::batch_norm::{self as kernel, Rows};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, memory, parallel, profile};
+use torch_ext::{autograd, parallel, profile, tensor_slice};
 
-use super::{dense, empty_like, has_kernels};
-use crate::device::share;
+use super::{empty_like, has_kernels, to_channels_last};
+use crate::device::chunk_size;
 
 /// The parameters and running statistics of a batch norm, each float32 [C], and its constants.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Norm<'a> {
 }
 
 /// Whether this machine has the kernels for `x` [N, C, H, W].
-pub fn fits(x: &Tensor) -> bool {
+pub fn is_supported(x: &Tensor) -> bool {
     x.device() == Device::Cpu
         && has_kernels()
         && matches!(x.kind(), Kind::Float | Kind::BFloat16)
@@ -46,52 +46,52 @@ pub fn forward(norm: &Norm<'_>, x: &Tensor, relu: bool) -> Result<Tensor> {
     })
 }
 
-fn forward_as<E: Element + memory::Number>(norm: &Norm<'_>, x: &Tensor, relu: bool) -> Result<Tensor> {
+fn forward_as<E: Element + tensor_slice::TensorElement>(norm: &Norm<'_>, x: &Tensor, relu: bool) -> Result<Tensor> {
     let [_, channels, rows, columns] = x.size()[..] else { anyhow::bail!("batch norm wants [N, C, H, W], not {x:?}") };
     let y = empty_like(x, [channels, rows, columns])?;
     let (input, mean, deviation) = tch::no_grad(|| -> Result<_> {
-        let input = dense(&x.f_detach()?)?;
+        let input = to_channels_last(&x.f_detach()?)?;
         let channels = channels as usize;
-        let values = memory::slice::<E>(&input)?;
+        let values = tensor_slice::slice::<E>(&input)?;
         let count = (values.len() / channels) as f64;
 
         let mut running_mean = norm.running_mean.shallow_clone();
-        let running_mean = memory::slice_mut::<f32>(&mut running_mean)?;
+        let running_mean = tensor_slice::slice_mut::<f32>(&mut running_mean)?;
         // The mean first, then the squares about it: a variance that is small beside the mean keeps its digits.
-        let moments = |centre: &[f32]| {
+        let moments = |center: &[f32]| {
             in_parts(channels, values, |(part, _), [sums, squares]| {
-                norm::sums(&Rows { values: part, channels, relu }, centre, sums, squares);
+                kernel::sums(&Rows { values: part, channels, relu }, center, sums, squares);
             })
         };
-        let from = |centre: &[f32], sums: &[f64]| -> Vec<f64> {
-            sums.iter().zip(centre).map(|(sum, centre)| sum / count + f64::from(*centre)).collect()
+        let from = |center: &[f32], sums: &[f64]| -> Vec<f64> {
+            sums.iter().zip(center).map(|(sum, center)| sum / count + f64::from(*center)).collect()
         };
         let [sums, _] = moments(running_mean)?;
-        let centre = from(running_mean, &sums).iter().map(|mean| *mean as f32).collect::<Vec<_>>();
-        let [sums, squares] = moments(&centre)?;
-        let mean = from(&centre, &sums);
+        let center = from(running_mean, &sums).iter().map(|mean| *mean as f32).collect::<Vec<_>>();
+        let [sums, squares] = moments(&center)?;
+        let mean = from(&center, &sums);
         let variance: Vec<f64> = (squares.iter().zip(&sums))
             .map(|(square, sum)| (square / count - (sum / count).powi(2)).max(0.0))
             .collect();
 
         let mut running_var = norm.running_var.shallow_clone();
-        let running_var = memory::slice_mut::<f32>(&mut running_var)?;
+        let running_var = tensor_slice::slice_mut::<f32>(&mut running_var)?;
         for (running, new) in running_mean.iter_mut().zip(&mean).chain(running_var.iter_mut().zip(&variance)) {
             *running = (f64::from(*running) * (1.0 - norm.update) + new * norm.update) as f32;
         }
 
         let (weight, bias) = (norm.weight.f_detach()?, norm.bias.f_detach()?);
-        let (weight, bias) = (memory::slice::<f32>(&weight)?, memory::slice::<f32>(&bias)?);
+        let (weight, bias) = (tensor_slice::slice::<f32>(&weight)?, tensor_slice::slice::<f32>(&bias)?);
         let deviation: Vec<f64> = variance.iter().map(|variance| (variance + norm.epsilon).sqrt()).collect();
         let scale: Vec<f32> =
             weight.iter().zip(&deviation).map(|(weight, deviation)| (f64::from(*weight) / deviation) as f32).collect();
         let offset: Vec<f32> = (bias.iter().zip(&mean).zip(&scale))
             .map(|((bias, mean), scale)| (f64::from(*bias) - mean * f64::from(*scale)) as f32)
             .collect();
-        let mut y = dense(&y)?;
-        let each = share(values.len() / channels) * channels;
-        let work = values.chunks(each).zip(memory::slice_mut::<E>(&mut y)?.chunks_mut(each)).collect();
-        parallel::for_each(work, |(values, to)| norm::apply(&Rows { values, channels, relu }, &scale, &offset, to))?;
+        let mut y = to_channels_last(&y)?;
+        let each = chunk_size(values.len() / channels) * channels;
+        let work = values.chunks(each).zip(tensor_slice::slice_mut::<E>(&mut y)?.chunks_mut(each)).collect();
+        parallel::for_each(work, |(values, to)| kernel::apply(&Rows { values, channels, relu }, &scale, &offset, to))?;
         Ok((input, mean, deviation))
     })?;
     let weight = norm.weight.f_detach()?;
@@ -101,7 +101,7 @@ fn forward_as<E: Element + memory::Number>(norm: &Norm<'_>, x: &Tensor, relu: bo
 }
 
 /// The gradients by input, weight and bias.
-fn backward<E: Element + memory::Number>(
+fn backward<E: Element + tensor_slice::TensorElement>(
     input: &Tensor,
     weight: &Tensor,
     mean: &[f64],
@@ -111,36 +111,36 @@ fn backward<E: Element + memory::Number>(
 ) -> Result<Vec<Option<Tensor>>> {
     let [_, channels, rows, columns] = gradient.size()[..] else { anyhow::bail!("a gradient of {gradient:?}") };
     let result = empty_like(gradient, [channels, rows, columns])?;
-    let (channels, gradient) = (channels as usize, dense(gradient)?);
-    let (values, gradient) = (memory::slice::<E>(input)?, memory::slice::<E>(&gradient)?);
+    let (channels, gradient) = (channels as usize, to_channels_last(gradient)?);
+    let (values, gradient) = (tensor_slice::slice::<E>(input)?, tensor_slice::slice::<E>(&gradient)?);
     let count = (values.len() / channels) as f64;
 
-    let centre: Vec<f32> = mean.iter().map(|mean| *mean as f32).collect();
+    let center: Vec<f32> = mean.iter().map(|mean| *mean as f32).collect();
     let [sums, mut products] = in_parts(channels, values, |(part, start), [sums, products]| {
         let gradient = gradient.get(start..start + part.len()).unwrap_or_default();
-        norm::backward_sums(&Rows { values: part, channels, relu }, gradient, &centre, sums, products);
+        kernel::backward_sums(&Rows { values: part, channels, relu }, gradient, &center, sums, products);
     })?;
 
     // They are about the mean in float32; the rest of its digits follow from the sums.
-    for (((product, sum), mean), centre) in products.iter_mut().zip(&sums).zip(mean).zip(&centre) {
-        *product -= (mean - f64::from(*centre)) * sum;
+    for (((product, sum), mean), center) in products.iter_mut().zip(&sums).zip(mean).zip(&center) {
+        *product -= (mean - f64::from(*center)) * sum;
     }
 
     // dx = w/s ((dy - mean(dy)) - (x - m)/s^2 mean(dy (x - m)))
     let (mut scale, mut slope) = (Vec::new(), Vec::new());
-    for ((weight, deviation), product) in memory::slice::<f32>(weight)?.iter().zip(deviation).zip(&products) {
+    for ((weight, deviation), product) in tensor_slice::slice::<f32>(weight)?.iter().zip(deviation).zip(&products) {
         let by = f64::from(*weight) / deviation;
         scale.push(by as f32);
         slope.push((-by * product / count / (deviation * deviation)) as f32);
     }
     let level: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
-    let factors = norm::Factors { scale: &scale, level: &level, slope: &slope, centre: &centre };
-    let mut to = dense(&result)?;
-    let each = share(values.len() / channels) * channels;
+    let factors = kernel::Factors { scale: &scale, level: &level, slope: &slope, center: &center };
+    let mut to = to_channels_last(&result)?;
+    let each = chunk_size(values.len() / channels) * channels;
     let parts = values.chunks(each).zip(gradient.chunks(each));
-    let work = parts.zip(memory::slice_mut::<E>(&mut to)?.chunks_mut(each)).collect();
+    let work = parts.zip(tensor_slice::slice_mut::<E>(&mut to)?.chunks_mut(each)).collect();
     parallel::for_each(work, |((values, gradient), to)| {
-        norm::backward_apply(&Rows { values, channels, relu }, gradient, &factors, to);
+        kernel::backward_apply(&Rows { values, channels, relu }, gradient, &factors, to);
     })?;
 
     let by_weight: Vec<f32> =
@@ -156,7 +156,7 @@ fn in_parts<E: Element>(
     values: &[E],
     add: impl Fn((&[E], usize), [&mut [f64]; 2]) + Sync,
 ) -> Result<[Vec<f64>; 2]> {
-    let each = share(values.len() / channels) * channels;
+    let each = chunk_size(values.len() / channels) * channels;
     let mut sums = vec![0.0; values.len().div_ceil(each) * 2 * channels];
     let work = values.chunks(each).zip(sums.chunks_mut(2 * channels)).enumerate().collect();
     parallel::for_each(work, |(part, (values, sums))| {
@@ -174,8 +174,8 @@ fn in_parts<E: Element>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::assert_all_close;
     use super::*;
-    use crate::model::cpu::tests::assert_all_near;
     use crate::testing::noise;
 
     const UPDATE: f64 = 0.01;
@@ -189,7 +189,7 @@ mod tests {
         let (weight, bias) = (leaf(noise(&[channels], 1) + 1.5), leaf(noise(&[channels], 2)));
         let (mean, var) = (noise(&[channels], 3) * 0.1, noise(&[channels], 4) * 0.1 + 1.0);
         let y = if fast {
-            assert!(fits(&x));
+            assert!(is_supported(&x));
             let norm = Norm {
                 weight: &weight,
                 bias: &bias,
@@ -227,7 +227,7 @@ mod tests {
                 for relu in [false, true] {
                     let x = ((noise(&size, 6) + 0.2) * 3.0).to_kind(kind);
                     let case = format!("{kind:?} {size:?} relu {relu}");
-                    assert_all_near(&results(&x, relu, true), &results(&x, relu, false), tolerance, &case);
+                    assert_all_close(&results(&x, relu, true), &results(&x, relu, false), tolerance, &case);
                 }
             }
         }

@@ -1,18 +1,18 @@
-//! Convolution and max-pooling as one function on the CPU, whose gradient visits only what pooling lets through.
+//! Convolution and max-pooling as one function on the CPU, with a sparse gradient.
 //!
-//! The kernels are in the crate `kernels`; here tensors are handed to them, on libtorch's threads. The result is that of
-//! `max_pool2d(conv2d(x))` but for rounding.
+//! The result is that of `max_pool2d(conv2d(x))` up to rounding. See [`kernels::conv_pool`].
 
 use anyhow::Result;
 use kernels::conv_pool::{self, Gradients, KERNEL, Saved, Shape};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, memory, parallel, profile};
+use torch_ext::{autograd, parallel, profile, tensor_slice};
 
-use super::{dense, empty_like, has_kernels};
-use crate::device::share;
+use super::{empty_like, has_kernels, to_channels_last};
+use crate::device::chunk_size;
 
-/// The sizes of `x` [N, C, H, W] on its way, when this machine and these sizes have the kernels; `None`: use libtorch's own.
+/// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if libtorch's
+/// operations must run instead.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     let [_, channels, height, width] = x.size()[..] else { return None };
     let [filters, inputs, rows, columns] = weight.size()[..] else { return None };
@@ -24,21 +24,19 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
         filters: size(filters),
         padding: size(padding),
     };
-    let fits = x.device() == Device::Cpu
+    let is_supported = x.device() == Device::Cpu
         && matches!(x.kind(), Kind::Float | Kind::BFloat16)
         && (size(rows), size(columns), inputs) == (KERNEL, KERNEL, channels)
         && (weight.device(), weight.kind()) == (Device::Cpu, Kind::Float)
         && has_kernels()
         && shape.is_supported()
-        // The kernels have no gradient for an input of one channel: those are the faces, which need none.
+        // The kernels have no gradient for one input channel; images require none.
         && (channels > 1 || !x.requires_grad());
-    fits.then_some(shape)
+    is_supported.then_some(shape)
 }
 
-/// `max_pool2d(conv2d(x, weight, bias, padding), 2)` for `x` [N, C, H, W] in float32 or bf16, with weights in float32.
-///
-/// # Errors
-/// libtorch's.
+/// Computes `max_pool2d(conv2d(x, weight, bias, padding), 2)`. `x` is float32 or bf16 [N, C, H, W], as is
+/// the result; weights are float32.
 pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     profile::operation("grimace::conv_max_pool", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
@@ -46,70 +44,84 @@ pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Resu
     })
 }
 
-fn forward_as<E: Element + memory::Number>(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+fn forward_as<E: Element + tensor_slice::TensorElement>(
+    shape: Shape,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
     let sizes = [shape.filters, shape.pooled_height(), shape.pooled_width()].map(|size| size as i64);
     let pooled = empty_like(x, sizes)?;
-    let mut winners = Tensor::f_empty(dense(&pooled)?.size(), (Kind::Uint8, Device::Cpu))?;
+    let mut argmax = Tensor::f_empty(to_channels_last(&pooled)?.size(), (Kind::Uint8, Device::Cpu))?;
     let (input, weights) = tch::no_grad(|| -> Result<_> {
         let weights = weight.f_detach()?.f_to_dtype(E::KIND, false, false)?;
-        let (input, bias) = (dense(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
-        let bias: &[f32] = memory::slice(&bias)?;
-        let each = share(images_of(x));
-        let mut pooled = dense(&pooled)?;
-        let pooled = memory::slice_mut::<E>(&mut pooled)?.chunks_mut(each * shape.pooled_len());
-        let outputs = pooled.zip(memory::slice_mut::<u8>(&mut winners)?.chunks_mut(each * shape.pooled_len()));
+        let (input, bias) = (to_channels_last(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
+        let bias: &[f32] = tensor_slice::slice(&bias)?;
+        let chunk = chunk_size(images_of(x));
+        let mut pooled = to_channels_last(&pooled)?;
+        let pooled = tensor_slice::slice_mut::<E>(&mut pooled)?.chunks_mut(chunk * shape.pooled_len());
+        let outputs = pooled.zip(tensor_slice::slice_mut::<u8>(&mut argmax)?.chunks_mut(chunk * shape.pooled_len()));
         if conv_pool::has_forward::<E>(&shape) {
-            let packed = conv_pool::pack_for_forward::<E>(&shape, memory::slice(&dense(&weights)?)?);
-            let work = memory::slice::<E>(&input)?.chunks(each * shape.input_len()).zip(outputs).collect();
-            parallel::for_each(work, |(input, (pooled, winners))| {
-                conv_pool::forward(&shape, input, &packed, bias, pooled, winners);
+            let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&to_channels_last(&weights)?)?);
+            let work = tensor_slice::slice::<E>(&input)?.chunks(chunk * shape.input_len()).zip(outputs).collect();
+            parallel::for_each(work, |(input, (pooled, argmax))| {
+                conv_pool::forward(&shape, input, &packed, bias, pooled, argmax);
             })?;
         } else {
             let channels_first = input.f_permute([0, 3, 1, 2])?;
-            let conv = dense(&channels_first.f_conv2d(&weights, None::<Tensor>, 1, shape.padding as i64, 1, 1)?)?;
-            let work = memory::slice::<E>(&conv)?.chunks(each * shape.conv_len()).zip(outputs).collect();
-            parallel::for_each(work, |(conv, (pooled, winners))| {
-                conv_pool::pool(&shape, conv, bias, pooled, winners);
+            let conv =
+                to_channels_last(&channels_first.f_conv2d(&weights, None::<Tensor>, 1, shape.padding as i64, 1, 1)?)?;
+            let work = tensor_slice::slice::<E>(&conv)?.chunks(chunk * shape.conv_len()).zip(outputs).collect();
+            parallel::for_each(work, |(conv, (pooled, argmax))| {
+                conv_pool::max_pool(&shape, conv, bias, pooled, argmax);
             })?;
         }
         Ok((input, weights))
     })?;
-    let wants_input = x.requires_grad();
-    let backward = move |gradient: &Tensor| backward::<E>(shape, &input, &weights, &winners, gradient, wants_input);
+    let requires_input_gradient = x.requires_grad();
+    let backward =
+        move |gradient: &Tensor| backward::<E>(shape, &input, &weights, &argmax, gradient, requires_input_gradient);
     autograd::set_backward(c"grimace::conv_max_pool backward", &pooled, &[x, weight, bias], Box::new(backward))?;
     Ok(pooled)
 }
 
-/// The gradients by input, weight and bias.
-fn backward<E: Element + memory::Number>(
+/// Computes the gradients of input, weight and bias.
+fn backward<E: Element + tensor_slice::TensorElement>(
     shape: Shape,
     input: &Tensor,
     weights: &Tensor,
-    winners: &Tensor,
+    argmax: &Tensor,
     gradient: &Tensor,
-    wants_input: bool,
+    requires_input_gradient: bool,
 ) -> Result<Vec<Option<Tensor>>> {
     let images = images_of(gradient);
-    let gradient = dense(gradient)?;
-    let weights = dense(weights)?.f_to_dtype(Kind::Float, false, false)?;
-    let packed = if wants_input { conv_pool::pack_filters(&shape, memory::slice(&weights)?) } else { Vec::new() };
-    let mut input_gradient = Tensor::f_empty(if wants_input { input.size() } else { vec![0] }, (E::KIND, Device::Cpu))?;
+    let gradient = to_channels_last(gradient)?;
+    let weights = to_channels_last(weights)?.f_to_dtype(Kind::Float, false, false)?;
+    let packed = if requires_input_gradient {
+        conv_pool::pack_for_backward(&shape, tensor_slice::slice(&weights)?)
+    } else {
+        Vec::new()
+    };
+    let mut input_gradient =
+        Tensor::f_empty(if requires_input_gradient { input.size() } else { vec![0] }, (E::KIND, Device::Cpu))?;
 
-    let each = share(images);
-    let parts = images.div_ceil(each);
-    let zeros = |width: usize| Tensor::f_zeros([parts as i64, width as i64], (Kind::Float, Device::Cpu));
+    let chunk = chunk_size(images);
+    let chunks = images.div_ceil(chunk);
+    let zeros = |width: usize| Tensor::f_zeros([chunks as i64, width as i64], (Kind::Float, Device::Cpu));
     let (mut filter_sums, mut bias_sums) = (zeros(shape.weights_len())?, zeros(shape.filters)?);
-    let mut input_parts =
-        memory::slice_mut::<E>(&mut input_gradient)?.chunks_mut(each * shape.input_len()).map(Some).collect::<Vec<_>>();
-    input_parts.resize_with(parts, || None);
-    let work = memory::slice::<E>(input)?
-        .chunks(each * shape.input_len())
-        .zip(memory::slice::<u8>(winners)?.chunks(each * shape.pooled_len()))
-        .zip(memory::slice::<E>(&gradient)?.chunks(each * shape.pooled_len()))
-        .map(|((input, winners), gradient)| Saved { input, winners, gradient })
-        .zip(input_parts)
-        .zip(memory::slice_mut::<f32>(&mut filter_sums)?.chunks_mut(shape.weights_len()))
-        .zip(memory::slice_mut::<f32>(&mut bias_sums)?.chunks_mut(shape.filters))
+    let mut input_chunks = tensor_slice::slice_mut::<E>(&mut input_gradient)?
+        .chunks_mut(chunk * shape.input_len())
+        .map(Some)
+        .collect::<Vec<_>>();
+    input_chunks.resize_with(chunks, || None);
+    let work = tensor_slice::slice::<E>(input)?
+        .chunks(chunk * shape.input_len())
+        .zip(tensor_slice::slice::<u8>(argmax)?.chunks(chunk * shape.pooled_len()))
+        .zip(tensor_slice::slice::<E>(&gradient)?.chunks(chunk * shape.pooled_len()))
+        .map(|((input, argmax), gradient)| Saved { input, argmax, gradient })
+        .zip(input_chunks)
+        .zip(tensor_slice::slice_mut::<f32>(&mut filter_sums)?.chunks_mut(shape.weights_len()))
+        .zip(tensor_slice::slice_mut::<f32>(&mut bias_sums)?.chunks_mut(shape.filters))
         .collect();
     parallel::for_each(work, |(((saved, input), filters), bias)| {
         let input = input.map(|input| (input, &packed[..]));
@@ -117,10 +129,10 @@ fn backward<E: Element + memory::Number>(
     })?;
 
     let kernel = KERNEL as i64;
-    let sum = |parts: &Tensor| parts.f_sum_dim_intlist(0, false, Kind::Float);
+    let sum = |chunks: &Tensor| chunks.f_sum_dim_intlist(0, false, Kind::Float);
     let filters = sum(&filter_sums)?.f_view([shape.filters as i64, kernel, kernel, shape.channels as i64])?;
     Ok(vec![
-        if wants_input { Some(input_gradient.f_permute([0, 3, 1, 2])?) } else { None },
+        if requires_input_gradient { Some(input_gradient.f_permute([0, 3, 1, 2])?) } else { None },
         Some(filters.f_permute([0, 3, 1, 2])?),
         Some(sum(&bias_sums)?),
     ])
@@ -136,7 +148,7 @@ mod tests {
     use crate::testing::noise;
     use tch::Reduction;
 
-    /// Loss and gradients of weight, bias and input through `block`.
+    /// Output, loss, and gradients of weight, bias and input of `block`.
     fn results(x: &Tensor, block: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor) -> Vec<Tensor> {
         let channels = x.size()[1];
         let leaf = |tensor: Tensor| tensor.set_requires_grad(true);
@@ -160,15 +172,15 @@ mod tests {
         }
     }
 
-    /// The norm of the difference, as a share of the norm.
-    fn error(found: &Tensor, wanted: &Tensor) -> f64 {
-        assert_eq!(found.size(), wanted.size());
-        (found.to_kind(Kind::Float) - wanted).norm().double_value(&[]) / wanted.norm().double_value(&[])
+    /// Norm of the difference relative to the norm of `expected`.
+    fn error(actual: &Tensor, expected: &Tensor) -> f64 {
+        assert_eq!(actual.size(), expected.size());
+        (actual.to_kind(Kind::Float) - expected).norm().double_value(&[]) / expected.norm().double_value(&[])
     }
 
-    /// The fast path against libtorch's convolution and pooling: same weights, batch, loss and gradients.
+    /// Compares the fast path with libtorch's convolution and pooling on the same weights, batch and loss.
     #[test]
-    fn agrees_with_libtorch() {
+    fn matches_libtorch() {
         if kernels::isa().is_none() {
             println!("skipped: this processor has neither AVX2 nor AVX-512, so there is no fast path");
             return;
@@ -182,46 +194,47 @@ mod tests {
                 let fast = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
                     forward(shape(x, weight, padding).expect("supported"), x, weight, bias).unwrap()
                 };
-                let plain = results(&x, libtorch(Kind::Float, padding));
-                for (index, (fast, plain)) in results(&x, fast).iter().zip(&plain).enumerate() {
-                    let error = error(fast, plain);
+                let reference = results(&x, libtorch(Kind::Float, padding));
+                for (index, (fast, reference)) in results(&x, fast).iter().zip(&reference).enumerate() {
+                    let error = error(fast, reference);
                     assert!(error < 1e-5, "float32 {size:?}, result {index}: differs by {error}");
                 }
-                // Rounding to bf16 makes ties, and each path breaks its own: both are held against float32.
+                // Rounding to bf16 produces ties, which the paths break differently: both are compared with
+                // float32.
                 let x = x.to_kind(Kind::BFloat16);
                 let both = results(&x, fast).into_iter().zip(results(&x, libtorch(Kind::BFloat16, padding)));
-                for (index, ((fast, theirs), plain)) in both.zip(&plain).enumerate() {
+                for (index, ((fast, theirs), reference)) in both.zip(&reference).enumerate() {
                     assert_eq!(fast.kind(), theirs.kind());
-                    let (ours, theirs) = (error(&fast, plain), error(&theirs, plain));
-                    assert!(ours < 1.2 * theirs + 1e-3, "bf16 {size:?}, result {index}: {ours} against {theirs}");
+                    let (ours, theirs) = (error(&fast, reference), error(&theirs, reference));
+                    assert!(ours < 1.2 * theirs + 1e-3, "bf16 {size:?}, result {index}: {ours}, libtorch {theirs}");
                 }
             }
         }
     }
 
     #[test]
-    fn what_the_kernels_cannot_do_is_left_to_libtorch() {
+    fn unsupported_shapes_have_no_kernel() {
         let weight = |size: [i64; 4]| noise(&size, 5);
         let x = |channels| noise(&[2, channels, 8, 8], 6);
         assert!(shape(&x(24), &weight([32, 24, 3, 3]), 0).is_none(), "24 channels");
         assert!(shape(&x(16), &weight([8, 16, 3, 3]), 0).is_none(), "8 filters");
         assert!(shape(&x(16), &weight([16, 16, 5, 5]), 0).is_none(), "5x5");
         assert!(shape(&x(16).to_kind(Kind::Double), &weight([16, 16, 3, 3]), 0).is_none(), "float64");
-        assert!(shape(&x(1).set_requires_grad(true), &weight([16, 1, 3, 3]), 0).is_none(), "gradient of the faces");
+        assert!(shape(&x(1).set_requires_grad(true), &weight([16, 1, 3, 3]), 0).is_none(), "gradient of one channel");
     }
 
     #[test]
-    fn any_number_of_threads_gives_the_same_result_but_for_rounding() {
+    fn results_on_any_number_of_threads_agree_up_to_rounding() {
         let x = noise(&[7, 16, 12, 12], 7);
         let run = |threads| {
             tch::set_num_threads(threads);
             results(&x, |x, weight, bias| forward(shape(x, weight, 0).expect("supported"), x, weight, bias).unwrap())
         };
         let before = tch::get_num_threads();
-        let (one, again, three) = (run(1), run(1), run(3));
+        let (one, repeated, three) = (run(1), run(1), run(3));
         tch::set_num_threads(before);
-        for ((one, again), three) in one.iter().zip(&again).zip(&three) {
-            assert!(one.equal(again), "bit for bit at one number of threads");
+        for ((one, repeated), three) in one.iter().zip(&repeated).zip(&three) {
+            assert!(one.equal(repeated), "bit-identical on the same number of threads");
             assert!((one - three).abs().max().double_value(&[]) < 1e-5);
         }
     }

@@ -1,31 +1,33 @@
-//! Layers that train faster on the CPU through the crate `kernels` than through libtorch's own operations: tensors are handed
-//! over as slices, on libtorch's threads, and autograd is told the gradients.
+//! CPU fast paths: layers computed by the crate `kernels` instead of libtorch's operations.
 //!
-//! Each has a `shape` or `fits` that says whether this machine and these sizes have the kernels. Where not, on GPUs, and
-//! where a tracer records the operations for an export, libtorch's own run; results agree but for rounding.
+//! Tensors are passed to the kernels as slices, on libtorch's thread pool, and the gradients are
+//! registered with autograd. Each layer has a function `shape` or `is_supported` that checks sizes,
+//! dtype, device and instruction set. libtorch's operations run where it fails, and during tracing for
+//! an export; results agree up to rounding.
 
 pub mod batch_norm;
 pub mod conv_pool;
-pub mod tail;
+pub mod norm_act;
 
 use anyhow::Result;
 use tch::Tensor;
 
-/// Whether this machine has the kernels; tests can do without them.
+/// Whether this processor has the kernels and no test has disabled them.
 fn has_kernels() -> bool {
     #[cfg(test)]
-    if tests::PLAIN.get() {
+    if tests::WITHOUT_KERNELS.get() {
         return false;
     }
     kernels::isa().is_some()
 }
 
-/// [N, C, H, W] as a contiguous [N, H, W, C]; a copy only where it is not in channels-last memory format.
-fn dense(x: &Tensor) -> Result<Tensor> {
+/// Permutes [N, C, H, W] to a contiguous [N, H, W, C]; copies unless `x` has channels-last memory format.
+fn to_channels_last(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?)
 }
 
-/// An uninitialised [N, C, H, W] like `x` but of these channels, rows and columns, in channels-last memory format.
+/// Creates an uninitialized tensor [N, channels, rows, columns] in channels-last memory format, with N,
+/// dtype and device of `x`.
 fn empty_like(x: &Tensor, [channels, rows, columns]: [i64; 3]) -> Result<Tensor> {
     let images = x.size().first().copied().unwrap_or(0);
     let strides = [rows * columns * channels, 1, columns * channels, channels];
@@ -39,27 +41,27 @@ pub mod tests {
     use tch::{Kind, Tensor};
 
     thread_local! {
-        /// Keeps this thread to libtorch's own operations.
-        pub static PLAIN: Cell<bool> = const { Cell::new(false) };
+        /// Disables the kernels in this thread.
+        pub static WITHOUT_KERNELS: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Runs `body` with libtorch's own operations only.
-    pub fn plainly<T>(body: impl FnOnce() -> T) -> T {
-        PLAIN.set(true);
+    /// Runs `body` with libtorch's operations only.
+    pub fn without_kernels<T>(body: impl FnOnce() -> T) -> T {
+        WITHOUT_KERNELS.set(true);
         let result = body();
-        PLAIN.set(false);
+        WITHOUT_KERNELS.set(false);
         result
     }
 
-    /// Holds each result of a fast path to the plain one's: same shape and dtype, and no further from it than `tolerance`
-    /// times its norm.
-    pub fn assert_all_near(fast: &[Tensor], plain: &[Tensor], tolerance: f64, case: &str) {
-        assert_eq!(fast.len(), plain.len(), "{case}");
-        for (index, (fast, plain)) in fast.iter().zip(plain).enumerate() {
-            assert_eq!((fast.size(), fast.kind()), (plain.size(), plain.kind()), "{case}, {index}");
+    /// Asserts that the results of a fast path have the shape and dtype of libtorch's, and that the norm of
+    /// their difference is below `tolerance` times the norm.
+    pub fn assert_all_close(fast: &[Tensor], reference: &[Tensor], tolerance: f64, case: &str) {
+        assert_eq!(fast.len(), reference.len(), "{case}");
+        for (index, (fast, reference)) in fast.iter().zip(reference).enumerate() {
+            assert_eq!((fast.size(), fast.kind()), (reference.size(), reference.kind()), "{case}, {index}");
             let norm = |tensor: &Tensor| tensor.to_kind(Kind::Float).norm().double_value(&[]);
-            let error = norm(&(fast.to_kind(Kind::Float) - plain.to_kind(Kind::Float)));
-            let scale = norm(plain).max(1e-3);
+            let error = norm(&(fast.to_kind(Kind::Float) - reference.to_kind(Kind::Float)));
+            let scale = norm(reference).max(1e-3);
             assert!(error < tolerance * scale, "{case}, {index}: {error} of {scale}");
         }
     }

@@ -5,12 +5,12 @@ use maud::{Markup, html};
 
 use super::{facts, inline_png, inline_svg, page, percent, table};
 use crate::data::dataset::Dataset;
-use crate::metrics::epoch::EpochRecord;
-use crate::metrics::predictions::Outputs;
+use crate::metrics::epoch::EpochMetrics;
+use crate::metrics::predictions::Predictions;
 use crate::metrics::{Evaluation, calibration_bins, most_confident_mistakes};
 use crate::report::plot::{self, Mistake};
 use crate::report::table::thousands;
-use crate::run_dir::{Answers, RunDir};
+use crate::run_dir::{RunDir, ValidationPredictions};
 use crate::util::files::write_atomically;
 
 /// Mistakes on the contact sheet.
@@ -34,13 +34,13 @@ pub struct RunReport<'a> {
     /// Class names.
     pub classes: &'a [String],
     /// What the model that is kept makes of the validation faces.
-    pub outputs: &'a Outputs,
+    pub outputs: &'a Predictions,
     /// What must be said of the accuracy: by which faces the model was chosen.
     pub caveat: &'a str,
     /// Figures in boxes, beside those of the validation.
     pub facts: Vec<Figure>,
     /// Epochs; none for a forest.
-    pub records: &'a [EpochRecord],
+    pub records: &'a [EpochMetrics],
     /// The epoch whose weights are kept.
     pub best_epoch: Option<u32>,
     /// Further pictures as PNG, with a caption.
@@ -61,7 +61,7 @@ impl RunReport<'_> {
         let folder = self.dir.path();
         let labels = data.validation_labels();
         let found = Evaluation::of(outputs, labels, &data.validation_seen, self.classes);
-        Answers::write(&self.dir.validation_csv(), data, outputs, self.classes)?;
+        ValidationPredictions::write(&self.dir.validation_csv(), data, outputs, self.classes)?;
         let (mut pictures, mut drawn) = (Vec::new(), Vec::new());
         if !self.records.is_empty() {
             let curves = plot::curves(self.records, self.best_epoch)?;
@@ -105,7 +105,7 @@ impl RunReport<'_> {
         let mistakes: Vec<Mistake<'_>> = worst
             .iter()
             .map(|(face, predicted, confidence)| Mistake {
-                face: self.data.validation.face(*face),
+                face: self.data.validation.image(*face),
                 truth: labels.get(*face).map_or("?", |label| class(*label)),
                 predicted: class(*predicted),
                 confidence: f64::from(*confidence),
@@ -115,8 +115,8 @@ impl RunReport<'_> {
     }
 
     fn body(&self, found: &Evaluation, pictures: &[Markup]) -> Markup {
-        let copies = found.rows - found.rows_without_copies;
-        let without = found.accuracy_without_copies;
+        let copies = found.rows - found.rows_dedup;
+        let without = found.accuracy_dedup;
         let mut boxes = vec![
             ("validation accuracy".to_owned(), format!("{:.4}", found.accuracy)),
             ("without copies".to_owned(), without.map_or("-".to_owned(), |value| format!("{value:.4}"))),

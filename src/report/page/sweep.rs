@@ -10,7 +10,7 @@ use crate::report::plot::{self, Bar};
 use crate::util::files::{read_small_text, write_atomically};
 
 /// Bytes of the largest picture of a run that is put into the page.
-const LARGEST_PICTURE: u64 = 1 << 24;
+const MAX_PICTURE: u64 = 1 << 24;
 
 /// What a report is made of.
 pub struct SweepReport<'a> {
@@ -80,7 +80,7 @@ impl SweepReport<'_> {
             ] {
                 let path = self.folder.join(best).join(format!("{name}.svg"));
                 // They are the run's own; a page without them is better than none.
-                if let Ok(svg) = read_small_text(&path, LARGEST_PICTURE, "a picture") {
+                if let Ok(svg) = read_small_text(&path, MAX_PICTURE, "a picture") {
                     pictures.push(inline_svg(&svg, caption));
                 }
             }

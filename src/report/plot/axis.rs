@@ -6,11 +6,11 @@ use plotters::prelude::DrawingBackend;
 use super::page::{Align, GRID_COLOUR, Page, SMALL};
 
 /// A number beyond this is drawn as if it were missing: sums and differences of such numbers are not finite.
-const GREATEST: f64 = 1e100;
+const MAX_WEIGHT: f64 = 1e100;
 
 /// Whether a value can be drawn.
 pub fn drawable(value: f64) -> bool {
-    value.abs() <= GREATEST
+    value.abs() <= MAX_WEIGHT
 }
 
 /// The least and the greatest of the values that can be drawn.

@@ -37,7 +37,7 @@ pub struct Bar {
     pub is_baseline: bool,
 }
 
-/// Draws a mark at the mean of each row, in the order given, with deviation, runs and numbers.
+/// AugmentParams a mark at the mean of each row, in the order given, with deviation, runs and numbers.
 ///
 /// # Errors
 /// When it cannot be drawn.

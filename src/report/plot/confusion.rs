@@ -25,7 +25,7 @@ const LINE: f64 = 14.0;
 /// Height of rows that have room for two lines.
 const TWO_LINES: f64 = 34.0;
 
-/// Draws a confusion matrix, each cell shaded by its share of the faces of the true class, and the recall of each class.
+/// AugmentParams a confusion matrix, each cell shaded by its share of the faces of the true class, and the recall of each class.
 ///
 /// # Errors
 /// When it cannot be drawn.
@@ -88,7 +88,7 @@ impl<'a> Matrix<'a> {
     fn draw_cell<B: DrawingBackend>(&self, page: &Page<B>, row: usize, column: usize, count: u64) -> Result<()> {
         let (width, height) = self.cell;
         let (x, y) = self.middle(row, column);
-        let share = ratio(count, self.confusion.labelled(row));
+        let share = ratio(count, self.confusion.labeled(row));
         let corners = ((x - width / 2.0, y - height / 2.0), (x + width / 2.0, y + height / 2.0));
         page.rect(corners.0, corners.1, BLUE, share.unwrap_or(0.0))?;
         let colour = if share >= Some(DARK) { WHITE } else { SMALL.colour };
@@ -132,8 +132,8 @@ impl<'a> Matrix<'a> {
         let every = (LINE / height).ceil().max(1.0) as usize;
         for row in (0..self.names.len()).step_by(every) {
             let y = self.middle(row, 0).1;
-            let faces = self.confusion.labelled(row);
-            let recall = percent(ratio(self.confusion.hits(row), faces), 1);
+            let faces = self.confusion.labeled(row);
+            let recall = percent(ratio(self.confusion.correct(row), faces), 1);
             let look = SMALL.aligned(Align::End);
             if height >= TWO_LINES {
                 page.text((right, y - 8.0), &recall, look.bold())?;

@@ -8,7 +8,7 @@ use super::Picture;
 use super::axis::{Axis, Unit, drawable, range, widened};
 use super::key::{Mark, heading};
 use super::page::{Align, BLUE, Drawing, GRID_COLOUR, INK_COLOUR, ORANGE, Page, SMALL, TEXT, VERMILLION, WIDTH};
-use crate::metrics::epoch::EpochRecord;
+use crate::metrics::epoch::EpochMetrics;
 
 /// Left and right edge of the panels, from where to where the numbers of their axes go up, and the height of the page.
 const ACROSS: (f64, f64) = (76.0, 748.0);
@@ -24,21 +24,21 @@ const HEADING: f64 = 16.0;
 /// A learning rate that varies by more than this is drawn logarithmically.
 const LOGARITHMIC: f64 = 10.0;
 
-/// Draws loss and accuracy in training and validation and the learning rate by epoch; marks the best epoch.
+/// AugmentParams loss and accuracy in training and validation and the learning rate by epoch; marks the best epoch.
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn curves(records: &[EpochRecord], best_epoch: Option<u32>) -> Result<Picture> {
+pub fn curves(records: &[EpochMetrics], best_epoch: Option<u32>) -> Result<Picture> {
     Picture::of(&Curves { records, best: best_epoch })
 }
 
 struct Curves<'a> {
-    records: &'a [EpochRecord],
+    records: &'a [EpochMetrics],
     best: Option<u32>,
 }
 
 /// A line: its colour and what it shows of a record.
-type Line = (RGBColor, fn(&EpochRecord) -> f64);
+type Line = (RGBColor, fn(&EpochMetrics) -> f64);
 
 /// Lines over one axis.
 struct Panel<'a> {
@@ -136,7 +136,7 @@ impl Curves<'_> {
             // Where a value is missing, the line is.
             for part in self.records.split(|record| !drawable(value(record))) {
                 let place =
-                    |record: &EpochRecord| Some((epochs.at(f64::from(record.epoch))?, panel.axis.at(value(record))?));
+                    |record: &EpochMetrics| Some((epochs.at(f64::from(record.epoch))?, panel.axis.at(value(record))?));
                 let points: Vec<(f64, f64)> = part.iter().filter_map(place).collect();
                 let points = if panel.stepped { steps(&points) } else { points };
                 page.path(&points, thickness, *colour)?;
@@ -145,14 +145,14 @@ impl Curves<'_> {
         Ok(())
     }
 
-    fn best(&self) -> Option<&EpochRecord> {
+    fn best(&self) -> Option<&EpochMetrics> {
         let epoch = self.best?;
         self.records.iter().find(|record| record.epoch == epoch)
     }
 
     /// A dot and a text at the best epoch, the text where it hides the least of the lines.
     fn mark_best<B: DrawingBackend>(&self, page: &Page<B>, epochs: &Axis, axis: &Axis) -> Result<()> {
-        let place = |record: &EpochRecord, value: f64| Some((epochs.at(f64::from(record.epoch))?, axis.at(value)?));
+        let place = |record: &EpochMetrics, value: f64| Some((epochs.at(f64::from(record.epoch))?, axis.at(value)?));
         let Some(best) = self.best() else { return Ok(()) };
         let Some((x, y)) = place(best, best.val_accuracy) else { return Ok(()) };
         page.dot((x, y), 4.5, VERMILLION, 1.0)?;
@@ -165,7 +165,7 @@ impl Curves<'_> {
         let inside = |(left, _): &(f64, f64)| (ACROSS.0..=ACROSS.1 - width).contains(left);
         let ticks = axis.ticks(ACCURACY_TICKS.0, ACCURACY_TICKS.1);
         let hidden = |(left, middle): &(f64, f64)| {
-            let both = |record: &EpochRecord| [place(record, record.accuracy), place(record, record.val_accuracy)];
+            let both = |record: &EpochMetrics| [place(record, record.accuracy), place(record, record.val_accuracy)];
             let covers =
                 |(x, y): &(f64, f64)| (x - left - width / 2.0).abs() < width / 2.0 + 12.0 && (y - middle).abs() < 16.0;
             let points = self.records.iter().flat_map(both).flatten().filter(covers).count();
@@ -196,15 +196,15 @@ mod tests {
     use super::*;
     use crate::report::plot::tests::{check, texts};
 
-    fn record(epoch: u32, value: f64) -> EpochRecord {
-        EpochRecord {
+    fn record(epoch: u32, value: f64) -> EpochMetrics {
+        EpochMetrics {
             epoch,
             lr: value,
             loss: value,
             accuracy: value,
             val_loss: value,
             val_accuracy: value,
-            val_accuracy_without_copies: None,
+            val_accuracy_dedup: None,
             seconds: 1.0,
             images_per_second: 1.0,
         }

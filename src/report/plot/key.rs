@@ -46,7 +46,7 @@ impl Mark {
         }
     }
 
-    /// Draws it around a place.
+    /// AugmentParams it around a place.
     pub fn draw<B: DrawingBackend>(self, page: &Page<B>, (x, y): (f64, f64)) -> Result<()> {
         match self {
             Self::Line(colour) => page.path(&[(x - 11.0, y), (x + 11.0, y)], 2.0, colour),

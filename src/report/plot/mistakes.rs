@@ -1,4 +1,4 @@
-//! Faces that were predicted wrongly, with what they are and what was said.
+//! Images that were predicted wrongly, with what they are and what was said.
 
 use anyhow::Result;
 use plotters::prelude::DrawingBackend;
@@ -37,7 +37,7 @@ pub struct Mistake<'a> {
     pub confidence: f64,
 }
 
-/// Draws up to 48 faces in rows of 8, with label, prediction and confidence, as PNG.
+/// AugmentParams up to 48 faces in rows of 8, with label, prediction and confidence, as PNG.
 ///
 /// # Errors
 /// When it cannot be drawn.
@@ -59,7 +59,7 @@ fn place(number: usize) -> (usize, usize) {
     (GAP + column * (FACE + GAP), GAP + HEADING + row * (FACE + LINES + GAP))
 }
 
-/// Draws a face, pixel by pixel, into colours of a row's `width`.
+/// AugmentParams a face, pixel by pixel, into colours of a row's `width`.
 fn paste(pixels: &mut [u8], width: usize, (left, top): (usize, usize), face: &[u8]) {
     let rows = pixels.chunks_exact_mut(width * 3).skip(top).take(SIDE * SCALE);
     for (row, y) in rows.zip(0..) {

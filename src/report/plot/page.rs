@@ -28,7 +28,7 @@ pub const WHITE: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 /// Width of most pages.
 pub const WIDTH: u32 = 760;
 
-/// Plotters draws at whole places; a pixel of the page has so many of them.
+/// Plotters params at whole places; a pixel of the page has so many of them.
 const FINE: u32 = 4;
 /// Pixels of a PNG to one of the page. A PNG is drawn at [`FINE`] and made smaller, which smooths it.
 pub const DENSITY: usize = 2;
@@ -44,7 +44,7 @@ pub trait Drawing {
     /// Width and height of the page in pixels.
     fn size(&self) -> (u32, u32);
 
-    /// Draws it.
+    /// AugmentParams it.
     ///
     /// # Errors
     /// When plotters cannot.
@@ -239,7 +239,7 @@ impl<B: DrawingBackend> Page<B> {
         Ok(())
     }
 
-    /// Where plotters draws a point; one far outside of the page, which would end in overflows, is brought near.
+    /// Where plotters params a point; one far outside of the page, which would end in overflows, is brought near.
     fn place(&self, (x, y): (f64, f64)) -> (i32, i32) {
         let (width, height) = self.area.dim_in_pixel();
         let near = |value: f64, edge: u32| {

@@ -19,7 +19,7 @@ const KEY: f64 = 560.0;
 /// From the top of a panel up to its heading.
 const HEADING: f64 = 16.0;
 
-/// Draws accuracy against confidence in bins, and the faces in each; `ece` is the expected calibration error.
+/// AugmentParams accuracy against confidence in bins, and the faces in each; `ece` is the expected calibration error.
 ///
 /// # Errors
 /// When it cannot be drawn.
@@ -42,12 +42,12 @@ impl Drawing for Reliability<'_> {
         let accuracy = Axis::linear((0.0, 1.0), ACCURACY);
         let most = self.bins.iter().map(|bin| bin.rows).max().unwrap_or(0).max(1);
         let faces = Axis::linear((0.0, most as f64 * 1.08), FACES);
-        for (axis, (bottom, top), title) in [(&accuracy, ACCURACY, "Accuracy"), (&faces, FACES, "Faces")] {
+        for (axis, (bottom, top), title) in [(&accuracy, ACCURACY, "Accuracy"), (&faces, FACES, "Images")] {
             page.text((ACROSS.0, top - HEADING), title, TEXT.bold())?;
             for (x, _) in confidence.ticks(5.0, Unit::Percent) {
                 page.upright(x, (top, bottom), 1.0, GRID_COLOUR)?;
             }
-            let (count, unit) = if title == "Faces" { (3.0, Unit::Whole) } else { (5.0, Unit::Percent) };
+            let (count, unit) = if title == "Images" { (3.0, Unit::Whole) } else { (5.0, Unit::Percent) };
             axis.draw_rising(page, ACROSS, count, unit)?;
         }
         for bin in self.bins {
@@ -130,7 +130,7 @@ mod tests {
         let picture = reliability(&[bin(0.0, 7, 0.4, 0.5), bin(0.5, 70, 0.9, 0.8)], 0.1).unwrap();
         check(&picture, SIZE);
         let texts = texts(&picture.svg);
-        for text in ["Accuracy", "Confidence", "Faces", "ECE 0.1000", "100%", "50"] {
+        for text in ["Accuracy", "Confidence", "Images", "ECE 0.1000", "100%", "50"] {
             assert!(texts.iter().any(|other| other == text), "{text}: {texts:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Event files, which TensorBoard draws. The numbers of fields are those of tensorboard/compat/proto/event.proto and summary.proto.
+//! Event files, which TensorBoard params. The numbers of fields are those of tensorboard/compat/proto/event.proto and summary.proto.
 
 mod hyper;
 mod message;
@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use crate::metrics::epoch::EpochRecord;
+use crate::metrics::epoch::EpochMetrics;
 use crate::report::tensorboard::message::Message;
 use crate::report::tensorboard::record::record;
 use crate::run_dir::{event_file_name, event_files};
@@ -76,13 +76,13 @@ impl EventFile {
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn epoch(&mut self, record: &EpochRecord, time: f64) -> Result<()> {
+    pub fn epoch(&mut self, record: &EpochMetrics, time: f64) -> Result<()> {
         let figures = [
             ("loss/train", Some(record.loss)),
             (VALIDATION_LOSS, Some(record.val_loss)),
             ("accuracy/train", Some(record.accuracy)),
             (VALIDATION_ACCURACY, Some(record.val_accuracy)),
-            ("accuracy/validation_without_copies", record.val_accuracy_without_copies),
+            ("accuracy/validation_dedup", record.val_accuracy_dedup),
             ("learning_rate", Some(record.lr)),
             ("images_per_second", Some(record.images_per_second)),
         ];
@@ -148,15 +148,15 @@ mod tests {
     use super::record::records;
     use super::*;
 
-    fn example(epoch: u32) -> EpochRecord {
-        EpochRecord {
+    fn example(epoch: u32) -> EpochMetrics {
+        EpochMetrics {
             epoch,
             lr: 1e-3,
             loss: 1.5,
             accuracy: 0.5,
             val_loss: 1.25,
             val_accuracy: 0.0,
-            val_accuracy_without_copies: (epoch > 1).then_some(0.375),
+            val_accuracy_dedup: (epoch > 1).then_some(0.375),
             seconds: 2.0,
             images_per_second: 100.0,
         }
@@ -212,7 +212,7 @@ mod tests {
         ];
         assert_eq!(first, wanted.map(|(tag, figure)| (tag.to_owned(), figure)));
         let second = values(&events[4]);
-        assert!(second.iter().any(|(tag, _)| tag == "accuracy/validation_without_copies") && second.len() == 7);
+        assert!(second.iter().any(|(tag, _)| tag == "accuracy/validation_dedup") && second.len() == 7);
 
         let (tag, image) = values(&events[5]).remove(0);
         assert_eq!(tag, "sheet");

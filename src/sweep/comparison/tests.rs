@@ -4,43 +4,43 @@ use super::*;
 use crate::config::{Config, from_text};
 
 /// Members of two models, and for each what its run left behind: nothing, an error, or an end.
-fn sweep(folder: &std::path::Path) -> (SweepDir, Vec<Member>) {
+fn sweep(folder: &std::path::Path) -> (SweepDir, Vec<PlannedRun>) {
     let dir = SweepDir::open(&folder.join("sweep"), false).unwrap();
-    let member = |model: &str, seed: u64| {
+    let planned_run = |model: &str, seed: u64| {
         let text = format!("name = \"{model}\"\nseed = {seed}\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n");
         let config: Config = from_text(&text, "x.toml").unwrap();
-        Member { model: model.to_owned(), config, folder: format!("{model}-seed{seed}") }
+        PlannedRun { model: model.to_owned(), config, folder: format!("{model}-seed{seed}") }
     };
-    (dir, vec![member("a", 1), member("a", 2), member("b", 1), member("b", 2)])
+    (dir, vec![planned_run("a", 1), planned_run("a", 2), planned_run("b", 1), planned_run("b", 2)])
 }
 
-/// A run that ended so, and was right on the first `right` of ten faces.
-fn finish(dir: &SweepDir, member: &Member, best: f64, last: f64, right: usize) {
-    let run = dir.member(member);
+/// A run that ended so, and was right on the first `right` of ten images.
+fn finish(dir: &SweepDir, planned_run: &PlannedRun, best: f64, last: f64, right: usize) {
+    let run = dir.run_path(planned_run);
     fs_err::create_dir(&run).unwrap();
-    fs_err::write(run.join("config.toml"), member.config.to_toml().unwrap()).unwrap();
+    fs_err::write(run.join("config.toml"), planned_run.config.to_toml().unwrap()).unwrap();
     let provenance = serde_json::json!({"version": "", "libtorch": "", "kernels": "", "command": "", "resumed": [], "data_hash": "", "split_hash": ""});
     let summary = serde_json::json!({
-        "name": member.model, "parameters": 1000, "device": "cpu", "precision": "f32", "threads": 1, "seed": member.config.seed,
-        "epochs": 20, "best_epoch": 15, "best_val_accuracy": best, "best_val_accuracy_without_copies": best - 0.01,
+        "name": planned_run.model, "parameters": 1000, "device": "cpu", "precision": "f32", "threads": 1, "seed": planned_run.config.seed,
+        "epochs": 20, "best_epoch": 15, "best_val_accuracy": best, "best_val_accuracy_dedup": best - 0.01,
         "last_val_accuracy": last, "train_rows": 40, "validation_rows": 10, "stopped": "early_stop", "rollbacks": 0,
         "seconds": 60.0, "train_images_per_second": 100.0, "provenance": provenance,
     });
     fs_err::write(run.join("summary.json"), summary.to_string()).unwrap();
-    let rows = (0..10).map(|face| format!("{face},face{face},1,{},0,0.5,0.5\n", u8::from(face < right)));
-    let head = "row,face,label,predicted,copy,x,y\n".to_owned();
+    let rows = (0..10).map(|image| format!("{image},image{image},1,{},0,0.5,0.5\n", u8::from(image < right)));
+    let head = "row,hash,label,predicted,duplicate,x,y\n".to_owned();
     fs_err::write(run.join("validation.csv"), head + &rows.collect::<String>()).unwrap();
 }
 
 #[test]
 fn rows_are_over_seeds_and_what_is_missing_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let (dir, members) = sweep(folder.path());
-    finish(&dir, &members[0], 0.6, 0.5, 6);
-    finish(&dir, &members[1], 0.7, 0.6, 7);
-    finish(&dir, &members[2], 0.9, 0.8, 9);
-    dir.note_failure(&members[3], &anyhow::anyhow!("training diverged")).unwrap();
-    let found = gather(&dir, &members, None).unwrap();
+    let (dir, planned_runs) = sweep(folder.path());
+    finish(&dir, &planned_runs[0], 0.6, 0.5, 6);
+    finish(&dir, &planned_runs[1], 0.7, 0.6, 7);
+    finish(&dir, &planned_runs[2], 0.9, 0.8, 9);
+    dir.note_failure(&planned_runs[3], &anyhow::anyhow!("training diverged")).unwrap();
+    let found = gather(&dir, &planned_runs, None).unwrap();
     let models: Vec<&str> = found.rows.iter().map(|row| row.model.as_str()).collect();
     assert_eq!(models, ["b", "a"], "from the best mean to the least");
     let a = &found.rows[1];
@@ -72,21 +72,21 @@ fn rows_are_over_seeds_and_what_is_missing_is_said() {
 }
 
 #[test]
-fn runs_on_other_faces_are_not_compared_and_nothing_is_no_error() {
+fn runs_on_other_images_are_not_compared_and_nothing_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
-    let (dir, members) = sweep(folder.path());
-    let none = gather(&dir, &members, None).unwrap();
+    let (dir, planned_runs) = sweep(folder.path());
+    let none = gather(&dir, &planned_runs, None).unwrap();
     assert_eq!(
         (none.best_run.as_deref(), none.rows[0].mean, none.rows[0].state.as_str()),
         (None, None, "0 of 2 runs; 2 unfinished")
     );
     assert!(none.markdown().contains("Unfinished: a-seed1, a-seed2, b-seed1, b-seed2."));
     assert!(none.csv().is_ok());
-    finish(&dir, &members[0], 0.6, 0.5, 6);
-    finish(&dir, &members[2], 0.9, 0.8, 9);
-    let path = dir.member(&members[2]).join("validation.csv");
-    fs_err::write(&path, fs_err::read_to_string(&path).unwrap().replace("face3", "face33")).unwrap();
-    let found = gather(&dir, &members, None).unwrap();
+    finish(&dir, &planned_runs[0], 0.6, 0.5, 6);
+    finish(&dir, &planned_runs[2], 0.9, 0.8, 9);
+    let path = dir.run_path(&planned_runs[2]).join("validation.csv");
+    fs_err::write(&path, fs_err::read_to_string(&path).unwrap().replace("image3", "image33")).unwrap();
+    let found = gather(&dir, &planned_runs, None).unwrap();
     let why = found.against_next.unwrap().why_not.unwrap();
-    assert!(why.contains("not validated on the same faces"), "{why}");
+    assert!(why.contains("not validated on the same images"), "{why}");
 }

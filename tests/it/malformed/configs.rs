@@ -138,7 +138,7 @@ fn configs_with_values_of_other_types() {
         (tiny("epochs = 3", "epochs = 2024-01-01"), &["c.toml:11: train.epochs: invalid type"]),
         (optimizer("\"adam\""), &["c.toml:13: train.optimizer: invalid type: string \"adam\", expected a table"]),
         (optimizer("{ lr = \"3e-3\" }"), &["c.toml:13: train.optimizer.lr: invalid type: string \"3e-3\""]),
-        (predict("views = 10"), &["c.toml:15: predict.views: invalid type"]),
+        (predict("views = 10"), &["c.toml:15: predict.tta: invalid type"]),
         (format!("predict = [\"flip\"]\n{TINY}"), &["c.toml:1: predict: invalid type", "expected a table"]),
         (augment("flip = 1"), &["c.toml:15: augment.flip: invalid type: integer `1`, expected a boolean"]),
     ]);
@@ -230,11 +230,11 @@ fn configs_with_a_training_out_of_range() {
         (augment("brightness = 1"), &["c.toml:15: augment.brightness = 1 ", "0 (off) to below 1"]),
         (augment("contrast = -0.1"), &["c.toml:15: augment.contrast = -0.1 ", "0 (off) to below 1"]),
         (augment("crop = 1"), &["c.toml:15: augment.crop = 1 ", "0 (off) to below 1"]),
-        (augment("erase = 1.5"), &["c.toml:15: augment.erase = 1.5 ", "0 (off) to 1, a probability"]),
+        (augment("random_erasing = 1.5"), &["c.toml:15: augment.random_erasing = 1.5 ", "0 (off) to 1, a probability"]),
         (augment("mixup = 11"), &["c.toml:15: augment.mixup = 11 ", "0 (off) to 10"]),
         (augment("cutmix = -1"), &["c.toml:15: augment.cutmix = -1 ", "0 (off) to 10"]),
         (augment("gamma = nan"), &["c.toml:15: augment.gamma = NaN ", "0 (off) to below 1"]),
-        (predict("views = \"both\""), &["c.toml:15: predict.views: unknown variant `both`", "`flip`", "`ten_crops`"]),
+        (predict("views = \"both\""), &["c.toml:15: predict.tta: unknown variant `both`", "`flip`", "`ten_crop`"]),
     ]);
 }
 
@@ -283,7 +283,7 @@ fn sets_that_change_no_config() {
     let two = ["train", "tiny.toml", "--out", "none", "--set", "train.epochs=0", "--set", "train.epochs=1"];
     let three = [&two[..], &["--set", "train.batch=0"]].concat();
     refuse_config(&mut cases, &three, &["--set train.batch=0: train.batch = 0"]);
-    let sheet = ["data", "augment", "--config", "tiny.toml", "--out", "none.png", "--set", "augment.zoom=2"];
+    let sheet = ["data", "preview", "tiny.toml", "--out", "none.png", "--set", "augment.zoom=2"];
     refuse_config(&mut cases, &sheet, &["--set augment.zoom=2: augment.zoom = 2", "0 to below 1"]);
     cases.finish();
 }

@@ -23,7 +23,7 @@ fn labels_for_scoring() {
         (repeated.into(), vec!["labels.csv: line 152, column id: \"4\" stands there twice".into()]),
         (row("6\0,1").into(), vec!["labels.csv: no label for id \"6\"".into()]),
         (good.replace("emotion", "label").into(), vec!["labels.csv: line 1: no column emotion".into()]),
-        (good.replace("id,", "face,").into(), vec!["labels.csv: line 1: no column id".into()]),
+        (good.replace("id,", "image,").into(), vec!["labels.csv: line 1: no column id".into()]),
         (good.replace(',', ";").into(), vec!["labels.csv: line 1: no column id; expected id,emotion".into()]),
         (columns("id,emotion,emotion", ",1").into(), vec!["line 1: two columns are named emotion".into()]),
         (columns("id,emotion,id", ",1").into(), vec!["line 1: two columns are named id".into()]),

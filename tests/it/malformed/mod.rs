@@ -4,7 +4,7 @@
 //! in a message that can be read. A table tells of all its failures at once.
 
 mod configs;
-mod faces;
+mod images;
 mod labels;
 mod paths;
 mod runs;
@@ -24,9 +24,9 @@ use crate::common::{Done, TINY, bench, command, text, workshop};
 /// Whoever is given nonsense says so at once; a minute is for a machine that is busy with other tests.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Bytes of memory that no case comes near: libtorch alone takes a tenth of it.
-const MOST_MEMORY: u64 = 2 << 30;
+const MAX_MEMORY: u64 = 2 << 30;
 /// Bytes of the longest error that a person would read; a file's contents belong into it in short.
-const LONGEST_MESSAGE: usize = 4000;
+const MAX_MESSAGE: usize = 4000;
 /// What no message may hold: a panic, an escape sequence from a file.
 const NEVER: [&str; 2] = ["panicked", "\u{1b}"];
 /// How messages name Rust's types; a config's reader does not know them.
@@ -53,7 +53,7 @@ fn run(folder: &Path, args: &[&str]) -> Result<Done, String> {
             break status;
         }
         let memory = most_memory(child.id());
-        if began.elapsed() > LONGEST || memory > MOST_MEMORY {
+        if began.elapsed() > LONGEST || memory > MAX_MEMORY {
             child.kill().unwrap();
             child.wait().unwrap();
             let megabytes = memory >> 20;
@@ -139,7 +139,7 @@ impl Cases {
         }
         wrong.extend(parts.iter().filter(|part| !done.stderr.contains(**part)).map(|part| format!("no {part:?}")));
         wrong.extend(NEVER.iter().filter(|part| done.stderr.contains(**part)).map(|part| format!("{part:?} in it")));
-        if code != 0 && done.stderr.len() > LONGEST_MESSAGE {
+        if code != 0 && done.stderr.len() > MAX_MESSAGE {
             wrong.push(format!("{} bytes, which nobody reads", done.stderr.len()));
         }
         if !wrong.is_empty() {
@@ -172,8 +172,8 @@ impl Cases {
 
 const HEADER: &str = "emotion,pixels\n";
 
-/// The pixels of a face.
-fn face(number: usize) -> String {
+/// The pixels of an image.
+fn image(number: usize) -> String {
     (0..2304).map(|place| ((place * 7 + number) % 256).to_string()).collect::<Vec<_>>().join(" ")
 }
 
@@ -183,22 +183,22 @@ fn csv<Row: AsRef<str>>(header: &str, rows: &[Row]) -> Vec<u8> {
     format!("{header}{}\n", rows.join("\n")).into_bytes()
 }
 
-/// A CSV with one row: a label, and a face whose fifth pixel is `text`.
+/// A CSV with one row: a label, and an image whose fifth pixel is `text`.
 fn fifth_pixel(text: &str) -> Vec<u8> {
-    let face = face(1);
-    let mut pixels: Vec<&str> = face.split(' ').collect();
+    let image = image(1);
+    let mut pixels: Vec<&str> = image.split(' ').collect();
     pixels[4] = text;
     csv(HEADER, &[format!("0,{}", pixels.join(" "))])
 }
 
 /// A CSV of one good row with this label.
 fn label(text: &str) -> Vec<u8> {
-    csv(HEADER, &[format!("{text},{}", face(1))])
+    csv(HEADER, &[format!("{text},{}", image(1))])
 }
 
 /// Behind a header five good rows and then one with the label 9, each followed by `end`.
 fn bad_sixth_row(header: &str, end: &str) -> Vec<u8> {
-    let rows = [0, 1, 2, 3, 4, 9].map(|label| format!("{label},{}{end}", face(label)));
+    let rows = [0, 1, 2, 3, 4, 9].map(|label| format!("{label},{}{end}", image(label)));
     format!("{header}{}", rows.concat()).into_bytes()
 }
 
@@ -210,12 +210,12 @@ fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
 }
 
-/// The arguments that predict the faces of a CSV.
+/// The arguments that predict the images of a CSV.
 fn predict(data: &str) -> [&str; 8] {
     ["predict", "run", "--data", data, "--out", "none.csv", "--device", "cpu"]
 }
 
-/// The arguments that score the workshop's test faces with a CSV of labels.
+/// The arguments that score the workshop's test images with a CSV of labels.
 fn score(labels: &str) -> [&str; 8] {
     ["evaluate", "run", "--data", "data/my_emotion_test.csv", "--labels", labels, "--device", "cpu"]
 }

@@ -1,6 +1,6 @@
 //! Paths that are not what they should be.
 
-use super::faces::refuse_training_on;
+use super::images::refuse_training_on;
 use super::*;
 
 /// Makes things that are no regular files; their names, and what a message about each must say.
@@ -50,7 +50,7 @@ fn input_paths_that_are_no_files() {
         cases.expect(&predict(path), 2, &[path, problem]);
         cases.expect(&score(path), 2, &[path, problem]);
     }
-    cases.expect(&["data", "augment", "--config", "pipe.csv", "--out", "none.png"], 2, &["pipe.csv", "a config file"]);
+    cases.expect(&["data", "preview", "pipe.csv", "--out", "none.png"], 2, &["pipe.csv", "a config file"]);
     cases.write_sparse("large.toml", TINY, 10 * GIB);
     cases.expect(&["train", "large.toml", "--out", "none"], 2, &["large.toml: 10737418240 bytes", "at most 1048576"]);
     cases.finish();
@@ -70,7 +70,7 @@ fn output_paths_that_cannot_be_written() {
     ] {
         cases.expect(&["predict", "run", "--data", "data/my_emotion_test.csv", "--out", path], 1, &[problem]);
         cases.expect(&["export", "run", "--out", path], 1, &[problem]);
-        cases.expect(&["data", "augment", "--config", "tiny.toml", "--out", path], 1, &[problem]);
+        cases.expect(&["data", "preview", "tiny.toml", "--out", path], 1, &[problem]);
     }
     for path in ["tiny.toml", "tiny.toml/out", "/dev/null", "pipe"] {
         cases.expect(&["train", "tiny.toml", "--out", path], 1, &[path]);

@@ -96,9 +96,9 @@ fn damages(good: &Archive) -> Vec<(&'static str, Vec<u8>, &'static [&'static str
         ("header lists nested deeply", nested("[", 100_000), &["damaged"]),
         ("no metadata", with_length(b"{}"), &["metadata"]),
         ("another format", good.with_metadata("format", Some("pt")), &["\"pt\"", "\"grimace-checkpoint\""]),
-        ("an older version", good.with_metadata("format_version", Some("1")), &["version", "\"1\"", "\"2\""]),
-        ("a newer version", good.with_metadata("format_version", Some("3")), &["version", "\"3\"", "\"2\""]),
-        ("a long version", good.with_metadata("format_version", Some(&"9".repeat(100_000))), &["version", "\"2\""]),
+        ("an older version", good.with_metadata("format_version", Some("2")), &["version", "\"2\"", "\"3\""]),
+        ("a newer version", good.with_metadata("format_version", Some("4")), &["version", "\"4\"", "\"3\""]),
+        ("a long version", good.with_metadata("format_version", Some(&"9".repeat(100_000))), &["version", "\"3\""]),
         ("no format", good.with_metadata("format", None), &["no format"]),
         ("no version", good.with_metadata("format_version", None), &["no format_version"]),
         ("no checksum", good.with_metadata("checksum", None), &["no checksum"]),
@@ -261,7 +261,7 @@ fn other_files_of_a_run() {
     make_fifo(&cases.path("copy/split.csv"));
     cases.expect(&EVALUATE, 2, &["copy/split.csv: is not a regular file", "cannot be told"]);
 
-    // Going on draws the split again and knows that it is the same: then the file can be mended.
+    // Going on params the split again and knows that it is the same: then the file can be mended.
     copy_run(&cases, "copy", &[]);
     cases.write("copy/split.csv", &split[..split.len() / 2]);
     cases.expect(&GO_ON, 0, &["4/4"]);

@@ -1,46 +1,47 @@
-//! A 3x3 convolution with stride 1 followed by 2x2 max-pooling with stride 2, as one function with a gradient.
+//! A 3x3 convolution with stride 1 and 2x2 max-pooling with stride 2 as one differentiable function.
 //!
-//! The gradient of max-pooling is zero everywhere but at one of four pixels: the winner. A convolution's backward pass over
-//! it therefore needs a quarter of the dense multiplications, and less after ReLU, where a pooled value that is not active
-//! passes nothing back at all. [`backward`] visits only what is not zero.
+//! The gradient of max-pooling is zero except at one of four pixels, the argmax. The backward pass of
+//! the convolution before it therefore needs a quarter of the dense multiplications, and fewer after
+//! ReLU, where inactive pooled values have no gradient. [`backward`] visits the nonzero values only.
 //!
-//! Images are dense in height-width-channel order (a libtorch tensor [N, C, H, W] in channels-last memory format), filters
-//! in filter-row-column-channel order (channels-last [F, C, 3, 3]).
+//! Images are contiguous [N, H, W, C] (a libtorch tensor [N, C, H, W] in channels-last memory format),
+//! filters contiguous [F, 3, 3, C] (channels-last [F, C, 3, 3]).
 
-mod backward;
-mod forward;
-mod pool;
-mod tile;
+mod fused_forward;
+mod max_pool;
+mod sparse_backward;
+mod tiling;
 
-pub use backward::{Gradients, Saved, backward, pack_filters};
-pub use forward::{forward, has_forward, pack_for_forward};
-pub use pool::pool;
+pub use fused_forward::{forward, has_forward, pack_for_forward};
+pub use max_pool::max_pool;
+pub use sparse_backward::{Gradients, Saved, backward, pack_for_backward};
 
-/// Side of the filters.
+/// Height and width of the filters.
 pub const KERNEL: usize = 3;
-/// Values of one filter in one channel.
+/// Weights of one filter in one channel.
 const TAPS: usize = KERNEL * KERNEL;
-/// Channels are handled in blocks of this many; so channels (unless there is one) and filters must be multiples of it.
+/// Channels per block. The number of filters must be a multiple of it, and so must that of channels
+/// unless it is 1.
 pub const BLOCK: usize = 16;
 
-/// The sizes of one image on its way through convolution and pooling.
+/// Sizes of one image before and after convolution and pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Rows of the input.
+    /// Input height in pixels.
     pub height: usize,
-    /// Columns of the input.
+    /// Input width in pixels.
     pub width: usize,
-    /// Channels of the input.
+    /// Input channels.
     pub channels: usize,
-    /// Channels of the output.
+    /// Filters: output channels.
     pub filters: usize,
-    /// Rows and columns of zeros around the input.
+    /// Zero padding on each side, in pixels.
     pub padding: usize,
 }
 
 impl Shape {
-    /// Whether the kernels can handle it: one channel or a multiple of 16, a multiple of 16 filters, and at least one pooled
-    /// pixel.
+    /// Whether the kernels support this shape: one channel or a multiple of 16, a multiple of 16
+    /// filters, and at least one pooled pixel.
     pub fn is_supported(&self) -> bool {
         let padded = |side: usize| side + 2 * self.padding;
         self.height > 0
@@ -52,42 +53,42 @@ impl Shape {
             && padded(self.width) > KERNEL
     }
 
-    /// Rows of the convolution's result.
+    /// Height of the convolution's output.
     pub fn conv_height(&self) -> usize {
         self.height + 2 * self.padding + 1 - KERNEL
     }
 
-    /// Columns of the convolution's result.
+    /// Width of the convolution's output.
     pub fn conv_width(&self) -> usize {
         self.width + 2 * self.padding + 1 - KERNEL
     }
 
-    /// Rows of the pooled result; an odd last row of the convolution is dropped.
+    /// Height of the pooled output; an odd last row of the convolution is dropped.
     pub fn pooled_height(&self) -> usize {
         self.conv_height() / 2
     }
 
-    /// Columns of the pooled result.
+    /// Width of the pooled output; an odd last column of the convolution is dropped.
     pub fn pooled_width(&self) -> usize {
         self.conv_width() / 2
     }
 
-    /// Values of an input image.
+    /// Values per input image.
     pub fn input_len(&self) -> usize {
         self.height * self.width * self.channels
     }
 
-    /// Values of a convolved image.
+    /// Values per image after the convolution.
     pub fn conv_len(&self) -> usize {
         self.conv_height() * self.conv_width() * self.filters
     }
 
-    /// Values of a pooled image.
+    /// Values per image after pooling.
     pub fn pooled_len(&self) -> usize {
         self.pooled_height() * self.pooled_width() * self.filters
     }
 
-    /// Values of all filters.
+    /// Weights of all filters.
     pub fn weights_len(&self) -> usize {
         self.filters * TAPS * self.channels
     }

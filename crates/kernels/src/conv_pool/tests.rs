@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lanes::tests::with_each;
+use crate::simd::tests::for_each_isa;
 use crate::{Element, bf16};
 
-/// Numbers in -1..1 that look random.
+/// Pseudorandom values in -1..1.
 fn numbers(count: usize, salt: u32) -> Vec<f32> {
     (0..count as u32)
         .map(|i| {
@@ -15,15 +15,15 @@ fn numbers(count: usize, salt: u32) -> Vec<f32> {
         .collect()
 }
 
-/// Convolution by its definition, in `f64`.
-fn plain_conv(shape: &Shape, input: &[f32], filters: &[f32]) -> Vec<f64> {
+/// Reference implementation of the convolution, in `f64`.
+fn reference_conv(shape: &Shape, input: &[f32], filters: &[f32]) -> Vec<f64> {
     let mut result = Vec::new();
     for image in input.chunks_exact(shape.input_len()) {
         for row in 0..shape.conv_height() {
             for column in 0..shape.conv_width() {
                 for filter in filters.chunks_exact(TAPS * shape.channels) {
                     let mut sum = 0.0;
-                    each_tap(shape, row, column, |tap, pixel| {
+                    for_each_tap(shape, row, column, |tap, pixel| {
                         for channel in 0..shape.channels {
                             sum += f64::from(image[pixel * shape.channels + channel])
                                 * f64::from(filter[tap * shape.channels + channel]);
@@ -37,7 +37,7 @@ fn plain_conv(shape: &Shape, input: &[f32], filters: &[f32]) -> Vec<f64> {
     result
 }
 
-fn each_tap(shape: &Shape, row: usize, column: usize, mut visit: impl FnMut(usize, usize)) {
+fn for_each_tap(shape: &Shape, row: usize, column: usize, mut visit: impl FnMut(usize, usize)) {
     for tap in 0..TAPS {
         let (y, x) = (row + tap / KERNEL, column + tap % KERNEL);
         let inside = |at: usize, side: usize| at >= shape.padding && at < side + shape.padding;
@@ -47,8 +47,8 @@ fn each_tap(shape: &Shape, row: usize, column: usize, mut visit: impl FnMut(usiz
     }
 }
 
-/// Where the four values are that pooled value `index` is the greatest of.
-fn four(shape: &Shape, index: usize) -> [usize; 4] {
+/// Indices of the four values that pooled value `index` is the maximum of.
+fn pooled_from(shape: &Shape, index: usize) -> [usize; 4] {
     let (place, filter) = (index / shape.filters, index % shape.filters);
     let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
     let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());
@@ -58,46 +58,47 @@ fn four(shape: &Shape, index: usize) -> [usize; 4] {
     })
 }
 
-struct Wanted {
+struct Expected {
     filters: Vec<f64>,
     bias: Vec<f64>,
     input: Vec<f64>,
 }
 
-/// The gradients by their definition: the pooled gradient spread over the convolution's result, then the dense backward pass.
-fn plain_backward(shape: &Shape, input: &[f32], filters: &[f32], winners: &[u8], gradient: &[f32]) -> Wanted {
-    let mut wanted = Wanted {
+/// Reference implementation of the gradients: the pooled gradient is scattered to the convolution's
+/// output, then the dense backward pass runs.
+fn reference_backward(shape: &Shape, input: &[f32], filters: &[f32], argmax: &[u8], gradient: &[f32]) -> Expected {
+    let mut expected = Expected {
         filters: vec![0.0; shape.weights_len()],
         bias: vec![0.0; shape.filters],
         input: vec![0.0; input.len()],
     };
-    for (index, (winner, gradient)) in winners.iter().zip(gradient).enumerate() {
+    for (index, (argmax, gradient)) in argmax.iter().zip(gradient).enumerate() {
         let (place, filter) = (index / shape.filters, index % shape.filters);
         let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
         let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());
         let gradient = f64::from(*gradient);
-        wanted.bias[filter] += gradient;
-        let (row, column) = (2 * row + usize::from(winner / 2), 2 * column + usize::from(winner % 2));
-        each_tap(shape, row, column, |tap, pixel| {
+        expected.bias[filter] += gradient;
+        let (row, column) = (2 * row + usize::from(argmax / 2), 2 * column + usize::from(argmax % 2));
+        for_each_tap(shape, row, column, |tap, pixel| {
             for channel in 0..shape.channels {
                 let at_filter = (filter * TAPS + tap) * shape.channels + channel;
                 let at_input = image * shape.input_len() + pixel * shape.channels + channel;
-                wanted.filters[at_filter] += gradient * f64::from(input[at_input]);
-                wanted.input[at_input] += gradient * f64::from(filters[at_filter]);
+                expected.filters[at_filter] += gradient * f64::from(input[at_input]);
+                expected.input[at_input] += gradient * f64::from(filters[at_filter]);
             }
         });
     }
-    wanted
+    expected
 }
 
-fn close(ours: impl Iterator<Item = f32>, wanted: &[f64], tolerance: f64) -> Result<(), TestCaseError> {
-    let scale = wanted.iter().fold(1e-3f64, |most, value| most.max(value.abs()));
+fn close(ours: impl Iterator<Item = f32>, expected: &[f64], tolerance: f64) -> Result<(), TestCaseError> {
+    let scale = expected.iter().fold(1e-3f64, |max, value| max.max(value.abs()));
     let mut count = 0;
-    for (index, (ours, wanted)) in ours.zip(wanted).enumerate() {
-        prop_assert!((f64::from(ours) - wanted).abs() <= tolerance * scale, "{index}: {ours} against {wanted}");
+    for (index, (ours, expected)) in ours.zip(expected).enumerate() {
+        prop_assert!((f64::from(ours) - expected).abs() <= tolerance * scale, "{index}: {ours}, expected {expected}");
         count += 1;
     }
-    prop_assert_eq!(count, wanted.len());
+    prop_assert_eq!(count, expected.len());
     Ok(())
 }
 
@@ -108,80 +109,80 @@ fn check<E: Element>(shape: &Shape, images: usize, tolerance: f64) -> Result<(),
     let filters = numbers(shape.weights_len(), 2);
     let bias = numbers(shape.filters, 3);
 
-    let conv = plain_conv(shape, &float(&input), &filters);
+    let conv = reference_conv(shape, &float(&input), &filters);
     let conv: Vec<E> = conv.into_iter().map(|value| E::from_f32(value as f32)).collect();
     let mut pooled = vec![E::default(); images * shape.pooled_len()];
-    let mut winners = vec![9; pooled.len()];
-    pool(shape, &conv, &bias, &mut pooled, &mut winners);
-    for (index, (pooled, winner)) in pooled.iter().zip(&winners).enumerate() {
-        let four = four(shape, index).map(|at| conv[at].to_f32());
-        let most = four.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        prop_assert_eq!(four.iter().position(|value| *value == most), Some(usize::from(*winner)));
-        prop_assert_eq!(pooled.to_f32(), E::from_f32(most + bias[index % shape.filters]).to_f32());
+    let mut argmax = vec![9; pooled.len()];
+    max_pool(shape, &conv, &bias, &mut pooled, &mut argmax);
+    for (index, (pooled, argmax)) in pooled.iter().zip(&argmax).enumerate() {
+        let four = pooled_from(shape, index).map(|at| conv[at].to_f32());
+        let max = four.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        prop_assert_eq!(four.iter().position(|value| *value == max), Some(usize::from(*argmax)));
+        prop_assert_eq!(pooled.to_f32(), E::from_f32(max + bias[index % shape.filters]).to_f32());
     }
 
     if has_forward::<E>(shape) {
         let filters = element(filters.clone());
-        let exact = plain_conv(shape, &float(&input), &float(&filters));
-        let (mut ours, mut which) = (vec![E::default(); pooled.len()], vec![9; pooled.len()]);
-        forward(shape, &input, &pack_for_forward(shape, &filters), &bias, &mut ours, &mut which);
-        let mut wanted = Vec::new();
-        for (index, winner) in which.iter().enumerate() {
-            let four = four(shape, index).map(|at| exact[at]);
-            let most = four.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            wanted.push(most + f64::from(bias[index % shape.filters]));
-            prop_assert!(four[usize::from(*winner)] > most - 1e-4, "{index}: {winner} of {four:?}");
+        let exact = reference_conv(shape, &float(&input), &float(&filters));
+        let (mut ours, mut ours_argmax) = (vec![E::default(); pooled.len()], vec![9; pooled.len()]);
+        forward(shape, &input, &pack_for_forward(shape, &filters), &bias, &mut ours, &mut ours_argmax);
+        let mut expected = Vec::new();
+        for (index, argmax) in ours_argmax.iter().enumerate() {
+            let four = pooled_from(shape, index).map(|at| exact[at]);
+            let max = four.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            expected.push(max + f64::from(bias[index % shape.filters]));
+            prop_assert!(four[usize::from(*argmax)] > max - 1e-4, "{index}: {argmax} of {four:?}");
         }
-        close(float(&ours).into_iter(), &wanted, tolerance)?;
+        close(float(&ours).into_iter(), &expected, tolerance)?;
     }
 
     if crate::isa().is_none() {
         return Ok(());
     }
-    // As after ReLU: about half of it is zero.
+    // About half of the values are zero, as after ReLU.
     let gradient = element(numbers(pooled.len(), 4).into_iter().map(|value| value.max(0.0)).collect());
-    let wanted = plain_backward(shape, &float(&input), &filters, &winners, &float(&gradient));
-    let saved = Saved { input: &input, winners: &winners, gradient: &gradient };
-    let mut of_filters = vec![0.0; shape.weights_len()];
-    let mut of_bias = vec![0.0; shape.filters];
-    let mut of_input = element(vec![7.0; input.len()]);
-    let packed = if shape.channels > 1 { pack_filters(shape, &filters) } else { Vec::new() };
+    let expected = reference_backward(shape, &float(&input), &filters, &argmax, &float(&gradient));
+    let saved = Saved { input: &input, argmax: &argmax, gradient: &gradient };
+    let mut filter_gradient = vec![0.0; shape.weights_len()];
+    let mut bias_gradient = vec![0.0; shape.filters];
+    let mut input_gradient = element(vec![7.0; input.len()]);
+    let packed = if shape.channels > 1 { pack_for_backward(shape, &filters) } else { Vec::new() };
     let mut gradients = Gradients {
-        filters: &mut of_filters,
-        bias: &mut of_bias,
-        input: (shape.channels > 1).then_some((&mut of_input[..], &packed[..])),
+        filters: &mut filter_gradient,
+        bias: &mut bias_gradient,
+        input: (shape.channels > 1).then_some((&mut input_gradient[..], &packed[..])),
     };
     backward(shape, &saved, &mut gradients);
-    close(of_filters.iter().copied(), &wanted.filters, 1e-5)?;
-    close(of_bias.iter().copied(), &wanted.bias, 1e-5)?;
+    close(filter_gradient.iter().copied(), &expected.filters, 1e-5)?;
+    close(bias_gradient.iter().copied(), &expected.bias, 1e-5)?;
     if shape.channels > 1 {
-        close(float(&of_input).into_iter(), &wanted.input, tolerance)?;
+        close(float(&input_gradient).into_iter(), &expected.input, tolerance)?;
     }
     Ok(())
 }
 
 #[test]
-fn not_a_number_wins_and_passes_on() {
+fn nan_is_the_maximum_and_propagates() {
     let shape = Shape { height: 8, width: 8, channels: 32, filters: 32, padding: 0 };
-    with_each(|isa| {
-        for place in [0, 1, 6, 7] {
+    for_each_isa(|isa| {
+        for pixel in [0, 1, 6, 7] {
             let mut conv = numbers(shape.conv_len(), 1);
-            conv[place * shape.filters + 5] = f32::NAN;
-            let (mut pooled, mut winners) = (vec![0.0; shape.pooled_len()], vec![0; shape.pooled_len()]);
-            pool(&shape, &conv, &[0.5; 32], &mut pooled, &mut winners);
-            assert!(pooled[5].is_nan(), "{isa:?}: pixel {place}");
+            conv[pixel * shape.filters + 5] = f32::NAN;
+            let (mut pooled, mut argmax) = (vec![0.0; shape.pooled_len()], vec![0; shape.pooled_len()]);
+            max_pool(&shape, &conv, &[0.5; 32], &mut pooled, &mut argmax);
+            assert!(pooled[5].is_nan(), "{isa:?}: pixel {pixel}");
             assert_eq!(pooled.iter().filter(|value| value.is_nan()).count(), 1);
         }
         if has_forward::<f32>(&shape) {
             let mut input = numbers(shape.input_len(), 2);
             input[(3 * 8 + 3) * 32] = f32::NAN;
             let weights = pack_for_forward(&shape, &numbers(shape.weights_len(), 3));
-            let (mut pooled, mut winners) = (vec![0.0; shape.pooled_len()], vec![0; shape.pooled_len()]);
-            forward(&shape, &input, &weights, &[0.5; 32], &mut pooled, &mut winners);
-            // The pixel is seen by the convolution's rows and columns 1 to 3: by two of three pooled ones each way.
-            let wanted = |index: usize| index / 32 % 3 < 2 && index / 96 < 2;
+            let (mut pooled, mut argmax) = (vec![0.0; shape.pooled_len()], vec![0; shape.pooled_len()]);
+            forward(&shape, &input, &weights, &[0.5; 32], &mut pooled, &mut argmax);
+            // The NaN reaches rows and columns 1 to 3 of the convolution: two of three pooled ones each way.
+            let expected = |index: usize| index / 32 % 3 < 2 && index / 96 < 2;
             for (index, value) in pooled.iter().enumerate() {
-                assert_eq!(value.is_nan(), wanted(index), "{isa:?}: {index}");
+                assert_eq!(value.is_nan(), expected(index), "{isa:?}: {index}");
             }
         }
     });
@@ -190,17 +191,17 @@ fn not_a_number_wins_and_passes_on() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn agrees_with_the_definition(
+    fn matches_reference(
         height in 2usize..26, width in 2usize..26, channels in 0usize..4, filters in 1usize..5, padding in 0usize..2,
         many in 1usize..20,
     ) {
         let channels = if channels == 0 { 1 } else { 16 * channels };
         let shape = Shape { height, width, channels, filters: 16 * filters, padding };
         prop_assume!(shape.is_supported());
-        // Many only of small images: the definition takes its time.
+        // The reference is slow, so only small images come in large batches.
         let images = if height * width * channels * filters < 4000 { many } else { many.min(2) };
         let mut result = Ok(());
-        with_each(|isa| {
+        for_each_isa(|isa| {
             let both = check::<f32>(&shape, images, 1e-5).and_then(|()| check::<bf16>(&shape, images, 4e-3));
             result = result.clone().and(both.map_err(|error| TestCaseError::fail(format!("{isa:?}: {error}"))));
         });

@@ -1,45 +1,47 @@
-//! Large nodes: weights of classes by value of the feature. Bytes have 256 values, so nothing is rounded into bins.
+//! Split search for large nodes: a histogram of class weights by feature value. A uint8 feature has 256
+//! values, so there is one bin per value.
 
-use super::{Cut, MOST_CLASSES, Mark, middle};
-use crate::dispatch::compiled;
+use super::{MAX_CLASSES, Mark, Split, midpoint};
+use crate::dispatch::multiversion;
 
-/// Values of a byte.
+/// Values of a uint8 feature.
 const VALUES: usize = 256;
 
-/// Room for the counts of one feature after another.
+/// Split finder with a buffer that is reused from feature to feature.
 #[derive(Debug)]
 pub struct Histogram {
     counts: Vec<u32>,
-    /// Classes, rounded up to what loops are compiled for.
+    /// Number of classes, rounded up to one that loops are compiled for.
     lanes: usize,
 }
 
 impl Histogram {
-    /// For labels below `classes`.
+    /// Creates a finder for labels below `classes`.
     ///
     /// # Panics
-    /// With more than [`MOST_CLASSES`] classes.
+    /// If `classes` is above [`MAX_CLASSES`].
     pub fn new(classes: usize) -> Self {
-        assert!(classes <= MOST_CLASSES);
+        assert!(classes <= MAX_CLASSES);
         let lanes = classes.next_power_of_two().max(8);
         Self { counts: vec![0; VALUES * lanes], lanes }
     }
 
-    /// The best split of a node by a feature with these `values`, one for each of the `marks` of its rows; `totals` has the
-    /// node's weight of each class. `None` when all have the same value.
+    /// Finds the best split of a node by a feature with `values` ([rows of the node]). `marks` are of
+    /// the same rows; `totals` ([classes]) is the node's weight per class. `None` if all values are
+    /// equal.
     ///
     /// # Panics
-    /// When values and marks differ in number, or a class was not announced.
-    pub fn best(&mut self, values: &[u8], marks: &[Mark], totals: &[u32]) -> Option<Cut> {
+    /// If values and marks differ in number, or there are more totals than classes.
+    pub fn best_split(&mut self, values: &[u8], marks: &[Mark], totals: &[u32]) -> Option<Split> {
         assert!(values.len() == marks.len() && totals.len() <= self.lanes);
         let node = Node { values, marks, totals };
         let mut found = None;
         match self.lanes {
-            8 => best_of_8(table(&mut self.counts), &node, &mut found),
-            16 => best_of_16(table(&mut self.counts), &node, &mut found),
-            32 => best_of_32(table(&mut self.counts), &node, &mut found),
-            64 => best_of_64(table(&mut self.counts), &node, &mut found),
-            _ => best_of_128(table(&mut self.counts), &node, &mut found),
+            8 => best_split_of_8(bins(&mut self.counts), &node, &mut found),
+            16 => best_split_of_16(bins(&mut self.counts), &node, &mut found),
+            32 => best_split_of_32(bins(&mut self.counts), &node, &mut found),
+            64 => best_split_of_64(bins(&mut self.counts), &node, &mut found),
+            _ => best_split_of_128(bins(&mut self.counts), &node, &mut found),
         }
         found
     }
@@ -51,32 +53,32 @@ struct Node<'a> {
     totals: &'a [u32],
 }
 
-/// Counts by value and class.
-type Table<const LANES: usize> = [[u32; LANES]; VALUES];
+/// Weights by value and class.
+type Bins<const LANES: usize> = [[u32; LANES]; VALUES];
 
-fn table<const LANES: usize>(counts: &mut [u32]) -> &mut Table<LANES> {
-    let Some(table) = counts.as_chunks_mut().0.first_chunk_mut() else { unreachable!("there is room for every value") };
-    table
+fn bins<const LANES: usize>(counts: &mut [u32]) -> &mut Bins<LANES> {
+    let Some(bins) = counts.as_chunks_mut().0.first_chunk_mut() else { unreachable!("the buffer has a bin per value") };
+    bins
 }
 
-compiled! {
-    fn best_of_8(counts: &mut Table<8>, node: &Node<'_>, found: &mut Option<Cut>) = body
+multiversion! {
+    fn best_split_of_8(counts: &mut Bins<8>, node: &Node<'_>, found: &mut Option<Split>) = body
 }
-compiled! {
-    fn best_of_16(counts: &mut Table<16>, node: &Node<'_>, found: &mut Option<Cut>) = body
+multiversion! {
+    fn best_split_of_16(counts: &mut Bins<16>, node: &Node<'_>, found: &mut Option<Split>) = body
 }
-compiled! {
-    fn best_of_32(counts: &mut Table<32>, node: &Node<'_>, found: &mut Option<Cut>) = body
+multiversion! {
+    fn best_split_of_32(counts: &mut Bins<32>, node: &Node<'_>, found: &mut Option<Split>) = body
 }
-compiled! {
-    fn best_of_64(counts: &mut Table<64>, node: &Node<'_>, found: &mut Option<Cut>) = body
+multiversion! {
+    fn best_split_of_64(counts: &mut Bins<64>, node: &Node<'_>, found: &mut Option<Split>) = body
 }
-compiled! {
-    fn best_of_128(counts: &mut Table<128>, node: &Node<'_>, found: &mut Option<Cut>) = body
+multiversion! {
+    fn best_split_of_128(counts: &mut Bins<128>, node: &Node<'_>, found: &mut Option<Split>) = body
 }
 
 #[inline(always)]
-fn body<const LANES: usize>(counts: &mut Table<LANES>, node: &Node<'_>, found: &mut Option<Cut>) {
+fn body<const LANES: usize>(counts: &mut Bins<LANES>, node: &Node<'_>, found: &mut Option<Split>) {
     *counts = [[0; LANES]; VALUES];
     for (value, mark) in node.values.iter().zip(node.marks) {
         counts[usize::from(*value)][usize::from(mark.class()) % LANES] += mark.weight();
@@ -84,10 +86,10 @@ fn body<const LANES: usize>(counts: &mut Table<LANES>, node: &Node<'_>, found: &
     *found = scan(counts, node.totals);
 }
 
-/// The best of the 255 splits between values. Where a value does not occur, the split after it equals the one before it,
-/// and the first of equals is taken.
+/// Finds the best of the 255 splits between values, the first of equals. Where a value does not occur,
+/// the split after it equals the one before it.
 #[inline(always)]
-fn scan<const LANES: usize>(counts: &Table<LANES>, totals: &[u32]) -> Option<Cut> {
+fn scan<const LANES: usize>(counts: &Bins<LANES>, totals: &[u32]) -> Option<Split> {
     let mut right = [0u32; LANES];
     right[..totals.len()].copy_from_slice(totals);
     let weight: f64 = totals.iter().map(|total| f64::from(*total)).sum();
@@ -108,7 +110,7 @@ fn scan<const LANES: usize>(counts: &Table<LANES>, totals: &[u32]) -> Option<Cut
     let mut scores = [0.0; VALUES];
     for value in 0..VALUES {
         let score = lefts[value] / weights[value] + rights[value] / (weight - weights[value]);
-        // Where one part is empty that was no number, and there is no split.
+        // The score is NaN where one side is empty, which is not a split.
         let splits = weights[value] > 0.0 && weights[value] < weight;
         scores[value] = if splits { score } else { -1.0 };
     }
@@ -123,16 +125,16 @@ fn scan<const LANES: usize>(counts: &Table<LANES>, totals: &[u32]) -> Option<Cut
         return None;
     }
     let high = (low + 1..VALUES).find(|value| counts[*value] != [0; LANES])?;
-    Some(Cut { score, threshold: middle(low as u8, high as u8) })
+    Some(Split { score, threshold: midpoint(low as u8, high as u8) })
 }
 
-/// Halves added to halves: whole numbers, so the order changes nothing, and this one becomes vector instructions.
+/// Sums by halving, which vectorizes. The values are integers, so the order does not change the sum.
 #[inline(always)]
 fn sum<const LANES: usize>(mut values: [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
-        for place in 0..half {
-            values[place] += values[place + half];
+        for at in 0..half {
+            values[at] += values[at + half];
         }
         half /= 2;
     }

@@ -1,0 +1,193 @@
+//! Batch norm followed by squeeze-and-excitation, stochastic depth, residual add and ReLU.
+//!
+//! They are one layer, because each of them alone would be a pass over memory.
+
+use anyhow::Result;
+use tch::{Kind, Tensor, nn};
+
+use super::Mode;
+use super::cpu::norm_act as cpu;
+use super::layers::{BatchNorm, Dense, PYTORCH};
+
+/// Squeeze-and-excitation (Hu et al. 2018): scales each channel by a factor that two dense layers compute
+/// from the means of all channels.
+#[derive(Debug)]
+pub struct SqueezeExcite {
+    squeeze: Dense,
+    excite: Dense,
+}
+
+impl SqueezeExcite {
+    /// Creates the dense layers `squeeze` (`channels` to `width`) and `excite` (`width` to `channels`).
+    pub fn new(path: &nn::Path, seed: u64, channels: i64, width: i64) -> Result<Self> {
+        Ok(Self {
+            squeeze: Dense::new(&path.sub("squeeze"), seed, channels, width)?,
+            excite: Dense::new(&path.sub("excite"), seed, width, channels)?,
+        })
+    }
+
+    /// Returns the trainable tensors.
+    fn parameters(&self) -> [&Tensor; 4] {
+        let (squeeze, excite) = (&self.squeeze, &self.excite);
+        [&squeeze.weight, &squeeze.bias, &excite.weight, &excite.bias]
+    }
+
+    /// Computes the scales, in 0..1 [N, C], from the channel means [N, C].
+    fn scales(&self, means: &Tensor) -> Result<Tensor> {
+        Ok(self.excite.forward(&self.squeeze.forward(means)?.f_relu()?)?.f_sigmoid()?)
+    }
+}
+
+/// Batch norm with optional squeeze-and-excitation, stochastic depth, residual add and ReLU.
+#[derive(Debug)]
+pub struct NormAct {
+    norm: BatchNorm,
+    gate: Option<SqueezeExcite>,
+    relu: bool,
+    /// Probability of stochastic depth: that an image skips the layer in training.
+    drop: f64,
+}
+
+impl NormAct {
+    /// Creates a batch norm with PyTorch's constants, followed by ReLU if `relu`. The tensors of the norm
+    /// are directly under `path`.
+    pub fn new(path: &nn::Path, channels: i64, relu: bool) -> Result<Self> {
+        Ok(Self { norm: BatchNorm::new(path, channels, PYTORCH)?, gate: None, relu, drop: 0.0 })
+    }
+
+    /// Adds squeeze-and-excitation after the norm.
+    pub fn with_gate(self, gate: Option<SqueezeExcite>) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// Adds stochastic depth (Huang et al. 2016): in training, sets the layer's output before the residual
+    /// add to zero for each image with probability `drop`, and scales it by 1 / (1 - drop) otherwise, like
+    /// torchvision's `StochasticDepth` in mode `row`.
+    pub fn with_drop(self, drop: f64) -> Self {
+        Self { drop, ..self }
+    }
+
+    /// Computes `relu(shortcut + drop(gate(norm(x))))` for `x` and `shortcut` [N, C, H, W].
+    pub fn forward(&self, x: &Tensor, shortcut: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        let keep = if self.drop > 0.0 && mode == Mode::Train { Some(sample_keep(x, self.drop)?) } else { None };
+        if mode == Mode::Train && cpu::is_supported(x) {
+            return self.forward_on_cpu(x, shortcut, keep.as_ref());
+        }
+        let mut y = self.norm.normalize(x, mode)?;
+        if let Some(gate) = &self.gate {
+            let scales = gate.scales(&channel_means(&y)?)?;
+            y = y.f_mul(&scales.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+        }
+        if let Some(keep) = keep {
+            y = y.f_mul(&keep.f_to_dtype(y.f_kind()?, false, false)?.f_view([-1, 1, 1, 1])?)?;
+        }
+        if let Some(shortcut) = shortcut {
+            y = y.f_add(shortcut)?;
+        }
+        if self.relu { Ok(y.f_relu()?) } else { Ok(y) }
+    }
+
+    /// Computes [`forward`](Self::forward) in training with the kernels, in two passes over memory.
+    fn forward_on_cpu(&self, x: &Tensor, shortcut: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
+        let BatchNorm { constants, weight, bias, running_mean, running_var } = &self.norm;
+        let map = |means: &Tensor, squares: &Tensor| -> Result<[Tensor; 2]> {
+            let image_mean = |tensor: &Tensor| tensor.f_mean_dim([0i64].as_slice(), false, None);
+            let mean = image_mean(means)?;
+            let variance = image_mean(squares)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
+            tch::no_grad(|| -> Result<()> {
+                let _ = running_var.shallow_clone().f_lerp_(&variance.f_to_kind(Kind::Float)?, constants.update)?;
+                let change = mean.f_to_kind(Kind::Float)?.f_mul_scalar(constants.update)?;
+                let _ = running_mean.shallow_clone().f_add_(&change)?;
+                Ok(())
+            })?;
+            // norm(x) = factor (x - center) + offset
+            let mut factor = variance.f_add_scalar(constants.epsilon)?.f_rsqrt()?.f_mul(weight)?;
+            let mut offset = bias.f_sub(&factor.f_mul(&mean)?)?;
+            if let Some(gate) = &self.gate {
+                let means = factor.f_mul(means)?.f_add(&offset)?;
+                let scales = gate.scales(&means.f_to_kind(Kind::Float)?)?;
+                (factor, offset) = (factor.f_mul(&scales)?, offset.f_mul(&scales)?);
+            }
+            if let Some(keep) = keep {
+                let keep = keep.f_unsqueeze(-1)?;
+                (factor, offset) = (factor.f_mul(&keep)?, offset.f_mul(&keep)?);
+            }
+            Ok([factor.f_expand_as(means)?, offset.f_expand_as(means)?])
+        };
+        let gate = self.gate.iter().flat_map(SqueezeExcite::parameters);
+        let parameters: Vec<&Tensor> = [weight, bias].into_iter().chain(gate).collect();
+        // Close to the batch mean, so that a variance much smaller than the mean keeps its precision.
+        let center = running_mean;
+        cpu::forward(x, &cpu::NormAct { center, map: &map, parameters: &parameters, shortcut, relu: self.relu })
+    }
+}
+
+/// Averages [N, C, H, W] over H and W to [N, C]. It is average pooling rather than `mean`, whose gradient
+/// is not in channels-last memory format and makes the layers before it slow.
+pub fn channel_means(x: &Tensor) -> Result<Tensor> {
+    let [_, _, height, width] = x.size()[..] else {
+        anyhow::bail!("channel means require a tensor [N, C, H, W], not {x:?}")
+    };
+    Ok(x.f_avg_pool2d([height, width], [1i64, 1], [0i64, 0], false, true, None)?.f_flatten(1, -1)?)
+}
+
+/// Samples the factors of stochastic depth, float32 `[N]`: 0 with probability `drop`, else 1 / (1 - drop).
+fn sample_keep(x: &Tensor, drop: f64) -> Result<Tensor> {
+    let images = x.size().first().copied().unwrap_or(0);
+    let keep = Tensor::f_full([images], 1.0 - drop, (Kind::Float, x.device()))?;
+    Ok(keep.f_bernoulli()?.f_div_scalar(1.0 - drop)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cpu::tests::without_kernels;
+    use crate::testing::noise;
+    use tch::{Device, nn};
+
+    /// Output, gradients of x, shortcut and each parameter, and running statistics after a training pass.
+    #[allow(clippy::disallowed_methods)]
+    fn results(drop: f64) -> Vec<(String, Tensor)> {
+        let store = nn::VarStore::new(Device::Cpu);
+        let gate = SqueezeExcite::new(&(store.root() / "gate"), 3, 32, 8).unwrap();
+        let layer = NormAct::new(&(store.root() / "norm"), 32, true).unwrap().with_gate(Some(gate)).with_drop(drop);
+        for (salt, mut named) in (10..).zip(store.trainable_variables()) {
+            tch::no_grad(|| named.copy_(&(&named + noise(&named.size(), salt) * 0.3)));
+        }
+        let leaf = |salt| (noise(&[12, 32, 6, 6], salt) * 2.0 + 0.3).set_requires_grad(true);
+        let (x, shortcut) = (leaf(1), leaf(2));
+        tch::manual_seed(5);
+        let y = layer.forward(&x, Some(&shortcut), Mode::Train).unwrap();
+        (&y * noise(&y.size(), 3)).sum(Kind::Float).backward();
+        let mut all = vec![("y".into(), y.detach()), ("x".into(), x.grad()), ("shortcut".into(), shortcut.grad())];
+        let mut named: Vec<_> = store.variables().into_iter().collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        all.extend(
+            named.into_iter().map(|(name, t)| (name, if t.requires_grad() { t.grad() } else { t.shallow_clone() })),
+        );
+        all
+    }
+
+    #[test]
+    fn kernels_match_libtorch() {
+        for drop in [0.0, 0.5] {
+            let (fast, reference) = (results(drop), without_kernels(|| results(drop)));
+            assert_eq!(fast.len(), 3 + 8, "four of the norm, four of the gate");
+            for ((name, fast), (_, reference)) in fast.iter().zip(&reference) {
+                let scale = reference.norm().double_value(&[]);
+                let error = (fast - reference).norm().double_value(&[]);
+                assert!(scale > 0.0 && error < 1e-3 * scale, "{name}, drop {drop}: {error} of {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn kept_images_are_scaled_up() {
+        let keep = sample_keep(&Tensor::zeros([10_000, 1, 1, 1], (Kind::Float, Device::Cpu)), 0.25).unwrap();
+        let values = Vec::<f32>::try_from(keep).unwrap();
+        assert!(values.iter().all(|value| *value == 0.0 || (value - 4.0 / 3.0).abs() < 1e-6));
+        let dropped = values.iter().filter(|value| **value == 0.0).count();
+        // Five standard deviations of a binomial of 10,000 and 1/4.
+        assert!(dropped.abs_diff(2500) < 217, "{dropped} of 10,000");
+    }
+}

@@ -1,0 +1,110 @@
+//! Classes with few images, and a learning rate that falls on a plateau: `train.sampling`, `train.class_weights`,
+//! `train.schedule = { kind = "plateau" }`.
+
+use std::path::Path;
+
+use crate::common::{bad, bench, good, tensors, text, timeless_metrics, workshop};
+
+fn train(folder: &Path, out: &str, sets: &[&str], more: &[&str]) {
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    good(folder, &[&["train", "tiny.toml", "--out", out], &sets[..], more].concat());
+}
+
+/// The classes that a run's best weights give the validation images.
+fn predicted(run: &Path) -> Vec<String> {
+    text(run.join("validation.csv")).lines().skip(1).map(|line| line.split(',').nth(3).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_learning_rate_falls_when_validation_gets_no_better() {
+    let bench = bench();
+    // So small a rate leaves the accuracy as it is, but for an image now and then.
+    let sets = [
+        "train.optimizer.lr=1e-6",
+        "model.normalization=false",
+        "train.epochs=6",
+        "train.early_stop.patience=0",
+        "train.schedule={kind=\"plateau\",factor=0.25,patience=1,min_lr=1e-7}",
+    ];
+    train(bench.path(), "run", &sets, &[]);
+    let records = timeless_metrics(&bench.path().join("run"));
+    let figure = |key: &str| records.iter().map(|record| record[key].as_f64().unwrap()).collect::<Vec<_>>();
+    let (mut lr, mut best, mut bad_epochs) = (1e-6f64, f64::NEG_INFINITY, 0);
+    for (found, accuracy) in figure("lr").into_iter().zip(figure("val_accuracy")) {
+        assert!((found / lr - 1.0).abs() < 1e-9, "{found} instead of {lr} in {records:?}");
+        if accuracy > best * 1.0001 {
+            (best, bad_epochs) = (accuracy, 0);
+        } else {
+            bad_epochs += 1;
+        }
+        if bad_epochs > 1 {
+            (lr, bad_epochs) = ((lr * 0.25).max(1e-7), 0);
+        }
+    }
+    assert!(figure("lr")[5] < 1e-6, "it has fallen: {records:?}");
+}
+
+#[test]
+fn only_classes_with_weight_are_learned() {
+    let bench = bench();
+    // Batches of 8 images: some hold no image of class 3, and must not end in a division by zero.
+    let sets = ["train.class_weights=[0,0,0,1,0,0,0]", "train.batch=8", "train.epochs=2"];
+    train(bench.path(), "one", &sets, &[]);
+    let all = predicted(&bench.path().join("one"));
+    assert!(all.len() == 120 && all.iter().all(|class| class == "3"), "{all:?}");
+    assert!(text(bench.path().join("one/config.toml")).contains("class_weights = [0.0, 0.0, 0.0, 1.0"));
+}
+
+#[test]
+fn balanced_runs_go_on_to_the_same_end() {
+    let bench = bench();
+    let sets = [
+        "train.sampling=balanced",
+        "train.class_weights=balanced",
+        "train.label_smoothing=0.1",
+        "train.schedule={kind=\"plateau\",patience=0,warmup=0.5,monitor=\"val_loss\"}",
+    ];
+    train(bench.path(), "whole", &sets, &["--set", "train.epochs=3"]);
+    for (epochs, more) in [("1", &[][..]), ("2", &["--resume"]), ("3", &["--resume"])] {
+        train(bench.path(), "parts", &sets, &[&["--set", &format!("train.epochs={epochs}")], more].concat());
+    }
+    let result = |out: &str| {
+        (timeless_metrics(&bench.path().join(out)), tensors(&bench.path().join(out).join("last.safetensors")))
+    };
+    assert_eq!(result("whole"), result("parts"));
+
+    let plain = timeless_metrics(&workshop().join("run"));
+    for set in ["train.sampling=balanced", "train.class_weights=balanced"] {
+        train(bench.path(), set, &[set], &["--set", "train.epochs=1"]);
+        assert_ne!(timeless_metrics(&bench.path().join(set))[0]["loss"], plain[0]["loss"], "{set}");
+    }
+    let refuse = |set: &str, parts: &[&str]| {
+        let sets = sets.iter().chain([&set]).flat_map(|set| ["--set", set]).collect::<Vec<_>>();
+        bad(bench.path(), &[&["train", "tiny.toml", "--out", "whole", "--resume"], &sets[..]].concat(), 2, parts);
+    };
+    refuse("train.sampling=shuffle", &["cannot go on: train.sampling was \"balanced\", now it is \"shuffle\""]);
+    refuse("train.class_weights=none", &["cannot go on: train.class_weights was \"balanced\", now it is \"none\""]);
+    refuse("train.schedule.factor=0.1", &["cannot go on: train.schedule.factor was 0.5, now it is 0.1"]);
+}
+
+#[test]
+fn values_out_of_range_are_named() {
+    let bench = bench();
+    for (set, parts) in [
+        ("train.class_weights=[1,2]", ["train.class_weights = [1.0, 2.0]", "7 numbers, one for each class: 0 to 1e6"]),
+        (
+            "train.class_weights=equal",
+            ["train.class_weights: invalid value: string \"equal\"", "\"balanced\" or a list"],
+        ),
+        ("train.sampling=weighted", ["train.sampling: unknown variant `weighted`", "`balanced`"]),
+        ("train.schedule={kind=\"plateau\",factor=1.5}", ["train.schedule.factor = 1.5", "above 0, below 1"]),
+        ("train.schedule={kind=\"plateau\",factor=0}", ["train.schedule.factor = 0 ", "above 0, below 1"]),
+        ("train.schedule={kind=\"plateau\",min_lr=1}", ["train.schedule.min_lr = 1 ", "0 to train.optimizer.lr"]),
+        ("train.schedule={kind=\"plateau\",patience=-1}", ["train.schedule.patience", "-1"]),
+        ("train.schedule={kind=\"plateau\",monitor=\"loss\"}", ["train.schedule.monitor", "`val_loss`"]),
+        ("train.schedule={kind=\"plateau\",warmup=3}", ["train.schedule.warmup = 3", "below train.epochs"]),
+    ] {
+        bad(bench.path(), &["train", "tiny.toml", "--out", "none", "--set", set], 2, &parts);
+    }
+    assert!(!bench.path().join("none").exists());
+}

@@ -1,0 +1,162 @@
+//! `grimace evaluate` and `grimace predict` on a trained run.
+
+use crate::common::{Done, bad, bench, command, good, grimace, json, text, workshop};
+
+/// Writes the run's own validation rows as a CSV.
+fn validation_rows(path: &std::path::Path) {
+    let split = text(workshop().join("run/split.csv"));
+    let train = text(workshop().join("data/my_emotion_train.csv"));
+    let rows: Vec<&str> = train.lines().skip(1).collect();
+    let chosen = split.lines().filter(|line| line.contains(",validation,")).map(|line| {
+        let row: usize = line.split(',').next().unwrap().parse().unwrap();
+        *rows.get(row).unwrap()
+    });
+    let text: String = std::iter::once("emotion,pixels").chain(chosen).map(|line| format!("{line}\n")).collect();
+    fs_err::write(path, text).unwrap();
+}
+
+#[test]
+fn evaluate_gives_the_accuracy_that_training_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("validation.csv");
+    validation_rows(&csv);
+    let csv = csv.to_str().unwrap();
+    let found = good(workshop(), &["evaluate", "run", "--data", csv, "--json"]).json();
+    let summary = json(workshop().join("run/summary.json"));
+    assert_eq!(found["accuracy"], summary["best_val_accuracy"]);
+    assert_eq!(found["accuracy_dedup"], summary["best_val_accuracy_dedup"]);
+    let counted: u64 = found["confusion"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|v| v.as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, 120);
+    assert_eq!(found["per_class"].as_array().unwrap().len(), 7);
+    for key in ["macro_f1", "ece"] {
+        assert!((0.0..=1.0).contains(&found[key].as_f64().unwrap()), "{key}");
+    }
+    let shown = good(workshop(), &["evaluate", "run", "--data", csv]).stdout;
+    assert!(shown.contains("macro F1") && shown.contains("confusion") && shown.contains("surprise"), "{shown}");
+}
+
+#[test]
+fn training_images_do_not_count_dedup() {
+    let found = good(workshop(), &["evaluate", "run", "--data", "data/my_emotion_train.csv", "--json"]).json();
+    assert_eq!((found["rows"].as_u64(), found["rows_dedup"].as_u64()), (Some(600), Some(120)));
+    assert_eq!(found["accuracy_dedup"], json(workshop().join("run/summary.json"))["best_val_accuracy"]);
+}
+
+#[test]
+fn a_submission_scored_by_hand_agrees_with_evaluate() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("submission.csv");
+    let (out, test, labels) = (out.to_str().unwrap(), "data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
+    good(workshop(), &["predict", "run", "--data", test, "--out", out]);
+    let (predicted, truth) = (text(out), text(workshop().join(labels)));
+    assert!(predicted.starts_with("id,emotion\n0,"));
+    let correct = predicted.lines().skip(1).zip(truth.lines().skip(1)).filter(|(a, b)| a == b).count();
+    let found = good(workshop(), &["evaluate", "run", "--data", test, "--labels", labels, "--json"]).json();
+    assert_eq!(found["accuracy"].as_f64(), Some(correct as f64 / 150.0));
+
+    good(workshop(), &["predict", "run", "--data", test, "--out", out, "--probabilities"]);
+    let detailed = text(out);
+    assert!(detailed.starts_with("id,emotion,angry,disgust,fear,happy,sad,surprise,neutral\n"));
+    for (line, plain) in detailed.lines().zip(predicted.lines()).skip(1) {
+        assert!(line.starts_with(&format!("{plain},")));
+        let values: Vec<f64> = line.split(',').skip(2).map(|v| v.parse().unwrap()).collect();
+        assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+        let label: usize = plain.split(',').nth(1).unwrap().parse().unwrap();
+        assert!(values.iter().all(|v| *v <= values[label]), "the label is the most probable class");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let (test, labels) = ("data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
+    bad(workshop(), &["evaluate", "run", "--data", test], 2, &["no column emotion", "--labels"]);
+    bad(workshop(), &["evaluate", "run", "--data", labels], 2, &["no column pixels"]);
+    bad(workshop(), &["evaluate", "data", "--data", test], 2, &["data: is not a run directory"]);
+    bad(workshop(), &["evaluate", "run", "--data", test, "--usage", "PublicTest"], 2, &["no column Usage"]);
+    bad(workshop(), &["predict", "run", "--data", test, "--out", "nowhere/x.csv"], 1, &["nowhere: no such folder"]);
+    bad(
+        workshop(),
+        &["predict", "run", "--data", test, "--out", "/dev/null"],
+        1,
+        &["/dev/null: is a pipe or a device"],
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("run");
+    fs_err::create_dir(&damaged).unwrap();
+    for name in ["config.toml", "split.csv"] {
+        fs_err::copy(workshop().join("run").join(name), damaged.join(name)).unwrap();
+    }
+    let run = damaged.to_str().unwrap();
+    bad(workshop(), &["predict", run, "--data", test, "--out", "x.csv"], 2, &["no best.safetensors"]);
+    fs_err::copy(workshop().join("run/best.safetensors"), damaged.join("best.safetensors")).unwrap();
+    let split = text(damaged.join("split.csv"));
+    fs_err::write(damaged.join("split.csv"), split.replacen("train", "validation", 1)).unwrap();
+    bad(
+        workshop(),
+        &["evaluate", run, "--data", test, "--labels", labels],
+        2,
+        &["split.csv: is not the split of this run"],
+    );
+    let mut bytes = fs_err::read(workshop().join("run/best.safetensors")).unwrap();
+    let end = bytes.len() - 40;
+    bytes[end] ^= 1;
+    fs_err::write(damaged.join("best.safetensors"), bytes).unwrap();
+    bad(workshop(), &["evaluate", run, "--data", test, "--labels", labels], 2, &["best.safetensors", "checksum"]);
+}
+
+#[test]
+fn what_is_read_is_never_written_over() {
+    let bench = bench();
+    let run = bench.path().join("run");
+    fs_err::create_dir(&run).unwrap();
+    for name in ["config.toml", "split.csv", "best.safetensors"] {
+        fs_err::copy(workshop().join("run").join(name), run.join(name)).unwrap();
+    }
+    let test = text(bench.path().join("data/my_emotion_test.csv"));
+    fs_err::write(bench.path().join("x.csv"), &test).unwrap();
+    let predict = |out: &str, parts: &[&str]| {
+        bad(bench.path(), &["predict", "run", "--data", "x.csv", "--out", out], 2, parts);
+    };
+    predict("./x.csv", &["x.csv: is read by this command, and would be lost"]);
+    predict("run/best.safetensors", &["run/best.safetensors: belongs to the run"]);
+    bad(bench.path(), &["export", "run", "--out", "run/split.csv"], 2, &["run/split.csv: belongs to the run"]);
+    assert!(text(bench.path().join("x.csv")) == test && run.join("best.safetensors").exists());
+
+    let row = test.lines().nth(1).unwrap();
+    fs_err::write(bench.path().join("x.csv"), format!("id,pixels\n{row}\n{row}\n")).unwrap();
+    predict("none.csv", &["x.csv: column id: \"0\" stands there twice"]);
+    assert!(!bench.path().join("none.csv").exists());
+}
+
+#[test]
+fn a_path_need_not_be_utf_8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bench = bench();
+    let out = std::ffi::OsStr::from_bytes(b"\xff.csv");
+    let done = command(workshop(), &["predict", "run", "--data", "data/my_emotion_test.csv", "--json", "--out"])
+        .arg(bench.path().join(out))
+        .output()
+        .unwrap();
+    let done = Done::from(done);
+    assert_eq!((done.code, done.json()["rows"].as_u64()), (0, Some(150)), "{}", done.all());
+    let done = command(bench.path(), &["data", "check", "--json"]).arg(bench.path().join(out)).output().unwrap();
+    assert_eq!(Done::from(done).code, 2, "there is no such file");
+    fs_err::copy(bench.path().join("data/my_emotion_test.csv"), bench.path().join(out)).unwrap();
+    let done = command(bench.path(), &["data", "check", "--json"]).arg(bench.path().join(out)).output().unwrap();
+    assert_eq!(Done::from(done).json()["files"][0]["rows"], 150);
+}
+
+#[test]
+fn output_survives_a_closed_pipe() {
+    let line = format!("{} doctor | true; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_grimace"));
+    let output = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+    assert!(grimace(workshop(), &["doctor"]).code == 0);
+}

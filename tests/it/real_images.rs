@@ -1,0 +1,38 @@
+//! Tests on real images, where `GRIMACE_FACES` names a folder of FER2013 as the seed's CSV files.
+
+use crate::common::{TINY, good, json, real_images};
+
+#[test]
+fn fer2013_is_read_whole_and_its_leaks_are_found() {
+    let Some(images) = real_images("fer2013_is_read_whole_and_its_leaks_are_found") else { return };
+    let (train, test) = (images.join("my_emotion_train.csv"), images.join("my_emotion_test.csv"));
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["data", "check", train.to_str().unwrap(), test.to_str().unwrap(), "--json"];
+    let report = good(folder.path(), &args).json();
+    assert_eq!(report["files"][0]["rows"], 28_709);
+    assert_eq!(report["files"][1]["rows"], 3_589);
+    assert_eq!(report["copies_across"][0]["rows"], 280, "PublicTest rows that stand in Training");
+    let classes: Vec<u64> =
+        report["files"][0]["classes"].as_array().unwrap().iter().map(|c| c["rows"].as_u64().unwrap()).collect();
+    assert_eq!(classes, [3995, 436, 4097, 7215, 4830, 3171, 4965]);
+}
+
+#[test]
+fn the_honest_split_tears_no_copies_apart() {
+    let Some(images) = real_images("the_honest_split_tears_no_copies_apart") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("tiny.toml"), TINY).unwrap();
+    let train = format!("data.train={}", images.join("my_emotion_train.csv").display());
+    let small = ["--set", "train.epochs=1", "--set", "model.filters=[2]", "--set", "train.batch=512", "--set", &train];
+    let run = |out: &str, sets: &[&str]| {
+        good(folder.path(), &[&["train", "tiny.toml", "--out", out], &small[..], sets].concat())
+    };
+    let honest = run("honest", &[]);
+    assert!(!honest.stderr.contains("exact copies"), "{}", honest.all());
+    let plain = run("plain", &["--set", "data.split=random", "--set", "data.group_duplicates=false"]);
+    assert!(plain.stderr.contains("validation images are exact copies of training images"), "{}", plain.all());
+    let summary = |out: &str| json(folder.path().join(out).join("summary.json"));
+    assert_eq!(summary("plain")["validation_rows"], 5742, "ceil(0.2 * 28709), as scikit-learn");
+    assert_eq!(summary("honest")["best_val_accuracy"], summary("honest")["best_val_accuracy_dedup"]);
+    assert_ne!(summary("plain")["best_val_accuracy"], summary("plain")["best_val_accuracy_dedup"]);
+}

@@ -1,0 +1,134 @@
+//! `report.html` in a real browser: nothing on its console, nothing asked of the network, and readable in light and dark.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::{good, text, workshop};
+
+/// A Chromium that runs without a window; says so when there is none.
+fn chromium(test: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("GRIMACE_CHROMIUM").map(PathBuf::from);
+    let known = ["chromium", "chromium-browser", "google-chrome"];
+    let found =
+        known.iter().find(|name| Command::new(name).arg("--version").output().is_ok_and(|done| done.status.success()));
+    let browser = named.or_else(|| found.map(PathBuf::from));
+    if browser.is_none() {
+        println!(
+            "skipped {test}: no Chromium on the path; install one (apt install chromium), or set GRIMACE_CHROMIUM"
+        );
+    }
+    browser
+}
+
+/// Opens a page and gives a screenshot, what came on its console, and the addresses that were asked for.
+fn open(browser: &Path, page: &Path, dark: bool) -> (Vec<u8>, Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (shot, net) = (folder.path().join("shot.png"), folder.path().join("net.json"));
+    // A browser that hangs must not hang the tests.
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(browser).args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--window-size=1000,2400",
+    ]);
+    command.args(["--enable-logging=stderr", "--disable-background-networking", "--disable-component-update"]);
+    command.args(["--disable-sync", "--no-first-run", "--disable-domain-reliability"]);
+    command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
+    command.arg(format!("--screenshot={}", shot.display())).arg(format!("--log-net-log={}", net.display()));
+    if dark {
+        command.arg("--force-dark-mode");
+    }
+    let done = command.arg(format!("file://{}", page.display())).output().unwrap();
+    let log = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && shot.exists(), "the browser failed: {log}");
+    let console = log.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
+    let requested = requested_by_page(&serde_json::from_str(&text(&net)).unwrap());
+    (fs_err::read(&shot).unwrap(), console, requested)
+}
+
+/// The addresses that a page requested, from a Chromium net log. The browser's own services (updates, accounts, time)
+/// come and go with its versions; their requests have no initiator, which Chromium logs as "not an origin".
+fn requested_by_page(net_log: &Value) -> Vec<String> {
+    let events = net_log["events"].as_array().unwrap().iter().map(|event| &event["params"]);
+    let by_page = events.filter(|params| params["initiator"].as_str().is_some_and(|from| from != "not an origin"));
+    let addresses = by_page.filter_map(|params| params["url"].as_str());
+    addresses.filter(|url| !url.starts_with("file:") && !url.starts_with("data:")).map(str::to_owned).collect()
+}
+
+/// Mean brightness of a screenshot's upper left corner, where the page has nothing but its background.
+fn background(png: &[u8]) -> f64 {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    let row = &pixels[..info.line_size];
+    row[..30].iter().map(|value| f64::from(*value)).sum::<f64>() / 30.0
+}
+
+#[test]
+fn a_report_needs_nothing_and_follows_the_readers_theme() {
+    let Some(browser) = chromium("a_report_needs_nothing_and_follows_the_readers_theme") else { return };
+    let page = workshop().join("run/report.html");
+    let (light, console, asked) = open(&browser, &page, false);
+    assert!(console.is_empty() && asked.is_empty(), "console: {console:?}, asked: {asked:?}");
+    let (dark, console, asked) = open(&browser, &page, true);
+    assert!(console.is_empty() && asked.is_empty(), "console: {console:?}, asked: {asked:?}");
+    assert!(background(&light) > 200.0 && background(&dark) < 60.0, "{} and {}", background(&light), background(&dark));
+}
+
+/// The check above can fail: every way in which a page could reach the network is seen.
+#[test]
+fn requests_of_a_page_are_seen() {
+    let Some(browser) = chromium("requests_of_a_page_are_seen") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let html = r#"<link rel="stylesheet" href="http://127.0.0.1:9/style"><img src="http://127.0.0.1:9/image">
+        <iframe src="http://127.0.0.1:9/frame"></iframe><script>fetch("http://127.0.0.1:9/fetch")</script>"#;
+    fs_err::write(&page, html).unwrap();
+    let (_, console, requested) = open(&browser, &page, false);
+    for path in ["style", "image", "frame", "fetch"] {
+        let url = format!("http://127.0.0.1:9/{path}");
+        assert!(requested.contains(&url), "{url} is not in {requested:?}");
+    }
+    assert!(!console.is_empty(), "a failed request is reported on the console");
+}
+
+#[test]
+fn a_report_stands_alone_and_opens_with_the_answer() {
+    let page = text(workshop().join("run/report.html"));
+    let addresses = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!addresses.contains("http://") && !addresses.contains("https://"), "an address");
+    assert!(!page.contains("<script"));
+    // But for the bytes of pictures, which may spell anything.
+    let words = page.split("base64,").map(|part| part.split_once('"').map_or(part, |(_, rest)| rest));
+    assert!(words.skip(1).all(|part| !part.contains("NaN")));
+    let body = page.split("<body>").nth(1).unwrap();
+    let place = |part: &str| body.find(part).unwrap_or_else(|| panic!("{part} is not in the report"));
+    let answer = place("validation images are classified rightly");
+    assert!(answer < 400 && place("flatters it") < place("<svg") && place("<svg") < place("By class"));
+    for part in ["surprise", "data:image/png;base64,", "validation accuracy", "kind = &quot;cnn&quot;"] {
+        place(part);
+    }
+    // What the report says is what evaluate says.
+    let run = workshop().join("run");
+    let summary = crate::common::json(run.join("summary.json"));
+    assert!(body.contains(&format!("{:.4}", summary["best_val_accuracy"].as_f64().unwrap())));
+    for name in ["curves", "confusion", "reliability"] {
+        assert!(run.join(format!("{name}.svg")).exists() && run.join(format!("{name}.png")).exists(), "{name}");
+    }
+    let answers = text(run.join("validation.csv"));
+    assert!(answers.starts_with("row,hash,label,predicted,duplicate,angry,disgust,"), "{}", &answers[..80]);
+    assert_eq!(answers.lines().count(), 121);
+}
+
+#[test]
+fn a_hostile_name_stays_text() {
+    let folder = crate::common::bench();
+    let classes = r#"data.classes=["<script>alert(1)</script>","disgust","fear","happy","sad","surprise","neutral"]"#;
+    good(folder.path(), &["train", "tiny.toml", "--set", classes, "--set", "train.epochs=1", "--out", "odd"]);
+    let page = text(folder.path().join("odd/report.html"));
+    assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"));
+}
