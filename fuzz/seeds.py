@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the seeds in fuzz/corpus: `python3 fuzz/seeds.py`. Inputs that a fuzzer found are beside them, named found-*.
+"""Writes the seeds in fuzz/corpus: `python3 fuzz/seeds.py`. Inputs that a fuzzer found are beside
+them, named found-*.
 
-README.md tells the forms of the inputs. No image in them is a photograph: each is 2304 times one digit.
+README.md tells the forms of the inputs. No image in them is a photograph: each is 2304 times one
+digit.
 """
 
 import json
@@ -14,7 +16,8 @@ FACE = " ".join(["0"] * 2304)
 
 
 def csv() -> dict[str, bytes]:
-    """Mode (0, 1, 2: labels needed, if present, ignored, `@7` is an image of sevens; 3, 4, 5: the same as it is), then the file."""
+    """Mode (0, 1, 2: labels needed, if present, ignored, `@7` is an image of sevens; 3, 4, 5: the
+    same as it is), then the file."""
     texts = {
         "notebook": "0emotion,pixels\n3,@0\n6,@7\n",
         "kaggle-test": "1id,pixels\n17,@0\nx9,@1\n",
@@ -177,7 +180,8 @@ STATE = {
 
 
 def checkpoint() -> dict[str, bytes]:
-    """Mode (0: the file itself; 1: header and tensors of one; 2: config, state, tensors, filling), then that."""
+    """Mode (0: the file itself; 1: header and tensors of one; 2: config, state, tensors, filling),
+    then that."""
     state = json.dumps(STATE)
     fuller = json.dumps(STATE | {"epoch": 2, "records": [RECORD, RECORD | {"epoch": 2}], "best": None, "monitor": None})
     extremes = {"step": (1 << 64) - 1, "correct": (1 << 40) - 1, "loss_sum": -9e29, "seconds": -0.0, "threads": (1 << 64) - 1, "rollbacks": 100}
@@ -271,7 +275,8 @@ def labels() -> dict[str, bytes]:
 
 
 def soft_labels() -> dict[str, bytes]:
-    """Number of classes (a digit; they are called a, b, ...), wanted ids with a `|` behind each, a line break, the file."""
+    """Number of classes (a digit; they are called a, b, ...), wanted ids with a `|` behind each, a
+    line break, the file."""
     texts = {
         "votes": "30|2|\nid,a,b,c\n0,1,2,7\n1,0,0,10\n2,10,0,0\n",
         "probabilities": "2x|y|\nid,emotion,a,b\nx,0,0.75,0.25\ny,1,1e-3,0.999\n",
@@ -309,7 +314,8 @@ ORIGIN = '{"data_hash":"d","split_hash":"s"}'
 
 
 def forest() -> dict[str, bytes]:
-    """Mode 0: the file. 1: header, line break, tensors. 2: config, origin, trees (`F<T:N` a split, `*N` a leaf, `|`, counts)."""
+    """Mode 0: the file. 1: header, line break, tensors. 2: config, origin, trees (`F<T:N` a split,
+    `*N` a leaf, `|`, counts)."""
     pure = "| 1 0 0 1"
     trees = {
         "one-leaf": f"*0 {pure}",

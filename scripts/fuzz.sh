@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Fuzzes the six inputs that come from elsewhere: CSV of faces, config, checkpoint, forest, labels, soft labels. fuzz/README.md tells what
-# is demanded of each.
+# Fuzzes the six untrusted inputs: CSV of images, config, checkpoint, forest, labels, soft labels.
+# fuzz/README.md lists the invariants.
 #
-#   scripts/fuzz.sh              10 minutes each, one after another
-#   scripts/fuzz.sh 60           a minute each
-#   scripts/fuzz.sh 60 csv       one of them
+#   scripts/fuzz.sh              10 minutes per target, one after another
+#   scripts/fuzz.sh 60           a minute per target
+#   scripts/fuzz.sh 60 csv       one target
 #
-# Installs nothing. What it finds stays in fuzz/target: new inputs in corpus/, failing ones in artifacts/, logs in
-# logs/. The table at the end has a line for each target; the exit code is 1 where an input failed.
+# Installs nothing. Output is in fuzz/target: new inputs in corpus/, failing ones in artifacts/, logs in
+# logs/. A table with a row per target comes last; the exit code is 1 where an input failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 die() { printf 'fuzz: %s\n' "$*" >&2; exit 2; }
 
 seconds=${1:-600}
-[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "'$seconds' is no number of seconds: scripts/fuzz.sh [SECONDS] [TARGET]..."
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "'$seconds' is not a number of seconds: scripts/fuzz.sh [SECONDS] [TARGET]..."
 targets=("${@:2}")
 [ ${#targets[@]} -gt 0 ] || targets=(csv config checkpoint forest labels soft_labels)
 for target in "${targets[@]}"; do
-  [ -e "fuzz/fuzz_targets/$target.rs" ] || die "there is no target '$target'; there are csv, config, checkpoint, forest, labels, soft_labels"
+  [ -e "fuzz/fuzz_targets/$target.rs" ] || die "unknown target '$target'; expected csv, config, checkpoint, forest, labels or soft_labels"
 done
 
 command -v cargo-fuzz >/dev/null || die "cargo-fuzz is missing. Install it: cargo install cargo-fuzz"
@@ -27,16 +27,16 @@ cargo +nightly --version >/dev/null 2>&1 ||
 [ -n "${LIBTORCH:-}" ] || [ -e .venv/libtorch/lib ] ||
   die "libtorch is missing. Install it: make setup, or set LIBTORCH"
 
-# No sanitizer: libtorch is not instrumented, and there is no unsafe code of our own in the way of these inputs.
+# No sanitizer: libtorch is not instrumented, and these inputs reach no unsafe code of ours.
 options=(--fuzz-dir fuzz --sanitizer none)
 export RUSTC_WRAPPER=$PWD/fuzz/rustc.sh
-# Inputs are small: more threads would only make runs differ.
+# Inputs are small: more threads would only make runs nondeterministic.
 export OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 POLARS_MAX_THREADS=1
-# Panics are found without one, and with one each takes seconds.
+# A backtrace takes seconds per panic and is not needed to find one.
 export RUST_BACKTRACE=0
 
-# Bytes of the longest input that libFuzzer makes by itself.
-declare -A longest=([csv]=8192 [config]=16384 [checkpoint]=16384 [forest]=8192 [labels]=4096 [soft_labels]=4096)
+# libFuzzer's -max_len, in bytes.
+declare -A max_len=([csv]=8192 [config]=16384 [checkpoint]=16384 [forest]=8192 [labels]=4096 [soft_labels]=4096)
 
 [ -d fuzz/target ] || echo "fuzz: the first build compiles polars once more: about 10 minutes on 2 cores" >&2
 for target in "${targets[@]}"; do
@@ -51,7 +51,7 @@ for target in "${targets[@]}"; do
   log=$work/logs/$target.log
   echo "fuzz: $target for $seconds seconds, log in $log" >&2
   cargo +nightly fuzz run "${options[@]}" "$target" "$work/corpus/$target" "fuzz/corpus/$target" -- \
-    -max_total_time="$seconds" -rss_limit_mb=6000 -timeout=60 -report_slow_units=5 -max_len="${longest[$target]}" \
+    -max_total_time="$seconds" -rss_limit_mb=6000 -timeout=60 -report_slow_units=5 -max_len="${max_len[$target]}" \
     -dict="fuzz/dictionaries/$target.dict" -artifact_prefix="$work/artifacts/$target/" -print_final_stats=1 \
     >"$log" 2>&1 || { failed=1; echo "fuzz: $target failed: tail $log" >&2; }
 done

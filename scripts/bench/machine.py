@@ -1,4 +1,4 @@
-"""What the figures were measured on, and whether anything else is using it. No host names and no paths."""
+"""The machine that the results were measured on, and its load. No host names and no paths."""
 from __future__ import annotations
 
 import json
@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-# The instructions that decide which kernels libtorch, TensorFlow and Grimace can take.
+# Instruction sets that decide which kernels libtorch, TensorFlow and Grimace select.
 INSTRUCTIONS = ["avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve"]
 
 PEER_VERSIONS = """
@@ -25,7 +25,7 @@ print(json.dumps(found))
 
 
 def output_of(*command: str | Path, cwd: Path | None = None) -> str | None:
-    """What a short command prints, stripped; None where it is missing or fails."""
+    """The stripped output of a command; None where it is missing or fails."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -34,7 +34,7 @@ def output_of(*command: str | Path, cwd: Path | None = None) -> str | None:
 
 
 def read(path: str) -> str:
-    """The text of a file of /proc; empty where there is none."""
+    """The text of a file in /proc; empty where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -48,7 +48,7 @@ def field(text: str, name: str) -> str:
 
 
 def describe(device: str) -> dict:
-    """The machine: processor, cores, instructions, memory in GiB, system; with `cuda`, the GPU."""
+    """The machine: CPU, cores, instruction sets, memory in GiB, system; with `cuda`, the GPU."""
     cpu = read("/proc/cpuinfo")
     flags = (field(cpu, "flags") or field(cpu, "Features")).split()
     kib = field(read("/proc/meminfo"), "MemTotal").removesuffix("kB").strip()
@@ -71,7 +71,7 @@ def describe(device: str) -> dict:
 
 
 def versions(root: Path, doctor: dict, peers_python: Path | None) -> dict:
-    """Versions of everything that is compared; what is not there is left out."""
+    """Versions of everything that is compared, without what is missing."""
     commit = output_of("git", "rev-parse", "--short=10", "HEAD", cwd=root)
     changed = output_of("git", "status", "--porcelain", "--untracked-files=no", cwd=root)
     rustc = output_of("rustc", "--version", cwd=root)
@@ -81,7 +81,7 @@ def versions(root: Path, doctor: dict, peers_python: Path | None) -> dict:
         "commit": commit and commit + (" with changes" if changed else ""),
         "libtorch": doctor.get("libtorch"),
         "libtorch kernels": doctor.get("cpu_kernels"),
-        "own kernels": doctor.get("own_kernels"),
+        "custom kernels": doctor.get("custom_kernels") or doctor.get("own_kernels"),
         "rustc": rustc and rustc.removeprefix("rustc "),
         **(json.loads(peers) if peers else {}),
     }
@@ -89,9 +89,10 @@ def versions(root: Path, doctor: dict, peers_python: Path | None) -> dict:
 
 
 def ticks() -> tuple[float, float] | None:
-    """Seconds that all processors together have worked and have been up since the start; None where not told.
+    """Busy and total CPU seconds since boot, over all cores; None where /proc/stat is missing.
 
-    Time that a hypervisor took away counts as worked: it was not there for the measured program either.
+    Time stolen by the hypervisor counts as busy: it was not available to the measured program
+    either.
     """
     words = read("/proc/stat").split("\n", 1)[0].split()
     if len(words) < 9:
@@ -103,28 +104,29 @@ def ticks() -> tuple[float, float] | None:
 
 
 def busy_cores(seconds: float = 0.5) -> float:
-    """How many cores are at work just now.
+    """The number of busy cores right now.
 
-    The load average remembers this script's own last run for minutes, so it serves only where /proc/stat is missing.
+    The load average includes this script's own last run for minutes, so it is only the fallback.
     """
     before = ticks()
     time.sleep(seconds)
     after = ticks()
     if before is None or after is None:
         return os.getloadavg()[0]
-    share = (after[0] - before[0]) / max(after[1] - before[1], 1e-9)
-    return share * (os.cpu_count() or 1)
+    fraction = (after[0] - before[0]) / max(after[1] - before[1], 1e-9)
+    return fraction * (os.cpu_count() or 1)
 
 
-def wait_until_idle(limit_s: float, say) -> float:
-    """Waits until less than a fifth of one core is busy, at most `limit_s` seconds; gives the cores busy at the end."""
-    end, told = time.monotonic() + limit_s, False
+def wait_until_idle(limit_s: float, log) -> float:
+    """Waits until less than 0.2 cores are busy, at most `limit_s` seconds; returns the busy cores
+    at the end."""
+    end, logged = time.monotonic() + limit_s, False
     while (busy := busy_cores()) > 0.2:
         if time.monotonic() >= end:
-            say(f"warning: {busy:.1f} cores are still busy with other work; measuring all the same")
+            log(f"warning: {busy:.1f} cores are still busy with other work; measuring anyway")
             break
-        if not told:
-            say(f"waiting up to {limit_s:.0f} s: other work keeps {busy:.1f} cores busy")
-            told = True
+        if not logged:
+            log(f"waiting up to {limit_s:.0f} s: other work keeps {busy:.1f} cores busy")
+            logged = True
         time.sleep(1.0)
     return round(busy, 2)

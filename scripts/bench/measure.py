@@ -1,4 +1,5 @@
-"""Runs one program at a time and reads its figures: images a second, milliseconds a step, seconds, bytes."""
+"""Runs one program at a time and reads its metrics: images per second, milliseconds per step,
+seconds, bytes."""
 from __future__ import annotations
 
 import json
@@ -18,12 +19,12 @@ from pathlib import Path
 from . import machine
 
 LIMIT_S = 3600       # a program that takes longer hangs
-BATCH = 64           # the seed's
+BATCH = 64           # the notebook's
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What every measurement shares. Paths never reach the results."""
+    """Settings shared by all measurements. Paths never reach the results."""
     root: Path
     grimace: Path
     peers_python: Path | None
@@ -40,25 +41,25 @@ class Setup:
 
 @dataclass
 class Child:
-    """How a program ended."""
+    """How a program exited."""
     code: int
     stdout: str
     stderr: str
     seconds: float
     peak_bytes: int
-    others: float | None         # cores that other work (or the hypervisor) kept busy meanwhile
+    others: float | None         # cores that other work or the hypervisor kept busy meanwhile
 
 
 class Failed(Exception):
-    """A program gave no figures, or not all of them; `figures` are those it did give."""
+    """A program reported no metrics, or not all of them; `metrics` are those it reported."""
 
-    def __init__(self, reason: str, figures: list[dict] | None = None) -> None:
+    def __init__(self, reason: str, metrics: list[dict] | None = None) -> None:
         super().__init__(reason)
-        self.figures = figures or []
+        self.metrics = metrics or []
 
 
 def clean(text: str) -> str:
-    """One line of a message, without folders and host name: results are published."""
+    """A message on one line, without folders and host name: results are published."""
     text = re.sub(r"(?<![\w<.])~?/(?:[^\s:'\",;()/]+/)*([^\s:'\",;()/]+)", r"\1", text)
     if len(socket.gethostname()) > 3:
         text = text.replace(socket.gethostname(), "this machine")
@@ -67,7 +68,7 @@ def clean(text: str) -> str:
 
 
 def reason(child: Child) -> str:
-    """Why a program failed: its last error line, else the last line it wrote."""
+    """Why a program failed: its last error line, or else its last line."""
     if child.code < 0:
         return f"killed by {signal.Signals(-child.code).name}"
     lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
@@ -76,7 +77,8 @@ def reason(child: Child) -> str:
 
 
 def run_child(command: list[str | Path], cwd: Path) -> Child:
-    """Runs a program to its end. Peak memory is the kernel's count for this process and the children it waited for."""
+    """Runs a program until it exits. Peak memory is the kernel's count for the process and the
+    children it waited for."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         before, start = machine.ticks(), time.monotonic()
         arguments = [str(part) for part in command]
@@ -84,7 +86,7 @@ def run_child(command: list[str | Path], cwd: Path) -> Child:
         timer = threading.Timer(LIMIT_S, os.kill, (child.pid, signal.SIGKILL))
         timer.start()
         try:
-            # wait4 and not wait: only it tells what this one child used.
+            # wait4, not wait: only it returns the resource usage of this one child.
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             os.kill(child.pid, signal.SIGKILL)
@@ -113,7 +115,7 @@ def head(csv: Path, rows: int, out: Path) -> Path:
 
 
 def repeated(csv: Path, times: int, out: Path) -> Path:
-    """The rows of a CSV, `times` over."""
+    """The rows of a CSV, repeated `times` times."""
     with out.open("wb") as target:
         for time_ in range(times):
             with csv.open("rb") as source:
@@ -127,44 +129,46 @@ def repeated(csv: Path, times: int, out: Path) -> Path:
 
 
 def ends_with_newline(path: Path) -> bool:
-    """Whether the last byte of a file ends a line."""
+    """Whether a file ends with a newline."""
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
 
 
 def doctor(grimace: Path, root: Path) -> dict:
-    """What `grimace doctor --json` says of the machine."""
+    """The output of `grimace doctor --json`."""
     child = run_child([grimace, "doctor", "--json"], root)
     if child.code != 0:
         raise Failed(reason(child))
     return json.loads(child.stdout)
 
 
-def precisions(doctor_says: dict, device: str) -> list[str]:
-    """f32, and bf16 where the device computes it natively."""
-    fast = doctor_says["cpu_bf16"] if device == "cpu" else doctor_says["auto_precision"] == "bf16"
-    return ["f32", "bf16"] if fast else ["f32"]
+def precisions(doctor: dict, device: str) -> list[str]:
+    """f32, and bf16 where the device supports it natively."""
+    has_bf16 = doctor["cpu_bf16"] if device == "cpu" else doctor["auto_precision"] == "bf16"
+    return ["f32", "bf16"] if has_bf16 else ["f32"]
 
 
-def grimace_train(setup: Setup, out: Path, sets: dict[str, object], csv: Path, extra: list[str]) -> Child:
-    """`grimace train configs/seed.toml` on the setup's device, with keys changed."""
-    sets = {"data.train": str(csv), "device": "cuda:0" if setup.device == "cuda" else "cpu", **sets}
+def grimace_train(setup: Setup, out: Path, overrides: dict[str, object], csv: Path, extra: list[str]) -> Child:
+    """`grimace train configs/notebook.toml` on the setup's device, with overridden keys."""
+    overrides = {"data.train": str(csv), "device": "cuda:0" if setup.device == "cuda" else "cpu", **overrides}
     if setup.validation:
-        sets["data.validation"] = str(setup.validation)
-    command: list[str | Path] = [setup.grimace, "train", "configs/seed.toml", "--out", out, *extra]
-    for key, value in sets.items():
-        command += ["--set", f"{key}={json.dumps(value)}"]        # JSON's strings and numbers are TOML's too
+        overrides["data.validation"] = str(setup.validation)
+    command: list[str | Path] = [setup.grimace, "train", "configs/notebook.toml", "--out", out, *extra]
+    for key, value in overrides.items():
+        command += ["--set", f"{key}={json.dumps(value)}"]        # JSON strings and numbers are valid TOML
     return run_child(command, setup.root)
 
 
 def grimace(setup: Setup, precision: str, *, batch: int = BATCH, threads: int | None = None, csv: Path | None = None,
             epochs: int = 2) -> tuple[list[dict], Child]:
-    """Figures of the last epoch of a real training run: everything that its steps need is in them."""
+    """Metrics of the last epoch of a real training run, which include everything that a step needs.
+    Metrics of the last epoch of a real training run, which include everything that a step needs."""
     out = setup.work / "run"
     shutil.rmtree(out, ignore_errors=True)
-    sets = {"train.epochs": epochs, "train.batch": batch, "precision": precision, "threads": threads or setup.threads}
-    child = grimace_train(setup, out, sets, csv or setup.train, [])
+    overrides = {"train.epochs": epochs, "train.batch": batch, "precision": precision,
+                 "threads": threads or setup.threads}
+    child = grimace_train(setup, out, overrides, csv or setup.train, [])
     if child.code != 0:
         raise Failed(reason(child))
     epoch = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
@@ -176,7 +180,7 @@ def grimace(setup: Setup, precision: str, *, batch: int = BATCH, threads: int | 
 
 
 def torch_programs(compiled: bool) -> list[str]:
-    """The variants that scripts/peers/torch_eager.py times, as they are called in the results."""
+    """The variants that scripts/peers/torch_eager.py times, by their names in the results."""
     names = ["fp32", "fp32 channels_last", "bf16 channels_last"]
     if compiled:
         names += ["fp32 compiled", "bf16 channels_last compiled"]
@@ -184,7 +188,7 @@ def torch_programs(compiled: bool) -> list[str]:
 
 
 def json_lines(text: str) -> list[dict]:
-    """The lines of a peer's output that are JSON objects."""
+    """The JSON objects among the lines of a peer's output."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
@@ -197,34 +201,35 @@ def peer(setup: Setup, script: str, *arguments: str | Path) -> Child:
 
 def torch(setup: Setup, *, batch: int = BATCH, threads: int | None = None,
           compiled: bool = False) -> tuple[list[dict], Child]:
-    """Figures of the PyTorch peer, all its variants in one process. Large batches take fewer steps, at least 15."""
+    """Metrics of the PyTorch peer, all variants in one process. Large batches take fewer steps, at
+    least 15."""
     steps = min(setup.torch_steps, max(15, setup.torch_steps * BATCH // batch))
     flags = ["--compile"] if compiled else []
     child = peer(setup, "torch_eager.py", "--device", setup.device, "--batch", str(batch), "--steps", str(steps),
                  "--threads", str(threads or setup.threads), *flags)
-    figures = [{"program": re.sub(r"^torch \S+", "PyTorch", line["peer"]),
+    metrics = [{"program": re.sub(r"^torch \S+", "PyTorch", line["peer"]),
                 "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
                for line in json_lines(child.stdout)]
     if child.code != 0:
-        raise Failed(reason(child), figures)
-    return figures, child
+        raise Failed(reason(child), metrics)
+    return metrics, child
 
 
 def keras(setup: Setup) -> tuple[list[dict], Child]:
-    """Figures of the notebook's own code."""
-    child = peer(setup, "keras_seed.py", setup.train, "--speed")
-    figures = [{"program": "Keras", "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
+    """Metrics of the notebook's own code."""
+    child = peer(setup, "keras_notebook.py", setup.train, "--speed")
+    metrics = [{"program": "Keras", "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
                for line in json_lines(child.stdout) if line["peer"] == "keras"]
-    if child.code != 0 or not figures:
-        raise Failed(reason(child), figures)
-    return figures, child
+    if child.code != 0 or not metrics:
+        raise Failed(reason(child), metrics)
+    return metrics, child
 
 
 def predict(setup: Setup) -> tuple[list[dict], Child]:
-    """Seconds of `grimace predict` over the test faces, from its start to its end."""
+    """Wall-clock seconds of `grimace predict` on the test images."""
     run = setup.work / "predict-run"
     if not (run / "summary.json").exists():
-        # Any network takes the same time, so a few faces are enough to have one.
+        # Inference time does not depend on the weights, so a few images are enough to train.
         few = head(setup.train, 640, setup.work / "few.csv")
         child = grimace_train(setup, run, {"train.epochs": 1}, few, [])
         if child.code != 0:
@@ -239,7 +244,8 @@ def predict(setup: Setup) -> tuple[list[dict], Child]:
 
 
 def start_to_first_step(setup: Setup) -> tuple[float | None, Child]:
-    """Seconds from the start of `grimace train` to its first finished step; None where it does not say."""
+    """Seconds from the start of `grimace train` to its first finished step; None where it prints
+    none."""
     out = setup.work / "run"
     shutil.rmtree(out, ignore_errors=True)
     child = grimace_train(setup, out, {"train.epochs": 1}, setup.train, ["--profile"])
@@ -248,9 +254,9 @@ def start_to_first_step(setup: Setup) -> tuple[float | None, Child]:
 
 
 def start(setup: Setup) -> tuple[list[dict], Child]:
-    """`start_to_first_step` as a figure."""
+    """`start_to_first_step` as a metric."""
     seconds, child = start_to_first_step(setup)
     if seconds is None:
-        raise Failed(f"`grimace train --profile` does not tell: {reason(child)}" if child.code else
-                     "`grimace train --profile` does not tell")
+        raise Failed("`grimace train --profile` printed no start to first step" +
+                     (f": {reason(child)}" if child.code else ""))
     return [{"program": "start", "seconds": seconds, "peak_bytes": child.peak_bytes}], child

@@ -1,1 +1,1 @@
-"""The parts of scripts/chaos.py: kills, signals, faults and damages, and what they are judged by."""
+"""The checks of scripts/fault_injection.py. Standard library only."""

@@ -1,4 +1,4 @@
-"""Reads safetensors files without Grimace: a checkpoint is judged by other code than that which wrote it."""
+"""Reads checkpoints without Grimace: the code under test must not judge its own files."""
 from __future__ import annotations
 
 import json
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-PREFIX = 8                   # the header's length, little-endian, stands before the header
+LENGTH_BYTES = 8             # a safetensors file begins with the length of its header, little-endian
 
 
-class Damaged(ValueError):
-    """The file is no whole safetensors file."""
+class Corrupt(ValueError):
+    """The file is not a complete safetensors file."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as it stands in the file. Two are equal when every bit is."""
+    """A tensor; equal means bit for bit."""
     dtype: str
     shape: tuple[int, ...]
     data: bytes
@@ -24,69 +24,70 @@ class Tensor:
 
 @dataclass(frozen=True, order=True)
 class Best:
-    """A best model: better is greater, and of two equally good ones the later."""
+    """A best model, ordered by accuracy; of equally accurate ones the later is greater."""
     accuracy: float
     epoch: int
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file as read."""
+    """The contents of a checkpoint file."""
     metadata: dict[str, str]
     tensors: dict[str, Tensor]
 
     def best(self) -> Best:
-        """What best.safetensors says of itself."""
+        """The accuracy and epoch of best.safetensors, from its metadata."""
         return Best(float(self.metadata["best_val_accuracy"]), int(self.metadata["epoch"]))
 
-    def promised(self) -> Best | None:
-        """The best model that last.safetensors knows of: best.safetensors must be that one or a later one."""
+    def recorded_best(self) -> Best | None:
+        """The best model recorded in the state of last.safetensors; best.safetensors must be this
+        one or a later one."""
         best = json.loads(self.metadata["state"]).get("best")
         return best and Best(best["val_accuracy"], best["epoch"])
 
 
 def header_end(data: bytes) -> int:
-    """Where the header ends and the tensors begin."""
-    if len(data) < PREFIX:
-        raise Damaged(f"{len(data)} bytes, too few for a header")
-    end = PREFIX + int.from_bytes(data[:PREFIX], "little")
+    """The offset at which the header ends and the tensors begin."""
+    if len(data) < LENGTH_BYTES:
+        raise Corrupt(f"{len(data)} bytes, too few for a header")
+    end = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
     if end > len(data):
-        raise Damaged(f"its header should end at byte {end}, the file has {len(data)}")
+        raise Corrupt(f"the header should end at byte {end}, the file has {len(data)}")
     return end
 
 
-def one_tensor(name: str, entry: dict, begin: int, body: memoryview) -> tuple[Tensor, int]:
-    """The tensor that must begin at `begin`, and where it ends."""
+def parse_tensor(name: str, entry: dict, begin: int, body: memoryview) -> tuple[Tensor, int]:
+    """The tensor that must begin at `begin`, and the offset of its end."""
     found, end = entry["data_offsets"]
     if found != begin:
-        raise Damaged(f"tensor {name} begins at {found}, the one before it ends at {begin}")
+        raise Corrupt(f"tensor {name} begins at {found}, the previous one ends at {begin}")
     size = math.prod(entry["shape"]) * BYTES[entry["dtype"]]
     if end - begin != size or end > len(body):
-        raise Damaged(f"tensor {name} has {end - begin} bytes of {len(body)}, its shape needs {size}")
+        raise Corrupt(f"tensor {name} has {end - begin} bytes of {len(body)}, its shape needs {size}")
     return Tensor(entry["dtype"], tuple(entry["shape"]), bytes(body[begin:end])), end
 
 
 def parse(data: bytes) -> Checkpoint:
-    """A checkpoint from its bytes; tensors must follow one another without gaps and fill the file."""
+    """Parses a checkpoint. The tensors must be contiguous and fill the file."""
     start = header_end(data)
     try:
-        header = json.loads(data[PREFIX:start])
+        header = json.loads(data[LENGTH_BYTES:start])
         metadata = header.pop("__metadata__")
         body, end, tensors = memoryview(data)[start:], 0, {}
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            tensors[name], end = one_tensor(name, entry, end, body)
-    except Damaged:
+            tensors[name], end = parse_tensor(name, entry, end, body)
+    except Corrupt:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"its header cannot be read: {type(error).__name__}: {error}") from error
+        raise Corrupt(f"unreadable header: {type(error).__name__}: {error}") from error
     if end != len(body):
-        raise Damaged(f"its tensors end at byte {start + end}, the file has {len(data)}")
+        raise Corrupt(f"the tensors end at byte {start + end}, the file has {len(data)}")
     return Checkpoint(metadata, tensors)
 
 
 def read(path: Path) -> Checkpoint:
-    """A checkpoint file; `Damaged` or `OSError` where it cannot be read."""
+    """Reads a checkpoint file; raises `Corrupt` or `OSError`."""
     try:
         return parse(path.read_bytes())
-    except Damaged as error:
-        raise Damaged(f"{path.name}: {error}") from error
+    except Corrupt as error:
+        raise Corrupt(f"{path.name}: {error}") from error

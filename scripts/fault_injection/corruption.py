@@ -1,4 +1,4 @@
-"""Cut files and flipped bits, anywhere in a checkpoint."""
+"""Checkpoints that are truncated or have a bit flipped, at random offsets."""
 from __future__ import annotations
 
 from collections import Counter
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from . import checkpoint, rundir
-from .lab import AT_THE_END, FACES, WARNING, Case, Lab, Reference
-from .program import Ended
-from .results import Row
+from . import checkpoint_reader, run_dir
+from .check_results import Row
+from .harness import SAME_RESULT, TRAIN_CSV, WARNING, Case, Harness, Reference
+from .process import Exit
 
 
 @dataclass
 class Rows:
-    """What is counted."""
+    """The rows of the table."""
     last: Row
     previous: Row
     readers: Row
@@ -22,94 +22,99 @@ class Rows:
 
 
 def target(number: int) -> str:
-    """Half of the damages are done to last, the others to best and previous in turn."""
+    """The file to corrupt: last in half of the cases, best and previous in a quarter each."""
     return ("last", "best", "last", "previous")[number % 4] + ".safetensors"
 
 
-def damage(path: Path, number: int, rng: Random) -> str:
-    """Cuts the file or flips one bit, at an offset that for every third number lies in the header; says what it did."""
-    whole = path.read_bytes()
-    offset = rng.randrange(checkpoint.header_end(whole) if number % 3 == 0 else len(whole))
-    data, bit = bytearray(whole), rng.randrange(8)
-    if number // 4 % 2:
+def corrupt(path: Path, number: int, rng: Random) -> str:
+    """Truncates the file or flips one bit, in every third case within the header; describes what
+    was done."""
+    original = path.read_bytes()
+    offset = rng.randrange(checkpoint_reader.header_end(original) if number % 3 == 0 else len(original))
+    data, bit = bytearray(original), rng.randrange(8)
+    flips = number // 4 % 2
+    if flips:
         data[offset] ^= 1 << bit
     else:
         del data[offset:]
     path.write_bytes(data)
-    return f"bit {bit} of byte {offset} flipped" if number // 4 % 2 else f"cut to {offset} bytes"
+    return f"flipped bit {bit} of byte {offset}" if flips else f"truncated to {offset} bytes"
 
 
-def refused(ended: Ended, name: str) -> list[str]:
-    """What is wrong with how a damaged file was refused."""
-    return [] if ended.code == 2 and name in ended.stderr else [ended.told()]
+def refusal_problems(exit_: Exit, name: str) -> list[str]:
+    """Problems of how a corrupt file was refused."""
+    return [] if exit_.code == 2 and name in exit_.stderr else [exit_.describe()]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """The files that hold a run's results."""
-    names = (*rundir.CHECKPOINTS, "metrics.jsonl", "summary.json", "split.csv")
+    names = (*run_dir.CHECKPOINTS, "metrics.jsonl", "summary.json", "split.csv")
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
-def best_damaged(lab: Lab, rows: Rows, case: Case, reference: Reference, what: str) -> None:
-    """The best model cannot be made anew: every command that needs it says so and changes nothing."""
+def check_corrupt_best(rows: Rows, case: Case, reference: Reference, what: str) -> None:
+    """The best model cannot be recomputed: every command that needs it must fail and change
+    nothing."""
     before = contents(case.folder)
     expected = f"exit code 2 and best.safetensors in the message ({what})"
-    problems = refused(case.run("evaluate", case.out, "--data", FACES), "best.safetensors")
+    problems = refusal_problems(case.run("evaluate", case.out, "--data", TRAIN_CSV), "best.safetensors")
     if case.number % 20 == 1:
-        problems += refused(case.run("predict", case.out, "--data", FACES, "--out", "damaged.csv"),
-                            "best.safetensors")
+        problems += refusal_problems(case.run("predict", case.out, "--data", TRAIN_CSV, "--out", "corrupt.csv"),
+                                     "best.safetensors")
     case.check(rows.readers, expected, problems)
-    problems = refused(case.run(*case.train(reference.variant, "--resume")), "best.safetensors")
+    exit_ = case.run(*case.train_arguments(reference.variant, "--resume"))
+    problems = refusal_problems(exit_, "best.safetensors")
     changed = [name for name, data in contents(case.folder).items() if before.get(name) != data]
     problems += [f"{name} was changed" for name in changed]
     case.check(rows.resume, f"{expected}, and nothing changed", problems)
 
 
-def one(lab: Lab, rows: Rows, case: Case) -> str:
-    """One damage to a copy of a run with one epoch left; what was done."""
-    reference, name = lab.halfway(case), target(case.number)
+def run_case(harness: Harness, rows: Rows, case: Case) -> str:
+    """Corrupts one file of a run with one epoch left; returns how."""
+    reference, name = harness.copy_partial(case), target(case.number)
     if not (case.folder / name).exists():
         row = rows.previous if name.startswith("previous") else rows.last
-        case.check(row, f"a {name} to damage", [f"a run of {len(reference.final.metrics) - 1} epochs has none"])
-        return "nothing"
-    what = damage(case.folder / name, case.number, case.rng)
+        case.check(row, f"a {name} to corrupt", [f"a run of {len(reference.final.metrics) - 1} epochs has none"])
+        return "none"
+    what = corrupt(case.folder / name, case.number, case.rng)
     if name.startswith("best"):
-        best_damaged(lab, rows, case, reference, what)
+        check_corrupt_best(rows, case, reference, what)
     elif name.startswith("last"):
-        case.check(rows.last, f"a warning, {AT_THE_END} ({what})", case.resume_problems(reference, says=WARNING))
+        case.check(rows.last, f"a warning, {SAME_RESULT} ({what})",
+                   case.resume_problems(reference, expected_words=WARNING))
     else:
-        case.check(rows.previous, f"{AT_THE_END} ({what})", case.resume_problems(reference))
-    lab.results.cases.append({"case": case.name, "file": name, "damage": what, "held": not case.failed})
+        case.check(rows.previous, f"{SAME_RESULT} ({what})", case.resume_problems(reference))
+    harness.results.cases.append({"case": case.name, "file": name, "corruption": what, "passed": not case.failed})
     return what.split()[0]
 
 
-def both(lab: Lab, row: Row, case: Case) -> None:
-    """Last and previous damaged: nothing to go on from."""
-    reference = lab.halfway(case)
-    what = [f"{name}: {damage(case.folder / name, case.number + shift, case.rng)}"
+def run_double_case(harness: Harness, row: Row, case: Case) -> None:
+    """Corrupts both last and previous: there is nothing to resume from."""
+    reference = harness.copy_partial(case)
+    what = [f"{name}: {corrupt(case.folder / name, case.number + shift, case.rng)}"
             for shift, name in enumerate(("last.safetensors", "previous.safetensors"))
             if (case.folder / name).exists()]
-    ended = case.run(*case.train(reference.variant, "--resume"))
+    exit_ = case.run(*case.train_arguments(reference.variant, "--resume"))
     case.check(row, f"exit code 2 and last.safetensors in the message ({', '.join(what)})",
-               refused(ended, "last.safetensors"))
+               refusal_problems(exit_, "last.safetensors"))
 
 
-def one_each(lab: Lab) -> None:
-    """The checks in which one file is damaged."""
-    row = lab.results.row
-    rows = Rows(row("last damaged, --resume: warning, end as unbroken"),
-                row("previous damaged, last whole, --resume: end as unbroken"),
-                row("best damaged, evaluate and predict: code 2, best named"),
-                row("best damaged, --resume: code 2, best named, nothing changed"))
-    kinds = Counter(one(lab, rows, case) for case in lab.each("damages"))
-    rows.last.note = f"of all damages {kinds['cut']} cuts, {kinds['bit']} flipped bits; a third of them in headers"
+def run_single(harness: Harness) -> None:
+    """The cases in which one file is corrupt."""
+    row = harness.results.row
+    rows = Rows(row("last corrupt, --resume: warning, same result"),
+                row("previous corrupt, last complete, --resume: same result"),
+                row("best corrupt, evaluate and predict: code 2, names best"),
+                row("best corrupt, --resume: code 2, names best, nothing changed"))
+    kinds = Counter(run_case(harness, rows, case) for case in harness.cases("corruption"))
+    rows.last.note = f"over all files {kinds['truncated']} truncated, {kinds['flipped']} bits flipped; a third in headers"
 
 
-def run(lab: Lab) -> None:
-    """The checks."""
-    if lab.wants("damages"):
-        one_each(lab)
-    if lab.wants("both"):
-        row = lab.results.row("last and previous damaged, --resume: code 2, last named")
-        for case in lab.each("both"):
-            both(lab, row, case)
+def run(harness: Harness) -> None:
+    """Runs the checks."""
+    if harness.selected("corruption"):
+        run_single(harness)
+    if harness.selected("double-corruption"):
+        row = harness.results.row("last and previous corrupt, --resume: code 2, names last")
+        for case in harness.cases("double-corruption"):
+            run_double_case(harness, row, case)

@@ -1,4 +1,5 @@
-"""What all checks share: faces, a config, variants of a run with their unbroken references, and cases."""
+"""Shared by all checks: data, a config, variants of a run with their uninterrupted references, and
+cases."""
 from __future__ import annotations
 
 import random
@@ -9,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from . import rundir
-from .program import Child, Ended, seconds_until_end, shown
-from .results import Results, Row
+from . import run_dir
+from .check_results import Results, Row
+from .process import Exit, Process, command_line
 
-ROWS = 600                   # training faces: few, so that a run takes about a second
+ROWS = 600                   # training images: few, so that a run takes about a second
 EPOCHS = 6
-MOST_HANGS = 3               # then the script gives up: every one has cost two minutes
-PACE_S = 90                  # how long the time that a run takes is believed: the machine may have other work, too
-AT_THE_END = "exit code 0 and the end of the unbroken run: same tensors, metrics and summary, no temporary files"
-WARNING = ("warning", "previous.safetensors")      # said by a run that goes on from the checkpoint before the last
-FACES = "data/my_emotion_train.csv"
+MAX_TIMEOUTS = 3             # then the script gives up: each has cost two minutes
+TIMING_MAX_AGE_S = 90        # after which a run's duration is measured again, as other load on the machine changes
+SAME_RESULT = "exit code 0 and the uninterrupted run's result: same tensors, metrics, summary; no temporary files"
+WARNING = ("warning", "previous.safetensors")      # printed when a run resumes from the checkpoint before the last
+TRAIN_CSV = "data/my_emotion_train.csv"
 
 CONFIG = f"""name = "tiny"
 device = "cpu"
 [data]
-train = "{FACES}"
+train = "{TRAIN_CSV}"
 [model]
 kind = "cnn"
 filters = [16, 32]
@@ -36,7 +37,7 @@ optimizer = {{ kind = "adam", lr = 3e-3 }}
 """
 
 
-class Stop(Exception):
+class Abort(Exception):
     """Ends the script with a message and an exit code, after the table."""
 
     def __init__(self, text: str, code: int = 1) -> None:
@@ -46,52 +47,54 @@ class Stop(Exception):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train; each has an unbroken run of its own to be compared with."""
+    """Training settings; each variant is compared with its own uninterrupted run."""
     threads: int
     precision: str
-    every: str               # train.checkpoint_every
+    checkpoint_every: str
     patience: int            # of early stopping; 0 is off
 
-    def sets(self) -> list[str]:
-        """Its keys as arguments."""
-        keys = [f"threads={self.threads}", f"precision={self.precision}", f"train.checkpoint_every={self.every}",
-                f"train.early_stop.patience={self.patience}"]
+    def overrides(self) -> list[str]:
+        """The settings as --set arguments."""
+        keys = [f"threads={self.threads}", f"precision={self.precision}",
+                f"train.checkpoint_every={self.checkpoint_every}", f"train.early_stop.patience={self.patience}"]
         return [argument for key in keys for argument in ("--set", key)]
 
     def __str__(self) -> str:
-        return f"threads {self.threads}, {self.precision}, patience {self.patience}, checkpoint_every {self.every}"
+        return (f"threads {self.threads}, {self.precision}, patience {self.patience}, "
+                f"checkpoint_every {self.checkpoint_every}")
 
 
 def variants(quick: bool) -> list[Variant]:
-    """Threads, number formats and cadences; early stopping in half of them."""
-    cadences = ("{ epochs = 1, steps = 3 }", "{ epochs = 2, seconds = 0.2 }")
-    choices = [(threads, precision, every) for threads in (1, 2) for precision in ("f32", "bf16") for every in cadences]
+    """Threads x precision x checkpoint interval; half of them with early stopping."""
+    intervals = ("{ epochs = 1, steps = 3 }", "{ epochs = 2, seconds = 0.2 }")
+    choices = [(threads, precision, every) for threads in (1, 2) for precision in ("f32", "bf16")
+               for every in intervals]
     every = [Variant(*choice, patience=2 * (number in (1, 2, 5, 6))) for number, choice in enumerate(choices)]
-    # A quick round takes four, in which every choice still occurs twice.
+    # --quick takes four, in which every value still occurs twice.
     return [every[number] for number in (0, 3, 5, 6)] if quick else every
 
 
 @dataclass
 class Reference:
-    """A run that nothing happened to."""
+    """An uninterrupted run."""
     variant: Variant
     checkpoint_bytes: int    # of last.safetensors
-    final: rundir.Final
-    seconds: float           # from start to end, when it was last measured
+    final: run_dir.Final
+    seconds: float           # its duration, when last measured
     measured: float          # when that was
 
 
 class Case:
-    """One case of a check: a folder, the programs run for it, and what came of it."""
+    """One case of a check: its folder, its processes and whether it failed."""
 
-    def __init__(self, lab: Lab, check: str, key: int | str, count: int = 1) -> None:
-        self.lab, self.key, self.count = lab, key, count          # `count` cases are in its check
+    def __init__(self, harness: Harness, check: str, key: int | str, count: int = 1) -> None:
+        self.harness, self.key, self.count = harness, key, count      # the check has `count` cases
         self.name, self.out = f"{check}:{key}", f"{check}-{key}"
-        self.folder = lab.work / self.out
-        self.rng = random.Random(f"{lab.seed} {self.name}")        # a case's moments do not depend on other cases
+        self.folder = harness.work / self.out
+        self.rng = random.Random(f"{harness.seed} {self.name}")        # independent of the other cases
         self.failed = False
         self.last: tuple[str, ...] = ()
-        self.children: list[Child] = []
+        self.processes: list[Process] = []
 
     @property
     def number(self) -> int:
@@ -103,155 +106,167 @@ class Case:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for child in self.children:
-            if child.process.poll() is None:
-                child.process.kill()
-                child.process.wait()
+        for process in self.processes:
+            if process.popen.poll() is None:
+                process.popen.kill()
+                process.popen.wait()
         if not self.failed and kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def check(self, row: Row, expected: str, problems: list[str]) -> bool:
-        """Counts one thing that held, or tells of the problems."""
-        row.tried += 1
-        row.held += not problems
+        """Counts a pass, or a failure where there are problems."""
+        row.count += 1
+        row.passed += not problems
         if problems:
             self.failed = True
-            repeat = f"{self.lab.repeat} --only {self.name}\n            (last command: {shown(self.last)})"
-            self.lab.results.failed(self.name, row, expected, problems, repeat, self.folder)
+            reproduce = (f"{self.harness.reproduce} --only {self.name}\n"
+                         f"             (last command: {command_line(self.last)})")
+            self.harness.results.add_failure(self.name, row, expected, problems, reproduce, self.folder)
         return not problems
 
-    def start(self, *arguments: str) -> Child:
-        """Starts the program in the working folder."""
+    def start(self, *arguments: str) -> Process:
+        """Starts Grimace in the working folder."""
         self.last = arguments
-        self.children.append(Child(self.lab.program, arguments, self.lab.work))
-        return self.children[-1]
+        self.processes.append(Process(self.harness.program, arguments, self.harness.work))
+        return self.processes[-1]
 
-    def end(self, child: Child, signals: tuple[int, ...] = ()) -> Ended:
-        """Waits for a program's end and judges what holds for every program, with the signals it was sent."""
-        return self.judge(child.end(), signals)
+    def wait(self, process: Process, signals: tuple[int, ...] = ()) -> Exit:
+        """Waits for a process that was sent `signals`, and checks what every process must satisfy.
+        Waits for a process that was sent `signals`, and checks what every process must satisfy."""
+        return self.check_exit(process.wait(), signals)
 
-    def judge(self, ended: Ended, signals: tuple[int, ...] = ()) -> Ended:
-        """What holds for every program: no hang, no panic, no exit code but those of the contract."""
+    def check_exit(self, exit_: Exit, signals: tuple[int, ...] = ()) -> Exit:
+        """Checks what every process must satisfy: no hang, no panic, a documented exit code."""
         codes = {0, 1, 2} | {-number for number in signals} | {128 + number for number in signals}
-        wrong = ended.hung or ended.code not in codes or "panicked" in ended.stderr
-        self.check(self.lab.health, f"an exit code among {sorted(codes)}, no panic", [ended.told()] if wrong else [])
-        self.lab.hangs += ended.hung
-        if self.lab.hangs >= MOST_HANGS:
-            raise Stop(f"{MOST_HANGS} programs hung; giving up")
-        return ended
+        wrong = exit_.timed_out or exit_.code not in codes or "panicked" in exit_.stderr
+        self.check(self.harness.exits, f"an exit code among {sorted(codes)}, no panic",
+                   [exit_.describe()] if wrong else [])
+        self.harness.timeouts += exit_.timed_out
+        if self.harness.timeouts >= MAX_TIMEOUTS:
+            raise Abort(f"{MAX_TIMEOUTS} processes timed out; giving up")
+        return exit_
 
-    def run(self, *arguments: str) -> Ended:
-        """Runs the program to its end."""
-        return self.end(self.start(*arguments))
+    def run(self, *arguments: str) -> Exit:
+        """Runs Grimace until it exits."""
+        return self.wait(self.start(*arguments))
 
-    def train(self, variant: Variant, *more: str, out: str = "") -> tuple[str, ...]:
+    def train_arguments(self, variant: Variant, *more: str, out: str = "") -> tuple[str, ...]:
         """The arguments that train the variant in this case's folder, or in another."""
-        return ("train", "tiny.toml", "--out", out or self.out, *variant.sets(), *more)
+        return ("train", "tiny.toml", "--out", out or self.out, *variant.overrides(), *more)
 
     def resume_problems(self, reference: Reference, out: str = "", arguments: tuple[str, ...] = (),
-                        says: tuple[str, ...] = ()) -> list[str]:
-        """Goes on with the run in `out`, to its end; in what that is not the unbroken run's.
+                        expected_words: tuple[str, ...] = ()) -> list[str]:
+        """Resumes the run in `out` until it is finished; its differences from the uninterrupted
+        run.
 
-        `arguments` are those to go on with where the program gave some; `says` are words that one line of stderr has.
+        `arguments` override the resume command. One line of stderr must contain all
+        `expected_words`.
         """
-        ended = self.run(*(arguments or self.train(reference.variant, "--resume", out=out)))
-        if ended.code != 0:
-            return [ended.told()]
-        folder = self.lab.work / (out or self.out)
-        problems = rundir.end_problems(folder, reference.final)
-        problems += [f"{name} is left behind" for name in rundir.hidden_files(folder)]
-        if says and not any(all(word in line for word in says) for line in ended.stderr.splitlines()):
-            problems.append(f"no line of stderr has {says}: {ended.told()}")
+        exit_ = self.run(*(arguments or self.train_arguments(reference.variant, "--resume", out=out)))
+        if exit_.code != 0:
+            return [exit_.describe()]
+        folder = self.harness.work / (out or self.out)
+        problems = run_dir.final_problems(folder, reference.final)
+        problems += [f"{name} is left behind" for name in run_dir.temporary_files(folder)]
+        lines = exit_.stderr.splitlines()
+        if expected_words and not any(all(word in line for word in expected_words) for line in lines):
+            problems.append(f"no line of stderr has {expected_words}: {exit_.describe()}")
         return problems
 
 
-class Lab:
-    """The working folder and what lies in it."""
+class Harness:
+    """The working folder, the references and the results."""
 
     def __init__(self, program: Path, work: Path, seed: int, quick: bool, counts: dict[str, int], only: str | None,
-                 repeat: str, results: Results) -> None:
+                 reproduce: str, results: Results) -> None:
         self.program, self.work, self.seed, self.counts = program, work, seed, counts
-        self.only, self.repeat, self.results = only, repeat, results
+        self.only, self.reproduce, self.results = only, reproduce, results
         self.variants = variants(quick)
         self.references: dict[Variant, Reference] = {}
-        self.hangs = 0
-        self.health = Row("programs run for all of this: no hang, no panic, no odd exit code")
-        self.repeats = Row("unbroken runs done again: the same end")
+        self.timeouts = 0
+        self.exits = Row("all processes: no hang, no panic, documented exit codes")
+        self.repeats = Row("uninterrupted runs repeated: same result")
 
-    def prepare(self, faces: Path | None) -> None:
-        """Faces and config. Faces of the user's own are cut to as many as are drawn otherwise."""
+    def prepare(self, csv: Path | None) -> None:
+        """Writes the config and the data: the first rows of `csv`, or synthetic images."""
         (self.work / "tiny.toml").write_text(CONFIG, encoding="utf-8")
-        if faces:
+        if csv:
             (self.work / "data").mkdir()
-            with faces.open("rb") as source:
+            with csv.open("rb") as source:
                 head = [line for _, line in zip(range(ROWS + 1), source)]
-            (self.work / FACES).write_bytes(b"".join(head))
+            (self.work / TRAIN_CSV).write_bytes(b"".join(head))
             return
-        with Case(self, "prepare", "faces") as case:
-            ended = case.run("data", "synth", "--out", "data", "--train", str(ROWS), "--test", "150", "--seed", "7")
-        if ended.code != 0:
-            raise Stop(f"faces cannot be drawn: {ended.told()}")
+        with Case(self, "prepare", "data") as case:
+            exit_ = case.run("data", "synth", "--out", "data", "--train", str(ROWS), "--test", "150", "--seed", "7")
+        if exit_.code != 0:
+            raise Abort(f"cannot generate data: {exit_.describe()}")
 
-    def wants(self, check: str, key: object = None) -> bool:
-        """Whether this check, and this case of it, is to be done: there are such cases, and --only leaves them in."""
+    def selected(self, check: str, key: object = None) -> bool:
+        """Whether this check, or this case of it, has to run: it has cases, and --only does not
+        exclude it."""
         if self.only is None:
             return self.counts[check] > 0
         name, _, only_key = self.only.partition(":")
         return name == check and (key is None or only_key in ("", str(key)))
 
-    def each(self, check: str) -> Iterator[Case]:
-        """The cases of a check that are asked for, one after the other; tells how far it is."""
+    def cases(self, check: str) -> Iterator[Case]:
+        """The selected cases of a check; logs progress."""
         count = self.counts[check]
         for number in range(1, count + 1):
-            if not self.wants(check, number):
+            if not self.selected(check, number):
                 continue
             if self.only or number == 1 or number % 10 == 0 or number == count:
-                self.results.say(f"{check}: {number} of {count}")
+                self.results.log(f"{check}: {number} of {count}")
             with Case(self, check, number, count) as case:
                 yield case
 
     def reference(self, variant: Variant) -> Reference:
-        """The unbroken run of a variant, trained when it is first asked for: twice, to see that it repeats."""
+        """The uninterrupted run of a variant, trained on first use: twice, to check that it
+        repeats."""
         if variant not in self.references:
-            with Case(self, "unbroken", self.variants.index(variant) + 1) as case:
-                self.unbroken(case, variant)
-                final = rundir.final(case.folder)
+            with Case(self, "reference", self.variants.index(variant) + 1) as case:
+                self.train_uninterrupted(case, variant)
+                final = run_dir.read_final(case.folder)
                 size = (case.folder / "last.safetensors").stat().st_size
             self.references[variant] = Reference(variant, size, final, 0.0, 0.0)
             self.measure(self.references[variant])
         return self.references[variant]
 
     def timed_reference(self, case: Case) -> Reference:
-        """The unbroken run for a case, all variants in turn, with the time that it takes at present."""
+        """The uninterrupted run for a case, variants in turn, with an up-to-date duration."""
         reference = self.reference(self.variants[case.number % len(self.variants)])
-        if time.monotonic() - reference.measured > PACE_S:
+        if time.monotonic() - reference.measured > TIMING_MAX_AGE_S:
             self.measure(reference)
         return reference
 
     def measure(self, reference: Reference) -> None:
-        """Trains the unbroken run once more, for its time; it must end as it did."""
-        with Case(self, "unbroken", self.variants.index(reference.variant) + 1) as case:
-            reference.seconds, reference.measured = self.unbroken(case, reference.variant), time.monotonic()
-            case.check(self.repeats, "the same end every time", rundir.end_problems(case.folder, reference.final))
-        self.results.say(f"unbroken: {reference.variant}: {len(reference.final.metrics)} epochs, "
+        """Trains the uninterrupted run again for its duration; the result must be the same."""
+        with Case(self, "reference", self.variants.index(reference.variant) + 1) as case:
+            reference.seconds = self.train_uninterrupted(case, reference.variant)
+            reference.measured = time.monotonic()
+            case.check(self.repeats, "the same result every time",
+                       run_dir.final_problems(case.folder, reference.final))
+        self.results.log(f"reference: {reference.variant}: {len(reference.final.metrics)} epochs, "
                          f"{reference.seconds:.2f} s")
 
-    def unbroken(self, case: Case, variant: Variant) -> float:
-        """Trains without a break; the seconds from start to end."""
-        ended, seconds = seconds_until_end(case.start(*case.train(variant)))
-        if case.judge(ended).code != 0:
-            raise Stop(f"an unbroken run failed: {ended.told()}", 2 if ended.code == 2 else 1)
+    def train_uninterrupted(self, case: Case, variant: Variant) -> float:
+        """Trains without interruption; the duration in seconds."""
+        exit_, seconds = case.start(*case.train_arguments(variant)).wait_timed()
+        if case.check_exit(exit_).code != 0:
+            raise Abort(f"an uninterrupted run failed: {exit_.describe()}", 2 if exit_.code == 2 else 1)
         return seconds
 
-    def halfway(self, case: Case, out: str = "") -> Reference:
-        """Puts a run with one epoch left into the case's folder; the reference of its end.
+    def copy_partial(self, case: Case, out: str = "") -> Reference:
+        """Copies a run with one epoch left into the case's folder; returns the reference of the
+        finished run.
 
-        It is one that was asked for one epoch less: unlike one that was stopped by a signal, it is the same every time.
+        The run was configured for one epoch less. Unlike one that a signal stopped, it is the same
+        every time.
         """
-        variant, made = self.variants[0], self.work / "halfway"
-        if not made.exists():
-            ended = case.run(*case.train(variant, "--set", f"train.epochs={EPOCHS - 1}", out=made.name))
-            if ended.code != 0:
-                raise Stop(f"an unbroken run failed: {ended.told()}")
-        shutil.copytree(made, self.work / (out or case.out), ignore=shutil.ignore_patterns(".lock"))
+        variant, partial = self.variants[0], self.work / "partial"
+        if not partial.exists():
+            exit_ = case.run(*case.train_arguments(variant, "--set", f"train.epochs={EPOCHS - 1}", out=partial.name))
+            if exit_.code != 0:
+                raise Abort(f"an uninterrupted run failed: {exit_.describe()}")
+        shutil.copytree(partial, self.work / (out or case.out), ignore=shutil.ignore_patterns(".lock"))
         return self.reference(variant)

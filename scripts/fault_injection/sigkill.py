@@ -1,109 +1,111 @@
-"""SIGKILL at random moments: what is on disk after every one, and where the run ends."""
+"""SIGKILL at random moments: what is on disk after each kill, and the result of the resumed run."""
 from __future__ import annotations
 
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
 
-from . import rundir
-from .checkpoint import Best
-from .lab import AT_THE_END, Case, Lab, Reference
-from .program import Child
-from .results import Row
+from . import run_dir
+from .check_results import Row
+from .checkpoint_reader import Best
+from .harness import SAME_RESULT, Case, Harness, Reference
+from .process import Process
 
 
 @dataclass
 class Rows:
-    """What is counted."""
-    ends: Row
+    """The rows of the table."""
+    results: Row
     files: Row
     best: Row
     lines: Row
 
 
 @dataclass
-class Seen:
-    """What one run had before it was killed, and when that was."""
+class History:
+    """What a run had saved before each kill, and when it was killed."""
     best: Best | None = None
     lines: list[bytes] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
-    hidden: set[str] = field(default_factory=set)
-    in_saves: int = 0
+    temporary: set[str] = field(default_factory=set)
+    during_saves: int = 0
 
 
 def phase(stderr: str) -> str:
-    """How far a run was; it says where it is in `run: DIR` when all is read and it begins to train."""
+    """The phase of a run: it prints `run: DIR` when the data is loaded and training begins."""
     begun = any(line.startswith("run: ") for line in stderr.splitlines())
-    return "in training" if begun else "in start-up"
+    return "during training" if begun else "during startup"
 
 
-def killed(case: Case, rows: Rows, seen: Seen, child: Child) -> None:
-    """Kills the run and looks at what it left."""
-    before = rundir.best_now(case.folder)
-    child.send(signal.SIGKILL)
-    ended = case.end(child, (signal.SIGKILL,))
-    seen.phases.append("after the end" if ended.code == 0 else phase(ended.stderr))
-    seen.best = max((best for best in (seen.best, before) if best), default=None)
-    judge(case, rows, seen)
+def kill(case: Case, rows: Rows, history: History, process: Process) -> None:
+    """Kills the run and checks what is on disk."""
+    before = run_dir.read_best(case.folder)
+    process.send(signal.SIGKILL)
+    exit_ = case.wait(process, (signal.SIGKILL,))
+    history.phases.append("after exit" if exit_.code == 0 else phase(exit_.stderr))
+    history.best = max((best for best in (history.best, before) if best), default=None)
+    check_files(case, rows, history)
 
 
-def judge(case: Case, rows: Rows, seen: Seen) -> None:
-    """What must hold whenever nobody works in the directory."""
-    snapshot = rundir.look(case.folder)
+def check_files(case: Case, rows: Rows, history: History) -> None:
+    """What must hold whenever no process uses the directory."""
+    snapshot = run_dir.inspect(case.folder)
     for name in snapshot.readable:
-        case.check(rows.files, f"{name} can be read", [])
+        case.check(rows.files, f"{name} is readable", [])
     for problem in snapshot.unreadable:
-        case.check(rows.files, "a checkpoint that can be read", [problem])
-    if seen.best or snapshot.promised:
-        case.check(rows.best, "the best model that was there, or a better one", rundir.lost_best(seen.best, snapshot))
-    seen.best = max((best for best in (seen.best, snapshot.best) if best), default=None)
-    seen.lines += snapshot.lines
-    # A new temporary file is one that the killed program was about to put in place.
-    seen.in_saves += bool(set(snapshot.hidden) - seen.hidden)
-    seen.hidden |= set(snapshot.hidden)
+        case.check(rows.files, "a readable checkpoint", [problem])
+    if history.best or snapshot.recorded_best:
+        case.check(rows.best, "the best model saved so far, or a better one",
+                   run_dir.best_problems(history.best, snapshot))
+    history.best = max((best for best in (history.best, snapshot.best) if best), default=None)
+    history.lines += snapshot.lines
+    # A new temporary file means that the process was killed during a save.
+    history.during_saves += bool(set(snapshot.temporary) - history.temporary)
+    history.temporary |= set(snapshot.temporary)
 
 
-def one(lab: Lab, rows: Rows, case: Case) -> Seen:
-    """A run that dies 1 to 4 times."""
-    reference, seen = lab.timed_reference(case), Seen()
+def run_case(harness: Harness, rows: Rows, case: Case) -> History:
+    """A run that is killed 1 to 4 times."""
+    reference, history = harness.timed_reference(case), History()
     moments = [case.rng.uniform(0, reference.seconds) for _ in range(case.rng.randint(1, 4))]
     for attempt, moment in enumerate(moments):
-        child = case.start(*case.train(reference.variant, *(["--resume"] if attempt else [])))
-        if not child.ended_within(moment):
-            killed(case, rows, seen, child)
+        resume = ["--resume"] if attempt else []
+        process = case.start(*case.train_arguments(reference.variant, *resume))
+        if not process.exits_within(moment):
+            kill(case, rows, history, process)
             continue
-        # It came to its end before, or refused to go on; then `finish` says so.
-        case.end(child)
-        seen.phases.append("after the end")
+        # The run finished before, or did not resume; `finish` finds out which.
+        case.wait(process)
+        history.phases.append("after exit")
         break
-    finish(case, rows, seen, reference)
-    lab.results.cases.append({"case": case.name, "variant": str(reference.variant), "phases": seen.phases,
-                              "moments_s": [round(moment, 4) for moment in moments], "held": not case.failed})
-    return seen
+    finish(case, rows, history, reference)
+    harness.results.cases.append({"case": case.name, "variant": str(reference.variant), "phases": history.phases,
+                                  "moments_s": [round(moment, 4) for moment in moments], "passed": not case.failed})
+    return history
 
 
-def finish(case: Case, rows: Rows, seen: Seen, reference: Reference) -> None:
-    """Goes on to the end, and compares."""
-    case.check(rows.ends, AT_THE_END, case.resume_problems(reference))
-    if seen.lines:
+def finish(case: Case, rows: Rows, history: History, reference: Reference) -> None:
+    """Resumes the run until it is finished, and compares the result."""
+    case.check(rows.results, SAME_RESULT, case.resume_problems(reference))
+    if history.lines:
         case.check(rows.lines, "every line of metrics.jsonl that was there at a kill",
-                   rundir.missing_lines(case.folder, seen.lines))
+                   run_dir.missing_lines(case.folder, history.lines))
 
 
-def run(lab: Lab) -> None:
-    """The check."""
-    row = lab.results.row
-    rows = Rows(row("runs killed with SIGKILL 1 to 4 times, --resume: end as unbroken"),
-                row("checkpoint files after kills: readable"),
-                row("best model after kills: not lost, not older than known"),
-                row("runs killed: lines of metrics.jsonl kept byte for byte"))
+def run(harness: Harness) -> None:
+    """Runs the check."""
+    row = harness.results.row
+    rows = Rows(row("SIGKILL 1 to 4 times, --resume: result of the uninterrupted run"),
+                row("checkpoint files after SIGKILL: readable"),
+                row("best model after SIGKILL: not lost, not older than recorded"),
+                row("metrics.jsonl after SIGKILL: lines kept byte for byte"))
     phases: Counter[str] = Counter()
-    in_saves = 0
-    for case in lab.each("kills"):
-        seen = one(lab, rows, case)
-        phases.update(seen.phases)
-        in_saves += seen.in_saves
-    spread = ", ".join(f"{phases[name]} {name}" for name in ("in start-up", "in training", "after the end"))
-    rows.ends.note = f"moments of kills: {spread}; {in_saves} in the middle of a save"
-    rows.files.note = f"{rows.files.tried - rows.files.held} unreadable"
-    rows.best.note = f"{rows.best.tried - rows.best.held} lost"
+    during_saves = 0
+    for case in harness.cases("sigkill"):
+        history = run_case(harness, rows, case)
+        phases.update(history.phases)
+        during_saves += history.during_saves
+    counts = ", ".join(f"{phases[name]} {name}" for name in ("during startup", "during training", "after exit"))
+    rows.results.note = f"kills: {counts}; {during_saves} during a save"
+    rows.files.note = f"{rows.files.count - rows.files.passed} unreadable"
+    rows.best.note = f"{rows.best.count - rows.best.passed} lost"

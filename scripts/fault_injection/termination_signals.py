@@ -8,136 +8,139 @@ import signal
 import time
 from collections import Counter
 
-from . import rundir
-from .kills import phase
-from .lab import AT_THE_END, Case, Lab, Reference, Stop
-from .program import Child, Ended, seconds_until_end
-from .results import Row
+from . import run_dir
+from .check_results import Row
+from .harness import SAME_RESULT, Abort, Case, Harness, Reference
+from .process import Exit, Process
+from .sigkill import phase
 
-MOST_S = 5.0                 # within which a signal ends the program
-NEXT_S = 0.03                # within which the second SIGINT comes
+MAX_EXIT_S = 5.0             # a signal must end the process within this time
+MAX_SECOND_SIGINT_S = 0.03   # the second SIGINT follows within this time
 FINISHED = ("epochs", "early_stop")
-KINDS = {"terms": signal.SIGTERM, "ints": signal.SIGINT, "hups": signal.SIGHUP}
+SIGNALS = {"sigterm": signal.SIGTERM, "sigint": signal.SIGINT, "sighup": signal.SIGHUP}
 
 
-def running(case: Case, reference: Reference) -> Child:
-    """A run at a random moment, of which each of the check's cases draws its own in another part of the run.
+def start_and_wait(case: Case, reference: Reference) -> Process:
+    """Starts a run and waits for a random moment; each case of a check samples another part of the
+    run.
 
-    A moment after the end says nothing about signals; then another one is drawn, from the whole run.
+    A run that finished before that moment does not test signals: the moment is then sampled again,
+    from the whole run.
     """
     part = reference.seconds / case.count
     first, width = (case.number - 1) * part, part
     for _ in range(20):
-        child = case.start(*case.train(reference.variant))
-        if not child.ended_within(first + case.rng.uniform(0, width)):
-            return child
+        process = case.start(*case.train_arguments(reference.variant))
+        if not process.exits_within(first + case.rng.uniform(0, width)):
+            return process
         first, width = 0.0, reference.seconds
-        ended = case.end(child)
+        exit_ = case.wait(process)
         shutil.rmtree(case.folder, ignore_errors=True)
-    raise Stop(f"runs end before a signal can be sent: {ended.told()}")
+    raise Abort(f"runs finish before a signal can be sent: {exit_.describe()}")
 
 
-def stopped(case: Case) -> str | None:
-    """What summary.json says of how the run stopped."""
+def stop_reason(case: Case) -> str | None:
+    """`stopped` in summary.json."""
     try:
         return str(json.loads((case.folder / "summary.json").read_text())["stopped"])
     except FileNotFoundError:
         return None
 
 
-def way_on(ended: Ended) -> tuple[str, ...]:
-    """The arguments that the program says go on with the run; none where it does not say."""
-    lines = [line for line in ended.stderr.splitlines() if line.startswith("to go on: grimace train ")]
-    return tuple(shlex.split(lines[-1])[4:]) if lines else ()
+def resume_arguments(exit_: Exit) -> tuple[str, ...]:
+    """The arguments of the resume command that the process printed; empty where it printed none."""
+    lines = [line for line in exit_.stderr.splitlines() if ": grimace train " in line]
+    return tuple(shlex.split(lines[-1].partition(": grimace ")[2])) if lines else ()
 
 
-def in_its_last_epoch(case: Case, reference: Reference) -> bool:
-    """Whether all epochs but one are done: a signal that comes then may find that nothing is left to interrupt."""
-    return len(rundir.metrics_lines(case.folder)) >= len(reference.final.metrics) - 1
+def in_last_epoch(case: Case, reference: Reference) -> bool:
+    """Whether at most one epoch is left: a signal may then find nothing to interrupt."""
+    return len(run_dir.metrics_lines(case.folder)) >= len(reference.final.metrics) - 1
 
 
-def end_problems(case: Case, ended: Ended, number: int, took: float, may_finish: bool) -> list[str]:
-    """What is wrong with how soon, and with which code, it ended."""
-    problems = [f"it took {took:.2f} s to end"] if took > MOST_S else []
-    if ended.code == 0 and may_finish and stopped(case) in FINISHED:
+def exit_problems(case: Case, exit_: Exit, number: int, seconds: float, may_finish: bool) -> list[str]:
+    """Problems of the exit code and of the time to exit."""
+    problems = [f"it took {seconds:.2f} s to exit"] if seconds > MAX_EXIT_S else []
+    if exit_.code == 0 and may_finish and stop_reason(case) in FINISHED:
         return problems
-    return problems + ([] if ended.shell_code() == 128 + number else [ended.told()])
+    return problems + ([] if exit_.shell_code() == 128 + number else [exit_.describe()])
 
 
-def left_problems(case: Case, ended: Ended) -> list[str]:
-    """What is wrong with what an interrupted run left: nothing at all, or a run that says how to go on."""
+def interrupted_problems(case: Case, exit_: Exit) -> list[str]:
+    """Problems of an interrupted run: it must leave nothing, or a run directory and a resume
+    command."""
     if not case.folder.exists():
         return []
-    if ended.code < 0:
-        return [f"the signal itself ended it (code {ended.code}) although it had begun its run directory"]
-    problems = [] if stopped(case) == "interrupted" else [f"summary.json: stopped is {stopped(case)!r}"]
-    if way_on(ended)[-1:] != ("--resume",):
-        problems.append(f"it does not say how to go on: {ended.told()}")
-    return problems + rundir.look(case.folder).unreadable
+    if exit_.code < 0:
+        return [f"the signal killed it (code {exit_.code}) although its run directory existed"]
+    problems = [] if stop_reason(case) == "interrupted" else [f"summary.json: stopped is {stop_reason(case)!r}"]
+    if resume_arguments(exit_)[-1:] != ("--resume",):
+        problems.append(f"it did not print the resume command: {exit_.describe()}")
+    return problems + run_dir.inspect(case.folder).unreadable
 
 
-def where(case: Case, ended: Ended) -> str:
-    """When the signal came."""
-    if ended.code < 0:
-        return "before the program's first line"
-    if ended.code == 0:
-        return "as the run ended"
-    return phase(ended.stderr) if case.folder.exists() else "in start-up"
+def moment(case: Case, exit_: Exit) -> str:
+    """The phase in which the signal arrived."""
+    if exit_.code < 0:
+        return "before the signal handlers"
+    if exit_.code == 0:
+        return "at exit"
+    return phase(exit_.stderr) if case.folder.exists() else "during startup"
 
 
-def one(lab: Lab, row: Row, case: Case, kind: signal.Signals) -> str:
-    """One run that gets one signal and goes on; where it came."""
-    reference = lab.timed_reference(case)
-    child = running(case, reference)
-    may_finish = in_its_last_epoch(case, reference)
-    child.send(kind)
-    ended, took = seconds_until_end(child)
-    case.judge(ended, (kind,))
-    row.took(took)
-    problems = end_problems(case, ended, kind, took, may_finish)
-    problems += left_problems(case, ended) if ended.code else []
-    place = where(case, ended)
-    # As its user would: with the command that it gave, where it gave one.
-    problems += case.resume_problems(reference, arguments=way_on(ended))
-    expected = (f"exit code {128 + kind} within {MOST_S:g} s; nothing left behind, or stopped = \"interrupted\" and "
-                f"the command that goes on; then {AT_THE_END}")
+def run_case(harness: Harness, row: Row, case: Case, sent: signal.Signals) -> str:
+    """One run that gets one signal and is resumed; the phase in which the signal arrived."""
+    reference = harness.timed_reference(case)
+    process = start_and_wait(case, reference)
+    may_finish = in_last_epoch(case, reference)
+    process.send(sent)
+    exit_, seconds = process.wait_timed()
+    case.check_exit(exit_, (sent,))
+    row.add_time(seconds)
+    problems = exit_problems(case, exit_, sent, seconds, may_finish)
+    problems += interrupted_problems(case, exit_) if exit_.code else []
+    when = moment(case, exit_)
+    # As a user would: with the printed command, where there is one.
+    problems += case.resume_problems(reference, arguments=resume_arguments(exit_))
+    expected = (f"exit code {128 + sent} within {MAX_EXIT_S:g} s; nothing left behind, or stopped = \"interrupted\" and "
+                f"the resume command; then {SAME_RESULT}")
     case.check(row, expected, problems)
-    lab.results.cases.append({"case": case.name, "variant": str(reference.variant), "signal": kind.name, "came": place,
-                              "took_s": round(took, 3), "held": not case.failed})
-    return place
+    harness.results.cases.append({"case": case.name, "variant": str(reference.variant), "signal": sent.name,
+                                  "phase": when, "exit_s": round(seconds, 3), "passed": not case.failed})
+    return when
 
 
-def twice(lab: Lab, row: Row, case: Case) -> str:
-    """One run that gets SIGINT twice; where it came."""
-    reference = lab.timed_reference(case)
-    child = running(case, reference)
-    may_finish = in_its_last_epoch(case, reference)
-    child.send(signal.SIGINT)
-    time.sleep(case.rng.uniform(0, NEXT_S))
-    child.send(signal.SIGINT)
-    ended, took = seconds_until_end(child)
-    case.judge(ended, (signal.SIGINT,))
-    row.took(took)
-    problems = end_problems(case, ended, signal.SIGINT, took, may_finish) + rundir.look(case.folder).unreadable
-    place = where(case, ended)
+def run_double_case(harness: Harness, row: Row, case: Case) -> str:
+    """One run that gets SIGINT twice; the phase in which the first arrived."""
+    reference = harness.timed_reference(case)
+    process = start_and_wait(case, reference)
+    may_finish = in_last_epoch(case, reference)
+    process.send(signal.SIGINT)
+    time.sleep(case.rng.uniform(0, MAX_SECOND_SIGINT_S))
+    process.send(signal.SIGINT)
+    exit_, seconds = process.wait_timed()
+    case.check_exit(exit_, (signal.SIGINT,))
+    row.add_time(seconds)
+    problems = exit_problems(case, exit_, signal.SIGINT, seconds, may_finish)
+    problems += run_dir.inspect(case.folder).unreadable
+    when = moment(case, exit_)
     problems += case.resume_problems(reference)
-    case.check(row, f"exit code 130 at once, checkpoints that can be read; then {AT_THE_END}", problems)
-    return place
+    case.check(row, f"exit code 130 at once, readable checkpoints; then {SAME_RESULT}", problems)
+    return when
 
 
-def told(places: Counter[str]) -> str:
-    """Where the signals came, for the table."""
-    return ", ".join(f"{count} {place}" for place, count in places.most_common())
+def describe(phases: Counter[str]) -> str:
+    """When the signals arrived, for the table."""
+    return ", ".join(f"{count} {when}" for when, count in phases.most_common())
 
 
-def run(lab: Lab) -> None:
-    """The checks."""
-    for check, kind in KINDS.items():
-        if not lab.wants(check):
+def run(harness: Harness) -> None:
+    """Runs the checks."""
+    for check, sent in SIGNALS.items():
+        if not harness.selected(check):
             continue
-        row = lab.results.row(f"{kind.name}: code {128 + kind} within {MOST_S:g} s, --resume: end as unbroken")
-        places = Counter(one(lab, row, case, kind) for case in lab.each(check))
-        row.note = told(places)
-    if lab.wants("twice"):
-        row = lab.results.row("SIGINT twice: code 130 at once, --resume: end as unbroken")
-        row.note = told(Counter(twice(lab, row, case) for case in lab.each("twice")))
+        row = harness.results.row(f"{sent.name}: code {128 + sent} within {MAX_EXIT_S:g} s, --resume: same result")
+        row.note = describe(Counter(run_case(harness, row, case, sent) for case in harness.cases(check)))
+    if harness.selected("double-sigint"):
+        row = harness.results.row("SIGINT twice: code 130 at once, --resume: same result")
+        row.note = describe(Counter(run_double_case(harness, row, case) for case in harness.cases("double-sigint")))

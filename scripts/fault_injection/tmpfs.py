@@ -1,4 +1,4 @@
-"""A small file system that can be full or read-only without harm to anything else."""
+"""A small file system that can be full or read-only without affecting anything else."""
 from __future__ import annotations
 
 import os
@@ -10,39 +10,39 @@ SIZE = 16 << 20
 
 
 class Unavailable(Exception):
-    """No tmpfs can be mounted; says why."""
+    """No tmpfs can be mounted; the message is the reason."""
 
 
-class Disk:
-    """A tmpfs for as long as the `with` lasts."""
+class Tmpfs:
+    """A tmpfs, mounted for the duration of a `with` block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.filler = folder / "filler"
 
-    def __enter__(self) -> Disk:
+    def __enter__(self) -> Tmpfs:
         self.folder.mkdir(exist_ok=True)
         mount("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(self.folder))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        # Lazily, so that a program that still has a file open there cannot keep it.
+        # Lazy, so that a process with an open file cannot block it.
         mount("umount", "-l", str(self.folder))
         self.folder.rmdir()
 
-    def leave(self, room: int) -> None:
-        """Fills it but for so many bytes."""
+    def fill_except(self, free: int) -> None:
+        """Fills the file system so that `free` bytes remain."""
         found = os.statvfs(self.folder)
-        self.filler.write_bytes(bytes(found.f_bavail * found.f_frsize - room))
+        self.filler.write_bytes(bytes(found.f_bavail * found.f_frsize - free))
 
     def make_room(self) -> None:
-        """Removes what filled it."""
+        """Removes what `fill_except` wrote."""
         self.filler.unlink()
 
-    def read_only(self, yes: bool) -> None:
-        """Forbids or allows writing, to root as well."""
-        mount("mount", "-o", "remount,ro" if yes else "remount,rw", str(self.folder))
+    def set_read_only(self, read_only: bool) -> None:
+        """Forbids or allows writing, for root too."""
+        mount("mount", "-o", "remount,ro" if read_only else "remount,rw", str(self.folder))
 
 
 def mount(*command: str) -> None:
@@ -50,17 +50,17 @@ def mount(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     except OSError as error:
-        raise Unavailable(f"no tmpfs can be mounted: {error}") from error
+        raise Unavailable(f"cannot mount a tmpfs: {error}") from error
     if done.returncode != 0:
-        # mount's message names the folder, which says nothing to whoever reads the table.
+        # Without the folder, which means nothing in the table.
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[0].rpartition(": ")[2]
-        raise Unavailable(f"no tmpfs can be mounted: {reason}")
+        raise Unavailable(f"cannot mount a tmpfs: {reason}")
 
 
 def unavailable(folder: Path) -> str | None:
-    """Why there can be no such disk; `None` where there can be one."""
+    """Why no tmpfs can be mounted; `None` where one can."""
     try:
-        with Disk(folder):
+        with Tmpfs(folder):
             return None
     except Unavailable as error:
         return str(error)

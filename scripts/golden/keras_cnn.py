@@ -287,7 +287,7 @@ def main(folder):
         for dtype, word in ((torch.float32, "f32"), (torch.float64, "f64")):
             tx = torch.tensor(x[:, None, :, :, 0], dtype=dtype)
             for rule in ("keras", "torch"):
-                other_losses, moved = torch_steps(values, tx, tl, kind, rule, rate)
+                other_losses, moved = torch_steps(values, tx, tl, dtype, rule, rate)
                 moved = {n: p.detach().double().numpy() for n, p in moved.named_parameters()}
                 differences = np.concatenate([np.abs(moved[n] - after[n]).reshape(-1) for n in trainable])
                 line = f"adam {rate:g}, torch {word}, {rule}'s rule"

@@ -1,4 +1,5 @@
-"""The notebook's baseline in scikit-learn: a random forest of 100 trees, 5-fold cross-validation and validation accuracy.
+"""The notebook's baseline in scikit-learn: a random forest of 100 trees, 5-fold cross-validation
+and validation accuracy.
 
     python scripts/peers/sklearn_forest.py my_emotion_train.csv [--jobs -1] [--fit-only]
 """

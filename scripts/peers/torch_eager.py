@@ -1,9 +1,10 @@
-"""The notebook's CNN in PyTorch: milliseconds per training step, augmentation included, in five variants.
+"""The notebook's CNN in PyTorch: milliseconds per training step, augmentation included, in five
+variants.
 
     python scripts/peers/torch_eager.py [--device cuda] [--batch 64] [--steps 60] [--threads 2] [--compile]
 
-Random images: speed does not depend on the pixels. Each variant does the same work per step: augment a
-batch with one affine_grid + grid_sample, forward, cross-entropy, backward, Adam.
+Random images: speed does not depend on the pixels. Each variant does the same work per step:
+augment a batch with one affine_grid + grid_sample, forward, cross-entropy, backward, Adam.
 """
 import argparse
 import json
@@ -24,7 +25,8 @@ def model():
 
 
 def augment(x):
-    """Random rotation, shift, zoom and flip of each image of x, float [N, 1, 48, 48], within the notebook's ranges."""
+    """Random rotation, shift, zoom and flip of each image of x, float [N, 1, 48, 48], within the
+    notebook's ranges."""
     n, device = len(x), x.device
     u = torch.rand(n, 6, device=device) * 2 - 1
     angle, zoom_x, zoom_y = u[:, 0] * math.pi / 18, 1 + 0.1 * u[:, 1], 1 + 0.1 * u[:, 2]

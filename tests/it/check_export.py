@@ -2,8 +2,9 @@
 
     python check_export.py model.pt images.csv best.safetensors predicted.csv [best2.safetensors predicted2.csv ...]
 
-images.csv has a column pixels; predicted.csv is what `grimace predict --probabilities` wrote for it, with the weights of
-best.safetensors. Several pairs are the members of an ensemble, in their order.
+images.csv has a column pixels; predicted.csv is what `grimace predict --probabilities` wrote for
+it, with the weights of best.safetensors. Several pairs are the members of an ensemble, in their
+order.
 """
 import csv
 import json
