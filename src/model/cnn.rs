@@ -1,19 +1,21 @@
-//! The notebook's CNN and its relatives: blocks of convolution, activation, pooling and batch norm, then dense layers.
+//! CNN of blocks of convolution, activation, pooling and batch norm, then dense layers.
 //!
-//! With the defaults it is the notebook's network to the letter: 619,463 trainable parameters.
+//! The defaults of [`CnnConfig`] are the notebook's network with 619,463 trainable parameters.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::config::{are_widths, require_parameters};
-use super::layers::{BatchNorm, Convolution, Dense, KERAS};
+use super::layers::{Activation, BatchNorm, Convolution, Dense, KERAS};
+use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// Names: `block1.conv.weight`, `block1.conv2.weight` (where a block has two), `block1.norm.running_mean`, `dense1.weight`,
-/// `output.bias`, and so on; blocks and dense layers count from 1.
+/// The network of a [`CnnConfig`].
+///
+/// Tensor names: `block1.conv.weight`, `block1.conv2.weight` (second convolution of a block),
+/// `block1.norm.running_mean`, `dense1.weight`, `output.bias`. Numbers start at 1.
 #[derive(Debug)]
 pub struct Cnn {
     blocks: Vec<Block>,
@@ -32,7 +34,7 @@ struct Block {
 }
 
 impl Cnn {
-    /// Builds it from its config; `seed` fixes the initial weights.
+    /// Builds the network under `path`, with initial weights from `seed`.
     pub fn new(path: &nn::Path, config: &CnnConfig, classes: i64, seed: u64) -> Result<Self> {
         let padding = if config.padding == Padding::Same { config.kernel / 2 } else { 0 };
         let mut channels = 1;
@@ -49,7 +51,7 @@ impl Cnn {
                 if config.normalization { Some(BatchNorm::new(&block.sub("norm"), filters, KERAS)?) } else { None };
             blocks.push(Block { convolutions, norm, pooling: config.pooling, activation: config.activation });
         }
-        let side = config.side_after_blocks().context("the blocks leave no pixel, which the config check refuses")?;
+        let side = config.side_after_blocks().context("the blocks leave no pixels; the config was not checked")?;
         let mut width = channels * side * side;
         let mut dense = Vec::new();
         for (number, &units) in config.dense.iter().enumerate() {
@@ -60,13 +62,13 @@ impl Cnn {
         Ok(Self { blocks, dense, output, dropout: config.dropout, activation: config.activation })
     }
 
-    /// Logits [N, classes] for images [N, 1, 48, 48].
+    /// Computes logits [N, classes] for images [N, 1, 48, 48].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut x = images.shallow_clone();
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        // In channel-height-width order, whatever the memory layout.
+        // Channels, rows, columns in any memory format.
         x = x.f_flatten(1, -1)?;
         for dense in &self.dense {
             x = self.activation.forward(&dense.forward(&x)?)?;
@@ -81,12 +83,13 @@ impl Cnn {
 impl Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut x = x.shallow_clone();
-        let Some((last, before)) = self.convolutions.split_last() else { anyhow::bail!("a block has a convolution") };
+        let Some((last, before)) = self.convolutions.split_last() else { anyhow::bail!("a block has no convolution") };
         for convolution in before {
             x = self.activation.forward(&convolution.forward(&x)?)?;
         }
         let (x, activation) = match self.pooling {
-            // Max-pooling commutes with a monotone activation; pooling first makes the activation four times smaller.
+            // Max pooling commutes with a monotone activation, which then has a quarter of the
+            // elements.
             Pooling::Max if self.activation.is_monotone() => (last.forward_max_pool(&x, mode)?, Some(self.activation)),
             Pooling::Max => (self.activation.forward(&last.forward(&x)?)?.f_max_pool2d(2, 2, 0, 1, false)?, None),
             Pooling::Average => {
@@ -101,27 +104,27 @@ impl Block {
     }
 }
 
-/// `[model] kind = "cnn"`.
+/// `[model] kind = "cnn"`. The blocks must leave at least one pixel of 48x48.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CnnConfig {
-    /// Filters of each block: 1 to 8 blocks.
+    /// Filters of each block: 1 to 8 blocks of 1 to 4096.
     pub filters: Vec<i64>,
-    /// Convolutions in each block.
+    /// Convolutions per block: 1 to 8.
     pub convolutions: usize,
-    /// Edge of the convolution kernel, odd.
+    /// Kernel size: odd, 1 to 15.
     pub kernel: i64,
-    /// Whether convolutions keep the picture's size.
+    /// Padding of the convolutions.
     pub padding: Padding,
-    /// How each block halves the picture.
+    /// Pooling that halves height and width in each block.
     pub pooling: Pooling,
-    /// Batch normalization at the end of each block.
+    /// Whether each block ends in batch norm.
     pub normalization: bool,
-    /// Widths of the hidden dense layers; may be empty.
+    /// Units of the hidden dense layers: up to 8 layers of 1 to 65536; may be empty.
     pub dense: Vec<i64>,
-    /// Dropout probability after each hidden dense layer: 0 to below 1.
+    /// Dropout probability after each hidden dense layer: [0, 1).
     pub dropout: f64,
-    /// After each convolution and each hidden dense layer.
+    /// Activation after each convolution and each hidden dense layer.
     pub activation: Activation,
 }
 
@@ -141,44 +144,28 @@ impl Default for CnnConfig {
     }
 }
 
-/// Padding of convolutions.
+/// Padding of convolutions, as in Keras.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
-    /// None: each convolution takes kernel - 1 pixels off height and width.
+    /// No padding: each convolution reduces height and width by kernel - 1.
     Valid,
-    /// Zeros around: the size stays.
+    /// Zero padding that keeps height and width.
     Same,
 }
 
-/// Pooling over 2x2 pixels, stride 2.
+/// 2x2 pooling with stride 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// The greatest.
+    /// Max pooling.
     Max,
-    /// The mean.
+    /// Average pooling.
     Average,
 }
 
-/// Activation functions, as PyTorch's of the same name with its default parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// max(0, x)
-    Relu,
-    /// x where positive, else x/100
-    LeakyRelu,
-    /// x where positive, else exp(x) - 1
-    Elu,
-    /// x * Phi(x)
-    Gelu,
-    /// x * sigmoid(x)
-    Silu,
-}
-
 impl CnnConfig {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), InvalidValue> {
         let filters = format!("{:?}", self.filters);
         require(
             (1..=8).contains(&self.filters.len()) && are_widths(&self.filters, 4096),
@@ -211,7 +198,7 @@ impl CnnConfig {
         require_parameters(self.parameters())
     }
 
-    /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
+    /// Upper bound of the number of elements in all parameters and buffers.
     pub fn values(&self, classes: usize) -> u64 {
         let norms: u64 = self.filters.iter().map(|filters| 4 * filters.unsigned_abs()).sum();
         let side = self.side_after_blocks().unwrap_or(0).unsigned_abs();
@@ -220,7 +207,8 @@ impl CnnConfig {
         self.parameters() + norms + (width + 1) * classes as u64
     }
 
-    /// Weights and biases of convolutions and hidden dense layers; norms and the last layer add little.
+    /// Number of parameters of convolutions and hidden dense layers. Batch norms and the output
+    /// layer, which are small, are left out.
     fn parameters(&self) -> u64 {
         let (mut total, mut channels) = (0, 1);
         for filters in self.filters.iter().map(|filters| filters.unsigned_abs()) {
@@ -237,14 +225,14 @@ impl CnnConfig {
         total
     }
 
-    /// Values that each convolution and each pooling gives for an image.
-    pub fn layers(&self) -> impl Iterator<Item = u64> {
-        let lost = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
+    /// Number of elements of the output of each convolution and pooling, per image.
+    pub fn activation_sizes(&self) -> impl Iterator<Item = u64> {
+        let border = if self.padding == Padding::Valid { self.kernel - 1 } else { 0 };
         let mut side = SIDE as i64;
         self.filters.iter().flat_map(move |filters| {
             let mut sides = Vec::new();
             for _ in 0..self.convolutions {
-                side -= lost;
+                side -= border;
                 sides.push(side);
             }
             side /= 2;
@@ -253,10 +241,10 @@ impl CnnConfig {
         })
     }
 
-    /// Edge of the feature map after the last block; `None` when a block would leave nothing.
+    /// Side of the feature map after the last block in pixels; `None` if a block leaves no pixels.
     pub fn side_after_blocks(&self) -> Option<i64> {
-        let lost = if self.padding == Padding::Valid { (self.kernel - 1) * self.convolutions as i64 } else { 0 };
-        self.filters.iter().try_fold(SIDE as i64, |side, _| Some((side - lost).max(0) / 2).filter(|side| *side > 0))
+        let border = if self.padding == Padding::Valid { (self.kernel - 1) * self.convolutions as i64 } else { 0 };
+        self.filters.iter().try_fold(SIDE as i64, |side, _| Some((side - border).max(0) / 2).filter(|side| *side > 0))
     }
 }
 
@@ -265,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seed_network_ends_at_four_by_four() {
+    fn the_notebooks_cnn_ends_at_four_by_four() {
         assert_eq!(CnnConfig::default().side_after_blocks(), Some(4));
         let deep = CnnConfig { filters: vec![8; 6], ..CnnConfig::default() };
         assert_eq!(deep.side_after_blocks(), None);
@@ -274,18 +262,18 @@ mod tests {
     }
 
     #[test]
-    fn absurd_networks_are_refused_before_memory_is_taken_for_them() {
-        let seed = CnnConfig::default();
-        // 619,463 of Keras without norms (2 x 224) and the last layer (256 x 7 + 7).
-        assert_eq!(seed.parameters(), 619_463 - 448 - 1799);
-        // Each norm has a mean and a variance beside what Keras counts.
-        assert_eq!(seed.values(7), 619_463 + 448);
+    fn huge_networks_are_refused_before_allocation() {
+        let notebook = CnnConfig::default();
+        // Keras' 619,463 without batch norms (2 x 224) and the output layer (256 x 7 + 7).
+        assert_eq!(notebook.parameters(), 619_463 - 448 - 1799);
+        // Keras' trainable parameters and the running statistics.
+        assert_eq!(notebook.values(7), 619_463 + 448);
         assert_eq!(
-            seed.layers().sum::<u64>(),
+            notebook.activation_sizes().sum::<u64>(),
             32 * (46 * 46 + 23 * 23) + 64 * (21 * 21 + 10 * 10) + 128 * (8 * 8 + 4 * 4)
         );
-        let absurd = CnnConfig { filters: vec![4096; 4], dense: vec![65536; 8], convolutions: 1, ..seed };
-        let message = absurd.check().unwrap_err();
-        assert!(message.contains("parameters; expected at most 268435456"), "{message}");
+        let huge = CnnConfig { filters: vec![4096; 4], dense: vec![65536; 8], convolutions: 1, ..notebook };
+        let message = huge.check().unwrap_err().to_string();
+        assert!(message.contains("parameters is not allowed: expected at most 268435456"), "{message}");
     }
 }

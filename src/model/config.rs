@@ -1,4 +1,4 @@
-//! `[model]`: the networks and what may be said about them.
+//! `[model]`: the choice of architecture, and the sizes of a network.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,24 +6,23 @@ use super::cnn::CnnConfig;
 use super::resnet::ResnetConfig;
 use super::vgg::VggConfig;
 use crate::data::images::SIDE;
+use crate::util::validate::InvalidValue;
 
-/// `[model]`: the network; `kind` names the architecture.
+/// `[model]`: the architecture, chosen by `kind`, and its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelConfig {
-    /// Blocks of convolution, pooling and batch norm, then dense layers.
+    /// `cnn`: blocks of convolution, pooling and batch norm, then dense layers. The defaults are
+    /// the notebook's CNN.
     Cnn(CnnConfig),
-    /// Stages of normalized convolutions, then dense layers.
+    /// `vgg`: stages of convolutions with batch norm, then dense layers.
     Vgg(VggConfig),
-    /// Residual blocks with squeeze-and-excitation and stochastic depth.
+    /// `resnet`: residual blocks with squeeze-and-excitation and stochastic depth.
     Resnet(ResnetConfig),
 }
 
-/// Parameters of the largest network: 1 GiB of float32, several times what any network for images has.
-pub const MAX_PARAMETERS: u64 = 1 << 28;
-
 impl ModelConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         match self {
             Self::Cnn(cnn) => cnn.check(),
             Self::Vgg(vgg) => vgg.check(),
@@ -31,16 +30,18 @@ impl ModelConfig {
         }
     }
 
-    /// Whether the network takes pictures of `side` x `side` pixels; all take 48x48.
+    /// Whether the network accepts images of `side` x `side` pixels. All architectures accept
+    /// 48x48.
     pub fn takes(&self, side: usize) -> bool {
         match self {
-            // Their dense layers hang on the picture's size.
+            // The first dense layer fixes the image size.
             Self::Cnn(_) | Self::Vgg(_) => side == SIDE,
             Self::Resnet(resnet) => resnet.takes(side),
         }
     }
 
-    /// At least the values of all tensors of a network for `classes` classes, statistics of norms among them.
+    /// Upper bound of the number of elements in the parameters and buffers of a network with
+    /// `classes` classes.
     pub fn values(&self, classes: usize) -> u64 {
         match self {
             Self::Cnn(cnn) => cnn.values(classes),
@@ -49,40 +50,28 @@ impl ModelConfig {
         }
     }
 
-    /// Values that training keeps of each image for the backward pass, about: the outputs of convolutions and poolings.
+    /// Approximate number of activations per image that training keeps for the backward pass.
     pub fn activations(&self) -> u64 {
-        self.layers().sum()
+        self.activation_sizes().sum()
     }
 
-    /// Values of the largest output of a convolution or pooling, for an image.
-    pub fn largest_layer(&self) -> u64 {
-        self.layers().max().unwrap_or(0)
+    /// Number of elements of the largest activation, per image.
+    pub fn largest_activation(&self) -> u64 {
+        self.activation_sizes().max().unwrap_or(0)
     }
 
-    /// Values that each convolution, norm and pooling gives for an image, as far as they are kept.
-    fn layers(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+    /// Number of elements of each activation kept for the backward pass, per image.
+    fn activation_sizes(&self) -> Box<dyn Iterator<Item = u64> + '_> {
         match self {
-            Self::Cnn(cnn) => Box::new(cnn.layers()),
-            Self::Vgg(vgg) => Box::new(vgg.layers()),
-            Self::Resnet(resnet) => Box::new(resnet.layers()),
+            Self::Cnn(cnn) => Box::new(cnn.activation_sizes()),
+            Self::Vgg(vgg) => Box::new(vgg.activation_sizes()),
+            Self::Resnet(resnet) => Box::new(resnet.activation_sizes()),
         }
     }
 }
 
-/// Refuses a network of more than [`MAX_PARAMETERS`].
-pub(super) fn require_parameters(parameters: u64) -> Result<(), String> {
-    if parameters > MAX_PARAMETERS {
-        return Err(format!("model: {parameters} parameters; expected at most {MAX_PARAMETERS}"));
-    }
-    Ok(())
-}
-
-/// Whether every number is from 1 to `most`.
-pub(super) fn are_widths(values: &[i64], most: i64) -> bool {
-    values.iter().all(|value| (1..=most).contains(value))
-}
-
-/// Reads `[model]` by itself: unlike the tagged enum, it tells which key is wrong.
+/// Deserializes `[model]` as the struct of its `kind`, whose errors name the key; those of a tagged
+/// enum do not.
 pub(crate) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
     match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
         Some("cnn") => serde_path_to_error::deserialize::<_, CnnConfig>(table).map(drop),

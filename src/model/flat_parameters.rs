@@ -1,52 +1,51 @@
-//! All trainable parameters as views of one flat tensor, and all gradients as views of another.
+//! Parameters as views of one flat tensor, and their gradients as views of another.
 //!
-//! An optimizer is then a few operations on two tensors, however many layers there are; clipping is one norm, an average
-//! of weights one `lerp`.
+//! An optimizer step is then a few operations on two tensors for any number of layers, gradient
+//! clipping one norm, and an EMA update one `lerp`.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::{Named, Net};
+use super::{NamedTensor, Net};
 
-/// Floats in 64 bytes: every view starts on a cache line of its own.
+/// Alignment of a view in float32 elements: 64 bytes, a cache line.
 const ALIGNMENT: usize = 16;
 
-/// The flat tensors behind a network's parameters.
+/// Flat tensors that store a network's parameters, gradients and running statistics.
 #[derive(Debug)]
 pub struct FlatParameters {
-    /// float32 [padded size]; the network's parameters are views of it.
+    /// Parameters, float32 [padded size].
     pub values: Tensor,
-    /// float32 [padded size]; their gradients are views of it.
+    /// Gradients, float32 [padded size].
     pub gradients: Tensor,
-    /// How much of the front is subject to weight decay: convolution and dense weights come first, biases and norms last.
+    /// Number of leading elements subject to weight decay. Convolution and dense weights come
+    /// first, biases and norms last.
     pub decayed: i64,
-    /// float32 [padded size]; the running statistics of the network's norms are views of it. Empty where it has none.
+    /// Running statistics of batch norms, float32 [padded size]; empty without batch norms.
     pub statistics: Tensor,
-    layout: Vec<Place>,
-    statistics_layout: Vec<Place>,
+    layout: Vec<Segment>,
+    statistics_layout: Vec<Segment>,
 }
 
+/// Where a tensor is in a flat tensor.
 #[derive(Debug)]
-struct Place {
+struct Segment {
     name: String,
     start: i64,
     shape: Vec<i64>,
 }
 
 impl FlatParameters {
-    /// Moves the parameters of `net` and its norms' statistics into flat tensors on its device. The network goes on as
-    /// before; its convolution weights become channels-last in memory.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Moves the parameters and running statistics of `net` into flat tensors on its device. The
+    /// network uses them from then on; its convolution weights get the channels-last memory format.
     pub fn new(net: &Net) -> Result<Self> {
-        let (mut own, mut statistics): (Vec<Named>, Vec<Named>) =
-            net.named().into_iter().partition(|named| named.trainable);
-        let is_decayed = |named: &Named| named.tensor.dim() > 1;
-        own.sort_by_key(|named| !is_decayed(named));
-        let (layout, size) = lay_out(&own);
-        let (statistics_layout, statistics_size) = lay_out(&statistics);
-        let decayed = lay_out(own.iter().filter(|named| is_decayed(named))).1;
+        let (mut parameters, mut statistics): (Vec<NamedTensor>, Vec<NamedTensor>) =
+            net.named_tensors().into_iter().partition(|named| named.trainable);
+        let is_decayed = |named: &NamedTensor| named.tensor.dim() > 1;
+        parameters.sort_by_key(|named| !is_decayed(named));
+        let (layout, size) = flat_layout(&parameters);
+        let (statistics_layout, statistics_size) = flat_layout(&statistics);
+        let decayed = flat_layout(parameters.iter().filter(|named| is_decayed(named))).1;
         let options = (Kind::Float, net.device());
         let flat = Self {
             values: Tensor::f_zeros([size], options)?,
@@ -56,87 +55,77 @@ impl FlatParameters {
             layout,
             statistics_layout,
         };
-        move_into(&mut own, &flat.layout, &flat.values)?;
+        move_into(&mut parameters, &flat.layout, &flat.values)?;
         move_into(&mut statistics, &flat.statistics_layout, &flat.statistics)?;
-        // A gradient exists only after a backward pass; then its data can be replaced by a view, too.
-        let sum = own.iter().map(|named| named.tensor.f_sum(Kind::Float)).collect::<Result<Vec<_>, _>>()?;
+        // Gradients exist only after a backward pass; after one, their data can be replaced by
+        // views.
+        let sum = parameters.iter().map(|named| named.tensor.f_sum(Kind::Float)).collect::<Result<Vec<_>, _>>()?;
         Tensor::f_stack(&sum, 0)?.f_sum(Kind::Float)?.f_backward()?;
-        for (named, place) in own.iter_mut().zip(&flat.layout) {
-            named.tensor.f_grad()?.f_set_data(&place.view(&flat.gradients)?)?;
+        for (named, segment) in parameters.iter_mut().zip(&flat.layout) {
+            named.tensor.f_grad()?.f_set_data(&segment.view(&flat.gradients)?)?;
         }
         Ok(flat)
     }
 
     /// Sets all gradients to zero, in place.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn zero_gradients(&mut self) -> Result<()> {
         let _ = self.gradients.f_zero_()?;
         Ok(())
     }
 
-    /// Scales all gradients by one factor so that their Euclidean norm is at most `most`, without reading it back; 0 leaves
-    /// them (`torch.nn.utils.clip_grad_norm_`).
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn clip_gradients(&mut self, most: f64) -> Result<()> {
-        if most > 0.0 {
+    /// Clips the L2 norm of all gradients to `max_norm`, without waiting for the device; 0 disables
+    /// clipping (`torch.nn.utils.clip_grad_norm_`).
+    pub fn clip_gradients(&mut self, max_norm: f64) -> Result<()> {
+        if max_norm > 0.0 {
             let norm = self.gradients.f_norm()?;
-            let factor = (norm.f_add_scalar(1e-6)?.f_reciprocal()? * most).f_clamp_max(1.0)?;
+            let factor = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?.f_clamp_max(1.0)?;
             let _ = self.gradients.f_mul_(&factor)?;
         }
         Ok(())
     }
 
-    /// The parts of `flat` (of this layout, such as an optimizer's moments) by parameter name.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Views of `flat`, a tensor in the layout of [`values`](Self::values) such as an optimizer's
+    /// moments, by parameter name.
     pub fn views(&self, flat: &Tensor) -> Result<Vec<(String, Tensor)>> {
-        self.layout.iter().map(|place| Ok((place.name.clone(), place.view(flat)?))).collect()
+        self.layout.iter().map(|segment| Ok((segment.name.clone(), segment.view(flat)?))).collect()
     }
 
-    /// The parts of `values` and `statistics` (of these layouts, such as averages of them) by name, sorted as
-    /// [`Net::named`] is.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Views of `values` and `statistics`, such as their EMA, by name and sorted by it like
+    /// [`Net::named_tensors`].
     pub fn all_views(&self, values: &Tensor, statistics: &Tensor) -> Result<Vec<(String, Tensor)>> {
         let mut all = self.views(values)?;
-        for place in &self.statistics_layout {
-            all.push((place.name.clone(), place.view(statistics)?));
+        for segment in &self.statistics_layout {
+            all.push((segment.name.clone(), segment.view(statistics)?));
         }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
     }
 }
 
-/// The places of `tensors`, one after another, and the size of all.
-fn lay_out<'a>(tensors: impl IntoIterator<Item = &'a Named>) -> (Vec<Place>, i64) {
+/// Places `tensors` one after another, aligned; returns their segments and the total size.
+fn flat_layout<'a>(tensors: impl IntoIterator<Item = &'a NamedTensor>) -> (Vec<Segment>, i64) {
     let mut size = 0;
-    let mut place = |named: &Named| {
+    let mut append = |named: &NamedTensor| {
         let start = size;
         size += (named.tensor.numel().div_ceil(ALIGNMENT) * ALIGNMENT) as i64;
-        Place { name: named.name.clone(), start, shape: named.tensor.size() }
+        Segment { name: named.name.clone(), start, shape: named.tensor.size() }
     };
-    let layout = tensors.into_iter().map(&mut place).collect();
+    let layout = tensors.into_iter().map(&mut append).collect();
     (layout, size)
 }
 
-/// Makes each tensor a view of its place in `flat`, with the values it has.
-fn move_into(tensors: &mut [Named], layout: &[Place], flat: &Tensor) -> Result<()> {
-    for (named, place) in tensors.iter_mut().zip(layout) {
-        let mut view = place.view(flat)?;
+/// Copies each tensor into its segment of `flat` and makes it a view of that segment.
+fn move_into(tensors: &mut [NamedTensor], layout: &[Segment], flat: &Tensor) -> Result<()> {
+    for (named, segment) in tensors.iter_mut().zip(layout) {
+        let mut view = segment.view(flat)?;
         tch::no_grad(|| view.f_copy_(&named.tensor))?;
         named.tensor.f_set_data(&view)?;
     }
     Ok(())
 }
 
-impl Place {
-    /// This parameter's part of `flat`; channels-last where it is a convolution's weight.
+impl Segment {
+    /// Views this segment of `flat` in the tensor's shape; convolution weights as channels-last.
     fn view(&self, flat: &Tensor) -> Result<Tensor> {
         let part = flat.f_narrow(0, self.start, self.shape.iter().product())?;
         Ok(match self.shape[..] {
@@ -148,7 +137,7 @@ impl Place {
 
 #[cfg(test)]
 impl FlatParameters {
-    /// Bare values without a network, the first `decayed` of them subject to weight decay.
+    /// Creates parameters without a network, the first `decayed` of them subject to weight decay.
     pub fn for_tests(values: &[f32], decayed: i64) -> Self {
         let values = Tensor::from_slice(values);
         Self {
@@ -166,13 +155,13 @@ impl FlatParameters {
 mod tests {
     use super::*;
 
-    /// `clip_grad_norm_`: the gradients times min(1, most / (norm + 1e-6)).
+    /// `clip_grad_norm_`: gradients * min(1, max_norm / (norm + 1e-6)).
     #[test]
-    fn clipping_bounds_the_norm_of_all_gradients() {
-        for (most, expected) in [(0.0, [3.0, -4.0]), (10.0, [3.0, -4.0]), (1.0, [0.6, -0.8])] {
+    fn clipping_bounds_the_gradient_norm() {
+        for (max_norm, expected) in [(0.0, [3.0, -4.0]), (10.0, [3.0, -4.0]), (1.0, [0.6, -0.8])] {
             let mut flat = FlatParameters::for_tests(&[0.0, 0.0], 2);
             flat.gradients.copy_(&Tensor::from_slice(&[3.0f32, -4.0]));
-            flat.clip_gradients(most).unwrap();
+            flat.clip_gradients(max_norm).unwrap();
             let clipped = Vec::<f32>::try_from(&flat.gradients).unwrap();
             assert!(clipped.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6), "{clipped:?}");
         }

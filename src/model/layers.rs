@@ -1,48 +1,50 @@
-//! Layers. Weights are float32; each layer computes in its input's format.
+//! Layers. Weights are float32; each layer computes in the dtype of its input.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
 use super::Mode;
-use super::cnn::Activation;
-use super::cpu::{batch_norm, conv_pool};
+use super::cpu::conv_pool;
+use super::cpu::norm_act::{self, Relu, Transform};
 use crate::util::rng::{Rng, Stream};
 
-/// What batch norms differ in between Keras and PyTorch.
+/// Constants of batch norm, in which Keras and PyTorch differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormConstants {
-    /// Share of the batch statistics in an update of the running ones.
+    /// Weight of the batch statistics in an update of the running ones: `momentum` in
+    /// PyTorch, `1 - momentum` in Keras.
     pub update: f64,
     /// Added to the variance.
     pub epsilon: f64,
 }
 
-/// Keras' momentum 0.99 and epsilon.
+/// Keras' defaults: momentum 0.99, epsilon 1e-3.
 pub const KERAS: NormConstants = NormConstants { update: 0.01, epsilon: 1e-3 };
-/// PyTorch's momentum 0.1 and epsilon.
+/// PyTorch's defaults: momentum 0.1, epsilon 1e-5.
 pub const PYTORCH: NormConstants = NormConstants { update: 0.1, epsilon: 1e-5 };
 
-/// The draws of a weight, fixed by seed and name.
-fn rng_of(path: &nn::Path, seed: u64) -> Rng {
+/// Random numbers of the tensor `weight` under `path`, keyed by seed and name.
+fn weight_rng(path: &nn::Path, seed: u64) -> Rng {
     let mut keys = vec![Stream::Init as u64, seed];
     keys.extend(path.path("weight").bytes().map(u64::from));
     Rng::new(&keys)
 }
 
-/// Normal values with variance 2 / `fan_out`, fixed by seed and name (He et al. 2015; `torch.nn.init.kaiming_normal_` with
-/// `mode="fan_out"`, as torchvision's networks).
+/// Adds a weight sampled from N(0, 2 / fan_out) (He et al. 2015; `torch.nn.init.kaiming_normal_`
+/// with `mode="fan_out"`, as in torchvision's networks).
 fn he_normal(path: &nn::Path, seed: u64, dims: &[i64], fan_out: i64) -> Result<Tensor> {
     let deviation = (2.0 / fan_out as f64).sqrt();
-    let mut rng = rng_of(path, seed);
+    let mut rng = weight_rng(path, seed);
     let values: Vec<f32> = (0..dims.iter().product::<i64>()).map(|_| (deviation * rng.normal()) as f32).collect();
     Ok(path.add("weight", Tensor::f_from_slice(&values)?.f_view(dims)?, true))
 }
 
-/// Values from U(-limit, limit), limit = sqrt(6 / (fan_in + fan_out)), fixed by seed and name (Glorot and Bengio 2010;
-/// Keras' `GlorotUniform`).
+/// Adds a weight sampled from U(-limit, limit), limit = sqrt(6 / (fan_in + fan_out)) (Glorot and
+/// Bengio 2010; Keras' `GlorotUniform`).
 fn glorot_uniform(path: &nn::Path, seed: u64, dims: &[i64], fan_in: i64, fan_out: i64) -> Result<Tensor> {
     let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
-    let mut rng = rng_of(path, seed);
+    let mut rng = weight_rng(path, seed);
     let count = dims.iter().product::<i64>();
     let values: Vec<f32> = (0..count).map(|_| rng.between(-limit, limit) as f32).collect();
     Ok(path.add("weight", Tensor::f_from_slice(&values)?.f_view(dims)?, true))
@@ -52,13 +54,13 @@ fn constant(path: &nn::Path, name: &str, value: f64, width: i64, trainable: bool
     Ok(path.add(name, Tensor::f_full([width], value, (Kind::Float, path.device()))?, trainable))
 }
 
-/// `weight` in the number format of `input`; recorded by autograd, so its gradient comes back as float32.
-fn like(weight: &Tensor, input: &Tensor) -> Result<Tensor> {
+/// Casts `weight` to the dtype of `input`. Autograd records it, so the gradient is float32.
+fn cast_like(weight: &Tensor, input: &Tensor) -> Result<Tensor> {
     let kind = input.f_kind()?;
     Ok(if weight.f_kind()? == kind { weight.shallow_clone() } else { weight.f_to_dtype(kind, false, false)? })
 }
 
-/// 2-d convolution, stride 1.
+/// 2D convolution with stride 1.
 #[derive(Debug)]
 pub struct Convolution {
     weight: Tensor,
@@ -67,7 +69,7 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// As Keras': weight [output, input, kernel, kernel] Glorot uniform, bias zero.
+    /// Creates Keras' `Conv2D`: weight [output, input, kernel, kernel] Glorot uniform, bias zero.
     pub fn new(path: &nn::Path, seed: u64, input: i64, output: i64, kernel: i64, padding: i64) -> Result<Self> {
         let area = kernel * kernel;
         Ok(Self {
@@ -77,26 +79,27 @@ impl Convolution {
         })
     }
 
-    /// As torchvision's before a norm: weight He normal, no bias, zeros around so that the size stays.
-    pub fn before_norm(path: &nn::Path, seed: u64, input: i64, output: i64, kernel: i64) -> Result<Self> {
+    /// Creates torchvision's convolution before a norm: weight He normal, no bias, `same` padding.
+    pub fn without_bias(path: &nn::Path, seed: u64, input: i64, output: i64, kernel: i64) -> Result<Self> {
         let weight = he_normal(path, seed, &[output, input, kernel, kernel], output * kernel * kernel)?;
         Ok(Self { weight, bias: None, padding: kernel / 2 })
     }
 
     /// [N, input, H, W] -> [N, output, H', W']
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let weight = like(&self.weight, x)?;
-        let bias = self.bias.as_ref().map(|bias| like(bias, x)).transpose()?;
+        let weight = cast_like(&self.weight, x)?;
+        let bias = self.bias.as_ref().map(|bias| cast_like(bias, x)).transpose()?;
         Ok(x.f_conv2d(&weight, bias, 1, self.padding, 1, 1)?)
     }
 
-    /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: the same, and 2x2 max-pooling.
+    /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: [`forward`](Self::forward), then 2x2 max
+    /// pooling.
     pub fn forward_max_pool(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match conv_pool::shape(x, &self.weight, self.padding) {
             Some(shape) if mode != Mode::Trace => {
                 let filters = self.weight.size().first().copied().unwrap_or(0);
-                let none = || Tensor::f_zeros([filters], (Kind::Float, x.device()));
-                let bias = self.bias.as_ref().map_or_else(none, |bias| Ok(bias.shallow_clone()))?;
+                let zeros = || Tensor::f_zeros([filters], (Kind::Float, x.device()));
+                let bias = self.bias.as_ref().map_or_else(zeros, |bias| Ok(bias.shallow_clone()))?;
                 conv_pool::forward(shape, x, &self.weight, &bias)
             }
             _ => Ok(self.forward(x)?.f_max_pool2d(2, 2, 0, 1, false)?),
@@ -112,7 +115,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Weight [output, input] Glorot uniform, bias zero.
+    /// Creates Keras' `Dense`: weight [output, input] Glorot uniform, bias zero.
     pub fn new(path: &nn::Path, seed: u64, input: i64, output: i64) -> Result<Self> {
         Ok(Self {
             weight: glorot_uniform(path, seed, &[output, input], input, output)?,
@@ -122,11 +125,12 @@ impl Dense {
 
     /// [N, input] -> [N, output]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&like(&self.weight, x)?, Some(like(&self.bias, x)?))?)
+        Ok(x.f_linear(&cast_like(&self.weight, x)?, Some(cast_like(&self.bias, x)?))?)
     }
 }
 
-/// Batch normalization over N, H, W (Ioffe and Szegedy 2015). The running variance is the biased one, as Keras'.
+/// Batch normalization over N, H, W (Ioffe and Szegedy 2015). The running variance is the biased
+/// one, as in Keras.
 #[derive(Debug)]
 pub struct BatchNorm {
     pub constants: NormConstants,
@@ -137,7 +141,7 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Scale 1, offset 0, running mean 0, running variance 1.
+    /// Creates a batch norm with weight 1, bias 0, running mean 0 and running variance 1.
     pub fn new(path: &nn::Path, width: i64, constants: NormConstants) -> Result<Self> {
         Ok(Self {
             constants,
@@ -148,11 +152,11 @@ impl BatchNorm {
         })
     }
 
-    /// [N, width, H, W] -> the same, of `activation(x)` where one is given; in training the running statistics move towards
-    /// the batch's.
+    /// Normalizes `activation(x)`, or `x` without one; [N, width, H, W] to the same shape.
+    /// `Mode::Train` updates the running statistics.
     pub fn forward(&self, x: &Tensor, activation: Option<Activation>, mode: Mode) -> Result<Tensor> {
-        if mode == Mode::Train && matches!(activation, None | Some(Activation::Relu)) && batch_norm::is_supported(x) {
-            let norm = batch_norm::Norm {
+        if mode == Mode::Train && matches!(activation, None | Some(Activation::Relu)) && norm_act::is_supported(x) {
+            let norm = norm_act::BatchNorm {
                 weight: &self.weight,
                 bias: &self.bias,
                 running_mean: &self.running_mean,
@@ -160,7 +164,8 @@ impl BatchNorm {
                 update: self.constants.update,
                 epsilon: self.constants.epsilon,
             };
-            return batch_norm::forward(&norm, x, activation.is_some());
+            let relu = if activation.is_some() { Relu::Before } else { Relu::None };
+            return norm_act::forward(x, &Transform::Batch(norm), relu);
         }
         match activation {
             Some(activation) => self.normalize(&activation.forward(x)?, mode),
@@ -168,32 +173,49 @@ impl BatchNorm {
         }
     }
 
-    /// With libtorch's own operations.
+    /// Normalizes `x` with libtorch's operations.
     pub fn normalize(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode == Mode::Train;
         let NormConstants { update, epsilon } = self.constants;
-        // In training libtorch gets a copy of the running variance to change: what it saves for the backward pass must
-        // not be touched again, and its own change is not yet the right one.
+        // In training libtorch updates a copy of the running variance: it saves that tensor for the
+        // backward pass, so the correction below must not change it.
         let variance = if training { self.running_var.f_mul_scalar(1.0)? } else { self.running_var.shallow_clone() };
         let statistics = (Some(&self.running_mean), Some(&variance));
         let affine = (Some(&self.weight), Some(&self.bias));
         let y = x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, update, epsilon, true)?;
         if training {
-            // libtorch moves towards the unbiased variance, Keras towards the biased one, which is (n - 1) / n of it.
+            // libtorch updates with the unbiased variance, Keras with the biased one: (n - 1) / n
+            // of it.
             let n = (x.numel() / self.weight.numel().max(1)).max(1) as f64;
-            let mut own = self.running_var.shallow_clone();
+            let mut running_var = self.running_var.shallow_clone();
             let _ = tch::no_grad(|| match n {
-                // The variance of a single value is 0; libtorch's unbiased one is 0 / 0.
-                1.0 => own.f_mul_scalar_(1.0 - update),
-                _ => own.f_mul_scalar_((1.0 - update) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?),
+                // The biased variance of one value is 0, the unbiased one 0 / 0.
+                1.0 => running_var.f_mul_scalar_(1.0 - update),
+                _ => running_var.f_mul_scalar_((1.0 - update) / n)?.f_add_(&variance.f_mul_scalar((n - 1.0) / n)?),
             })?;
         }
         Ok(y)
     }
 }
 
+/// Activation functions: PyTorch's of the same name, with its default parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(0, x)
+    Relu,
+    /// x if x > 0, else 0.01 x
+    LeakyRelu,
+    /// x if x > 0, else exp(x) - 1
+    Elu,
+    /// x * Phi(x), Phi the normal CDF
+    Gelu,
+    /// x * sigmoid(x)
+    Silu,
+}
+
 impl Activation {
-    /// Applies it, element by element.
+    /// Applies the activation elementwise.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Relu => x.f_relu()?,
@@ -204,7 +226,7 @@ impl Activation {
         })
     }
 
-    /// Whether a greater input never gives a smaller output: then it commutes with max-pooling.
+    /// Whether the activation is non-decreasing, so that it commutes with max pooling.
     pub fn is_monotone(self) -> bool {
         matches!(self, Self::Relu | Self::LeakyRelu | Self::Elu)
     }

@@ -1,13 +1,17 @@
-//! Networks: each architecture is one file, a function over `nn::Path` that names every tensor; the names are the
-//! checkpoint's contract. To add one: its file, its config in `ModelConfig`, a line in [`Net::new`] and in [`Net::forward`].
+//! Networks. Each architecture is one file: its config, and a struct built over an `nn::Path` that
+//! names every tensor.
+//!
+//! Tensor names are the checkpoint format. To add an architecture: its file, a variant of
+//! [`ModelConfig`], an arm in [`Net::new`] and in [`Net::forward`].
 
 pub mod cnn;
 pub mod config;
 mod cpu;
 mod flat_parameters;
-mod layers;
+pub(crate) mod layers;
 mod norm_act;
 pub mod resnet;
+mod size_limits;
 pub mod vgg;
 
 use anyhow::{Context, Result, bail};
@@ -15,15 +19,16 @@ use tch::{Device, Tensor, nn};
 
 pub use config::ModelConfig;
 pub use flat_parameters::FlatParameters;
+pub use layers::Activation;
 
-/// Whether a forward pass belongs to training (batch statistics, dropout) or to inference.
+/// Mode of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch norm uses and updates batch statistics; dropout drops.
+    /// Batch norm uses batch statistics and updates the running ones; dropout is active.
     Train,
-    /// Batch norm uses running statistics; dropout does nothing.
+    /// Batch norm uses running statistics; dropout is the identity.
     Inference,
-    /// Inference in libtorch's own operations alone, which a tracer records.
+    /// [`Inference`](Self::Inference) without custom kernels, so that a tracer can record it.
     Trace,
 }
 
@@ -34,7 +39,7 @@ enum Architecture {
     Resnet(resnet::Resnet),
 }
 
-/// A network with its weights on one device.
+/// A network and its weights, on one device.
 #[derive(Debug)]
 pub struct Net {
     store: nn::VarStore,
@@ -43,22 +48,20 @@ pub struct Net {
     device: Device,
 }
 
-/// A tensor of a network by name.
+/// A parameter or buffer of a network, with its name.
 #[derive(Debug)]
-pub struct Named {
-    /// Dotted name, as `block1.conv.weight`.
+pub struct NamedTensor {
+    /// Dotted name, such as `block1.conv.weight`.
     pub name: String,
-    /// The tensor itself, not a copy.
+    /// The tensor itself; shares memory with the network.
     pub tensor: Tensor,
-    /// A parameter that training changes, rather than a buffer of running statistics.
+    /// `true` for a parameter, `false` for a buffer (running statistics).
     pub trainable: bool,
 }
 
 impl Net {
-    /// A fresh network for `classes` classes; its initial weights follow from `seed` alone, on every device.
-    ///
-    /// # Errors
-    /// libtorch's, such as a device that has too little memory.
+    /// Creates a network for `classes` classes. The initial weights depend only on `seed`, not on
+    /// the device.
     pub fn new(config: &ModelConfig, classes: usize, seed: u64, device: Device) -> Result<Self> {
         let store = nn::VarStore::new(Device::Cpu);
         let (root, outputs) = (store.root(), classes as i64);
@@ -67,17 +70,15 @@ impl Net {
             ModelConfig::Vgg(vgg) => Architecture::Vgg(vgg::Vgg::new(&root, vgg, outputs, seed)?),
             ModelConfig::Resnet(resnet) => Architecture::Resnet(resnet::Resnet::new(&root, resnet, outputs, seed)?),
         };
-        // Drawn on the CPU and moved: the same on every device. (`VarStore::set_device` would panic where memory is short.)
+        // Not `VarStore::set_device`, which panics when the device is out of memory.
         for mut tensor in store.variables().into_values().filter(|_| device != Device::Cpu) {
             tch::no_grad(|| tensor.f_set_data(&tensor.f_to_device(device)?))?;
         }
         Ok(Self { store, architecture, classes, device })
     }
 
-    /// Logits float32 or bf16 [N, classes] for images in 0..1, [N, 1, 48, 48]; computed in the images' number format.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Computes logits [N, classes] for images [N, 1, 48, 48] in 0..1. The dtype of the images,
+    /// float32 or bfloat16, is the dtype of the computation and of the logits.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         match &self.architecture {
             Architecture::Cnn(cnn) => cnn.forward(images, mode),
@@ -91,56 +92,53 @@ impl Net {
         self.classes
     }
 
-    /// Where the weights are.
+    /// Device of the weights.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// All tensors, sorted by name.
-    pub fn named(&self) -> Vec<Named> {
-        let mut all: Vec<Named> = self
+    /// Returns all parameters and buffers, sorted by name.
+    pub fn named_tensors(&self) -> Vec<NamedTensor> {
+        let mut all: Vec<NamedTensor> = self
             .store
             .variables()
             .into_iter()
-            .map(|(name, tensor)| Named { trainable: tensor.requires_grad(), name, tensor })
+            .map(|(name, tensor)| NamedTensor { trainable: tensor.requires_grad(), name, tensor })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// Number of trainable values.
-    pub fn parameters(&self) -> usize {
-        self.named().iter().filter(|named| named.trainable).map(|named| named.tensor.numel()).sum()
+    /// Number of trainable parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.named_tensors().iter().filter(|named| named.trainable).map(|named| named.tensor.numel()).sum()
     }
 
-    /// Lays convolution weights out channels-last, which convolutions are faster with, as training does
-    /// ([`FlatParameters`]); values and names stay.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Converts convolution weights to the channels-last memory format, in which convolutions are
+    /// faster. Names and values do not change. Training does the same through [`FlatParameters`].
     pub fn use_channels_last(&self) -> Result<()> {
-        for mut named in self.named().into_iter().filter(|named| named.tensor.dim() == 4) {
+        for mut named in self.named_tensors().into_iter().filter(|named| named.tensor.dim() == 4) {
             let weight = named.tensor.f_detach()?;
-            let laid_out = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
-            named.tensor.f_set_data(&laid_out)?;
+            let channels_last = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+            named.tensor.f_set_data(&channels_last)?;
         }
         Ok(())
     }
 
-    /// Copies `values` (name and tensor of the same shape) into the network.
+    /// Copies the parameters and buffers in `state` into the network.
     ///
     /// # Errors
-    /// When a name or shape differs from the network's, naming it.
-    pub fn load(&self, values: &[(String, Tensor)]) -> Result<()> {
-        let mut named = self.named();
-        if let Some((extra, _)) = values.iter().find(|(name, _)| named.iter().all(|own| own.name != *name)) {
-            bail!("it holds a tensor {extra}, which this architecture does not have");
+    /// A missing or unexpected name, or a shape mismatch.
+    pub fn load_state_dict(&self, state: &[(String, Tensor)]) -> Result<()> {
+        let mut named = self.named_tensors();
+        if let Some((extra, _)) = state.iter().find(|(name, _)| named.iter().all(|own| own.name != *name)) {
+            bail!("unexpected tensor {extra}: this architecture has none of that name");
         }
         for own in &mut named {
-            let (_, value) = values
+            let (_, value) = state
                 .iter()
                 .find(|(name, _)| *name == own.name)
-                .with_context(|| format!("it holds no tensor {}, which this architecture has", own.name))?;
+                .with_context(|| format!("missing tensor {}, which this architecture has", own.name))?;
             if value.size() != own.tensor.size() {
                 bail!(
                     "tensor {} has shape {:?}; this architecture has {:?}",

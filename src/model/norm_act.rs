@@ -6,11 +6,11 @@ use anyhow::Result;
 use tch::{Kind, Tensor, nn};
 
 use super::Mode;
-use super::cpu::norm_act as cpu;
+use super::cpu::norm_act::{self as cpu, ImageTransform, Relu, Transform};
 use super::layers::{BatchNorm, Dense, PYTORCH};
 
-/// Squeeze-and-excitation (Hu et al. 2018): scales each channel by a factor that two dense layers compute
-/// from the means of all channels.
+/// Squeeze-and-excitation (Hu et al. 2018): scales each channel by a factor that two dense layers
+/// compute from the means of all channels.
 #[derive(Debug)]
 pub struct SqueezeExcite {
     squeeze: Dense,
@@ -18,7 +18,8 @@ pub struct SqueezeExcite {
 }
 
 impl SqueezeExcite {
-    /// Creates the dense layers `squeeze` (`channels` to `width`) and `excite` (`width` to `channels`).
+    /// Creates the dense layers `squeeze` (`channels` to `width`) and `excite` (`width` to
+    /// `channels`).
     pub fn new(path: &nn::Path, seed: u64, channels: i64, width: i64) -> Result<Self> {
         Ok(Self {
             squeeze: Dense::new(&path.sub("squeeze"), seed, channels, width)?,
@@ -49,8 +50,8 @@ pub struct NormAct {
 }
 
 impl NormAct {
-    /// Creates a batch norm with PyTorch's constants, followed by ReLU if `relu`. The tensors of the norm
-    /// are directly under `path`.
+    /// Creates a batch norm with PyTorch's constants, followed by ReLU if `relu`. The tensors of
+    /// the norm are directly under `path`.
     pub fn new(path: &nn::Path, channels: i64, relu: bool) -> Result<Self> {
         Ok(Self { norm: BatchNorm::new(path, channels, PYTORCH)?, gate: None, relu, drop: 0.0 })
     }
@@ -60,9 +61,9 @@ impl NormAct {
         Self { gate, ..self }
     }
 
-    /// Adds stochastic depth (Huang et al. 2016): in training, sets the layer's output before the residual
-    /// add to zero for each image with probability `drop`, and scales it by 1 / (1 - drop) otherwise, like
-    /// torchvision's `StochasticDepth` in mode `row`.
+    /// Adds stochastic depth (Huang et al. 2016): in training, sets the layer's output before the
+    /// residual add to zero for each image with probability `drop`, and scales it by 1 / (1 - drop)
+    /// otherwise, like torchvision's `StochasticDepth` in mode `row`.
     pub fn with_drop(self, drop: f64) -> Self {
         Self { drop, ..self }
     }
@@ -90,7 +91,7 @@ impl NormAct {
     /// Computes [`forward`](Self::forward) in training with the kernels, in two passes over memory.
     fn forward_on_cpu(&self, x: &Tensor, shortcut: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
         let BatchNorm { constants, weight, bias, running_mean, running_var } = &self.norm;
-        let map = |means: &Tensor, squares: &Tensor| -> Result<[Tensor; 2]> {
+        let from_moments = |means: &Tensor, squares: &Tensor| -> Result<[Tensor; 2]> {
             let image_mean = |tensor: &Tensor| tensor.f_mean_dim([0i64].as_slice(), false, None);
             let mean = image_mean(means)?;
             let variance = image_mean(squares)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
@@ -116,14 +117,16 @@ impl NormAct {
         };
         let gate = self.gate.iter().flat_map(SqueezeExcite::parameters);
         let parameters: Vec<&Tensor> = [weight, bias].into_iter().chain(gate).collect();
-        // Close to the batch mean, so that a variance much smaller than the mean keeps its precision.
+        // Close to the batch mean, so that a variance much smaller than the mean keeps its
+        // precision.
         let center = running_mean;
-        cpu::forward(x, &cpu::NormAct { center, map: &map, parameters: &parameters, shortcut, relu: self.relu })
+        let transform = ImageTransform { center, from_moments: &from_moments, parameters: &parameters, shortcut };
+        cpu::forward(x, &Transform::Image(transform), if self.relu { Relu::After } else { Relu::None })
     }
 }
 
-/// Averages [N, C, H, W] over H and W to [N, C]. It is average pooling rather than `mean`, whose gradient
-/// is not in channels-last memory format and makes the layers before it slow.
+/// Averages [N, C, H, W] over H and W to [N, C]. It is average pooling rather than `mean`, whose
+/// gradient is not in channels-last memory format and makes the layers before it slow.
 pub fn channel_means(x: &Tensor) -> Result<Tensor> {
     let [_, _, height, width] = x.size()[..] else {
         anyhow::bail!("channel means require a tensor [N, C, H, W], not {x:?}")
@@ -131,7 +134,8 @@ pub fn channel_means(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_avg_pool2d([height, width], [1i64, 1], [0i64, 0], false, true, None)?.f_flatten(1, -1)?)
 }
 
-/// Samples the factors of stochastic depth, float32 `[N]`: 0 with probability `drop`, else 1 / (1 - drop).
+/// Samples the factors of stochastic depth, float32 `[N]`: 0 with probability `drop`, else 1 / (1 -
+/// drop).
 fn sample_keep(x: &Tensor, drop: f64) -> Result<Tensor> {
     let images = x.size().first().copied().unwrap_or(0);
     let keep = Tensor::f_full([images], 1.0 - drop, (Kind::Float, x.device()))?;
@@ -145,7 +149,8 @@ mod tests {
     use crate::testing::noise;
     use tch::{Device, nn};
 
-    /// Output, gradients of x, shortcut and each parameter, and running statistics after a training pass.
+    /// Output, gradients of x, shortcut and each parameter, and running statistics after a training
+    /// pass.
     #[allow(clippy::disallowed_methods)]
     fn results(drop: f64) -> Vec<(String, Tensor)> {
         let store = nn::VarStore::new(Device::Cpu);

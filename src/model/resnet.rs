@@ -1,18 +1,21 @@
-//! Residual network with squeeze-and-excitation and stochastic depth; see [`ResnetConfig`].
+//! ResNet with squeeze-and-excitation and stochastic depth.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::config::{are_widths, require_parameters};
 use super::layers::{Convolution, Dense};
 use super::norm_act::{NormAct, SqueezeExcite, channel_means};
+use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// Names: `stem.conv.weight`, `stage1.block1.conv1.weight`, `stage1.block1.norm2.bias`, `stage1.block1.gate.squeeze.weight`,
-/// `stage2.block1.shortcut.conv.weight`, `output.weight`, and so on; stages and blocks count from 1.
+/// The network of a [`ResnetConfig`].
+///
+/// Tensor names: `stem.conv.weight`, `stage1.block1.conv1.weight`, `stage1.block1.norm2.bias`,
+/// `stage1.block1.gate.squeeze.weight`, `stage2.block1.shortcut.conv.weight`, `output.weight`.
+/// Numbers start at 1.
 #[derive(Debug)]
 pub struct Resnet {
     stem: (Convolution, NormAct),
@@ -31,10 +34,10 @@ struct Block {
 }
 
 impl Resnet {
-    /// Builds it from its config; `seed` fixes the initial weights.
+    /// Builds the network under `path`, with initial weights from `seed`.
     pub fn new(path: &nn::Path, config: &ResnetConfig, classes: i64, seed: u64) -> Result<Self> {
         let stem = path.sub("stem");
-        let convolution = Convolution::before_norm(&stem.sub("conv"), seed, 1, config.stem, 3)?;
+        let convolution = Convolution::without_bias(&stem.sub("conv"), seed, 1, config.stem, 3)?;
         let stem = (convolution, NormAct::new(&stem.sub("norm"), config.stem, true)?);
         let mut blocks = Vec::new();
         for (stage, shapes) in (1..).zip(config.stages()) {
@@ -47,12 +50,12 @@ impl Resnet {
         Ok(Self { stem, stem_pool: config.stem_pool, blocks, output, dropout: config.dropout })
     }
 
-    /// Logits [N, classes] for images [N, 1, 48, 48].
+    /// Computes logits [N, classes] for images [N, 1, side, side].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (convolution, norm) = &self.stem;
-        let filtered =
+        let features =
             if self.stem_pool { convolution.forward_max_pool(images, mode)? } else { convolution.forward(images)? };
-        let mut x = norm.forward(&filtered, None, mode)?;
+        let mut x = norm.forward(&features, None, mode)?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
@@ -67,14 +70,14 @@ impl Resnet {
 impl Block {
     fn new(path: &nn::Path, shape: BlockShape, seed: u64) -> Result<Self> {
         let BlockShape { input, output, pools, squeeze, drop, .. } = shape;
-        let convolution = |at: nn::Path, input, kernel| Convolution::before_norm(&at, seed, input, output, kernel);
+        let convolution = |path: nn::Path, input, kernel| Convolution::without_bias(&path, seed, input, output, kernel);
         let gate = match squeeze {
             0 => None,
             width => Some(SqueezeExcite::new(&path.sub("gate"), seed, output, width)?),
         };
         let shortcut = if shape.has_projection() {
-            let at = path.sub("shortcut");
-            Some((convolution(at.sub("conv"), input, 1)?, NormAct::new(&at.sub("norm"), output, false)?))
+            let path = path.sub("shortcut");
+            Some((convolution(path.sub("conv"), input, 1)?, NormAct::new(&path.sub("norm"), output, false)?))
         } else {
             None
         };
@@ -100,27 +103,29 @@ impl Block {
     }
 }
 
-/// `[model] kind = "resnet"`: a 3x3 convolution, then stages of residual blocks of two 3x3 convolutions with batch norm (He et
-/// al. 2016), squeeze-and-excitation (Hu et al. 2018) and stochastic depth (Huang et al. 2016), then the mean over the
-/// picture and one dense layer. Between stages the picture is halved by 2x2 max-pooling, as in VGG, not by a stride: the
-/// first convolution of a stage then works on dense pixels, which is faster. So is the stem where it pools: between its
-/// convolution and its norm.
+/// `[model] kind = "resnet"`: a 3x3 convolution (the stem), stages of residual blocks of two 3x3
+/// convolutions with batch norm (He et al. 2016), squeeze-and-excitation (Hu et al. 2018) and
+/// stochastic depth (Huang et al. 2016), then global average pooling and a dense layer.
+///
+/// 2x2 max pooling halves height and width between stages, as in VGG, instead of a stride:
+/// convolutions with stride 1 are faster. The stem pools between its convolution and its norm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResnetConfig {
-    /// Filters of the first convolution, at 48x48.
+    /// Filters of the stem: 1 to 4096.
     pub stem: i64,
-    /// Filters of each stage: 1 to 5 stages. Pooling stands before each but the first.
+    /// Filters of each stage: 1 to 5 stages of 1 to 4096. Pooling precedes each stage but the
+    /// first.
     pub widths: Vec<i64>,
-    /// Blocks of each stage.
+    /// Residual blocks of each stage: 1 to 64; as many values as `widths`.
     pub blocks: Vec<i64>,
-    /// Whether the stem pools, too: then the first stage works at 24x24 instead of 48x48.
+    /// Whether the stem pools, so that the first stage runs at 24x24 instead of 48x48.
     pub stem_pool: bool,
-    /// Squeeze-and-excitation squeezes to a stage's width divided by this; 0 leaves it out.
+    /// Reduction ratio of squeeze-and-excitation: 1 to 4096, or 0 for none.
     pub squeeze: i64,
-    /// Probability of leaving out the last block's two convolutions for an image in training; it grows from 0 with the depth.
+    /// Probability of stochastic depth at the last block: [0, 1). It grows linearly with depth.
     pub stochastic_depth: f64,
-    /// Dropout probability before the dense layer: 0 to below 1.
+    /// Dropout probability before the dense layer: [0, 1).
     pub dropout: f64,
 }
 
@@ -138,25 +143,25 @@ impl Default for ResnetConfig {
     }
 }
 
-/// One residual block.
+/// Shape of a residual block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockShape {
-    /// Channels that come in.
+    /// Input channels.
     pub input: i64,
-    /// Channels that go out.
+    /// Output channels.
     pub output: i64,
-    /// Whether the picture is halved before it.
+    /// Whether 2x2 max pooling precedes the block.
     pub pools: bool,
-    /// Edge of what goes out.
+    /// Side of the output in pixels, for 48x48 images.
     pub side: i64,
-    /// Width of the squeeze; 0: none.
+    /// Units of the squeeze layer; 0 without squeeze-and-excitation.
     pub squeeze: i64,
-    /// Probability of leaving it out in training.
+    /// Probability of stochastic depth: that an image skips the residual branch in training.
     pub drop: f64,
 }
 
 impl ResnetConfig {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), InvalidValue> {
         require((1..=4096).contains(&self.stem), "model.stem", self.stem, "1 to 4096")?;
         let widths = format!("{:?}", self.widths);
         let allowed = "1 to 5 numbers of 1 to 4096";
@@ -177,12 +182,12 @@ impl ResnetConfig {
         require_parameters(self.values(0))
     }
 
-    /// Whether something is left of pictures of `side` x `side` pixels after all poolings.
+    /// Whether images of `side` x `side` pixels have at least one pixel after all poolings.
     pub fn takes(&self, side: usize) -> bool {
         side >> (self.widths.len() - 1 + usize::from(self.stem_pool)) > 0
     }
 
-    /// The residual blocks of each stage.
+    /// Shapes of the residual blocks of each stage.
     pub fn stages(&self) -> Vec<Vec<BlockShape>> {
         let total = self.blocks.iter().sum::<i64>();
         let mut side = if self.stem_pool { SIDE as i64 / 2 } else { SIDE as i64 };
@@ -195,7 +200,7 @@ impl ResnetConfig {
                         let pools = block == 0 && stage > 0;
                         side /= if pools { 2 } else { 1 };
                         number += 1;
-                        // PyTorch's and the paper's linear rule: the last block has the whole probability.
+                        // The paper's linear decay rule.
                         let drop = self.stochastic_depth * number as f64 / total as f64;
                         let squeeze = if self.squeeze == 0 { 0 } else { (output / self.squeeze).max(1) };
                         let shape = BlockShape { input, output, pools, side, squeeze, drop };
@@ -207,21 +212,21 @@ impl ResnetConfig {
             .collect()
     }
 
-    /// Values of all tensors of a network for `classes` classes.
+    /// Number of elements in all parameters and buffers.
     pub fn values(&self, classes: usize) -> u64 {
-        let of = |b: BlockShape| {
+        let block_values = |b: BlockShape| {
             let [input, output, squeeze] = [b.input, b.output, b.squeeze].map(i64::unsigned_abs);
             let gate = if squeeze == 0 { 0 } else { (output + 1) * squeeze + (squeeze + 1) * output };
             let shortcut = if b.has_projection() { (input + 4) * output } else { 0 };
             (9 * input + 4) * output + (9 * output + 4) * output + gate + shortcut
         };
         let width = self.widths.last().map_or(0, |width| width.unsigned_abs());
-        let blocks: u64 = self.stages().into_iter().flatten().map(of).sum();
+        let blocks: u64 = self.stages().into_iter().flatten().map(block_values).sum();
         (9 + 4) * self.stem.unsigned_abs() + blocks + (width + 1) * classes as u64
     }
 
-    /// Values that the convolutions and norms give for an image.
-    pub fn layers(&self) -> impl Iterator<Item = u64> {
+    /// Number of elements of the output of each convolution, norm and pooling, per image.
+    pub fn activation_sizes(&self) -> impl Iterator<Item = u64> {
         let full = self.stem.unsigned_abs() * (SIDE * SIDE) as u64;
         let normed = if self.stem_pool { full / 4 } else { full };
         let blocks = self.stages().into_iter().flatten().flat_map(|block| {
@@ -235,7 +240,7 @@ impl ResnetConfig {
 }
 
 impl BlockShape {
-    /// Whether its shortcut is a convolution of its own, since shapes differ.
+    /// Whether the shortcut has a 1x1 convolution, because the numbers of channels differ.
     pub fn has_projection(&self) -> bool {
         self.input != self.output
     }
@@ -246,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_halve_and_depth_rises_to_the_whole_probability() {
+    fn stages_halve_and_stochastic_depth_grows_linearly() {
         let config = ResnetConfig { stochastic_depth: 0.3, blocks: vec![1, 2, 3], ..ResnetConfig::default() };
         let stages = config.stages();
         assert_eq!(stages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 3]);
@@ -260,10 +265,10 @@ mod tests {
         assert_eq!((first.side, first.pools, first.squeeze, first.has_projection()), (48, false, 0, true));
     }
 
-    /// torchvision's ResNet-18 has 11,689,512 parameters with a 7x7 stem of 3 channels and 1000 classes:
-    /// 11,176,512 in its stages and stem norm, of which 4,800 norms' scales and offsets, and no squeeze-and-excitation.
+    /// torchvision's ResNet-18 has 11,689,512 parameters, with a 7x7 stem of 3 channels, 1000
+    /// classes and no squeeze-and-excitation.
     #[test]
-    fn counts_the_values_of_resnet_18() {
+    fn counts_the_parameters_of_resnet_18() {
         let config = ResnetConfig {
             stem: 64,
             widths: vec![64, 128, 256, 512],
@@ -272,9 +277,10 @@ mod tests {
             squeeze: 0,
             ..ResnetConfig::default()
         };
-        // The stem reads one channel through 3x3 instead of three through 7x7; statistics are as many as scales and offsets.
-        let torchvision = 11_689_512 - 1000 * 513 - 64 * 3 * 49 + 64 * 9;
-        let norms = 2 * (64 * 5 + 128 * 5 + 256 * 5 + 512 * 5);
-        assert_eq!(config.values(7), torchvision + 7 * 513 + norms);
+        // A 3x3 stem of 1 channel instead of 7x7 of 3 channels.
+        let without_output = 11_689_512 - 1000 * 513 - 64 * 3 * 49 + 64 * 9;
+        // Running statistics: as many as weights and biases of the norms.
+        let statistics = 2 * (64 * 5 + 128 * 5 + 256 * 5 + 512 * 5);
+        assert_eq!(config.values(7), without_output + 7 * 513 + statistics);
     }
 }

@@ -1,11 +1,12 @@
 use tch::{Kind, Reduction};
 
-use super::cnn::{Activation, CnnConfig};
+use super::cnn::CnnConfig;
+use super::layers::Activation;
 use super::*;
-use crate::data::device_images::to_unit;
+use crate::data::device_images::scale_to_unit;
 use crate::testing::{golden, golden_image, golden_label, networks, noise, numbers, signed};
 
-/// The names in the order in which scripts/golden/keras_cnn.py numbers them.
+/// Tensor names in the order of scripts/golden/keras_cnn.py.
 const NAMES: [&str; 6] =
     ["conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"];
 
@@ -14,14 +15,14 @@ fn names() -> Vec<String> {
     blocks.chain(["dense1.weight", "dense1.bias", "output.weight", "output.bias"].map(String::from)).collect()
 }
 
-/// The weights that scripts/golden/keras_cnn.py sets, by its formula.
-fn golden_weights(net: &Net) {
-    let own = net.named();
+/// Sets the weights of scripts/golden/keras_cnn.py, by its formula.
+fn set_golden_weights(net: &Net) {
+    let tensors = net.named_tensors();
     let values: Vec<(String, Tensor)> = names()
         .into_iter()
         .enumerate()
         .map(|(k, name)| {
-            let shape = own.iter().find(|named| named.name == name).expect("every name is the network's").tensor.size();
+            let shape = tensors.iter().find(|named| named.name == name).expect("known name").tensor.size();
             let fans = match shape[..] {
                 [o, i, h, w] => Some((i * h * w, o * h * w)),
                 [o, i] => Some((i, o)),
@@ -40,13 +41,13 @@ fn golden_weights(net: &Net) {
             (name, Tensor::from_slice(&values).view(&shape[..]))
         })
         .collect();
-    net.load(&values).unwrap();
+    net.load_state_dict(&values).unwrap();
 }
 
 fn golden_batch() -> (Tensor, Tensor) {
     let pixels: Vec<u8> = (0..8).flat_map(golden_image).collect();
     let labels: Vec<i64> = (0..8).map(golden_label).collect();
-    (to_unit(&Tensor::from_slice(&pixels).view([8, 1, 48, 48])).unwrap(), Tensor::from_slice(&labels))
+    (scale_to_unit(&Tensor::from_slice(&pixels).view([8, 1, 48, 48])).unwrap(), Tensor::from_slice(&labels))
 }
 
 fn net(dropout: f64) -> Net {
@@ -54,10 +55,10 @@ fn net(dropout: f64) -> Net {
     Net::new(&config, 7, 42, Device::Cpu).unwrap()
 }
 
-fn worst(ours: &Tensor, theirs: &[f64]) -> f64 {
-    let ours: Vec<f32> = Vec::try_from(ours.to_kind(Kind::Float).contiguous().flatten(0, -1)).unwrap();
-    assert_eq!(ours.len(), theirs.len());
-    ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
+fn max_difference(actual: &Tensor, expected: &[f64]) -> f64 {
+    let actual: Vec<f32> = Vec::try_from(actual.to_kind(Kind::Float).contiguous().flatten(0, -1)).unwrap();
+    assert_eq!(actual.len(), expected.len());
+    actual.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
 }
 
 fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
@@ -69,47 +70,47 @@ fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
 fn agrees_with_keras_in_inference() {
     let golden = golden("keras_cnn.json");
     let net = net(0.5);
-    golden_weights(&net);
+    set_golden_weights(&net);
     let (images, labels) = golden_batch();
     let logits = tch::no_grad(|| net.forward(&images, Mode::Inference)).unwrap();
     let rows = |key: &str| golden[key].as_array().unwrap().iter().flat_map(numbers).collect::<Vec<_>>();
-    assert!(worst(&logits, &rows("inference_logits")) < 1e-5);
-    assert!(worst(&logits.softmax(-1, Kind::Float), &rows("inference_probabilities")) < 1e-6);
-    let wanted = golden["inference_loss_from_logits"].as_f64().unwrap();
-    assert!((loss(&logits, &labels).double_value(&[]) - wanted).abs() < 1e-5);
+    assert!(max_difference(&logits, &rows("inference_logits")) < 1e-5);
+    assert!(max_difference(&logits.softmax(-1, Kind::Float), &rows("inference_probabilities")) < 1e-6);
+    let expected = golden["inference_loss_from_logits"].as_f64().unwrap();
+    assert!((loss(&logits, &labels).double_value(&[]) - expected).abs() < 1e-5);
 }
 
 #[test]
 fn agrees_with_keras_in_training() {
     cpu::tests::without_kernels(|| compare_training_with_keras(1e-4));
-    // The images of this comparison are so regular that pooling meets ties, which rounding decides: a few winners, and with
-    // them the gradients, come out otherwise. The kernels' own tests are strict.
+    // The golden images have ties in max pooling. Rounding breaks them differently, which changes a
+    // few gradients. The kernels' own tests are strict.
     compare_training_with_keras(3e-2);
 }
 
-/// Logits and statistics to rounding, gradients to `tolerance` of the greatest.
+/// Compares logits and statistics up to rounding, gradients up to `tolerance` times the largest.
 fn compare_training_with_keras(tolerance: f64) {
     let golden = golden("keras_cnn.json");
     let net = net(0.0);
-    golden_weights(&net);
+    set_golden_weights(&net);
     let mut flat = FlatParameters::new(&net).unwrap();
     flat.zero_gradients().unwrap();
     let (images, labels) = golden_batch();
     let logits = net.forward(&images, Mode::Train).unwrap();
-    let wanted: Vec<f64> = golden["training_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
-    let difference = worst(&logits, &wanted);
+    let expected: Vec<f64> = golden["training_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
+    let difference = max_difference(&logits, &expected);
     assert!(difference < 5e-5, "logits differ by {difference}");
     let loss = loss(&logits, &labels);
     assert!((loss.double_value(&[]) - golden["training_loss"].as_f64().unwrap()).abs() < 1e-5);
     loss.backward();
 
-    let own = net.named();
-    let find = |name: &str| own.iter().find(|named| named.name == name).unwrap().tensor.shallow_clone();
+    let tensors = net.named_tensors();
+    let find = |name: &str| tensors.iter().find(|named| named.name == name).unwrap().tensor.shallow_clone();
     let first = |tensor: &Tensor| tensor.contiguous().flatten(0, -1).slice(0, 0, 8, 1);
     for record in golden["statistics_after_one_forward"].as_array().unwrap() {
         let tensor = find(record["name"].as_str().unwrap());
         assert!(
-            worst(&first(&tensor), &numbers(&record["first"])) < 1e-6,
+            max_difference(&first(&tensor), &numbers(&record["first"])) < 1e-6,
             "{}: Keras keeps the biased variance",
             record["name"]
         );
@@ -120,30 +121,34 @@ fn compare_training_with_keras(tolerance: f64) {
     for record in gradients {
         let gradient = find(record["name"].as_str().unwrap()).grad();
         let scale = gradient.abs().max().double_value(&[]);
-        assert!(worst(&first(&gradient), &numbers(&record["first"])) < tolerance * scale, "{}", record["name"]);
+        assert!(
+            max_difference(&first(&gradient), &numbers(&record["first"])) < tolerance * scale,
+            "{}",
+            record["name"]
+        );
         let squares = gradient.square().sum(Kind::Double).double_value(&[]);
-        let wanted = record["sum_of_squares"].as_f64().unwrap();
-        assert!((squares / wanted - 1.0).abs() < tolerance, "{}: {squares} against {wanted}", record["name"]);
+        let expected = record["sum_of_squares"].as_f64().unwrap();
+        assert!((squares / expected - 1.0).abs() < tolerance, "{}: {squares} instead of {expected}", record["name"]);
     }
 }
 
 #[test]
-fn the_seed_network_has_keras_size_and_initial_values() {
+fn the_notebooks_cnn_has_keras_size_and_initial_values() {
     let net = net(0.5);
-    assert_eq!(net.parameters(), 619_463);
+    assert_eq!(net.parameter_count(), 619_463);
     let golden = golden("keras_cnn.json");
     for record in golden["initializers"].as_array().unwrap().iter().filter(|r| r["limit"].is_number()) {
         let name = format!("{}.weight", record["name"].as_str().unwrap());
-        let named = net.named();
-        let weight = &named.iter().find(|n| n.name == name).expect("Keras' layer is the network's").tensor;
+        let named = net.named_tensors();
+        let weight = &named.iter().find(|n| n.name == name).expect("layer of the golden file").tensor;
         let (limit, count) = (record["limit"].as_f64().unwrap(), weight.numel() as f64);
-        let greatest = weight.abs().max().double_value(&[]);
-        assert!(greatest <= limit + 1e-7 && greatest > 0.97 * limit, "{name}: {greatest} of {limit}");
-        // U(-l, l) has mean 0 and standard deviation l / sqrt(3); five standard errors are allowed.
+        let max = weight.abs().max().double_value(&[]);
+        assert!(max <= limit + 1e-7 && max > 0.97 * limit, "{name}: max {max}, limit {limit}");
+        // U(-l, l) has mean 0 and standard deviation l / sqrt(3). Tolerance: five standard errors.
         let mean = weight.mean(Kind::Double).double_value(&[]);
         assert!(mean.abs() < 5.0 * limit / (3.0 * count).sqrt(), "{name}: mean {mean}");
     }
-    for named in net.named() {
+    for named in net.named_tensors() {
         let expected = match named.name.rsplit('.').next().unwrap() {
             "bias" | "running_mean" => 0.0,
             "running_var" => 1.0,
@@ -155,17 +160,17 @@ fn the_seed_network_has_keras_size_and_initial_values() {
 }
 
 #[test]
-fn initial_weights_follow_from_the_seed() {
+fn initial_weights_depend_on_the_seed() {
     let weight = |seed| {
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), 7, seed, Device::Cpu).unwrap();
-        net.named().swap_remove(0).tensor.copy()
+        net.named_tensors().swap_remove(0).tensor.copy()
     };
     let zero = |t: Tensor| t.abs().max().double_value(&[]) == 0.0;
-    assert!(net(0.0).named()[0].name == "block1.conv.bias");
+    assert!(net(0.0).named_tensors()[0].name == "block1.conv.bias");
     let conv = |seed| {
         Net::new(&ModelConfig::Cnn(CnnConfig::default()), 7, seed, Device::Cpu)
             .unwrap()
-            .named()
+            .named_tensors()
             .swap_remove(1)
             .tensor
             .copy()
@@ -174,7 +179,7 @@ fn initial_weights_follow_from_the_seed() {
 }
 
 #[test]
-fn every_network_runs_and_reaches_every_parameter() {
+fn every_network_runs_and_every_parameter_has_a_gradient() {
     let (images, labels) = golden_batch();
     for config in networks() {
         let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
@@ -187,20 +192,20 @@ fn every_network_runs_and_reaches_every_parameter() {
             assert_eq!(logits.kind(), kind);
             loss(&logits.to_kind(Kind::Float), &labels).backward();
         }
-        for named in net.named().iter().filter(|named| named.trainable) {
+        for named in net.named_tensors().iter().filter(|named| named.trainable) {
             let gradient = named.tensor.grad();
             assert!(gradient.abs().max().double_value(&[]) > 0.0, "{config:?}: no gradient at {}", named.name);
         }
-        assert!(flat.gradients.square().sum(Kind::Float).double_value(&[]) > 0.0, "gradients land in the flat tensor");
+        assert!(flat.gradients.square().sum(Kind::Float).double_value(&[]) > 0.0, "gradients are in the flat tensor");
         let total = flat.views(&flat.values).unwrap().iter().map(|(_, view)| view.numel()).sum::<usize>();
-        assert_eq!(total, net.parameters());
-        let values: usize = net.named().iter().map(|named| named.tensor.numel()).sum();
+        assert_eq!(total, net.parameter_count());
+        let values: usize = net.named_tensors().iter().map(|named| named.tensor.numel()).sum();
         assert!(values as u64 <= config.values(7), "{config:?}: {values} values");
     }
 }
 
 #[test]
-fn a_single_value_to_normalize_leaves_finite_statistics() {
+fn batch_norm_of_a_single_value_keeps_statistics_finite() {
     [2, 16].into_iter().for_each(normalize_single_values);
 }
 
@@ -209,12 +214,12 @@ fn normalize_single_values(filters: i64) {
         CnnConfig { filters: vec![filters; 5], padding: crate::model::cnn::Padding::Same, ..CnnConfig::default() };
     let net = Net::new(&ModelConfig::Cnn(config), 7, 1, Device::Cpu).unwrap();
     drop(net.forward(&golden_batch().0.narrow(0, 0, 1), Mode::Train).unwrap());
-    for named in net.named().iter().filter(|named| !named.trainable) {
+    for named in net.named_tensors().iter().filter(|named| !named.trainable) {
         assert!(named.tensor.isfinite().all().int64_value(&[]) == 1, "{}", named.name);
     }
 }
 
-/// The fast order (pool, then activate) against the plain one, forward and backward.
+/// Compares pooling first with activating first, forward and backward.
 #[test]
 fn pooling_before_a_monotone_activation_changes_nothing() {
     for activation in [Activation::Relu, Activation::LeakyRelu, Activation::Elu] {
@@ -230,14 +235,14 @@ fn pooling_before_a_monotone_activation_changes_nothing() {
             (&y * &y).sum(Kind::Float).backward();
             (y, x.grad())
         };
-        let (fast, plain) = (run(true), run(false));
-        assert!(fast.0.equal(&plain.0) && fast.1.equal(&plain.1), "{activation:?}");
+        let (fast, reference) = (run(true), run(false));
+        assert!(fast.0.equal(&reference.0) && fast.1.equal(&reference.1), "{activation:?}");
     }
 }
 
-/// A whole training pass with the kernels against one with libtorch's operations: loss, gradients, statistics.
+/// Compares loss, gradients and statistics of a training pass with and without the kernels.
 #[test]
-fn the_kernels_train_as_libtorch_does() {
+fn training_with_kernels_agrees_with_libtorch() {
     for config in networks() {
         let images = noise(&[6, 1, 48, 48], 7) * 0.5 + 0.5;
         let labels = golden_batch().1.narrow(0, 0, 6);
@@ -247,43 +252,45 @@ fn the_kernels_train_as_libtorch_does() {
             flat.zero_gradients().unwrap();
             let loss = loss(&net.forward(&images, Mode::Train).unwrap(), &labels);
             loss.backward();
-            let statistics = net.named().into_iter().filter(|named| !named.trainable).map(|named| named.tensor);
+            let statistics = net.named_tensors().into_iter().filter(|named| !named.trainable).map(|named| named.tensor);
             [loss, flat.gradients.copy()].into_iter().chain(statistics).collect::<Vec<_>>()
         };
-        for (index, (fast, plain)) in pass().iter().zip(&cpu::tests::without_kernels(pass)).enumerate() {
-            let error = (fast - plain).norm().double_value(&[]) / plain.norm().double_value(&[]);
-            // In the deep ones a value beside ReLU's corner falls on the other side, and its gradient with it; the kernels' own
-            // tests are strict.
-            let is_gradient_of_a_deep_one = index == 1 && !matches!(config, ModelConfig::Cnn(_));
-            let tolerance = if is_gradient_of_a_deep_one { 2e-2 } else { 1e-4 };
+        for (index, (fast, reference)) in pass().iter().zip(&cpu::tests::without_kernels(pass)).enumerate() {
+            let error = (fast - reference).norm().double_value(&[]) / reference.norm().double_value(&[]);
+            // In deep networks rounding moves some values across ReLU's corner, which changes their
+            // gradients. The kernels' own tests are strict.
+            let is_deep_gradient = index == 1 && !matches!(config, ModelConfig::Cnn(_));
+            let tolerance = if is_deep_gradient { 2e-2 } else { 1e-4 };
             assert!(error < tolerance, "{config:?}, result {index}: differs by {error}");
         }
     }
 }
 
 #[test]
-fn the_layout_of_weights_changes_no_result() {
+fn channels_last_changes_no_result() {
     let net = net(0.5);
-    golden_weights(&net);
+    set_golden_weights(&net);
     let images = golden_batch().0;
     let run = || tch::no_grad(|| net.forward(&images, Mode::Inference)).unwrap();
-    let (plain, weights) = (run(), net.named().into_iter().map(|named| named.tensor.copy()).collect::<Vec<_>>());
+    let (contiguous, weights) =
+        (run(), net.named_tensors().into_iter().map(|named| named.tensor.copy()).collect::<Vec<_>>());
     net.use_channels_last().unwrap();
-    assert!((plain - run()).abs().max().double_value(&[]) < 1e-5);
-    assert!(net.named().iter().zip(&weights).all(|(named, before)| named.tensor.equal(before)));
-    let conv = net.named().swap_remove(7);
+    assert!((contiguous - run()).abs().max().double_value(&[]) < 1e-5);
+    assert!(net.named_tensors().iter().zip(&weights).all(|(named, before)| named.tensor.equal(before)));
+    let conv = net.named_tensors().swap_remove(7);
     assert_eq!((conv.name.as_str(), conv.tensor.stride()), ("block2.conv.weight", vec![288, 1, 96, 32]));
 }
 
 #[test]
-fn loading_names_what_differs() {
+fn load_state_dict_names_mismatches() {
     let net = net(0.5);
-    let mut values: Vec<(String, Tensor)> = net.named().into_iter().map(|n| (n.name, n.tensor.copy())).collect();
-    net.load(&values).unwrap();
+    let mut values: Vec<(String, Tensor)> =
+        net.named_tensors().into_iter().map(|n| (n.name, n.tensor.copy())).collect();
+    net.load_state_dict(&values).unwrap();
     values[1].1 = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
-    assert!(net.load(&values).unwrap_err().to_string().contains("block1.conv.weight has shape [2, 2]"));
+    assert!(net.load_state_dict(&values).unwrap_err().to_string().contains("block1.conv.weight has shape [2, 2]"));
     let (name, _) = values.remove(1);
-    assert!(net.load(&values).unwrap_err().to_string().contains(&name));
+    assert!(net.load_state_dict(&values).unwrap_err().to_string().contains(&name));
     values.push(("block9.conv.weight".into(), Tensor::zeros([1], (Kind::Float, Device::Cpu))));
-    assert!(net.load(&values).unwrap_err().to_string().contains("block9.conv.weight"));
+    assert!(net.load_state_dict(&values).unwrap_err().to_string().contains("block9.conv.weight"));
 }

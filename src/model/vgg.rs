@@ -1,17 +1,20 @@
-//! VGG with batch norm: stages of 3x3 convolutions, then dense layers; see [`VggConfig`].
+//! VGG with batch norm: stages of 3x3 convolutions, then dense layers.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::config::{are_widths, require_parameters};
 use super::layers::{Convolution, Dense};
 use super::norm_act::NormAct;
+use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// Names: `stage1.conv1.weight`, `stage1.norm1.running_mean`, `dense1.weight`, `output.bias`, and so on; all count from 1.
+/// The network of a [`VggConfig`].
+///
+/// Tensor names: `stage1.conv1.weight`, `stage1.norm1.running_mean`, `dense1.weight`,
+/// `output.bias`. Numbers start at 1.
 #[derive(Debug)]
 pub struct Vgg {
     stages: Vec<Vec<(Convolution, NormAct)>>,
@@ -21,7 +24,7 @@ pub struct Vgg {
 }
 
 impl Vgg {
-    /// Builds it from its config; `seed` fixes the initial weights.
+    /// Builds the network under `path`, with initial weights from `seed`.
     pub fn new(path: &nn::Path, config: &VggConfig, classes: i64, seed: u64) -> Result<Self> {
         let mut channels = 1;
         let mut stages = Vec::new();
@@ -30,7 +33,7 @@ impl Vgg {
             let mut layers = Vec::new();
             for index in 1..=config.convolutions {
                 let convolution =
-                    Convolution::before_norm(&stage.sub(format!("conv{index}")), seed, channels, filters, 3)?;
+                    Convolution::without_bias(&stage.sub(format!("conv{index}")), seed, channels, filters, 3)?;
                 layers.push((convolution, NormAct::new(&stage.sub(format!("norm{index}")), filters, true)?));
                 channels = filters;
             }
@@ -46,7 +49,7 @@ impl Vgg {
         Ok(Self { stages, dense, output, dropout: config.dropout })
     }
 
-    /// Logits [N, classes] for images [N, 1, 48, 48].
+    /// Computes logits [N, classes] for images [N, 1, 48, 48].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut x = images.shallow_clone();
         for stage in &self.stages {
@@ -66,18 +69,20 @@ impl Vgg {
     }
 }
 
-/// `[model] kind = "vgg"`: stages of 3x3 convolutions, each with batch norm and ReLU, and 2x2 max-pooling; then dense layers
-/// (Simonyan and Zisserman 2015; with norms and sized for 48x48 as Khaireddin and Chen 2021).
+/// `[model] kind = "vgg"`: stages of 3x3 convolutions, each followed by batch norm and ReLU, with
+/// 2x2 max pooling after each stage; then dense layers (Simonyan and Zisserman 2015; with batch
+/// norm and sizes for 48x48 as in Khaireddin and Chen 2021).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VggConfig {
-    /// Filters of each stage: 1 to 5 stages, each of which halves the picture.
+    /// Filters of each stage: 1 to 5 stages of 1 to 4096. Each stage halves height and width.
     pub filters: Vec<i64>,
-    /// Convolutions in each stage.
+    /// Convolutions per stage: 1 to 8.
     pub convolutions: usize,
-    /// Widths of the hidden dense layers, each with ReLU; may be empty.
+    /// Units of the hidden dense layers, each followed by ReLU: up to 8 layers of 1 to 65536; may
+    /// be empty.
     pub dense: Vec<i64>,
-    /// Dropout probability after each hidden dense layer: 0 to below 1.
+    /// Dropout probability after each hidden dense layer: [0, 1).
     pub dropout: f64,
 }
 
@@ -88,7 +93,7 @@ impl Default for VggConfig {
 }
 
 impl VggConfig {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), InvalidValue> {
         let filters = format!("{:?}", self.filters);
         let allowed = "1 to 5 numbers of 1 to 4096";
         require(
@@ -105,17 +110,17 @@ impl VggConfig {
         require_parameters(self.values(0))
     }
 
-    /// Edge of the feature map after the last stage: 1 or more.
+    /// Side of the feature map after the last stage in pixels: 1 or more.
     pub fn last_side(&self) -> i64 {
         SIDE as i64 >> self.filters.len()
     }
 
-    /// Values of all tensors of a network for `classes` classes.
+    /// Number of elements in all parameters and buffers.
     pub fn values(&self, classes: usize) -> u64 {
         let (mut total, mut channels) = (0, 1);
         for filters in self.filters.iter().map(|filters| filters.unsigned_abs()) {
             for _ in 0..self.convolutions {
-                // Weights without bias, and a norm's four.
+                // The convolution has no bias; batch norm has four values per filter.
                 total += (channels * 9 + 4) * filters;
                 channels = filters;
             }
@@ -128,8 +133,8 @@ impl VggConfig {
         total
     }
 
-    /// Values that each convolution, each norm and each pooling gives for an image.
-    pub fn layers(&self) -> impl Iterator<Item = u64> {
+    /// Number of elements of the output of each convolution, batch norm and pooling, per image.
+    pub fn activation_sizes(&self) -> impl Iterator<Item = u64> {
         self.filters.iter().enumerate().flat_map(|(stage, filters)| {
             let side = SIDE as u64 >> stage;
             let values = filters.unsigned_abs() * side * side;

@@ -7,8 +7,8 @@ use crate::dispatch::multiversion;
 pub struct Update {
     /// 1 - beta1: weight of the gradient in the first moment.
     pub into_first: f32,
-    /// 1 - beta2: weight of the squared gradient in the second moment. (Computed from a rounded beta2
-    /// it would lose digits.)
+    /// 1 - beta2: weight of the squared gradient in the second moment. (Computed from a rounded
+    /// beta2 it would lose digits.)
     pub into_second: f32,
     /// Learning rate, divided by the first moment's bias correction 1 - beta1^step.
     pub rate: f32,
@@ -18,26 +18,27 @@ pub struct Update {
     pub epsilon: f32,
 }
 
-/// Updates `values` and both moments from `gradients`, as `torch.optim.Adam` does.
+/// Updates both moments from `gradients` and writes to `steps` what `torch.optim.Adam` subtracts
+/// from the parameters.
 ///
 /// # Panics
 /// If the slices differ in length.
-pub fn update(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update) {
-    let length = values.len();
+pub fn update(first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update, steps: &mut [f32]) {
+    let length = steps.len();
     assert!(first.len() == length && second.len() == length && gradients.len() == length);
-    run(values, first, second, gradients, update);
+    run(first, second, gradients, update, steps);
 }
 
 multiversion! {
-    fn run(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update) = body
+    fn run(first: &mut [f32], second: &mut [f32], gradients: &[f32], update: Update, steps: &mut [f32]) = body
 }
 
 #[inline(always)]
-fn body(values: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], by: Update) {
-    for (((value, first), second), gradient) in values.iter_mut().zip(first).zip(second).zip(gradients) {
+fn body(first: &mut [f32], second: &mut [f32], gradients: &[f32], by: Update, steps: &mut [f32]) {
+    for (((step, first), second), gradient) in steps.iter_mut().zip(first).zip(second).zip(gradients) {
         *first += (gradient - *first) * by.into_first;
         *second += (gradient * gradient - *second) * by.into_second;
-        *value -= by.rate * *first / (second.sqrt() * by.scale + by.epsilon);
+        *step = by.rate * *first / (second.sqrt() * by.scale + by.epsilon);
     }
 }
 
@@ -54,6 +55,7 @@ mod tests {
         let gradients: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
         let (mut values, mut first, mut second) = (vec![1.0f32; 1000], vec![0.0; 1000], vec![0.0; 1000]);
         let (beta1, beta2, lr, epsilon) = (0.9f64, beta2, 1e-3, 1e-7);
+        let mut steps = vec![0.0; 1000];
         let mut expected = vec![(1.0f64, 0.0f64, 0.0f64); 1000];
         for step in 1..=5 {
             let by = Update {
@@ -63,7 +65,8 @@ mod tests {
                 scale: (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32,
                 epsilon: epsilon as f32,
             };
-            update(&mut values, &mut first, &mut second, &gradients, by);
+            update(&mut first, &mut second, &gradients, by, &mut steps);
+            values.iter_mut().zip(&steps).for_each(|(value, step)| *value -= step);
             for ((value, m, v), gradient) in expected.iter_mut().zip(&gradients) {
                 let gradient = f64::from(*gradient);
                 *m = beta1 * *m + (1.0 - beta1) * gradient;

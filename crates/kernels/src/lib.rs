@@ -14,7 +14,6 @@ mod element;
 mod simd;
 
 pub mod adam;
-pub mod batch_norm;
 pub mod color_jitter;
 pub mod conv_pool;
 pub mod gini;

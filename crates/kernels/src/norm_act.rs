@@ -1,137 +1,210 @@
-//! What follows a convolution, over images in channels-last order: an affine map of each channel of each image, a shortcut, ReLU.
+//! Batch norm with the operations around it, for images in channels-last order: ReLU before or
+//! after, squeeze-and-excitation, stochastic depth, residual add.
 //!
-//! Batch norm, squeeze-and-excitation and stochastic depth are together one such map, whose factors follow from the
-//! moments of each image's channels: two passes over memory, and two back, however many of them there are.
+//! Batch norm (Ioffe and Szegedy 2015), squeeze-and-excitation and stochastic depth amount to one
+//! affine transform per channel, or per channel of each image, whose coefficients depend on sums
+//! over the input. So there are two passes over memory forward and two backward, whichever of them
+//! are used:
+//!
+//! | pass | computes |
+//! | --- | --- |
+//! | [`sums`] | sums of the input and of its square |
+//! | [`apply`] | output = factor x + offset (+ shortcut) |
+//! | [`backward_sums`] | sums of the gradient and of its product with the input |
+//! | [`backward_apply`] | gradients of input and shortcut |
+//!
+//! Rows are summed in groups, with one sum per group and channel. A group is an image where the
+//! affine transform is per image, and all rows of a thread where it is per channel. Sums run in
+//! `f32` over 16 rows and then in `f64`, in the order of the rows: the gradient of a first layer is
+//! a small difference of large sums.
 
 use crate::Element;
-use crate::batch_norm::activate;
 use crate::dispatch::multiversion;
 
-/// Images of `pixels` rows of `channels` values each.
-#[derive(Debug, Clone, Copy)]
-pub struct Images<'a, E> {
-    /// The values, [images, pixels, channels].
-    pub values: &'a [E],
-    /// Rows of an image.
-    pub pixels: usize,
-    /// Values of a row.
-    pub channels: usize,
-}
-
-impl<E> Images<'_, E> {
-    /// Values of an image.
-    fn size(&self) -> usize {
-        self.pixels * self.channels
-    }
-
-    fn check(&self, values: &[usize], factors: &[usize]) {
-        assert!(self.channels > 0 && self.channels.is_multiple_of(BLOCK), "{} channels", self.channels);
-        assert!(self.pixels > 0 && self.values.len().is_multiple_of(self.size()));
-        assert!(values.iter().all(|length| *length == self.values.len()), "one value for each of the images'");
-        let count = self.values.len() / self.pixels;
-        assert!(factors.iter().all(|length| *length == count), "one factor for each channel of each image");
-    }
-}
-
-/// Channels whose sums stay in registers while rows pass by.
+/// Channels per block: their sums stay in registers.
 const BLOCK: usize = 16;
 
-/// Rows that are summed in `f32` before the sum goes to `f64`.
+/// Rows that are summed in `f32` before the sum is added in `f64`.
 const RUN: usize = 16;
 
-/// For each channel of each image: the means of x - `center` and of its square, to `means` and `squares` [images, channels].
-/// `center` has one value for each channel.
-///
-/// # Panics
-/// When a slice's length does not fit, or channels are not a multiple of 16.
-pub fn moments<E: Element>(images: &Images<'_, E>, center: &[f32], means: &mut [f64], squares: &mut [f64]) {
-    images.check(&[], &[means.len(), squares.len()]);
-    assert_eq!(center.len(), images.channels);
-    run_moments(images, center, means, squares);
+/// Position of the ReLU in the layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relu {
+    /// No ReLU.
+    None,
+    /// On the input: the layer normalizes `relu(x)`, as in Keras' order of layers.
+    Before,
+    /// On the output, after the residual add.
+    After,
 }
 
-multiversion! { fn run_moments<E: Element>(images: &Images<'_, E>, center: &[f32], means: &mut [f64], squares: &mut [f64]) = moments_body }
+impl Relu {
+    /// Returns the threshold of a ReLU before: 0, or NaN where there is none, since comparisons
+    /// with NaN are false. A constant generic in its place prevents vectorization of some loops.
+    #[inline(always)]
+    fn threshold_before(self) -> f32 {
+        if self == Self::Before { 0.0 } else { f32::NAN }
+    }
+}
+
+/// Calls a function compiled for `AFTER`, whether ReLU comes after.
+macro_rules! with_relu {
+    ($relu:expr, $name:ident($($argument:expr),*)) => {
+        if $relu == Relu::After { $name::<E, true>($($argument),*) } else { $name::<E, false>($($argument),*) }
+    };
+}
+
+/// Input of the layer, in groups of rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups<'a, E> {
+    /// Values, [groups, rows, channels]; the last group may have fewer rows.
+    pub input: &'a [E],
+    /// Rows (pixels) per group.
+    pub rows: usize,
+    /// Channels, a multiple of 16.
+    pub channels: usize,
+    /// Position of the ReLU.
+    pub relu: Relu,
+}
+
+impl<E> Groups<'_, E> {
+    /// Number of groups.
+    fn count(&self) -> usize {
+        self.input.len().div_ceil(self.group_len())
+    }
+
+    /// Values per group.
+    fn group_len(&self) -> usize {
+        self.rows * self.channels
+    }
+
+    /// Checks the lengths of slices with one element per value, per group and channel, and per
+    /// channel.
+    fn check(&self, values: &[usize], groups: &[usize], channels: &[usize]) {
+        assert!(self.channels > 0 && self.channels.is_multiple_of(BLOCK), "{} channels", self.channels);
+        assert!(self.rows > 0 && self.input.len().is_multiple_of(self.channels), "incomplete rows");
+        assert!(values.iter().all(|length| *length == self.input.len()), "expected one element per value");
+        let count = self.count() * self.channels;
+        assert!(groups.iter().all(|length| *length == count), "expected one element per group and channel");
+        assert!(channels.iter().all(|length| *length == self.channels), "expected one element per channel");
+    }
+}
+
+/// Writes the sums of x - `center` to `sums` and those of (x - `center`)² to `squares`, both
+/// [groups, C]; x is the input, after ReLU where that comes before. `center` is [C].
+///
+/// # Panics
+/// If the lengths of the slices disagree, or `channels` is not a multiple of 16.
+pub fn sums<E: Element>(groups: &Groups<'_, E>, center: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    groups.check(&[], &[sums.len(), squares.len()], &[center.len()]);
+    run_sums(groups, center, sums, squares);
+}
+
+multiversion! {
+    fn run_sums<E: Element>(groups: &Groups<'_, E>, center: &[f32], sums: &mut [f64], squares: &mut [f64]) = sums_body
+}
 
 #[inline(always)]
-fn moments_body<E: Element>(images: &Images<'_, E>, center: &[f32], means: &mut [f64], squares: &mut [f64]) {
-    let (channels, pixels) = (images.channels, images.pixels as f64);
-    let sums = means.chunks_exact_mut(channels).zip(squares.chunks_exact_mut(channels));
-    for (image, (means, squares)) in images.values.chunks_exact(images.size()).zip(sums) {
-        means.fill(0.0);
+fn sums_body<E: Element>(groups: &Groups<'_, E>, center: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    with_relu!(groups.relu, sums_with(groups, center, sums, squares));
+}
+
+#[inline(always)]
+fn sums_with<E: Element, const AFTER: bool>(
+    groups: &Groups<'_, E>,
+    center: &[f32],
+    sums: &mut [f64],
+    squares: &mut [f64],
+) {
+    let (channels, threshold) = (groups.channels, groups.relu.threshold_before());
+    let to = sums.chunks_exact_mut(channels).zip(squares.chunks_exact_mut(channels));
+    for (input, (sums, squares)) in groups.input.chunks(groups.group_len()).zip(to) {
+        sums.fill(0.0);
         squares.fill(0.0);
-        for run in image.chunks(RUN * channels) {
+        for run in input.chunks(RUN * channels) {
             for start in (0..channels).step_by(BLOCK) {
                 let center = &center[start..][..BLOCK];
                 let (mut sum, mut square) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
                 for row in run.chunks_exact(channels) {
                     let row = &row[start..][..BLOCK];
                     for lane in 0..BLOCK {
-                        let value = row[lane].to_f32() - center[lane];
+                        let value = before::<AFTER>(row[lane].to_f32(), threshold) - center[lane];
                         sum[lane] += value;
                         square[lane] += value * value;
                     }
                 }
                 for lane in 0..BLOCK {
-                    means[start + lane] += f64::from(sum[lane]);
+                    sums[start + lane] += f64::from(sum[lane]);
                     squares[start + lane] += f64::from(square[lane]);
                 }
             }
         }
-        means.iter_mut().chain(squares).for_each(|sum| *sum /= pixels);
     }
 }
 
-/// `to` = `factor` x + `offset` (+ `shortcut`), then ReLU where `relu`; factors and offsets [images, channels].
+/// Writes `factor` x + `offset` (+ `shortcut`) to `output`, after ReLU where that comes after; x is
+/// the input, after ReLU where that comes before. `factor` and `offset` are [groups, C].
 ///
 /// # Panics
-/// As [`moments`].
+/// As for [`sums()`].
 pub fn apply<E: Element>(
-    images: &Images<'_, E>,
+    groups: &Groups<'_, E>,
     factor: &[f32],
     offset: &[f32],
     shortcut: Option<&[E]>,
-    relu: bool,
-    to: &mut [E],
+    output: &mut [E],
 ) {
-    images.check(&[to.len(), shortcut.map_or(to.len(), <[E]>::len)], &[factor.len(), offset.len()]);
-    run_apply(images, factor, offset, shortcut, relu, to);
+    let values = [output.len(), shortcut.map_or(output.len(), <[E]>::len)];
+    groups.check(&values, &[factor.len(), offset.len()], &[]);
+    run_apply(groups, factor, offset, shortcut, output);
 }
 
 multiversion! {
     fn run_apply<E: Element>(
-        images: &Images<'_, E>, factor: &[f32], offset: &[f32], shortcut: Option<&[E]>, relu: bool, to: &mut [E],
+        groups: &Groups<'_, E>, factor: &[f32], offset: &[f32], shortcut: Option<&[E]>, output: &mut [E],
     ) = apply_body
 }
 
 #[inline(always)]
 fn apply_body<E: Element>(
-    images: &Images<'_, E>,
+    groups: &Groups<'_, E>,
     factor: &[f32],
     offset: &[f32],
     shortcut: Option<&[E]>,
-    relu: bool,
-    to: &mut [E],
+    output: &mut [E],
 ) {
-    let (channels, size) = (images.channels, images.size());
-    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let factors = factor.chunks_exact(channels).zip(offset.chunks_exact(channels));
-    let parts = images.values.chunks_exact(size).zip(to.chunks_exact_mut(size)).zip(factors);
-    for (number, ((image, to), (factor, offset))) in parts.enumerate() {
-        let rows = image.chunks_exact(channels).zip(to.chunks_exact_mut(channels));
+    with_relu!(groups.relu, apply_with(groups, factor, offset, shortcut, output));
+}
+
+#[inline(always)]
+fn apply_with<E: Element, const AFTER: bool>(
+    groups: &Groups<'_, E>,
+    factor: &[f32],
+    offset: &[f32],
+    shortcut: Option<&[E]>,
+    output: &mut [E],
+) {
+    let (channels, group_len, threshold) = (groups.channels, groups.group_len(), groups.relu.threshold_before());
+    let coefficients = factor.chunks_exact(channels).zip(offset.chunks_exact(channels));
+    let all = groups.input.chunks(group_len).zip(output.chunks_mut(group_len)).zip(coefficients);
+    for (group, ((input, output), (factor, offset))) in all.enumerate() {
+        let rows = input.chunks_exact(channels).zip(output.chunks_exact_mut(channels));
         match shortcut {
             None => {
-                for (row, to) in rows {
-                    for ((to, x), (factor, offset)) in to.iter_mut().zip(row).zip(factor.iter().zip(offset)) {
-                        *to = E::from_f32(activate(x.to_f32() * factor + offset, floor));
+                for (row, output) in rows {
+                    for ((output, x), (factor, offset)) in output.iter_mut().zip(row).zip(factor.iter().zip(offset)) {
+                        let value = before::<AFTER>(x.to_f32(), threshold) * factor + offset;
+                        *output = E::from_f32(after::<AFTER>(value));
                     }
                 }
             }
             Some(shortcut) => {
-                let added = shortcut[number * size..][..size].chunks_exact(channels);
-                for ((row, to), added) in rows.zip(added) {
-                    let values = row.iter().zip(added).zip(factor.iter().zip(offset));
-                    for (to, ((x, added), (factor, offset))) in to.iter_mut().zip(values) {
-                        *to = E::from_f32(activate(x.to_f32() * factor + offset + added.to_f32(), floor));
+                let shortcut = shortcut[group * group_len..][..input.len()].chunks_exact(channels);
+                for ((row, output), shortcut) in rows.zip(shortcut) {
+                    let values = row.iter().zip(shortcut).zip(factor.iter().zip(offset));
+                    for (output, ((x, shortcut), (factor, offset))) in output.iter_mut().zip(values) {
+                        let value = before::<AFTER>(x.to_f32(), threshold) * factor + offset + shortcut.to_f32();
+                        *output = E::from_f32(after::<AFTER>(value));
                     }
                 }
             }
@@ -139,60 +212,88 @@ fn apply_body<E: Element>(
     }
 }
 
-/// For each channel of each image: the sums of what passes back, g, and of g (x - `center`), to `sums` and `products`
-/// [images, channels]. g is the gradient; where there is an `output` of ReLU, only where that is above 0.
+/// Gradient of the output, in the shape of the input, and what its ReLU needs.
+///
+/// The gradient before that ReLU is called g: 0 where the output is at most 0, else the gradient.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputGradient<'a, E> {
+    /// Gradient of the loss with respect to the output.
+    pub gradient: &'a [E],
+    /// Output of [`apply`]; read only where ReLU comes after, and of any length elsewhere.
+    pub output: &'a [E],
+}
+
+impl<'a, E> OutputGradient<'a, E> {
+    /// Returns the output where ReLU comes after, else the gradient in its place, which is not
+    /// read.
+    fn gate(&self, relu: Relu) -> &'a [E] {
+        if relu == Relu::After { self.output } else { self.gradient }
+    }
+}
+
+/// Writes the sums of g to `sums` and those of g (x - `center`) to `products`, both [groups, C]; g
+/// as in [`OutputGradient`], x and `center` as in [`sums()`].
 ///
 /// # Panics
-/// As [`moments`].
+/// As for [`sums()`].
 pub fn backward_sums<E: Element>(
-    images: &Images<'_, E>,
-    output: Option<&[E]>,
-    gradient: &[E],
+    groups: &Groups<'_, E>,
+    from: &OutputGradient<'_, E>,
     center: &[f32],
     sums: &mut [f64],
     products: &mut [f64],
 ) {
-    images.check(&[gradient.len(), output.map_or(gradient.len(), <[E]>::len)], &[sums.len(), products.len()]);
-    assert_eq!(center.len(), images.channels);
-    run_backward_sums(images, output, gradient, center, sums, products);
+    let values = [from.gradient.len(), from.gate(groups.relu).len()];
+    groups.check(&values, &[sums.len(), products.len()], &[center.len()]);
+    run_backward_sums(groups, from, center, sums, products);
 }
 
 multiversion! {
     fn run_backward_sums<E: Element>(
-        images: &Images<'_, E>, output: Option<&[E]>, gradient: &[E], center: &[f32], sums: &mut [f64], products: &mut [f64],
+        groups: &Groups<'_, E>, from: &OutputGradient<'_, E>, center: &[f32], sums: &mut [f64], products: &mut [f64],
     ) = backward_sums_body
 }
 
 #[inline(always)]
 fn backward_sums_body<E: Element>(
-    images: &Images<'_, E>,
-    output: Option<&[E]>,
-    gradient: &[E],
+    groups: &Groups<'_, E>,
+    from: &OutputGradient<'_, E>,
     center: &[f32],
     sums: &mut [f64],
     products: &mut [f64],
 ) {
-    let (channels, size) = (images.channels, images.size());
-    let parts = sums.chunks_exact_mut(channels).zip(products.chunks_exact_mut(channels));
-    for (number, (sums, products)) in parts.enumerate() {
+    with_relu!(groups.relu, backward_sums_with(groups, from, center, sums, products));
+}
+
+#[inline(always)]
+fn backward_sums_with<E: Element, const AFTER: bool>(
+    groups: &Groups<'_, E>,
+    from: &OutputGradient<'_, E>,
+    center: &[f32],
+    sums: &mut [f64],
+    products: &mut [f64],
+) {
+    let (channels, group_len, threshold) = (groups.channels, groups.group_len(), groups.relu.threshold_before());
+    let gate = from.gate(groups.relu);
+    let all = groups.input.chunks(group_len).zip(from.gradient.chunks(group_len)).zip(gate.chunks(group_len));
+    let to = sums.chunks_exact_mut(channels).zip(products.chunks_exact_mut(channels));
+    for (((input, gradient), gate), (sums, products)) in all.zip(to) {
         sums.fill(0.0);
         products.fill(0.0);
-        let image = number * size..(number + 1) * size;
-        let runs =
-            images.values[image.clone()].chunks(RUN * channels).zip(gradient[image.clone()].chunks(RUN * channels));
-        let (gate, floor) = gate(output, gradient);
-        for ((values, gradients), gate) in runs.zip(gate[image].chunks(RUN * channels)) {
+        let run_len = RUN * channels;
+        let runs = input.chunks(run_len).zip(gradient.chunks(run_len)).zip(gate.chunks(run_len));
+        for ((inputs, gradients), gates) in runs {
             for start in (0..channels).step_by(BLOCK) {
                 let center = &center[start..][..BLOCK];
                 let (mut sum, mut product) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-                let rows = values.chunks_exact(channels).zip(gradients.chunks_exact(channels));
-                for ((row, gradient), gate) in rows.zip(gate.chunks_exact(channels)) {
+                let rows = inputs.chunks_exact(channels).zip(gradients.chunks_exact(channels));
+                for ((row, gradient), gate) in rows.zip(gates.chunks_exact(channels)) {
                     let (row, gradient) = (&row[start..][..BLOCK], &gradient[start..][..BLOCK]);
                     let gate = &gate[start..][..BLOCK];
                     for lane in 0..BLOCK {
-                        let passing = passing(gradient[lane].to_f32(), gate[lane].to_f32(), floor);
-                        sum[lane] += passing;
-                        product[lane] += passing * (row[lane].to_f32() - center[lane]);
+                        let g = after_gradient::<AFTER>(gradient[lane].to_f32(), gate[lane].to_f32());
+                        sum[lane] += g;
+                        product[lane] += g * (before::<AFTER>(row[lane].to_f32(), threshold) - center[lane]);
                     }
                 }
                 for lane in 0..BLOCK {
@@ -204,90 +305,216 @@ fn backward_sums_body<E: Element>(
     }
 }
 
-/// What the gradient by x is made of, each [images, channels].
+/// Formula of the input's gradient from g and x, as in [`OutputGradient`] and [`sums()`].
+///
+/// The formulas differ in rounding: the centered one subtracts means before it multiplies.
 #[derive(Debug, Clone, Copy)]
-pub struct Factors<'a> {
-    /// Factor of what passes back.
-    pub gradient: &'a [f32],
-    /// Factor of x.
-    pub x: &'a [f32],
-    /// Added.
-    pub offset: &'a [f32],
+pub enum Coefficients<'a> {
+    /// `gradient` (g - `gradient_mean`) + `input` (x - `center`)
+    Centered {
+        /// Factor of the gradient, [groups, C].
+        gradient: &'a [f32],
+        /// Mean of the gradient, [groups, C].
+        gradient_mean: &'a [f32],
+        /// Factor of the input, [groups, C].
+        input: &'a [f32],
+        /// Mean of the input, [groups, C].
+        center: &'a [f32],
+    },
+    /// `gradient` g + `input` x + `offset`
+    Affine {
+        /// Factor of the gradient, [groups, C].
+        gradient: &'a [f32],
+        /// Factor of the input, [groups, C].
+        input: &'a [f32],
+        /// Added, [groups, C].
+        offset: &'a [f32],
+    },
 }
 
-/// The gradient by x, `factors.gradient` g + `factors.x` x + `factors.offset`, to `to`, and that by the shortcut, g, to `to_shortcut`; g as in
-/// [`backward_sums`].
+/// Writes the gradient of the input, by the formula of [`Coefficients`], to `input_gradient`, and
+/// that of the shortcut, g, to `shortcut_gradient`. The former is 0 where a ReLU before is
+/// inactive.
 ///
 /// # Panics
-/// As [`moments`].
+/// As for [`sums()`], and for a shortcut with centered coefficients, which is not implemented.
 pub fn backward_apply<E: Element>(
-    images: &Images<'_, E>,
-    output: Option<&[E]>,
-    gradient: &[E],
-    factors: &Factors<'_>,
-    to: &mut [E],
-    to_shortcut: Option<&mut [E]>,
+    groups: &Groups<'_, E>,
+    from: &OutputGradient<'_, E>,
+    by: &Coefficients<'_>,
+    input_gradient: &mut [E],
+    shortcut_gradient: Option<&mut [E]>,
 ) {
-    let length = to.len();
-    let others = [output.map_or(length, <[E]>::len), to_shortcut.as_ref().map_or(length, |to| to.len())];
-    images.check(&[length, gradient.len()], &[factors.gradient.len(), factors.x.len(), factors.offset.len()]);
-    images.check(&others, &[]);
-    run_backward_apply(images, output, gradient, factors, to, to_shortcut);
+    let length = input_gradient.len();
+    let shortcut = shortcut_gradient.as_ref().map_or(length, |gradient| gradient.len());
+    assert!(shortcut_gradient.is_none() || matches!(by, Coefficients::Affine { .. }), "not implemented");
+    let lengths = match *by {
+        Coefficients::Centered { gradient, gradient_mean, input, center } => {
+            [gradient.len(), input.len(), gradient_mean.len(), center.len()]
+        }
+        Coefficients::Affine { gradient, input, offset } => [gradient.len(), input.len(), offset.len(), offset.len()],
+    };
+    groups.check(&[length, from.gradient.len(), from.gate(groups.relu).len(), shortcut], &lengths, &[]);
+    run_backward_apply(groups, from, by, input_gradient, shortcut_gradient);
 }
 
 multiversion! {
     fn run_backward_apply<E: Element>(
-        images: &Images<'_, E>, output: Option<&[E]>, gradient: &[E], factors: &Factors<'_>, to: &mut [E], to_shortcut: Option<&mut [E]>,
+        groups: &Groups<'_, E>, from: &OutputGradient<'_, E>, by: &Coefficients<'_>, input_gradient: &mut [E],
+        shortcut_gradient: Option<&mut [E]>,
     ) = backward_apply_body
 }
 
 #[inline(always)]
 fn backward_apply_body<E: Element>(
-    images: &Images<'_, E>,
-    output: Option<&[E]>,
-    gradient: &[E],
-    factors: &Factors<'_>,
-    to: &mut [E],
-    mut to_shortcut: Option<&mut [E]>,
+    groups: &Groups<'_, E>,
+    from: &OutputGradient<'_, E>,
+    by: &Coefficients<'_>,
+    input_gradient: &mut [E],
+    shortcut_gradient: Option<&mut [E]>,
 ) {
-    let (channels, size) = (images.channels, images.size());
-    let (gate, floor) = gate(output, gradient);
-    for number in 0..images.values.len() / size {
-        let of_image = number * channels..(number + 1) * channels;
-        let by_gradient = &factors.gradient[of_image.clone()];
-        let (by_x, offset) = (&factors.x[of_image.clone()], &factors.offset[of_image]);
-        for row in 0..images.pixels {
-            let row = number * size + row * channels..number * size + (row + 1) * channels;
-            let (values, gradient, gate) = (&images.values[row.clone()], &gradient[row.clone()], &gate[row.clone()]);
-            let to = &mut to[row.clone()];
-            let of_channels = by_gradient.iter().zip(by_x).zip(offset);
-            let of_values = values.iter().zip(gradient).zip(gate);
-            for (to, (((x, gradient), gate), ((by_gradient, by_x), offset))) in
-                to.iter_mut().zip(of_values.zip(of_channels))
-            {
-                let passing = passing(gradient.to_f32(), gate.to_f32(), floor);
-                *to = E::from_f32(by_gradient * passing + by_x * x.to_f32() + offset);
+    with_relu!(groups.relu, backward_apply_with(groups, from, by, input_gradient, shortcut_gradient));
+}
+
+#[inline(always)]
+fn backward_apply_with<E: Element, const AFTER: bool>(
+    groups: &Groups<'_, E>,
+    from: &OutputGradient<'_, E>,
+    by: &Coefficients<'_>,
+    input_gradient: &mut [E],
+    mut shortcut_gradient: Option<&mut [E]>,
+) {
+    let (channels, group_len) = (groups.channels, groups.group_len());
+    let gate = from.gate(groups.relu);
+    for (group, start) in (0..groups.input.len()).step_by(group_len).enumerate() {
+        let group = group * channels..(group + 1) * channels;
+        let values = start..groups.input.len().min(start + group_len);
+        let rows = Rows {
+            input: &groups.input[values.clone()],
+            gradient: &from.gradient[values.clone()],
+            gate: &gate[values.clone()],
+            channels,
+            threshold: groups.relu.threshold_before(),
+        };
+        let to = &mut input_gradient[values.clone()];
+        match *by {
+            Coefficients::Centered { gradient, gradient_mean, input, center } => {
+                let [by_g, mean, by_x, center] =
+                    [gradient, gradient_mean, input, center].map(|all| &all[group.clone()]);
+                rows.centered::<AFTER>(by_g, mean, by_x, center, to);
+            }
+            Coefficients::Affine { gradient, input, offset } => {
+                let [by_g, by_x, offset] = [gradient, input, offset].map(|all| &all[group.clone()]);
+                let to_shortcut = shortcut_gradient.as_deref_mut().map(|to| &mut to[values]);
+                rows.affine::<AFTER>(by_g, by_x, offset, to, to_shortcut);
+            }
+        }
+    }
+}
+
+/// Rows of one group in [`backward_apply`].
+struct Rows<'a, E> {
+    input: &'a [E],
+    gradient: &'a [E],
+    gate: &'a [E],
+    channels: usize,
+    threshold: f32,
+}
+
+impl<E: Element> Rows<'_, E> {
+    /// Computes the input's gradient by [`Coefficients::Centered`] with the coefficients of the
+    /// group.
+    #[inline(always)]
+    fn centered<const AFTER: bool>(&self, by_g: &[f32], mean: &[f32], by_x: &[f32], center: &[f32], to: &mut [E]) {
+        let (channels, threshold) = (self.channels, self.threshold);
+        let rows = self.input.chunks_exact(channels).zip(self.gradient.chunks_exact(channels));
+        let rows = rows.zip(self.gate.chunks_exact(channels)).zip(to.chunks_exact_mut(channels));
+        for (((input, gradient), gate), to) in rows {
+            for start in (0..channels).step_by(BLOCK) {
+                let block = start..start + BLOCK;
+                let (by_g, mean) = (&by_g[block.clone()], &mean[block.clone()]);
+                let (by_x, center) = (&by_x[block.clone()], &center[block.clone()]);
+                let (input, gradient) = (&input[block.clone()], &gradient[block.clone()]);
+                let (gate, to) = (&gate[block.clone()], &mut to[block]);
+                for lane in 0..BLOCK {
+                    let g = after_gradient::<AFTER>(gradient[lane].to_f32(), gate[lane].to_f32());
+                    let x = input[lane].to_f32();
+                    let value =
+                        by_g[lane] * (g - mean[lane]) + by_x[lane] * (before::<AFTER>(x, threshold) - center[lane]);
+                    to[lane] = E::from_f32(before_gradient::<AFTER>(value, x, threshold));
+                }
+            }
+        }
+    }
+
+    /// Computes the gradients of input and shortcut by [`Coefficients::Affine`].
+    #[inline(always)]
+    fn affine<const AFTER: bool>(
+        &self,
+        by_g: &[f32],
+        by_x: &[f32],
+        offset: &[f32],
+        to: &mut [E],
+        mut to_shortcut: Option<&mut [E]>,
+    ) {
+        let (channels, threshold) = (self.channels, self.threshold);
+        for start in (0..self.input.len()).step_by(channels) {
+            let row = start..start + channels;
+            let (input, gradient) = (&self.input[row.clone()], &self.gradient[row.clone()]);
+            let (gate, to) = (&self.gate[row.clone()], &mut to[row.clone()]);
+            let coefficients = by_g.iter().zip(by_x).zip(offset);
+            let values = input.iter().zip(gradient).zip(gate).zip(coefficients);
+            for (to, (((x, gradient), gate), ((by_g, by_x), offset))) in to.iter_mut().zip(values) {
+                let g = after_gradient::<AFTER>(gradient.to_f32(), gate.to_f32());
+                let x = x.to_f32();
+                let value = by_g * g + by_x * before::<AFTER>(x, threshold) + offset;
+                *to = E::from_f32(before_gradient::<AFTER>(value, x, threshold));
             }
             if let Some(to) = &mut to_shortcut {
                 for (to, (gradient, gate)) in to[row].iter_mut().zip(gradient.iter().zip(gate)) {
-                    *to = E::from_f32(passing(gradient.to_f32(), gate.to_f32(), floor));
+                    *to = E::from_f32(after_gradient::<AFTER>(gradient.to_f32(), gate.to_f32()));
                 }
             }
         }
     }
 }
 
-/// What decides what passes back, and what it must be above. Without ReLU everything passes: the gradient is above minus
-/// infinity, whatever it is.
+/// Computes max(`value`, `threshold`); NaN stays NaN, and a NaN threshold leaves the value
+/// unchanged.
 #[inline(always)]
-fn gate<'a, E>(output: Option<&'a [E]>, gradient: &'a [E]) -> (&'a [E], f32) {
-    output.map_or((gradient, f32::NEG_INFINITY), |output| (output, 0.0))
+fn relu(value: f32, threshold: f32) -> f32 {
+    if value < threshold { threshold } else { value }
 }
 
-/// What passes back where ReLU gave `gate`: nothing at 0, as in PyTorch; NaN passes.
+/// Computes the gradient of [`relu`] where its input or output is `gate`: 0 where that is at most
+/// the threshold, as in PyTorch. Gradients pass where it is NaN.
 #[inline(always)]
-fn passing(gradient: f32, gate: f32, floor: f32) -> f32 {
-    if gate <= floor { 0.0 } else { gradient }
+fn relu_gradient(gradient: f32, gate: f32, threshold: f32) -> f32 {
+    if gate <= threshold { 0.0 } else { gradient }
+}
+
+/// Applies a ReLU before, which excludes one after.
+#[inline(always)]
+fn before<const AFTER: bool>(value: f32, threshold: f32) -> f32 {
+    if AFTER { value } else { relu(value, threshold) }
+}
+
+/// Applies the gradient of a ReLU before.
+#[inline(always)]
+fn before_gradient<const AFTER: bool>(gradient: f32, input: f32, threshold: f32) -> f32 {
+    if AFTER { gradient } else { relu_gradient(gradient, input, threshold) }
+}
+
+/// Applies a ReLU after.
+#[inline(always)]
+fn after<const AFTER: bool>(value: f32) -> f32 {
+    if AFTER { relu(value, 0.0) } else { value }
+}
+
+/// Applies the gradient of a ReLU after.
+#[inline(always)]
+fn after_gradient<const AFTER: bool>(gradient: f32, output: f32) -> f32 {
+    if AFTER { relu_gradient(gradient, output, 0.0) } else { gradient }
 }
 
 #[cfg(test)]
@@ -296,57 +523,97 @@ mod tests {
     use crate::simd::tests::for_each_isa;
 
     const CHANNELS: usize = 32;
-    const PIXELS: usize = 37;
-    const COUNT: usize = 3;
+    /// Rows per group.
+    const ROWS: usize = 37;
+    /// Three groups, the last of 17 rows.
+    const ALL_ROWS: usize = 2 * ROWS + 17;
+    const GROUPS: usize = 3;
 
-    fn numbers(salt: u32) -> Vec<f32> {
-        (0..(COUNT * PIXELS * CHANNELS) as u32)
+    /// Pseudorandom values in -1..1.
+    fn numbers(count: usize, salt: u32) -> Vec<f32> {
+        (0..count as u32)
             .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(salt) >> 8) as f32 / (1 << 23) as f32 - 1.0)
             .collect()
     }
 
-    #[test]
-    fn agrees_with_the_definition() {
-        let (values, gradient, shortcut) = (numbers(3), numbers(9), numbers(11));
-        let some = |salt| -> Vec<f32> { numbers(salt)[..COUNT * CHANNELS].to_vec() };
-        let (factor, offset, third) = (some(5), some(6), some(7));
-        let center = &third[..CHANNELS];
-        for (relu, shortcut) in [(false, None), (true, None), (false, Some(&shortcut[..])), (true, Some(&shortcut[..]))]
-        {
-            for_each_isa(|isa| {
-                let images = Images { values: &values[..], pixels: PIXELS, channels: CHANNELS };
-                let close = |ours: f64, wanted: f64| {
-                    assert!((ours - wanted).abs() < 1e-5, "{isa:?} relu {relu}: {ours} against {wanted}");
-                };
-                let zeros = || vec![0.0f64; COUNT * CHANNELS];
-                let (mut means, mut squares, mut sums, mut products) = (zeros(), zeros(), zeros(), zeros());
-                let blank = || vec![0.0f32; values.len()];
-                let (mut applied, mut back, mut back_shortcut) = (blank(), blank(), blank());
-                moments(&images, center, &mut means, &mut squares);
-                apply(&images, &factor, &offset, shortcut, relu, &mut applied);
-                let output = relu.then_some(&applied[..]);
-                backward_sums(&images, output, &gradient, center, &mut sums, &mut products);
-                let factors = Factors { gradient: &factor, x: &offset, offset: &third };
-                backward_apply(&images, output, &gradient, &factors, &mut back, Some(&mut back_shortcut));
-                for place in 0..COUNT * CHANNELS {
-                    let (image, channel) = (place / CHANNELS, place % CHANNELS);
-                    let [a, b, c] = [&factor, &offset, &third].map(|each| f64::from(each[place]));
-                    let center = f64::from(center[channel]);
-                    let all = (0..PIXELS).map(|pixel| (image * PIXELS + pixel) * CHANNELS + channel);
-                    let x = |at: usize| f64::from(values[at]);
-                    let affine = |at: usize| a * x(at) + b + shortcut.map_or(0.0, |added| f64::from(added[at]));
-                    let passes = |at: usize| if relu && affine(at) <= 0.0 { 0.0 } else { f64::from(gradient[at]) };
-                    close(means[place], all.clone().map(|at| x(at) - center).sum::<f64>() / PIXELS as f64);
-                    close(squares[place], all.clone().map(|at| (x(at) - center).powi(2)).sum::<f64>() / PIXELS as f64);
-                    close(sums[place], all.clone().map(passes).sum());
-                    close(products[place], all.clone().map(|at| passes(at) * (x(at) - center)).sum());
-                    for at in all {
-                        close(f64::from(applied[at]), if relu { affine(at).max(0.0) } else { affine(at) });
-                        close(f64::from(back[at]), a * passes(at) + b * x(at) + c);
-                        close(f64::from(back_shortcut[at]), passes(at));
+    /// Compares all passes with a reference implementation in `f64`.
+    fn compare(relu: Relu, with_shortcut: bool, centered: bool) {
+        let count = ALL_ROWS * CHANNELS;
+        let (input, gradient, shortcut) = (numbers(count, 3), numbers(count, 9), numbers(count, 11));
+        let [a, b, c, d] = [5, 6, 7, 8].map(|salt| numbers(GROUPS * CHANNELS, salt));
+        let center = numbers(CHANNELS, 4);
+        let groups = Groups { input: &input[..], rows: ROWS, channels: CHANNELS, relu };
+        let zeros = || vec![1.0f64; GROUPS * CHANNELS];
+        let (mut sum, mut square, mut gradient_sum, mut product) = (zeros(), zeros(), zeros(), zeros());
+        let blank = || vec![7.0f32; count];
+        let (mut output, mut input_gradient, mut shortcut_gradient) = (blank(), blank(), blank());
+        sums(&groups, &center, &mut sum, &mut square);
+        apply(&groups, &a, &b, with_shortcut.then_some(&shortcut[..]), &mut output);
+        let from = OutputGradient { gradient: &gradient, output: &output };
+        backward_sums(&groups, &from, &center, &mut gradient_sum, &mut product);
+        let by = if centered {
+            Coefficients::Centered { gradient: &a, gradient_mean: &b, input: &c, center: &d }
+        } else {
+            Coefficients::Affine { gradient: &a, input: &b, offset: &c }
+        };
+        let to_shortcut = (with_shortcut && !centered).then_some(&mut shortcut_gradient[..]);
+        backward_apply(&groups, &from, &by, &mut input_gradient, to_shortcut);
+
+        let close = |actual: f64, expected: f64, what: &str| {
+            assert!((actual - expected).abs() < 1e-5, "{relu:?}, {what}: {actual}, expected {expected}");
+        };
+        for group in 0..GROUPS {
+            for channel in 0..CHANNELS {
+                let place = group * CHANNELS + channel;
+                let rows = group * ROWS..ALL_ROWS.min((group + 1) * ROWS);
+                let all = || rows.clone().map(|row| row * CHANNELS + channel);
+                let [a, b, c, d] = [&a, &b, &c, &d].map(|each| f64::from(each[place]));
+                let center = f64::from(center[channel]);
+                let x = |at: usize| f64::from(input[at].max(if relu == Relu::Before { 0.0 } else { f32::MIN }));
+                let linear = |at: usize| a * x(at) + b + if with_shortcut { f64::from(shortcut[at]) } else { 0.0 };
+                let passes = |at: usize| relu != Relu::After || output[at] > 0.0;
+                let g = |at: usize| if passes(at) { f64::from(gradient[at]) } else { 0.0 };
+                close(sum[place], all().map(|at| x(at) - center).sum(), "sum");
+                close(square[place], all().map(|at| (x(at) - center).powi(2)).sum(), "square");
+                close(gradient_sum[place], all().map(g).sum(), "sum of gradients");
+                close(product[place], all().map(|at| g(at) * (x(at) - center)).sum(), "product");
+                for at in all() {
+                    let expected = if relu == Relu::After { linear(at).max(0.0) } else { linear(at) };
+                    close(f64::from(output[at]), expected, "output");
+                    let expected = if centered { a * (g(at) - b) + c * (x(at) - d) } else { a * g(at) + b * x(at) + c };
+                    let is_active = relu != Relu::Before || input[at] > 0.0;
+                    close(f64::from(input_gradient[at]), if is_active { expected } else { 0.0 }, "input gradient");
+                    if with_shortcut && !centered {
+                        close(f64::from(shortcut_gradient[at]), g(at), "shortcut gradient");
                     }
                 }
-            });
+            }
         }
+    }
+
+    #[test]
+    fn matches_reference() {
+        for_each_isa(|_| {
+            for relu in [Relu::None, Relu::Before, Relu::After] {
+                for with_shortcut in [false, true] {
+                    [false, true].into_iter().for_each(|centered| compare(relu, with_shortcut, centered));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn relu_and_its_gradient_follow_pytorch_at_zero_and_nan() {
+        let input = [f32::NAN; 16].iter().enumerate().map(|(at, nan)| if at == 0 { *nan } else { 0.0 });
+        let input: Vec<f32> = input.collect();
+        let (one, zero) = ([1.0; 16], [0.0; 16]);
+        let groups = Groups { input: &input[..], rows: 1, channels: 16, relu: Relu::Before };
+        let (mut output, mut to) = ([0.0; 16], [9.0; 16]);
+        apply(&groups, &one, &zero, None, &mut output);
+        assert!(output[0].is_nan() && output[1] == 0.0);
+        let from = OutputGradient { gradient: &one[..], output: &[] };
+        let by = Coefficients::Affine { gradient: &one, input: &zero, offset: &zero };
+        backward_apply(&groups, &from, &by, &mut to, None);
+        assert!(to[0].is_nan() && to[1] == 0.0, "no gradient passes at 0, and NaN is not hidden");
     }
 }

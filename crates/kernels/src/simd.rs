@@ -66,8 +66,8 @@ pub enum Isa {
     Avx2,
 }
 
-/// Returns the best instruction set of this processor within the limit of [`limit_isa`]; `None` if it
-/// has neither, where only the kernels written as portable loops run.
+/// Returns the best instruction set of this processor within the limit of [`limit_isa`]; `None` if
+/// it has neither, where only the kernels written as portable loops run.
 pub fn isa() -> Option<Isa> {
     #[cfg(test)]
     if let Some(isa) = tests::ISA_OVERRIDE.get() {
@@ -173,8 +173,9 @@ mod x86 {
     #[derive(Debug, Clone, Copy)]
     pub struct Avx2(__m256);
 
-    // SAFETY of all below: values of these types exist only inside kernels whose entry function checked
-    // `isa`; slices are checked to be long enough before a pointer to them is read or written.
+    // SAFETY of all below: values of these types exist only inside kernels whose entry function
+    // checked `isa`; slices are checked to be long enough before a pointer to them is read or
+    // written.
     impl F32Vector for Avx512 {
         const LANES: usize = 16;
 

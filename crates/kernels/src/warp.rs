@@ -8,8 +8,8 @@ use crate::simd::{Isa, isa};
 /// Values per affine transform: two rows of three.
 pub const THETA: usize = 6;
 
-/// Whether [`warp`] supports this processor, this output dtype and images of `side` by `side` pixels:
-/// AVX-512 (for bf16 with its bf16 instructions), and a side that is a multiple of 16.
+/// Whether [`warp`] supports this processor, this output dtype and images of `side` by `side`
+/// pixels: AVX-512 (for bf16 with its bf16 instructions), and a side that is a multiple of 16.
 pub fn has_warp<E: Element>(side: usize) -> bool {
     isa() == Some(Isa::Avx512) && E::has_dot() && side.is_multiple_of(16) && (16..=4096).contains(&side)
 }
@@ -61,9 +61,9 @@ fn warp_bf16<E: Element>(image: &[u8], side: usize, theta: &[f32], output: &mut 
 #[inline(always)]
 fn warp_image<E: Element>(image: &[u8], side: usize, theta: &[f32], output: &mut [E]) {
     let scale = side as f32;
-    // Converts a row of theta from grid coordinates to pixel indices. The grid runs from -1 to 1 over
-    // the outer edges of the image: pixel n is at (2 n + 1) / side - 1, and grid coordinate p is
-    // pixel ((p + 1) side - 1) / 2.
+    // Converts a row of theta from grid coordinates to pixel indices. The grid runs from -1 to 1
+    // over the outer edges of the image: pixel n is at (2 n + 1) / side - 1, and grid coordinate p
+    // is pixel ((p + 1) side - 1) / 2.
     let to_pixels = |row: &[f32]| {
         let (by_x, by_y) = (row[0], row[1]);
         let middle = (1.0 - scale) / 2.0;

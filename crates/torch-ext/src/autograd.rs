@@ -17,21 +17,21 @@ struct Node {
     inputs: usize,
 }
 
-/// Records `output`, a new tensor without history, as the result of a function of `inputs`: a backward
-/// pass that reaches it calls `backward` with the gradient of the loss with respect to `output`.
-/// (PyTorch: `torch.autograd.Function`.)
+/// Records `output`, a new tensor without history, as the result of a function of `inputs`: a
+/// backward pass that reaches it calls `backward` with the gradient of the loss with respect to
+/// `output`. (PyTorch: `torch.autograd.Function`.)
 ///
-/// `title` is the function's name in profiles. `backward` runs in no-grad mode, on the CPU in the thread
-/// that started the pass; its error becomes the error of the pass. Nothing is recorded in no-grad mode
-/// or if no input requires a gradient.
+/// `title` is the function's name in profiles. `backward` runs in no-grad mode, on the CPU in the
+/// thread that started the pass; its error becomes the error of the pass. Nothing is recorded in
+/// no-grad mode or if no input requires a gradient.
 ///
-/// Tensors that `backward` has captured must not be changed in place before it runs: unlike PyTorch's
-/// saved tensors they have no version check.
+/// Tensors that `backward` has captured must not be changed in place before it runs: unlike
+/// PyTorch's saved tensors they have no version check.
 pub fn set_backward(title: &CStr, output: &Tensor, inputs: &[&Tensor], backward: Backward) -> Result<()> {
     let pointers: Vec<*mut C_tensor> = inputs.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect();
     let context = Box::into_raw(Box::new(Node { backward, inputs: inputs.len() }));
-    // SAFETY: the tensors outlive the call, which only reads the inputs. The shim takes ownership of
-    // `context` and passes it to `drop_node` once.
+    // SAFETY: the tensors outlive the call, which only reads the inputs. The shim takes ownership
+    // of `context` and passes it to `drop_node` once.
     let failure = take_text(unsafe {
         grimace_set_backward(
             title.as_ptr(),
@@ -65,7 +65,8 @@ extern "C" fn run_backward(
         Ok(Ok(results)) if results.len() == node.inputs => {
             for (index, result) in results.into_iter().enumerate() {
                 if let Some(mut tensor) = result {
-                    // SAFETY: `gradients` has one element per input; the shim takes ownership of the tensor.
+                    // SAFETY: `gradients` has one element per input; the shim takes ownership of
+                    // the tensor.
                     unsafe { *gradients.add(index) = tensor.as_mut_ptr() };
                     std::mem::forget(tensor);
                 }

@@ -1,14 +1,15 @@
-//! Functions of libtorch that the crate `tch` lacks. All C++ of the project is here, and all `unsafe`
-//! except for vector instructions.
+//! Functions of libtorch that the crate `tch` lacks. All C++ of the project is here, and all
+//! `unsafe` except for vector instructions.
 //!
 //! - [`trace_module`] writes a TorchScript module whose parameters are registered under their names
 //!   (tch's `create_by_tracing` makes them constants).
-//! - [`open_library`] opens the CUDA libraries at run time, so that one binary runs on machines with and
-//!   without a GPU.
-//! - [`autograd`] makes functions implemented in Rust differentiable, [`tensor_slice`] gives them the
-//!   values of tensors as slices, and [`parallel`] runs them on libtorch's thread pool.
+//! - [`open_library`] opens the CUDA libraries at run time, so that one binary runs on machines
+//!   with and without a GPU.
+//! - [`autograd`] makes functions implemented in Rust differentiable, [`tensor_slice`] gives them
+//!   the values of tensors as slices, and [`parallel`] runs them on libtorch's thread pool.
 //! - [`profile`] measures the time of libtorch's operations and of custom ones.
-//! - [`cpu_capability`] and [`torch_version`] return the instruction set and the version of libtorch.
+//! - [`cpu_capability`] and [`torch_version`] return the instruction set and the version of
+//!   libtorch.
 
 pub mod autograd;
 pub mod parallel;
@@ -30,6 +31,7 @@ unsafe extern "C" {
     fn grimace_torch_version() -> *const c_char;
     fn grimace_cpu_capability() -> *mut c_char;
     fn grimace_keep_memory();
+    fn grimace_is_unique(tensor: *const C_tensor) -> bool;
     fn grimace_profile_start() -> *mut c_char;
     fn grimace_profile_stop(
         context: *mut c_void,
@@ -91,8 +93,8 @@ pub fn cpu_capability() -> String {
 
 /// Configures glibc's allocator to keep freed memory instead of returning it to the system.
 ///
-/// Each training step allocates and frees the same tens of megabytes; by default the operating system
-/// maps and clears those pages each time. Does nothing with another C library.
+/// Each training step allocates and frees the same tens of megabytes; by default the operating
+/// system maps and clears those pages each time. Does nothing with another C library.
 pub fn keep_memory() {
     // SAFETY: sets tuning parameters of the allocator, which synchronizes access to them.
     unsafe { grimace_keep_memory() };
@@ -104,8 +106,8 @@ pub fn keep_memory() {
 /// The message of the dynamic linker, which names the missing library.
 pub fn open_library(name: &str) -> Result<()> {
     let name = CString::new(name).context("the library name contains a NUL byte")?;
-    // SAFETY: a NUL-terminated string that outlives the call. Opening runs the library's initializers,
-    // as intended.
+    // SAFETY: a NUL-terminated string that outlives the call. Opening runs the library's
+    // initializers, as intended.
     match take_text(unsafe { grimace_open_library(name.as_ptr()) }) {
         None => Ok(()),
         Some(reason) => bail!(reason),
@@ -129,7 +131,8 @@ struct Call<'a> {
 }
 
 extern "C" fn run_forward(context: *mut c_void, input: *mut C_tensor, output: *mut *mut C_tensor) -> c_int {
-    // SAFETY: `context` is the `Call` that `trace_module` keeps alive and does not access meanwhile.
+    // SAFETY: `context` is the `Call` that `trace_module` keeps alive and does not access
+    // meanwhile.
     let call = unsafe { &mut *context.cast::<Call>() };
     // SAFETY: the shim passes a live tensor, and this creates a second handle to it.
     let input = unsafe { Tensor::clone_from_ptr(input) };
@@ -153,9 +156,9 @@ extern "C" fn run_forward(context: *mut c_void, input: *mut C_tensor, output: *m
 
 /// Traces `forward` on `example` and saves it at `path` as a TorchScript module.
 ///
-/// `tensors` are registered under their names as parameters or buffers, so that `state_dict()` lists
-/// them and `.to()` moves them. Any other tensor that `forward` reads becomes a constant of the graph.
-/// `forward` runs in no-grad mode. `extra` are named strings stored in the file.
+/// `tensors` are registered under their names as parameters or buffers, so that `state_dict()`
+/// lists them and `.to()` moves them. Any other tensor that `forward` reads becomes a constant of
+/// the graph. `forward` runs in no-grad mode. `extra` are named strings stored in the file.
 ///
 /// # Errors
 /// If `forward` fails, or libtorch cannot trace or write.
@@ -177,8 +180,8 @@ pub fn trace_module(
     let tensor_pointers = tensors.iter().map(|t| t.tensor.as_ptr().cast_mut()).collect::<Vec<_>>();
     let buffers = tensors.iter().map(|t| t.buffer).collect::<Vec<_>>();
     let mut call = Call { forward, error: None };
-    // SAFETY: every array has the length passed with it and outlives the call. The shim only reads the
-    // tensors. `call` is accessed only by the callback until the function returns.
+    // SAFETY: every array has the length passed with it and outlives the call. The shim only reads
+    // the tensors. `call` is accessed only by the callback until the function returns.
     let failure = take_text(unsafe {
         grimace_trace_module(
             path.as_ptr(),

@@ -15,8 +15,8 @@ struct Call<'a, W, F> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Calls `body` once with each item of `work`, on up to `tch::get_num_threads` threads. Which thread
-/// handles an item does not affect the result of the item.
+/// Calls `body` once with each item of `work`, on up to `tch::get_num_threads` threads. Which
+/// thread handles an item does not affect the result of the item.
 ///
 /// A panic in `body` resumes in the caller after all threads have finished.
 pub fn for_each<W: Send, F: Fn(W) + Sync>(work: Vec<W>, body: F) -> Result<()> {
@@ -25,8 +25,8 @@ pub fn for_each<W: Send, F: Fn(W) + Sync>(work: Vec<W>, body: F) -> Result<()> {
         body: &body,
         panic: Mutex::new(None),
     };
-    // SAFETY: `call` outlives the function, which returns after every index has been visited. Its type is
-    // the one that `run::<W, F>` expects, and threads share only `Sync` data.
+    // SAFETY: `call` outlives the function, which returns after every index has been visited. Its
+    // type is the one that `run::<W, F>` expects, and threads share only `Sync` data.
     let failure =
         take_text(unsafe { grimace_parallel(call.work.len(), (&raw const call).cast_mut().cast(), run::<W, F>) });
     if let Some(panic) = call.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -46,7 +46,8 @@ pub fn operation<T>(name: &str, body: impl FnOnce() -> T) -> T {
     impl Drop for Leave {
         fn drop(&mut self) {
             if self.0 {
-                // SAFETY: takes no arguments; leaves the operation entered below, in the same thread.
+                // SAFETY: takes no arguments; leaves the operation entered below, in the same
+                // thread.
                 unsafe { grimace_profile_leave() };
             }
         }

@@ -6,6 +6,7 @@
 #include <malloc.h>
 #endif
 
+#include <atomic>
 #include <climits>
 #include <cstring>
 #include <sstream>
@@ -66,6 +67,15 @@ void grimace_keep_memory() {
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
   mallopt(M_TOP_PAD, 64 << 20);
 #endif
+}
+
+// Whether `tensor` is the only handle to its TensorImpl, and that the only one to its memory.
+bool grimace_is_unique(const at::Tensor* tensor) {
+  const bool unique = tensor->defined() && tensor->has_storage() && tensor->use_count() == 1 &&
+                      tensor->storage().use_count() == 1;
+  // What other threads wrote before they released their handles happens before what the caller does next.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return unique;
 }
 
 char* grimace_open_library(const char* path) {

@@ -11,8 +11,8 @@ use torch_ext::{autograd, parallel, profile, tensor_slice};
 use super::{empty_like, has_kernels, to_channels_last};
 use crate::device::chunk_size;
 
-/// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if libtorch's
-/// operations must run instead.
+/// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if
+/// libtorch's operations must run instead.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     let [_, channels, height, width] = x.size()[..] else { return None };
     let [filters, inputs, rows, columns] = weight.size()[..] else { return None };
@@ -35,8 +35,8 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     is_supported.then_some(shape)
 }
 
-/// Computes `max_pool2d(conv2d(x, weight, bias, padding), 2)`. `x` is float32 or bf16 [N, C, H, W], as is
-/// the result; weights are float32.
+/// Computes `max_pool2d(conv2d(x, weight, bias, padding), 2)`. `x` is float32 or bf16 [N, C, H, W],
+/// as is the result; weights are float32.
 pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     profile::operation("grimace::conv_max_pool", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
@@ -51,15 +51,14 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
     bias: &Tensor,
 ) -> Result<Tensor> {
     let sizes = [shape.filters, shape.pooled_height(), shape.pooled_width()].map(|size| size as i64);
-    let pooled = empty_like(x, sizes)?;
-    let mut argmax = Tensor::f_empty(to_channels_last(&pooled)?.size(), (Kind::Uint8, Device::Cpu))?;
+    let mut pooled = empty_like(x, sizes)?;
+    let mut argmax = Tensor::f_empty([pooled.numel() as i64], (Kind::Uint8, Device::Cpu))?;
     let (input, weights) = tch::no_grad(|| -> Result<_> {
         let weights = weight.f_detach()?.f_to_dtype(E::KIND, false, false)?;
         let (input, bias) = (to_channels_last(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
         let bias: &[f32] = tensor_slice::slice(&bias)?;
         let chunk = chunk_size(images_of(x));
-        let mut pooled = to_channels_last(&pooled)?;
-        let pooled = tensor_slice::slice_mut::<E>(&mut pooled)?.chunks_mut(chunk * shape.pooled_len());
+        let pooled = tensor_slice::channels_last_slice_mut::<E>(&mut pooled)?.chunks_mut(chunk * shape.pooled_len());
         let outputs = pooled.zip(tensor_slice::slice_mut::<u8>(&mut argmax)?.chunks_mut(chunk * shape.pooled_len()));
         if conv_pool::has_forward::<E>(&shape) {
             let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&to_channels_last(&weights)?)?);
@@ -178,7 +177,8 @@ mod tests {
         (actual.to_kind(Kind::Float) - expected).norm().double_value(&[]) / expected.norm().double_value(&[])
     }
 
-    /// Compares the fast path with libtorch's convolution and pooling on the same weights, batch and loss.
+    /// Compares the fast path with libtorch's convolution and pooling on the same weights, batch
+    /// and loss.
     #[test]
     fn matches_libtorch() {
         if kernels::isa().is_none() {
@@ -199,8 +199,8 @@ mod tests {
                     let error = error(fast, reference);
                     assert!(error < 1e-5, "float32 {size:?}, result {index}: differs by {error}");
                 }
-                // Rounding to bf16 produces ties, which the paths break differently: both are compared with
-                // float32.
+                // Rounding to bf16 produces ties, which the paths break differently: both are
+                // compared with float32.
                 let x = x.to_kind(Kind::BFloat16);
                 let both = results(&x, fast).into_iter().zip(results(&x, libtorch(Kind::BFloat16, padding)));
                 for (index, ((fast, theirs), reference)) in both.zip(&reference).enumerate() {

@@ -2,10 +2,9 @@
 //!
 //! Tensors are passed to the kernels as slices, on libtorch's thread pool, and the gradients are
 //! registered with autograd. Each layer has a function `shape` or `is_supported` that checks sizes,
-//! dtype, device and instruction set. libtorch's operations run where it fails, and during tracing for
-//! an export; results agree up to rounding.
+//! dtype, device and instruction set. libtorch's operations run where it fails, and during tracing
+//! for an export; results agree up to rounding.
 
-pub mod batch_norm;
 pub mod conv_pool;
 pub mod norm_act;
 
@@ -21,13 +20,14 @@ fn has_kernels() -> bool {
     kernels::isa().is_some()
 }
 
-/// Permutes [N, C, H, W] to a contiguous [N, H, W, C]; copies unless `x` has channels-last memory format.
+/// Permutes [N, C, H, W] to a contiguous [N, H, W, C]; copies unless `x` has channels-last memory
+/// format.
 fn to_channels_last(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?)
 }
 
-/// Creates an uninitialized tensor [N, channels, rows, columns] in channels-last memory format, with N,
-/// dtype and device of `x`.
+/// Creates an uninitialized tensor [N, channels, rows, columns] in channels-last memory format,
+/// with N, dtype and device of `x`.
 fn empty_like(x: &Tensor, [channels, rows, columns]: [i64; 3]) -> Result<Tensor> {
     let images = x.size().first().copied().unwrap_or(0);
     let strides = [rows * columns * channels, 1, columns * channels, channels];
@@ -53,8 +53,8 @@ pub mod tests {
         result
     }
 
-    /// Asserts that the results of a fast path have the shape and dtype of libtorch's, and that the norm of
-    /// their difference is below `tolerance` times the norm.
+    /// Asserts that the results of a fast path have the shape and dtype of libtorch's, and that the
+    /// norm of their difference is below `tolerance` times the norm.
     pub fn assert_all_close(fast: &[Tensor], reference: &[Tensor], tolerance: f64, case: &str) {
         assert_eq!(fast.len(), reference.len(), "{case}");
         for (index, (fast, reference)) in fast.iter().zip(reference).enumerate() {

@@ -14,14 +14,14 @@ const PIXEL_GROUP: usize = 3;
 /// Images whose pooled pixels are grouped together, so that few groups are incomplete.
 const IMAGES: usize = 8;
 
-/// Whether [`forward`] supports this shape, dtype and processor: AVX-512 for float32, AVX-512 BF16 for
-/// bf16. Otherwise compute the convolution elsewhere and apply [`max_pool`](super::max_pool).
+/// Whether [`forward`] supports this shape, dtype and processor: AVX-512 for float32, AVX-512 BF16
+/// for bf16. Otherwise compute the convolution elsewhere and apply [`max_pool`](super::max_pool).
 pub fn has_forward<E: Element>(shape: &Shape) -> bool {
     shape.is_supported() && E::has_dot() && (shape.channels == 1 || shape.filters.is_multiple_of(FILTER_GROUP))
 }
 
-/// Packs filters [F, 3, 3, C] for [`forward`] as [filter groups, 9 taps, C / width, filters per group,
-/// width], where width is the number of channels that one instruction multiplies.
+/// Packs filters [F, 3, 3, C] for [`forward`] as [filter groups, 9 taps, C / width, filters per
+/// group, width], where width is the number of channels that one instruction multiplies.
 ///
 /// # Panics
 /// If the length of `filters` disagrees with `shape`.
@@ -44,7 +44,8 @@ pub fn pack_for_forward<E: Element>(shape: &Shape, filters: &[E]) -> Vec<E> {
 /// ([F]), and writes `pooled` and `argmax` like [`max_pool`](super::max_pool). Sums are `f32`.
 ///
 /// # Panics
-/// If the lengths of the slices disagree with `shape` or with one another, or [`has_forward`] is false.
+/// If the lengths of the slices disagree with `shape` or with one another, or [`has_forward`] is
+/// false.
 pub fn forward<E: Element>(
     shape: &Shape,
     input: &[E],
@@ -174,8 +175,8 @@ fn dot_products<E: Dot>(
     assert!(packed.len() == FILTER_GROUP * TAPS * channels && channels.is_multiple_of(E::DOT_WIDTH));
     let mut weights = packed.as_ptr();
     for tap_row in 0..KERNEL {
-        // SAFETY: inputs are read up to `row * 3 + channels * 4` from a corner, and weights up to the
-        // end of `packed`; both are checked above.
+        // SAFETY: inputs are read up to `row * 3 + channels * 4` from a corner, and weights up to
+        // the end of `packed`; both are checked above.
         unsafe {
             let inputs: [[*const E; 2]; PIXEL_GROUP] =
                 corners.map(|corner| [0, 1].map(|below| input.as_ptr().add(corner + (tap_row + below) * row)));

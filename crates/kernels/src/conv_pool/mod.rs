@@ -1,11 +1,13 @@
-//! A 3x3 convolution with stride 1 and 2x2 max-pooling with stride 2 as one differentiable function.
+//! A 3x3 convolution with stride 1 and 2x2 max-pooling with stride 2 as one differentiable
+//! function.
 //!
-//! The gradient of max-pooling is zero except at one of four pixels, the argmax. The backward pass of
-//! the convolution before it therefore needs a quarter of the dense multiplications, and fewer after
-//! ReLU, where inactive pooled values have no gradient. [`backward`] visits the nonzero values only.
+//! The gradient of max-pooling is zero except at one of four pixels, the argmax. The backward pass
+//! of the convolution before it therefore needs a quarter of the dense multiplications, and fewer
+//! after ReLU, where inactive pooled values have no gradient. [`backward`] visits the nonzero
+//! values only.
 //!
-//! Images are contiguous [N, H, W, C] (a libtorch tensor [N, C, H, W] in channels-last memory format),
-//! filters contiguous [F, 3, 3, C] (channels-last [F, C, 3, 3]).
+//! Images are contiguous [N, H, W, C] (a libtorch tensor [N, C, H, W] in channels-last memory
+//! format), filters contiguous [F, 3, 3, C] (channels-last [F, C, 3, 3]).
 
 mod fused_forward;
 mod max_pool;

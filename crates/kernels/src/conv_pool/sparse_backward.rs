@@ -28,8 +28,8 @@ pub struct Gradients<'a, E> {
     pub filters: &'a mut [f32],
     /// Gradient of the bias, [F].
     pub bias: &'a mut [f32],
-    /// Gradient of the input, [N, H, W, C], and the filters from [`pack_for_backward`]; `None` if it is
-    /// not required.
+    /// Gradient of the input, [N, H, W, C], and the filters from [`pack_for_backward`]; `None` if
+    /// it is not required.
     pub input: Option<(&'a mut [E], &'a [f32])>,
 }
 
@@ -56,8 +56,8 @@ pub fn pack_for_backward(shape: &Shape, filters: &[f32]) -> Vec<f32> {
     packed
 }
 
-/// Accumulates the gradients of filters and bias, and writes that of the input. Sums are `f32`, in the
-/// order of the images.
+/// Accumulates the gradients of filters and bias, and writes that of the input. Sums are `f32`, in
+/// the order of the images.
 ///
 /// # Panics
 /// If the lengths of the slices disagree with `shape` or with one another, an argmax is above 3, or
@@ -286,7 +286,8 @@ impl ByPixel {
         }
     }
 
-    /// Adds the filters times their gradients at each pooled pixel to the input's gradient around it.
+    /// Adds the filters times their gradients at each pooled pixel to the input's gradient around
+    /// it.
     #[inline(always)]
     fn add<V: F32Vector>(&self, tile: &Tile<'_, impl Element>, packed: &[f32], input: &mut [f32]) {
         let shape = tile.shape;
@@ -351,7 +352,8 @@ fn scatter_filters<V: F32Vector>(list: &[Entry], ends: [u8; 4], filters: &[f32],
     }
 }
 
-/// Computes the filters' gradient for one input channel, with lanes over filters instead of channels.
+/// Computes the filters' gradient for one input channel, with lanes over filters instead of
+/// channels.
 #[inline(always)]
 fn one_channel<V: F32Vector, E: Element>(tile: &Tile<'_, E>, unpacked: &[f32], filters: &mut [f32]) {
     let shape = tile.shape;

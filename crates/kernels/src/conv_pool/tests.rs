@@ -179,7 +179,8 @@ fn nan_is_the_maximum_and_propagates() {
             let weights = pack_for_forward(&shape, &numbers(shape.weights_len(), 3));
             let (mut pooled, mut argmax) = (vec![0.0; shape.pooled_len()], vec![0; shape.pooled_len()]);
             forward(&shape, &input, &weights, &[0.5; 32], &mut pooled, &mut argmax);
-            // The NaN reaches rows and columns 1 to 3 of the convolution: two of three pooled ones each way.
+            // The NaN reaches rows and columns 1 to 3 of the convolution: two of three pooled ones
+            // each way.
             let expected = |index: usize| index / 32 % 3 < 2 && index / 96 < 2;
             for (index, value) in pooled.iter().enumerate() {
                 assert_eq!(value.is_nan(), expected(index), "{isa:?}: {index}");

@@ -3,8 +3,8 @@
 use super::{BLOCK, Shape};
 use crate::Element;
 
-/// Max bytes per tile and block of channels: it shares a first-level cache of 32 KiB with filters and
-/// sums.
+/// Max bytes per tile and block of channels: it shares a first-level cache of 32 KiB with filters
+/// and sums.
 const TILE_BYTES: usize = 20 << 10;
 /// Max images per tile; more would only make the lists of nonzero gradients longer.
 const MAX_TILE_IMAGES: usize = 8;

@@ -1,5 +1,5 @@
-//! Split search for large nodes: a histogram of class weights by feature value. A uint8 feature has 256
-//! values, so there is one bin per value.
+//! Split search for large nodes: a histogram of class weights by feature value. A uint8 feature has
+//! 256 values, so there is one bin per value.
 
 use super::{MAX_CLASSES, Mark, Split, midpoint};
 use crate::dispatch::multiversion;
@@ -26,9 +26,9 @@ impl Histogram {
         Self { counts: vec![0; VALUES * lanes], lanes }
     }
 
-    /// Finds the best split of a node by a feature with `values` ([rows of the node]). `marks` are of
-    /// the same rows; `totals` ([classes]) is the node's weight per class. `None` if all values are
-    /// equal.
+    /// Finds the best split of a node by a feature with `values` ([rows of the node]). `marks` are
+    /// of the same rows; `totals` ([classes]) is the node's weight per class. `None` if all values
+    /// are equal.
     ///
     /// # Panics
     /// If values and marks differ in number, or there are more totals than classes.
@@ -86,8 +86,8 @@ fn body<const LANES: usize>(counts: &mut Bins<LANES>, node: &Node<'_>, found: &m
     *found = scan(counts, node.totals);
 }
 
-/// Finds the best of the 255 splits between values, the first of equals. Where a value does not occur,
-/// the split after it equals the one before it.
+/// Finds the best of the 255 splits between values, the first of equals. Where a value does not
+/// occur, the split after it equals the one before it.
 #[inline(always)]
 fn scan<const LANES: usize>(counts: &Bins<LANES>, totals: &[u32]) -> Option<Split> {
     let mut right = [0u32; LANES];
@@ -128,7 +128,8 @@ fn scan<const LANES: usize>(counts: &Bins<LANES>, totals: &[u32]) -> Option<Spli
     Some(Split { score, threshold: midpoint(low as u8, high as u8) })
 }
 
-/// Sums by halving, which vectorizes. The values are integers, so the order does not change the sum.
+/// Sums by halving, which vectorizes. The values are integers, so the order does not change the
+/// sum.
 #[inline(always)]
 fn sum<const LANES: usize>(mut values: [f64; LANES]) -> f64 {
     let mut half = LANES / 2;

@@ -1,9 +1,10 @@
-//! Best split of a decision tree node by Gini impurity, for uint8 features (Breiman, Friedman, Olshen
-//! and Stone 1984; Breiman 2001).
+//! Best split of a decision tree node by Gini impurity, for uint8 features (Breiman, Friedman,
+//! Olshen and Stone 1984; Breiman 2001).
 //!
-//! A split sends the rows whose feature is at most a threshold to the left. The best split maximizes
-//! sum(left²) / |left| + sum(right²) / |right|, where the class weights of each side are squared and
-//! summed. This score is the node's weight times one minus the weighted Gini impurity of its children.
+//! A split sends the rows whose feature is at most a threshold to the left. The best split
+//! maximizes sum(left²) / |left| + sum(right²) / |right|, where the class weights of each side are
+//! squared and summed. This score is the node's weight times one minus the weighted Gini impurity
+//! of its children.
 //!
 //! Sums are exact, so results are equal on every instruction set.
 
@@ -27,8 +28,8 @@ pub const MAX_CLASSES: usize = 128;
 pub const MAX_WEIGHT: u32 = (1 << 24) - 1;
 
 impl Mark {
-    /// Creates the mark of a row that occurs `weight` times in the bootstrap sample; `weight` is clamped
-    /// to [`MAX_WEIGHT`].
+    /// Creates the mark of a row that occurs `weight` times in the bootstrap sample; `weight` is
+    /// clamped to [`MAX_WEIGHT`].
     pub fn new(class: u8, weight: u32) -> Self {
         Self(weight.min(MAX_WEIGHT) << 8 | u32::from(class))
     }

@@ -8,8 +8,8 @@ use crate::dispatch::multiversion;
 /// Features per vector.
 const LANES: usize = 16;
 
-/// Max number of classes. A key has the value in its upper byte, then three bits of class and five of
-/// weight.
+/// Max number of classes. A key has the value in its upper byte, then three bits of class and five
+/// of weight.
 const MAX_CLASSES: usize = 8;
 const CLASS_SHIFT: u32 = 5;
 const MAX_WEIGHT: u32 = 31;
@@ -58,11 +58,12 @@ impl SmallNodes {
             && marks.iter().all(|mark| mark.weight() <= MAX_WEIGHT)
     }
 
-    /// Finds the best split of a node by one of `features`, the first of equals. Returns the index into
-    /// `features` and the threshold; `None` if every feature is constant.
+    /// Finds the best split of a node by one of `features`, the first of equals. Returns the index
+    /// into `features` and the threshold; `None` if every feature is constant.
     ///
     /// # Panics
-    /// If [`supports`](Self::supports) is false for the node, or `pixels` or a row of it is too short.
+    /// If [`supports`](Self::supports) is false for the node, or `pixels` or a row of it is too
+    /// short.
     pub fn best_split(&mut self, node: Node<'_>, features: &[u16]) -> Option<(usize, u8)> {
         assert!(Self::supports(node.marks, node.totals) && node.rows.len() == node.marks.len());
         let count = node.rows.len();
@@ -101,7 +102,8 @@ multiversion! {
 
 #[inline(always)]
 fn body(keys: &mut [[u16; LANES]], pairs: &[(u8, u8)], node: Node<'_>, features: &[u16], found: &mut Option<Found>) {
-    // Unused lanes repeat the first feature. They come after it, so they are never the first of equals.
+    // Unused lanes repeat the first feature. They come after it, so they are never the first of
+    // equals.
     let mut columns = [features[0]; LANES];
     columns[..features.len()].copy_from_slice(features);
     for ((keys, row), mark) in keys.iter_mut().zip(node.rows).zip(node.marks) {
@@ -156,7 +158,8 @@ fn scan(keys: &[[u16; LANES]], totals: &[u32]) -> Option<Found> {
         for lane in 0..LANES {
             let w = moved[lane];
             on_left[lane] += w;
-            // Adds (h + w)² - h² and (t - w)² - t² with wrapping; the sums themselves stay below 2^16.
+            // Adds (h + w)² - h² and (t - w)² - t² with wrapping; the sums themselves stay below
+            // 2^16.
             sum_left[lane] = sum_left[lane].wrapping_add(w.wrapping_mul(2 * here[lane] + w));
             sum_right[lane] = sum_right[lane].wrapping_sub(w.wrapping_mul(2 * there[lane] - w));
         }

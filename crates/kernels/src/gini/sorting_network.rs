@@ -1,8 +1,8 @@
-//! Sorting networks by merge exchange (Batcher 1968; Knuth, The Art of Computer Programming, volume 3,
-//! algorithm 5.2.2M).
+//! Sorting networks by merge exchange (Batcher 1968; Knuth, The Art of Computer Programming, volume
+//! 3, algorithm 5.2.2M).
 
-/// Returns the compare-exchange steps that sort `count` values: each moves the smaller of two values to
-/// the lower index.
+/// Returns the compare-exchange steps that sort `count` values: each moves the smaller of two
+/// values to the lower index.
 pub(super) fn sorting_network(count: usize) -> Vec<(u8, u8)> {
     let mut pairs = Vec::new();
     if count < 2 {
@@ -32,8 +32,8 @@ pub(super) fn sorting_network(count: usize) -> Vec<(u8, u8)> {
 mod tests {
     use super::sorting_network;
 
-    /// Zero-one principle (Knuth 5.3.4Z): a network that sorts every sequence of zeros and ones sorts
-    /// every sequence.
+    /// Zero-one principle (Knuth 5.3.4Z): a network that sorts every sequence of zeros and ones
+    /// sorts every sequence.
     #[test]
     fn sorts_every_sequence_of_zeros_and_ones() {
         for count in 0..=16 {
