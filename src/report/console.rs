@@ -1,4 +1,4 @@
-//! Progress and log: a bar for each epoch on a terminal, plain lines elsewhere, and the same lines in `log.txt`.
+//! Progress and log lines: a progress bar on a terminal, plain lines on stderr and in `log.txt`.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use fs_err as fs;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::table::thousands;
 use crate::data::dataset::Dataset;
 use crate::util::files::check_output_file;
 use crate::util::text::escaped;
@@ -19,7 +18,7 @@ pub struct Console {
     log: Option<fs::File>,
     bar: Option<ProgressBar>,
     terminal: bool,
-    /// Stands before every line on stderr.
+    /// Prefix of every line on stderr.
     label: String,
 }
 
@@ -30,26 +29,24 @@ impl Default for Console {
 }
 
 impl Console {
-    /// Puts `[label]` before every further line on stderr, where several runs write theirs.
+    /// Prefixes every further line on stderr with `[label]`, for several runs that share a
+    /// terminal.
     pub fn label(&mut self, label: &str) {
         self.label = format!("[{label}] ");
     }
 
-    /// Appends every further line to the file at `path` as well.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
+    /// Appends every further line to the file at `path` too.
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
-        // A pipe would block until somebody reads it.
+        // A pipe would block until it is read.
         check_output_file(path)?;
         self.log = Some(fs::OpenOptions::new().create(true).append(true).open(path)?);
         Ok(())
     }
 
-    /// One line.
+    /// Writes one line to stderr and to the log.
     ///
     /// # Errors
-    /// When the log cannot be written; a closed stderr is no reason to stop a training.
+    /// When the log cannot be written; errors of stderr are ignored.
     pub fn line(&mut self, text: &str) -> Result<()> {
         let shown = format!("{}{}", self.label, escaped(text));
         match &self.bar {
@@ -59,21 +56,15 @@ impl Console {
         self.log_line(text)
     }
 
-    /// Says what was read from `file`.
-    ///
-    /// # Errors
-    /// When the log cannot be written.
+    /// Writes the size of a dataset that was read from `file`.
     pub fn announce(&mut self, file: &Path, data: &Dataset) -> Result<()> {
-        let (train, validation) = (thousands(data.train.len()), thousands(data.validation.len()));
+        let [train, validation] = [&data.train, &data.validation].map(|images| HumanCount(images.len() as u64));
         let (file, time) = (file.display(), duration(data.load_time));
-        self.line(&format!("data: {file}: {train} training and {validation} validation faces, read in {time}"))?;
+        self.line(&format!("data: {file}: {train} training and {validation} validation images, read in {time}"))?;
         data.notes.iter().try_for_each(|note| self.line(&format!("data: {note}")))
     }
 
-    /// One line for the log alone.
-    ///
-    /// # Errors
-    /// When the log cannot be written.
+    /// Writes one line to the log only.
     pub fn log_line(&mut self, text: &str) -> Result<()> {
         if let Some(log) = &mut self.log {
             writeln!(log, "{}", escaped(text))?;
@@ -81,7 +72,7 @@ impl Console {
         Ok(())
     }
 
-    /// Begins a bar of `steps`, at `done`; does nothing when stderr is no terminal.
+    /// Starts a progress bar of `steps`, at `done`; does nothing when stderr is not a terminal.
     pub fn begin(&mut self, title: &str, steps: u64, done: u64) {
         if !self.terminal {
             return;
@@ -95,7 +86,7 @@ impl Console {
         self.bar = Some(bar);
     }
 
-    /// Moves the bar; `message` is made only when there is one to show.
+    /// Advances the bar; `message` is called only when there is a bar.
     pub fn advance(&self, done: u64, message: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
@@ -103,7 +94,7 @@ impl Console {
         }
     }
 
-    /// Ends the bar without a trace.
+    /// Removes the bar.
     pub fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -112,16 +103,16 @@ impl Console {
 }
 
 fn eprint_line(text: &str) {
-    // A reader that went away (a closed pipe) must not end a training; println! would panic.
+    // A closed pipe must not end a training; eprintln! would panic.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Seconds as people read them; a hostile file may claim any number.
+/// Formats seconds like [`duration`]; numbers that are no duration as they are.
 pub fn seconds(time: f64) -> String {
     Duration::try_from_secs_f64(time).map_or_else(|_| format!("{time} s"), duration)
 }
 
-/// A time as people read it: `45 s`, `12 min 30 s`, `2 h 05 min`.
+/// Formats a duration: `4.5 s`, `12 min 30 s`, `2 h 05 min`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match seconds {

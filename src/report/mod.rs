@@ -1,13 +1,14 @@
-//! What a person sees while and after something runs.
+//! Output for people: console, plots, HTML reports, TensorBoard event files.
 
 mod console;
-pub mod heat;
-pub mod page;
-pub mod picture;
+pub mod contact_sheet;
+pub mod heat_map;
+pub mod html;
 pub mod plot;
+pub mod png_encoding;
 mod provenance;
-pub mod table;
 pub mod tensorboard;
+pub mod text_table;
 
 pub use console::{Console, duration, seconds};
-pub use provenance::provenance_figures;
+pub use provenance::provenance_facts;

@@ -1,183 +1,205 @@
-//! How a training went: loss, accuracy and learning rate by epoch.
+//! Training curves: loss, accuracy and learning rate by epoch.
 
 use anyhow::Result;
-use plotters::prelude::DrawingBackend;
-use plotters::style::RGBColor;
 
-use super::Picture;
-use super::axis::{Axis, Unit, drawable, range, widened};
-use super::key::{Mark, heading};
-use super::page::{Align, BLUE, Drawing, GRID_COLOUR, INK_COLOUR, ORANGE, Page, SMALL, TEXT, VERMILLION, WIDTH};
+use super::Plot;
+use super::axis::{Axis, Unit, is_plottable, range, with_margin};
+use super::canvas::{Align, BLUE, Canvas, Color, GRID, INK, ORANGE, Point, SMALL, TEXT, VERMILLION, WIDTH};
+use super::legend::{Mark, draw_heading};
 use crate::metrics::epoch::EpochMetrics;
 
-/// Left and right edge of the panels, from where to where the numbers of their axes go up, and the height of the page.
-const ACROSS: (f64, f64) = (76.0, 748.0);
+/// Left and right edge of the panels.
+const COLUMN: (f64, f64) = (76.0, 748.0);
+/// Bottom and top of each panel.
 const LOSS: (f64, f64) = (212.0, 32.0);
 const ACCURACY: (f64, f64) = (430.0, 250.0);
-const RATE: (f64, f64) = (568.0, 468.0);
+const LEARNING_RATE: (f64, f64) = (568.0, 468.0);
 const HEIGHT: u32 = 618;
-/// How many numbers the axis of accuracy has, and how they are written.
-const ACCURACY_TICKS: (f64, Unit) = (6.0, Unit::Percent);
 /// From the top of a panel up to its heading.
 const HEADING: f64 = 16.0;
 
-/// A learning rate that varies by more than this is drawn logarithmically.
+/// Approximate number of ticks of the epoch axis and of the accuracy axis.
+const EPOCH_TICKS: f64 = 10.0;
+const ACCURACY_TICKS: f64 = 6.0;
+
+/// A learning rate whose max is more than this many times its min has a logarithmic axis.
 const LOGARITHMIC: f64 = 10.0;
 
-/// AugmentParams loss and accuracy in training and validation and the learning rate by epoch; marks the best epoch.
+/// Plots loss and accuracy in training and validation and the learning rate by epoch, and marks the
+/// best epoch.
 ///
 /// # Errors
-/// When it cannot be drawn.
-pub fn curves(records: &[EpochMetrics], best_epoch: Option<u32>) -> Result<Picture> {
-    Picture::of(&Curves { records, best: best_epoch })
+/// When the plot cannot be rasterized.
+pub fn curves(records: &[EpochMetrics], best_epoch: Option<u32>) -> Result<Plot> {
+    Curves { records, best_epoch }.plot()
 }
 
 struct Curves<'a> {
     records: &'a [EpochMetrics],
-    best: Option<u32>,
+    best_epoch: Option<u32>,
 }
 
-/// A line: its colour and what it shows of a record.
-type Line = (RGBColor, fn(&EpochMetrics) -> f64);
+/// A line: its color and the value that it shows.
+type Line = (Color, fn(&EpochMetrics) -> f64);
 
-/// Lines over one axis.
+/// Lines that share a vertical axis.
 struct Panel<'a> {
     title: &'a str,
-    key: &'a [(Mark, &'a str)],
+    legend: &'a [(Mark, &'a str)],
     lines: &'a [Line],
     axis: Axis,
-    /// Where its axis begins and ends.
-    rising: (f64, f64),
-    /// How many numbers its axis has, and how they are written.
+    /// Bottom and top.
+    rows: (f64, f64),
+    /// Approximate number of ticks, and how they are labeled.
     ticks: (f64, Unit),
     /// Whether a line keeps its height until the middle between two epochs.
     stepped: bool,
 }
 
-impl Drawing for Curves<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH, HEIGHT)
-    }
-
-    fn draw<B: DrawingBackend>(&self, page: &Page<B>) -> Result<()> {
-        let key: &[_] = &[(Mark::Line(ORANGE), "training"), (Mark::Line(BLUE), "validation")];
+impl Curves<'_> {
+    fn plot(&self) -> Result<Plot> {
+        let legend: &[_] = &[(Mark::Line(ORANGE), "training"), (Mark::Line(BLUE), "validation")];
         let loss: [Line; 2] = [(ORANGE, |record| record.loss), (BLUE, |record| record.val_loss)];
         let accuracy: [Line; 2] = [(ORANGE, |record| record.accuracy), (BLUE, |record| record.val_accuracy)];
-        let rate: [Line; 1] = [(INK_COLOUR, |record| record.lr)];
+        let learning_rate: [Line; 1] = [(INK, |record| record.lr)];
 
-        let epochs = self.epochs();
-        let linear = |lines, bounds, rising| Axis::linear(self.within(lines, bounds), rising);
-        let axis = linear(&loss, (0.0, f64::INFINITY), LOSS);
-        let ticks = (6.0, Unit::Plain);
-        self.panel(
-            page,
-            &epochs,
-            &Panel { title: "Loss", key, lines: &loss, axis, rising: LOSS, ticks, stepped: false },
-        )?;
+        let mut canvas = Canvas::new(WIDTH, HEIGHT);
+        let epochs = self.epoch_axis();
+        let linear = |lines, bounds, rows| Axis::linear(self.range_within(lines, bounds), rows);
+        let loss = Panel {
+            title: "Loss",
+            legend,
+            lines: &loss,
+            axis: linear(&loss, (0.0, f64::INFINITY), LOSS),
+            rows: LOSS,
+            ticks: (6.0, Unit::Plain),
+            stepped: false,
+        };
+        self.draw_panel(&mut canvas, &epochs, &loss);
 
-        let axis = linear(&accuracy, (0.0, 1.0), ACCURACY);
-        let (title, rising, ticks) = ("Accuracy", ACCURACY, ACCURACY_TICKS);
-        self.panel(page, &epochs, &Panel { title, key, lines: &accuracy, axis, rising, ticks, stepped: false })?;
-        self.mark_best(page, &epochs, &axis)?;
+        let accuracy = Panel {
+            title: "Accuracy",
+            legend,
+            lines: &accuracy,
+            axis: linear(&accuracy, (0.0, 1.0), ACCURACY),
+            rows: ACCURACY,
+            ticks: (ACCURACY_TICKS, Unit::Percent),
+            stepped: false,
+        };
+        self.draw_panel(&mut canvas, &epochs, &accuracy);
+        self.mark_best_epoch(&mut canvas, &epochs, &accuracy.axis);
 
         let axis = match range(self.records.iter().map(|record| record.lr)) {
             Some((low, high)) if low > 0.0 && high / low > LOGARITHMIC => {
-                Axis::logarithmic((low / 1.3, high * 1.3), RATE)
+                Axis::logarithmic((low / 1.3, high * 1.3), LEARNING_RATE)
             }
-            _ => linear(&rate, (0.0, f64::INFINITY), RATE),
+            _ => linear(&learning_rate, (0.0, f64::INFINITY), LEARNING_RATE),
         };
-        let (title, rising, ticks) = ("Learning rate", RATE, (3.0, Unit::Plain));
-        self.panel(page, &epochs, &Panel { title, key: &[], lines: &rate, axis, rising, ticks, stepped: true })?;
+        let learning_rate = Panel {
+            title: "Learning rate",
+            legend: &[],
+            lines: &learning_rate,
+            axis,
+            rows: LEARNING_RATE,
+            ticks: (3.0, Unit::Plain),
+            stepped: true,
+        };
+        self.draw_panel(&mut canvas, &epochs, &learning_rate);
 
+        let bottom = LEARNING_RATE.0;
         if !self.records.is_empty() {
-            for (x, text) in epochs.ticks(10.0, Unit::Whole) {
-                page.text((x, RATE.0 + 14.0), &text, SMALL.aligned(Align::Middle))?;
+            for (x, label) in epochs.ticks(EPOCH_TICKS, Unit::Whole) {
+                canvas.text((x, bottom + 14.0), &label, SMALL.aligned(Align::Middle));
             }
         }
-        page.text((f64::midpoint(ACROSS.0, ACROSS.1), RATE.0 + 34.0), "Epoch", TEXT.aligned(Align::Middle))
+        let center = f64::midpoint(COLUMN.0, COLUMN.1);
+        canvas.text((center, bottom + 34.0), "Epoch", TEXT.aligned(Align::Middle));
+        canvas.finish()
     }
-}
 
-impl Curves<'_> {
-    fn epochs(&self) -> Axis {
+    fn epoch_axis(&self) -> Axis {
         let (low, high) = range(self.records.iter().map(|record| f64::from(record.epoch))).unwrap_or((1.0, 1.0));
-        let room = ((high - low) * 0.015).max(if low == high { 0.5 } else { 0.0 });
-        Axis::linear((low - room, high + room), ACROSS)
+        let margin = ((high - low) * 0.015).max(if low == high { 0.5 } else { 0.0 });
+        Axis::linear((low - margin, high + margin), COLUMN)
     }
 
-    /// The range of lines with some room, which does not go beyond `bounds` unless the lines do.
-    fn within(&self, lines: &[Line], bounds: (f64, f64)) -> (f64, f64) {
+    /// The range of lines with a margin, which ends at `bounds` unless the lines go beyond them.
+    fn range_within(&self, lines: &[Line], bounds: (f64, f64)) -> (f64, f64) {
         let values = lines.iter().flat_map(|(_, value)| self.records.iter().map(value));
         let Some((low, high)) = range(values) else { return (0.0, 1.0) };
-        let (from, to) = widened((low, high), 0.06);
+        let (from, to) = with_margin((low, high), 0.06);
         let lower = if low >= bounds.0 { from.max(bounds.0) } else { from };
         let upper = if high <= bounds.1 { to.min(bounds.1) } else { to };
         if lower < upper { (lower, upper) } else { (from, to) }
     }
 
-    fn panel<B: DrawingBackend>(&self, page: &Page<B>, epochs: &Axis, panel: &Panel) -> Result<()> {
-        let (bottom, top) = panel.rising;
-        heading(page, ACROSS, top - HEADING, panel.title, panel.key)?;
-        page.level(bottom, ACROSS, 1.0, INK_COLOUR)?;
+    fn draw_panel(&self, canvas: &mut Canvas, epochs: &Axis, panel: &Panel) {
+        let (bottom, top) = panel.rows;
+        draw_heading(canvas, COLUMN, top - HEADING, panel.title, panel.legend);
         if self.records.is_empty() {
-            let place = (f64::midpoint(ACROSS.0, ACROSS.1), f64::midpoint(bottom, top));
-            return page.text(place, "no finished epoch", TEXT.aligned(Align::Middle));
+            canvas.horizontal(bottom, COLUMN, 1.0, INK);
+            let center = (f64::midpoint(COLUMN.0, COLUMN.1), f64::midpoint(bottom, top));
+            return canvas.text(center, "no finished epoch", TEXT.aligned(Align::Middle));
         }
-        for (x, _) in epochs.ticks(10.0, Unit::Whole) {
-            page.upright(x, (top, bottom), 1.0, GRID_COLOUR)?;
+        for (x, _) in epochs.ticks(EPOCH_TICKS, Unit::Whole) {
+            canvas.vertical(x, (top, bottom), 1.0, GRID);
         }
-        panel.axis.draw_rising(page, ACROSS, panel.ticks.0, panel.ticks.1)?;
-        page.level(bottom, ACROSS, 1.0, INK_COLOUR)?;
-        if let Some(x) = self.best().and_then(|best| epochs.at(f64::from(best.epoch))) {
-            page.dashes((x, bottom), (x, top), 1.0, VERMILLION)?;
+        panel.axis.draw_horizontal_grid(canvas, COLUMN, panel.ticks.0, panel.ticks.1);
+        canvas.horizontal(bottom, COLUMN, 1.0, INK);
+        if let Some(x) = self.best().and_then(|best| epochs.position(f64::from(best.epoch))) {
+            canvas.dashed((x, bottom), (x, top), 1.0, VERMILLION);
         }
         let thickness = if self.records.len() > 200 { 1.25 } else { 2.0 };
-        for (colour, value) in panel.lines {
-            // Where a value is missing, the line is.
-            for part in self.records.split(|record| !drawable(value(record))) {
-                let place =
-                    |record: &EpochMetrics| Some((epochs.at(f64::from(record.epoch))?, panel.axis.at(value(record))?));
-                let points: Vec<(f64, f64)> = part.iter().filter_map(place).collect();
+        for (color, value) in panel.lines {
+            // A line has a gap where a value is missing.
+            for part in self.records.split(|record| !is_plottable(value(record))) {
+                let point = |record: &EpochMetrics| {
+                    Some((epochs.position(f64::from(record.epoch))?, panel.axis.position(value(record))?))
+                };
+                let points: Vec<Point> = part.iter().filter_map(point).collect();
                 let points = if panel.stepped { steps(&points) } else { points };
-                page.path(&points, thickness, *colour)?;
+                canvas.polyline(&points, thickness, *color);
             }
         }
-        Ok(())
     }
 
     fn best(&self) -> Option<&EpochMetrics> {
-        let epoch = self.best?;
+        let epoch = self.best_epoch?;
         self.records.iter().find(|record| record.epoch == epoch)
     }
 
-    /// A dot and a text at the best epoch, the text where it hides the least of the lines.
-    fn mark_best<B: DrawingBackend>(&self, page: &Page<B>, epochs: &Axis, axis: &Axis) -> Result<()> {
-        let place = |record: &EpochMetrics, value: f64| Some((epochs.at(f64::from(record.epoch))?, axis.at(value)?));
-        let Some(best) = self.best() else { return Ok(()) };
-        let Some((x, y)) = place(best, best.val_accuracy) else { return Ok(()) };
-        page.dot((x, y), 4.5, VERMILLION, 1.0)?;
-        let text = format!("best: {:.1}% in epoch {}", best.val_accuracy * 100.0, best.epoch);
-        let width = TEXT.width(&text);
+    /// Draws a dot at the best epoch, and a label where it covers as few points of the lines as
+    /// possible.
+    fn mark_best_epoch(&self, canvas: &mut Canvas, epochs: &Axis, axis: &Axis) {
+        let point = |record: &EpochMetrics, accuracy: f64| {
+            Some((epochs.position(f64::from(record.epoch))?, axis.position(accuracy)?))
+        };
+        let Some(best) = self.best() else { return };
+        let Some((x, y)) = point(best, best.val_accuracy) else { return };
+        canvas.circle((x, y), 4.5, VERMILLION, 1.0);
+        let label = format!("best: {:.1}% in epoch {}", best.val_accuracy * 100.0, best.epoch);
+        let width = TEXT.width(&label);
         let (bottom, top) = ACCURACY;
-        // From below, where curves of accuracy are least likely to be.
+        // From the bottom up: curves of accuracy are rarely there.
         let heights = (3..).map(|step| bottom - 4.0 * f64::from(step)).take_while(|middle| *middle > top + 8.0);
-        let boxes = heights.flat_map(|middle| [x - 10.0 - width, x + 10.0].map(|left| (left, middle)));
-        let inside = |(left, _): &(f64, f64)| (ACROSS.0..=ACROSS.1 - width).contains(left);
-        let ticks = axis.ticks(ACCURACY_TICKS.0, ACCURACY_TICKS.1);
-        let hidden = |(left, middle): &(f64, f64)| {
-            let both = |record: &EpochMetrics| [place(record, record.accuracy), place(record, record.val_accuracy)];
+        let candidates = heights.flat_map(|middle| [x - 10.0 - width, x + 10.0].map(|left| (left, middle)));
+        let inside = |(left, _): &Point| (COLUMN.0..=COLUMN.1 - width).contains(left);
+        let ticks = axis.ticks(ACCURACY_TICKS, Unit::Percent);
+        let covered = |(left, middle): &Point| {
+            let both = |record: &EpochMetrics| [point(record, record.accuracy), point(record, record.val_accuracy)];
             let covers =
-                |(x, y): &(f64, f64)| (x - left - width / 2.0).abs() < width / 2.0 + 12.0 && (y - middle).abs() < 16.0;
+                |(x, y): &Point| (x - left - width / 2.0).abs() < width / 2.0 + 12.0 && (y - middle).abs() < 16.0;
             let points = self.records.iter().flat_map(both).flatten().filter(covers).count();
             (points, ticks.iter().filter(|(y, _)| (y - middle).abs() < 9.0).count())
         };
-        let Some((left, middle)) = boxes.filter(inside).min_by_key(hidden) else { return Ok(()) };
-        page.text((left, middle), &text, TEXT)
+        if let Some(position) = candidates.filter(inside).min_by_key(covered) {
+            canvas.text(position, &label, TEXT);
+        }
     }
 }
 
-/// The corners of a line that keeps its height until the middle between two points.
-fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+/// Corners of a line that keeps its height until the middle between two points.
+fn steps(points: &[Point]) -> Vec<Point> {
     let corners = points.iter().zip(points.iter().skip(1)).flat_map(|((x0, y0), (x1, y1))| {
         let middle = f64::midpoint(*x0, *x1);
         [(middle, *y0), (middle, *y1)]
@@ -193,8 +215,8 @@ fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{check, texts};
     use super::*;
-    use crate::report::plot::tests::{check, texts};
 
     fn record(epoch: u32, value: f64) -> EpochMetrics {
         EpochMetrics {
@@ -211,23 +233,23 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_epochs_is_drawn() {
+    fn any_number_of_epochs_is_plotted() {
         for epochs in [0, 1, 2, 35, 1000] {
             let records: Vec<_> = (1..=epochs).map(|epoch| record(epoch, 1.0 - 1.0 / f64::from(epoch + 1))).collect();
-            let picture = curves(&records, (epochs > 0).then_some(epochs)).unwrap();
-            check(&picture, (760, 618));
-            let texts = texts(&picture.svg);
+            let plot = curves(&records, (epochs > 0).then_some(epochs)).unwrap();
+            check(&plot, (760, 618));
+            let texts = texts(&plot.svg);
             assert!(
                 ["Loss", "Accuracy", "Learning rate", "training", "validation", "Epoch"]
                     .iter()
-                    .all(|t| texts.iter().any(|u| u == t))
+                    .all(|text| texts.iter().any(|other| other == text))
             );
             assert_eq!(texts.iter().any(|text| text.starts_with("best: ")), epochs > 0, "{texts:?}");
         }
     }
 
     #[test]
-    fn the_best_epoch_is_told() {
+    fn the_best_epoch_is_labeled() {
         let records: Vec<_> = (1..=9).map(|epoch| record(epoch, f64::from(epoch) / 20.0)).collect();
         assert!(texts(&curves(&records, Some(8)).unwrap().svg).contains(&"best: 40.0% in epoch 8".to_owned()));
         check(&curves(&records, Some(77)).unwrap(), (760, 618));
@@ -235,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_values_are_left_out() {
+    fn values_that_cannot_be_plotted_are_left_out() {
         let odd = [0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, -1.0, 5e-324, 1e99];
         for (value, other) in odd.into_iter().zip(odd.into_iter().cycle().skip(1)) {
             let same: Vec<_> = (1..=7).map(|epoch| record(epoch, value)).collect();
@@ -247,14 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_between_epochs() {
+    fn a_stepped_line_changes_between_epochs() {
         assert_eq!(steps(&[(0.0, 1.0), (2.0, 5.0)]), [(0.0, 1.0), (1.0, 1.0), (1.0, 5.0), (2.0, 5.0)]);
         assert_eq!(steps(&[(0.0, 1.0)]), [(0.0, 1.0)]);
         assert_eq!(steps(&[]), []);
     }
 
     #[test]
-    fn a_rate_that_varies_much_is_logarithmic() {
+    fn a_learning_rate_with_a_wide_range_is_logarithmic() {
         let rates = |low: f64| {
             let records: Vec<_> = (1..=5).map(|epoch| record(epoch, if epoch < 4 { 1e-2 } else { low })).collect();
             texts(&curves(&records, None).unwrap().svg)

@@ -1,136 +1,118 @@
-//! Images that were predicted wrongly, with what they are and what was said.
+//! Contact sheet of images that were predicted wrong, with label, prediction and confidence.
 
 use anyhow::Result;
-use plotters::prelude::DrawingBackend;
 
-use super::page::{DENSITY, Drawing, Look, Page, TEXT, pixels};
+use super::Plot;
+use super::canvas::{Canvas, Point, SMALL};
 use crate::data::images::SIDE;
-use crate::report::picture::rgb_png;
+use crate::report::png_encoding::encode_gray;
 
-/// Pixels of the PNG to one of a face; the page has half as many.
-const SCALE: usize = 3;
-const FACE: usize = SIDE * SCALE / DENSITY;
+/// Side of an image: 2 units of the SVG and 4 pixels of the PNG per pixel.
+const IMAGE: f64 = SIDE as f64 * 2.0;
 
-/// At most so many faces, so many in a row, and as many columns as the heading needs.
-const MOST: usize = 48;
-const COLUMNS: usize = 8;
-const LEAST_COLUMNS: usize = 4;
+/// Max images, max images in a row, and the columns that the heading needs.
+const MAX_IMAGES: usize = 48;
+const MAX_COLUMNS: usize = 8;
+const MIN_COLUMNS: usize = 4;
 
-/// Pixels of the page between faces, for the two lines below one, and for the heading.
-const GAP: usize = 6;
-const LINES: usize = 26;
-const HEADING: usize = 18;
+/// Space between images, for the two lines below one, and for the heading.
+const GAP: f64 = 8.0;
+const LINES: f64 = 32.0;
+const HEADING: f64 = 22.0;
 
-/// Text: twice as large in the PNG.
-const TEXT_HERE: Look = Look { size: 8.5, ..TEXT };
-
-/// A face that was predicted wrongly.
+/// An image that was predicted wrong.
 #[derive(Debug, Clone, Copy)]
 pub struct Mistake<'a> {
-    /// Its 48x48 bytes.
-    pub face: &'a [u8],
-    /// Its label.
-    pub truth: &'a str,
-    /// What was predicted.
+    /// Its 48x48 gray values, row by row.
+    pub image: &'a [u8],
+    /// Class name of its label.
+    pub label: &'a str,
+    /// Class name of the prediction.
     pub predicted: &'a str,
-    /// With which probability.
+    /// Probability of the prediction.
     pub confidence: f64,
 }
 
-/// AugmentParams up to 48 faces in rows of 8, with label, prediction and confidence, as PNG.
+/// Plots up to 48 images in rows of 8, with label, prediction and confidence.
 ///
 /// # Errors
-/// When it cannot be drawn.
-pub fn mistakes(mistakes: &[Mistake]) -> Result<Vec<u8>> {
-    let sheet = Sheet(mistakes.get(..MOST).unwrap_or(mistakes));
-    let (width, height) = sheet.size();
-    let (width, height) = (width as usize * DENSITY, height as usize * DENSITY);
-    let mut pixels = pixels(&sheet)?;
-    for (mistake, number) in sheet.0.iter().zip(0..) {
-        let (left, top) = place(number);
-        paste(&mut pixels, width, (left * DENSITY, top * DENSITY), mistake.face);
+/// When the plot cannot be rasterized.
+pub fn mistakes(mistakes: &[Mistake]) -> Result<Plot> {
+    let mistakes = mistakes.get(..MAX_IMAGES).unwrap_or(mistakes);
+    let (width, height) = size(mistakes.len());
+    let mut canvas = Canvas::new(width, height);
+    let heading = if mistakes.is_empty() {
+        "No image was predicted wrong."
+    } else {
+        "Bold: the label. Below it: the prediction and its confidence."
+    };
+    canvas.text((GAP, GAP + 6.0), heading, SMALL);
+    for (number, mistake) in mistakes.iter().enumerate() {
+        draw_mistake(&mut canvas, corner(number), mistake)?;
     }
-    rgb_png(width, height, &pixels)
+    canvas.finish()
 }
 
-/// The upper left corner of a face on the page.
-fn place(number: usize) -> (usize, usize) {
-    let (row, column) = (number / COLUMNS, number % COLUMNS);
-    (GAP + column * (FACE + GAP), GAP + HEADING + row * (FACE + LINES + GAP))
+fn size(count: usize) -> (u32, u32) {
+    let columns = count.clamp(MIN_COLUMNS, MAX_COLUMNS) as f64;
+    let rows = count.div_ceil(MAX_COLUMNS).max(1) as f64;
+    let (width, height) = (GAP + columns * (IMAGE + GAP), GAP + HEADING + rows * (IMAGE + LINES + GAP));
+    (width as u32, height as u32)
 }
 
-/// AugmentParams a face, pixel by pixel, into colours of a row's `width`.
-fn paste(pixels: &mut [u8], width: usize, (left, top): (usize, usize), face: &[u8]) {
-    let rows = pixels.chunks_exact_mut(width * 3).skip(top).take(SIDE * SCALE);
-    for (row, y) in rows.zip(0..) {
-        for (pixel, x) in row.as_chunks_mut::<3>().0.iter_mut().skip(left).take(SIDE * SCALE).zip(0..) {
-            // A face of fewer bytes ends in white.
-            *pixel = [face.get(y / SCALE * SIDE + x / SCALE).copied().unwrap_or(u8::MAX); 3];
-        }
-    }
+/// The upper left corner of an image.
+fn corner(number: usize) -> Point {
+    let (row, column) = ((number / MAX_COLUMNS) as f64, (number % MAX_COLUMNS) as f64);
+    (GAP + column * (IMAGE + GAP), GAP + HEADING + row * (IMAGE + LINES + GAP))
 }
 
-struct Sheet<'a>(&'a [Mistake<'a>]);
-
-impl Drawing for Sheet<'_> {
-    fn size(&self) -> (u32, u32) {
-        let columns = self.0.len().clamp(LEAST_COLUMNS, COLUMNS) as u32;
-        let rows = self.0.len().div_ceil(COLUMNS).max(1) as u32;
-        let (face, gap, lines, heading) = (FACE as u32, GAP as u32, LINES as u32, HEADING as u32);
-        (gap + columns * (face + gap), gap + heading + rows * (face + lines + gap))
-    }
-
-    fn draw<B: DrawingBackend>(&self, page: &Page<B>) -> Result<()> {
-        let heading = if self.0.is_empty() {
-            "No face was predicted wrongly."
-        } else {
-            "Bold: the label. Below it: the prediction and its confidence."
-        };
-        page.text((GAP as f64, GAP as f64 + 5.0), heading, TEXT_HERE)?;
-        for (mistake, number) in self.0.iter().zip(0..) {
-            let (left, top) = place(number);
-            let (left, top, width) = (left as f64, (top + FACE) as f64, (FACE + GAP / 2) as f64);
-            let bold = TEXT_HERE.bold();
-            page.text((left, top + 8.0), &bold.fit(mistake.truth, width), bold)?;
-            let percent = match mistake.confidence {
-                share if (0.0..=1.0).contains(&share) => format!(" {:.0}%", share * 100.0),
-                _ => String::new(),
-            };
-            let name = TEXT_HERE.fit(mistake.predicted, width - TEXT_HERE.width(&percent));
-            page.text((left, top + 19.0), &format!("{name}{percent}"), TEXT_HERE)?;
-        }
-        Ok(())
-    }
+fn draw_mistake(canvas: &mut Canvas, (left, top): Point, mistake: &Mistake) -> Result<()> {
+    // Pixels that are missing are white.
+    let mut pixels = mistake.image.to_vec();
+    pixels.resize(SIDE * SIDE, u8::MAX);
+    canvas.image((left, top), IMAGE, &encode_gray(SIDE, SIDE, &pixels)?);
+    let (below, width) = (top + IMAGE, IMAGE + GAP / 2.0);
+    canvas.text((left, below + 10.0), &SMALL.bold().fit(mistake.label, width), SMALL.bold());
+    let percent = match mistake.confidence {
+        confidence if (0.0..=1.0).contains(&confidence) => format!(" {:.0}%", confidence * 100.0),
+        _ => String::new(),
+    };
+    let name = SMALL.fit(mistake.predicted, width - SMALL.width(&percent));
+    canvas.text((left, below + 25.0), &format!("{name}{percent}"), SMALL);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{check, decoded, texts};
     use super::*;
-    use crate::report::plot::tests::decoded;
 
     #[test]
-    fn a_face_is_drawn_three_times_its_size() {
-        let face: Vec<u8> = (0..SIDE * SIDE).map(|place| (place * 7 % 251) as u8).collect();
-        let mistake = Mistake { face: &face, truth: "sad", predicted: "happy", confidence: 0.93 };
-        let (size, pixels) = decoded(&mistakes(&[mistake; 9]).unwrap());
-        assert_eq!(size, (12 + 8 * 156, 12 + 36 + 2 * 208));
+    fn images_are_four_times_their_size() {
+        let image: Vec<u8> = (0..SIDE * SIDE).map(|place| (place * 7 % 251) as u8).collect();
+        let mistake = Mistake { image: &image, label: "sad", predicted: "happy", confidence: 0.93 };
+        let plot = mistakes(&[mistake; 9]).unwrap();
+        assert_eq!(texts(&plot.svg)[1..3], ["sad", "happy 93%"]);
+        let (size, pixels) = decoded(&plot.png);
+        assert_eq!(size, (2 * (8 + 8 * 104), 2 * (30 + 2 * 136)));
         for number in [0, 7, 8] {
-            let (left, top) = place(number);
-            for (x, y) in [(0, 0), (47, 47), (13, 31)] {
-                let pixel = ((top * 2 + y * 3 + 1) * size.0 as usize + left * 2 + x * 3 + 1) * 3;
-                assert_eq!(pixels[pixel..pixel + 3], [face[y * SIDE + x]; 3], "{number} {x} {y}");
+            let (left, top) = corner(number);
+            for place in 0..SIDE * SIDE * 16 {
+                let (x, y) = (place % (4 * SIDE), place / (4 * SIDE));
+                let pixel = ((top as usize * 2 + y) * size.0 as usize + left as usize * 2 + x) * 3;
+                assert_eq!(pixels[pixel..pixel + 3], [image[y / 4 * SIDE + x / 4]; 3], "{number} {x} {y}");
             }
         }
     }
 
     #[test]
-    fn any_number_of_faces_is_drawn() {
+    fn any_number_of_images_is_plotted() {
         let name = "an expression of a very long name".repeat(10);
         for (count, columns, rows) in [(0, 4, 1), (1, 4, 1), (6, 6, 1), (8, 8, 1), (48, 8, 6), (100, 8, 6)] {
-            for (face, confidence) in [(&[][..], f64::NAN), (&[9; 3000][..], f64::INFINITY), (&[0; 2304][..], -1.0)] {
-                let mistake = Mistake { face, truth: &name, predicted: "\n", confidence };
-                let (size, _) = decoded(&mistakes(&vec![mistake; count]).unwrap());
-                assert_eq!(size, (12 + columns * 156, 12 + 36 + rows * 208), "{count}");
+            for (image, confidence) in [(&[][..], f64::NAN), (&[9; 3000][..], f64::INFINITY), (&[0; 2304][..], -1.0)] {
+                let mistake = Mistake { image, label: &name, predicted: "\n", confidence };
+                let plot = mistakes(&vec![mistake; count]).unwrap();
+                check(&plot, (8 + columns * 104, 30 + rows * 136));
             }
         }
     }

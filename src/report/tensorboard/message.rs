@@ -1,10 +1,10 @@
-//! Protobuf messages, written by hand: TensorBoard's event files need six kinds of fields, and nothing is read.
+//! A writer of Protobuf messages with the six field types that event files need.
 
-/// A message. Every field that is added is written, its default among them; what is not added has its default.
+/// A message. Every added field is written, also one that has its default value.
 #[derive(Debug, Default)]
 pub struct Message(Vec<u8>);
 
-/// How a field's value is written.
+/// Wire types.
 const VARINT: u32 = 0;
 const EIGHT_BYTES: u32 = 1;
 const WITH_LENGTH: u32 = 2;
@@ -14,7 +14,7 @@ impl Message {
     /// Adds an `int32`, `int64`, `bool` or enum.
     pub fn int(mut self, field: u32, value: i64) -> Self {
         self.key(field, VARINT);
-        // A number below zero is written as its two's complement.
+        // Negative numbers are written as two's complement.
         self.varint(value.cast_unsigned());
         self
     }
@@ -51,7 +51,7 @@ impl Message {
         self.bytes(field, &value.0)
     }
 
-    /// The message as it is stored.
+    /// The encoded message.
     pub fn encoded(&self) -> &[u8] {
         &self.0
     }
@@ -60,7 +60,7 @@ impl Message {
         self.varint(u64::from((field << 3) | kind));
     }
 
-    /// Seven bits a byte, the lowest first; the eighth says that more follow.
+    /// Seven bits per byte, the lowest first; the eighth bit is set when more follow.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push((value & 0x7f) as u8 | 0x80);
@@ -70,10 +70,11 @@ impl Message {
     }
 }
 
-/// What tests read back.
+/// A reader for tests.
 #[cfg(test)]
 pub mod reader {
-    /// A field's value; what is stored without a length as its number or its bits.
+    /// Value of a field: the number or bits of one without a length, the bytes of one with a
+    /// length.
     #[derive(Debug, Clone, PartialEq)]
     pub enum Field {
         Number(u64),
@@ -114,7 +115,7 @@ pub mod reader {
         taken
     }
 
-    /// The fields of a message in their order.
+    /// The fields of a message, in order.
     pub fn fields(mut bytes: &[u8]) -> Vec<(u32, Field)> {
         let mut found = Vec::new();
         while !bytes.is_empty() {
@@ -139,7 +140,7 @@ pub mod reader {
         fields.iter().filter(|(field, _)| *field == number).map(|(_, value)| value).collect()
     }
 
-    /// The value of a field that is there once.
+    /// The value of a field that occurs once.
     pub fn one(fields: &[(u32, Field)], number: u32) -> &Field {
         let all = all(fields, number);
         assert_eq!(all.len(), 1, "field {number} of {fields:?}");

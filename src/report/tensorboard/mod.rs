@@ -1,8 +1,9 @@
-//! Event files, which TensorBoard params. The numbers of fields are those of tensorboard/compat/proto/event.proto and summary.proto.
+//! Event files for TensorBoard. Field numbers are those of tensorboard/compat/proto/event.proto and
+//! summary.proto.
 
-mod hyper;
+mod hparams;
 mod message;
-mod record;
+mod tfrecord;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,43 +11,45 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
+use self::message::Message;
+use self::tfrecord::tfrecord;
 use crate::metrics::epoch::EpochMetrics;
-use crate::report::tensorboard::message::Message;
-use crate::report::tensorboard::record::record;
 use crate::run_dir::{event_file_name, event_files};
 use crate::util::files::check_output_file;
 
-pub use hyper::{HyperValue, hyperparameters_of};
+pub use hparams::{HparamValue, config_hparams};
 
 const VALIDATION_LOSS: &str = "loss/validation";
 const VALIDATION_ACCURACY: &str = "accuracy/validation";
 
 /// `SessionLog.START`.
 const START: i64 = 1;
-/// Red, green and blue; a PNG says itself what it has, and TensorBoard goes by that.
+/// `Summary.Image.colorspace`. TensorBoard ignores it and decodes the PNG.
 const RGB: i64 = 3;
 
-/// A file of events that grows while TensorBoard reads it: every event is written at once and whole.
+/// An event file that grows while TensorBoard reads it. Every event is one write.
 #[derive(Debug)]
 pub struct EventFile {
     file: fs::File,
-    /// Seconds since 1970 at which the run began.
+    /// Start of the run, in seconds since 1970.
     start: f64,
-    /// The time of the newest event.
+    /// Time of the newest event, in seconds since 1970.
     time: f64,
 }
 
 impl EventFile {
-    /// Begins an event file in `folder` for a run that began at `start`, seconds since 1970. What is in event files that trainings of
-    /// ours left there is removed: this one is to hold all of the run.
+    /// Creates an event file in `folder` for a run that started at `start`, in seconds since 1970.
+    /// Clears the event files that earlier runs of this program left there, because this one will
+    /// hold the complete run.
     ///
     /// # Errors
-    /// An I/O error with the path; something else than a file in the place of an earlier one.
+    /// I/O errors; a path of an earlier event file that is no regular file.
     pub fn create(folder: &Path, start: f64) -> Result<Self> {
         let mut earlier = event_files(folder)?;
         earlier.iter().try_for_each(|(_, path)| check_output_file(path))?;
         let mut seconds = start as u64;
-        // A TensorBoard that has the newest open goes on to a later name, but not from a file that is gone.
+        // A TensorBoard that has the newest file open moves on to a later name, but not from a
+        // deleted file: truncate it.
         if let Some((newest, path)) = earlier.pop() {
             fs::OpenOptions::new().write(true).truncate(true).open(path)?;
             seconds = seconds.max(newest.saturating_add(1));
@@ -56,15 +59,13 @@ impl EventFile {
         let file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
         let mut events = Self { file, start, time: start };
         events.write(&event(start, 0).text(3, "brain.Event:2"))?;
-        // What a TensorBoard has read from earlier files is void.
+        // Makes TensorBoard discard what it has read from earlier files.
         events.write(&event(start, 0).message(7, &Message::default().int(1, START)))?;
         Ok(events)
     }
 
-    /// Opens the newest event file in `folder` to add to it at `time`; `None` where there is none.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
+    /// Opens the newest event file in `folder` to append events of `time`; `None` where there is
+    /// none.
     pub fn reopen(folder: &Path, time: f64) -> Result<Option<Self>> {
         let Some((_, path)) = event_files(folder)?.pop() else { return Ok(None) };
         check_output_file(&path)?;
@@ -72,12 +73,9 @@ impl EventFile {
         Ok(Some(Self { file, start: time, time }))
     }
 
-    /// Adds the figures of an epoch that ended at `time`.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
+    /// Appends the metrics of an epoch that ended at `time`.
     pub fn epoch(&mut self, record: &EpochMetrics, time: f64) -> Result<()> {
-        let figures = [
+        let metrics = [
             ("loss/train", Some(record.loss)),
             (VALIDATION_LOSS, Some(record.val_loss)),
             ("accuracy/train", Some(record.accuracy)),
@@ -86,40 +84,34 @@ impl EventFile {
             ("learning_rate", Some(record.lr)),
             ("images_per_second", Some(record.images_per_second)),
         ];
-        let known = figures.into_iter().filter_map(|(tag, figure)| Some((tag, figure?)));
-        let values = known.map(|(tag, figure)| Message::default().text(1, tag).float(2, figure as f32));
+        let known = metrics.into_iter().filter_map(|(tag, value)| Some((tag, value?)));
+        let values = known.map(|(tag, value)| Message::default().text(1, tag).float(2, value as f32));
         self.time = time;
         self.summary(i64::from(record.epoch), values)
     }
 
-    /// Says what the run trains with, for TensorBoard's comparison of runs.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
-    pub fn hyperparameters(&mut self, values: &[(String, HyperValue)]) -> Result<()> {
-        self.summary(0, [hyper::session_start(values, self.start)])
+    /// Appends the hyperparameters of the run, for TensorBoard's HParams dashboard.
+    pub fn hparams(&mut self, values: &[(String, HparamValue)]) -> Result<()> {
+        self.summary(0, [hparams::session_start(values, self.start)])
     }
 
-    /// Says that the run came to its end.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
+    /// Appends the end of the run.
     pub fn end(&mut self) -> Result<()> {
-        self.summary(0, [hyper::session_end(self.time)])
+        self.summary(0, [hparams::session_end(self.time)])
     }
 
-    /// Adds a picture, a PNG.
+    /// Appends an image, a PNG.
     ///
     /// # Errors
-    /// An I/O error with the path; bytes that are no PNG.
+    /// I/O errors; bytes that are not a PNG.
     pub fn image(&mut self, tag: &str, png: &[u8], step: i64) -> Result<()> {
-        let (width, height) = png_size(png).context("a picture for TensorBoard is no PNG")?;
+        let (width, height) = png_size(png).context("an image for TensorBoard is not a PNG")?;
         let size = Message::default().int(1, i64::from(height)).int(2, i64::from(width));
         let image = size.int(3, RGB).bytes(4, png);
         self.summary(step, [Message::default().text(1, tag).message(4, &image)])
     }
 
-    /// Writes `Summary.Value`s as one event.
+    /// Appends an event with several `Summary.Value`s.
     fn summary(&mut self, step: i64, values: impl IntoIterator<Item = Message>) -> Result<()> {
         let add = |summary: Message, value: Message| summary.message(1, &value);
         let summary = values.into_iter().fold(Message::default(), add);
@@ -127,17 +119,17 @@ impl EventFile {
     }
 
     fn write(&mut self, event: &Message) -> Result<()> {
-        Ok(self.file.write_all(&record(event.encoded()))?)
+        Ok(self.file.write_all(&tfrecord(event.encoded()))?)
     }
 }
 
-/// Width and height, which stand in a PNG's first chunk.
+/// Width and height, from a PNG's first chunk.
 fn png_size(png: &[u8]) -> Option<(u32, u32)> {
     let edge = |start| Some(u32::from_be_bytes(*png.get(start..)?.first_chunk()?));
     png.starts_with(b"\x89PNG").then(|| Some((edge(16)?, edge(20)?)))?
 }
 
-/// An `Event` in which nothing happens yet.
+/// An `Event` with time and step only.
 fn event(time: f64, step: i64) -> Message {
     Message::default().double(1, time).int(2, step)
 }
@@ -145,7 +137,7 @@ fn event(time: f64, step: i64) -> Message {
 #[cfg(test)]
 mod tests {
     use super::message::reader::{Field, all, fields, one};
-    use super::record::records;
+    use super::tfrecord::tfrecords;
     use super::*;
 
     fn example(epoch: u32) -> EpochMetrics {
@@ -166,7 +158,7 @@ mod tests {
     fn events(folder: &Path) -> Vec<Vec<(u32, Field)>> {
         let files = event_files(folder).unwrap();
         assert_eq!(files.len(), 1, "{files:?}");
-        records(&fs::read(&files[0].1).unwrap()).iter().map(|record| fields(record)).collect()
+        tfrecords(&fs::read(&files[0].1).unwrap()).iter().map(|record| fields(record)).collect()
     }
 
     /// Tags and values of an event.
@@ -177,14 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_back() {
+    fn events_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = EventFile::create(folder.path(), 1.7e9).unwrap();
-        file.hyperparameters(&[("a.b".into(), HyperValue::Number(0.0)), ("c".into(), HyperValue::Flag(false))])
-            .unwrap();
+        file.hparams(&[("a.b".into(), HparamValue::Number(0.0)), ("c".into(), HparamValue::Flag(false))]).unwrap();
         file.epoch(&example(1), 1.7e9 + 2.0).unwrap();
         file.epoch(&example(2), 1.7e9 + 4.0).unwrap();
-        let png = crate::report::picture::rgb_png(30, 20, &[7; 30 * 20 * 3]).unwrap();
+        let png = crate::report::png_encoding::encode_rgb(30, 20, &[7; 30 * 20 * 3]).unwrap();
         file.image("sheet", &png, 2).unwrap();
         assert!(file.image("sheet", b"GIF89a", 2).is_err());
         file.end().unwrap();
@@ -210,7 +201,7 @@ mod tests {
             ("learning_rate", 1e-3),
             ("images_per_second", 100.0),
         ];
-        assert_eq!(first, wanted.map(|(tag, figure)| (tag.to_owned(), figure)));
+        assert_eq!(first, wanted.map(|(tag, value)| (tag.to_owned(), value)));
         let second = values(&events[4]);
         assert!(second.iter().any(|(tag, _)| tag == "accuracy/validation_dedup") && second.len() == 7);
 
@@ -224,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_file_gives_way_to_one_with_a_later_name() {
+    fn an_earlier_file_is_replaced_by_one_with_a_later_name() {
         let folder = tempfile::tempdir().unwrap();
         let foreign = folder.path().join("events.out.tfevents.1700000000.host.1.0");
         fs::write(&foreign, "theirs").unwrap();
@@ -235,8 +226,12 @@ mod tests {
             files.map(|(seconds, path)| (seconds, fs::metadata(path).unwrap().len() > 0)).collect::<Vec<_>>()
         };
         assert_eq!(create(1.7e9), [(1_700_000_000, true)]);
-        assert_eq!(create(1.7e9), [(1_700_000_000, false), (1_700_000_001, true)], "emptied, for who reads it");
-        assert_eq!(create(1.6e9), [(1_700_000_001, false), (1_700_000_002, true)], "whatever the clock says");
+        assert_eq!(create(1.7e9), [(1_700_000_000, false), (1_700_000_001, true)], "truncated, for its readers");
+        assert_eq!(
+            create(1.6e9),
+            [(1_700_000_001, false), (1_700_000_002, true)],
+            "also with a clock that went backwards"
+        );
         assert!(foreign.exists(), "another program's file stays");
 
         fs::create_dir(folder.path().join(event_file_name(5))).unwrap();

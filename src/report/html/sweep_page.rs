@@ -1,94 +1,90 @@
-//! The report of a sweep.
+//! `report.html` of a sweep.
 
 use std::path::Path;
 
 use anyhow::Result;
 use maud::{Markup, html};
 
-use super::{Figure, facts, inline_svg, page, table};
+use super::{Fact, facts, inline_svg, page, table};
 use crate::report::plot::{self, Bar};
 use crate::util::files::{read_small_text, write_atomically};
 
-/// Bytes of the largest picture of a run that is put into the page.
-const MAX_PICTURE: u64 = 1 << 24;
+/// Max bytes of a run's plot that is put into the page.
+const MAX_PLOT_BYTES: u64 = 1 << 24;
 
-/// What a report is made of.
+/// Content of the report.
 pub struct SweepReport<'a> {
-    /// The directory of the sweep.
+    /// Directory of the sweep.
     pub folder: &'a Path,
-    /// The answer in a sentence or two: which model, how good, against what.
-    pub answer: String,
-    /// What must be said beside it.
+    /// The main result in a sentence or two: the best model, its accuracy, the baseline.
+    pub result: String,
+    /// Limitations of the result.
     pub caveats: &'a [String],
-    /// What the columns of the table are.
+    /// Explanation of the table's columns.
     pub legend: &'a str,
-    /// Figures in boxes.
-    pub facts: Vec<Figure>,
-    /// Head of the table.
+    /// Facts in boxes.
+    pub facts: Vec<Fact>,
+    /// Header of the table.
     pub head: Vec<String>,
-    /// The rows of the table, and of the picture.
+    /// Rows of the table and of the plot.
     pub rows: Vec<SweepRow>,
     /// All runs.
     pub runs: Vec<SweepRun>,
-    /// Directory of the best run within the sweep's.
+    /// Directory of the best run, relative to the sweep's.
     pub best_run: Option<&'a str>,
-    /// Where the figures come from.
-    pub provenance: Vec<Figure>,
+    /// Provenance of the results: versions, seed, hashes, command.
+    pub provenance: Vec<Fact>,
 }
 
-/// A model.
+/// A model: its row of the table and of the plot.
 pub struct SweepRow {
-    /// Its row of the table.
+    /// Cells of the table.
     pub cells: Vec<String>,
-    /// Its bar of the picture, unless it has no value.
+    /// Row of the plot; none for a model without a value.
     pub bar: Option<Bar>,
-    /// Whether it is the forest.
+    /// Whether it is the baseline.
     pub is_baseline: bool,
-    /// Whether the best run is one of its.
+    /// Whether it has the best run.
     pub is_best: bool,
 }
 
-/// A run.
+/// A run of the sweep.
 pub struct SweepRun {
-    /// Its directory within the sweep's.
+    /// Directory, relative to the sweep's.
     pub folder: String,
-    /// Seed, best and last accuracy, state.
+    /// Seed, best and last validation accuracy, state.
     pub cells: Vec<String>,
-    /// Whether it has a report of its own.
+    /// Whether it has a `report.html`.
     pub has_report: bool,
 }
 
 impl SweepReport<'_> {
     /// Writes `comparison.svg`, `comparison.png` and `report.html`.
-    ///
-    /// # Errors
-    /// An I/O error with the path; a picture that cannot be drawn.
     pub fn write(&self) -> Result<()> {
         let bars: Vec<Bar> = self.rows.iter().filter_map(|row| row.bar.clone()).collect();
-        let mut pictures = Vec::new();
+        let mut plots = Vec::new();
         if !bars.is_empty() {
             let comparison = plot::comparison(&bars)?;
             comparison.write(self.folder, "comparison")?;
-            let caption =
-                "Mean accuracy of each model with its standard deviation; dots are single runs, for the forest folds.";
-            pictures.push(inline_svg(&comparison.svg, caption));
+            let caption = "Mean validation accuracy and standard deviation of each model. Dots are single runs; for the forest, folds.";
+            plots.push(inline_svg(&comparison.svg, caption));
         }
         if let Some(best) = self.best_run {
             for (name, caption) in [
-                ("curves", "The best run by epoch."),
-                ("confusion", "The best run: validation faces by true and predicted class."),
+                ("curves", "Training curves of the best run."),
+                ("confusion", "ConfusionMatrix matrix of the best run on the validation images."),
             ] {
                 let path = self.folder.join(best).join(format!("{name}.svg"));
-                // They are the run's own; a page without them is better than none.
-                if let Ok(svg) = read_small_text(&path, MAX_PICTURE, "a picture") {
-                    pictures.push(inline_svg(&svg, caption));
+                // The page is useful without them.
+                if let Ok(svg) = read_small_text(&path, MAX_PLOT_BYTES, "a plot") {
+                    plots.push(inline_svg(&svg, caption));
                 }
             }
         }
-        write_atomically(&self.folder.join("report.html"), page("Grimace: a sweep", &self.body(&pictures)).as_bytes())
+        write_atomically(&self.folder.join("report.html"), page("Grimace: sweep", &self.body(&plots)).as_bytes())
     }
 
-    fn body(&self, pictures: &[Markup]) -> Markup {
+    fn body(&self, plots: &[Markup]) -> Markup {
         let rows: Vec<_> = self
             .rows
             .iter()
@@ -97,7 +93,7 @@ impl SweepReport<'_> {
                 (class, row.cells.iter().map(|cell| html! { (cell) }).collect())
             })
             .collect();
-        let head = ["run", "seed", "best", "last", "state"].map(String::from);
+        let head = ["run", "seed", "best val. accuracy", "last val. accuracy", "state"].map(String::from);
         let runs: Vec<_> = self
             .runs
             .iter()
@@ -112,17 +108,17 @@ impl SweepReport<'_> {
             })
             .collect();
         html! {
-            h1 { "Grimace: a sweep" }
-            p.answer { (self.answer) }
+            h1 { "Grimace: sweep" }
+            p.result { (self.result) }
             div.note { @for caveat in self.caveats { p { (caveat) } } }
             (facts(&self.facts))
             h2 { "Comparison" }
             (table(&self.head, &rows))
             p { (self.legend) }
-            @for picture in pictures { (picture) }
+            @for plot in plots { (plot) }
             h2 { "Runs" }
             (table(&head, &runs))
-            h2 { "Where the figures come from" }
+            h2 { "Provenance" }
             (facts(&self.provenance))
         }
     }

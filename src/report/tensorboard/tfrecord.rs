@@ -1,27 +1,27 @@
-//! Records as TensorFlow frames them: length, its checksum, the data, its checksum.
+//! TFRecord framing: length, its checksum, data, its checksum.
 
-/// Added to a checksum that is stored beside what it is of.
+/// Added to a checksum that is stored beside its data.
 const MASK: u32 = 0xa282_ead8;
 
-/// `data` as a record of a TFRecord file.
-pub fn record(data: &[u8]) -> Vec<u8> {
+/// Frames `data` as one record.
+pub fn tfrecord(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &checksum(&length), data, &checksum(data)].concat()
 }
 
-/// CRC-32C, rotated and with the mask added, as the format wants it.
+/// Masked CRC-32C, as the format defines it.
 fn checksum(data: &[u8]) -> [u8; 4] {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(MASK).to_le_bytes()
 }
 
-/// The data of the records in a file; panics where a record is not whole.
+/// The data of each record of a file; panics at an incomplete record.
 #[cfg(test)]
-pub fn records(mut file: &[u8]) -> Vec<Vec<u8>> {
+pub fn tfrecords(mut file: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while !file.is_empty() {
         let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
         let data = &file[12..12 + length];
-        assert_eq!(&file[..16 + length], record(data), "the record {}", found.len());
+        assert_eq!(&file[..16 + length], tfrecord(data), "record {}", found.len());
         found.push(data.to_vec());
         file = &file[16 + length..];
     }
@@ -32,7 +32,7 @@ pub fn records(mut file: &[u8]) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// CRC-32C by its definition, a bit at a time.
+    /// CRC-32C by its definition, bit by bit.
     fn by_definition(data: &[u8]) -> u32 {
         let mut crc = !0;
         for byte in data {
@@ -45,22 +45,22 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_those_of_the_definition() {
+    fn checksums_match_the_definition() {
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
         let bytes: Vec<u8> = (0..=255).collect();
         for end in [0, 1, 8, 100, 256] {
             let crc = by_definition(&bytes[..end]);
             assert_eq!(crc32c::crc32c(&bytes[..end]), crc);
             let masked = u32::from_le_bytes(checksum(&bytes[..end]));
-            assert_eq!(masked.wrapping_sub(0xa282_ead8).rotate_left(15), crc, "as readers undo the mask");
+            assert_eq!(masked.wrapping_sub(0xa282_ead8).rotate_left(15), crc, "as readers remove the mask");
         }
     }
 
     #[test]
-    fn a_record_begins_as_in_files_of_tensorflow() {
-        // By its first 12 bytes an event file of TensorFlow is known: that of a version has 24 bytes.
-        let framed = record(&[9; 24]);
+    fn a_record_starts_as_in_a_file_of_tensorflow() {
+        // The first 12 bytes of every event file: the version event has 24 bytes.
+        let framed = tfrecord(&[9; 24]);
         assert_eq!(framed[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
-        assert_eq!(records(&[framed, record(b"")].concat()), [vec![9; 24], vec![]]);
+        assert_eq!(tfrecords(&[framed, tfrecord(b"")].concat()), [vec![9; 24], vec![]]);
     }
 }

@@ -1,18 +1,20 @@
-//! `report.html`: one file that needs nothing else, for a run and for a sweep. It opens with the answer; pictures and tables follow.
+//! `report.html` of a run and of a sweep: one self-contained file. The main result comes first,
+//! plots and tables follow.
 
-mod run;
-mod sweep;
+mod run_page;
+mod sweep_page;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::plot::{GRID, INK};
+use super::plot::{GRID, INK, png_data_url};
 
-pub use run::{Figure, RunReport};
-pub use sweep::{SweepReport, SweepRow, SweepRun};
+pub use run_page::RunReport;
+pub use sweep_page::{SweepReport, SweepRow, SweepRun};
 
-/// Light and dark by the reader's own setting; no script, no font, no address of anything else.
+/// Name and value of a fact in a box.
+pub type Fact = (String, String);
+
+/// Light and dark theme by the reader's setting; no scripts, no fonts, no external URLs.
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --paper: #ffffff; --card: #f6f8fa; --grid: #d0d7de; --mark: #0550ae; --warn: #9a6700; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --paper: #0d1117; --card: #161b22; --grid: #30363d; --mark: #79c0ff; --warn: #d29922; } }
@@ -20,7 +22,7 @@ const STYLE: &str = "
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.15rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
-.answer { font-size: 1.55rem; line-height: 1.3; font-weight: 600; margin: 0 0 1rem; }
+.result { font-size: 1.55rem; line-height: 1.3; font-weight: 600; margin: 0 0 1rem; }
 p, .note { max-width: 60rem; }
 .note p { margin: .3rem 0; }
 .note { border-left: .25rem solid var(--warn); background: var(--card); padding: .6rem 1rem; margin: 1rem 0; }
@@ -44,7 +46,7 @@ pre { background: var(--card); padding: 1rem; border-radius: .4rem; overflow-x: 
 .path { overflow-wrap: anywhere; }
 ";
 
-/// A whole page.
+/// A complete page.
 fn page(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -63,31 +65,30 @@ fn page(title: &str, body: &Markup) -> String {
     page.into_string() + "\n"
 }
 
-/// A picture as part of the page: its text and grid take on the page's colours.
+/// A plot as part of the page, with text and grid in the colors of the page's theme.
 fn inline_svg(svg: &str, caption: &str) -> Markup {
     let start = svg.find("<svg").unwrap_or(0);
-    let own = svg.get(start..).unwrap_or_default().replace(INK, "currentColor").replace(GRID, "var(--grid)");
+    let themed = svg.get(start..).unwrap_or_default().replace(INK, "currentColor").replace(GRID, "var(--grid)");
     html! {
-        figure role="img" aria-label=(caption) { (PreEscaped(own)) figcaption { (caption) } }
+        figure role="img" aria-label=(caption) { (PreEscaped(themed)) figcaption { (caption) } }
     }
 }
 
 /// A PNG as part of the page.
 fn inline_png(png: &[u8], caption: &str) -> Markup {
-    let data = format!("data:image/png;base64,{}", STANDARD.encode(png));
     html! {
-        figure { img src=(data) alt=(caption); figcaption { (caption) } }
+        figure { img src=(png_data_url(png)) alt=(caption); figcaption { (caption) } }
     }
 }
 
-/// Figures in boxes.
-fn facts(pairs: &[(String, String)]) -> Markup {
+/// Facts in boxes.
+fn facts(pairs: &[Fact]) -> Markup {
     html! {
         dl.facts { @for (name, value) in pairs { div { dt { (name) } dd { (value) } } } }
     }
 }
 
-/// A table; each row may have a class.
+/// A table; each row may have a CSS class.
 fn table(head: &[String], rows: &[(Option<&str>, Vec<Markup>)]) -> Markup {
     html! {
         div.wide { table {
@@ -99,7 +100,7 @@ fn table(head: &[String], rows: &[(Option<&str>, Vec<Markup>)]) -> Markup {
     }
 }
 
-/// A share as percent: `62.6%`.
-fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
+/// A fraction as percent: `62.6%`.
+fn percent(fraction: f64) -> String {
+    format!("{:.1}%", 100.0 * fraction)
 }

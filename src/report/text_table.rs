@@ -1,0 +1,53 @@
+//! Plain-text tables: the first column aligned left, the others right, two spaces between.
+
+use indicatif::HumanCount;
+use unicode_width::UnicodeWidthStr as _;
+
+/// Lays out `rows`, of which the first is the header. Rows may have fewer cells than the header.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                // Not by a format's width, which counts characters and ends at 65,535.
+                let padding = " ".repeat(width.saturating_sub(cell.width()));
+                if column == 0 { format!("{cell}{padding}") } else { format!("{padding}{cell}") }
+            })
+            .collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// Formats a count with thousands separators: `12,345`.
+pub fn thousands(count: usize) -> String {
+    HumanCount(count as u64).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: &[&str]) -> Vec<String> {
+        cells.iter().map(|cell| (*cell).to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_line_up() {
+        assert_eq!(table(&[row(&["class", "rows"]), row(&["fear", "7"])]), "class  rows\nfear      7\n");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let rows = [row(&["class", "rows", "喜び"]), row(&["恐れる", "7", "1"]), row(&["ira\u{301}", "28", "2"])];
+        assert_eq!(table(&rows), "class   rows  喜び\n恐れる     7     1\nira\u{301}       28     2\n");
+    }
+}
