@@ -1,1 +1,1 @@
-//! Nothing here: the benches are beside this file.
+//! Empty; the benches are beside this file.

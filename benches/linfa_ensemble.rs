@@ -1,18 +1,18 @@
-//! What linfa-ensemble's random forest takes, as it stands, for comparison with ours:
+//! Times linfa-ensemble's random forest, for comparison with Grimace's:
 //!
 //! ```text
 //! cargo run --release -p grimace-benches --example linfa_ensemble -- TRAIN.csv VALIDATION.csv ROWS TREES
 //! ```
 //!
-//! It is not the same forest: 48 pixels are drawn once for a tree, not at every node, and its votes are whole.
+//! It is a different forest: 48 pixels are sampled once per tree, not at every node, and its votes are hard.
 
-#![allow(clippy::expect_used)] // nothing here is worth going on without
+#![allow(clippy::expect_used)] // a benchmark that cannot run should stop
 
 use std::time::Instant;
 
 use grimace::data::config::{CLASSES, OnBadRow};
 use grimace::data::csv;
-use grimace::data::csv::columns::{Labels, ReadOptions};
+use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::images::PIXELS;
 use linfa::DatasetBase;
 use linfa::traits::{Fit, Predict};
@@ -24,7 +24,7 @@ use rand::rngs::SmallRng;
 
 fn read(path: &str, most: usize) -> DatasetBase<Array2<f32>, Array1<usize>> {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions { classes: &classes, labels: Labels::Needed, on_bad_row: OnBadRow::Error };
+    let options = ReadOptions { classes: &classes, labels: LabelColumn::Required, on_bad_row: OnBadRow::Error };
     let images = csv::read(path.as_ref(), options).expect("a CSV of images");
     let count = images.len().min(most);
     let pixels = images.pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();

@@ -1,8 +1,8 @@
-//! What a training spends its time on: reading CSV, drawing and sampling augmentation, one step.
+//! Benches of the training pipeline: reading CSV, sampling and applying augmentation, one step.
 //!
-//! `make bench` runs it. Images are drawn, 2,000 of them; speed does not depend on what they show.
+//! Part of `make bench`, on 2,000 synthetic images; speed does not depend on the pixels.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a bench that cannot run has nothing better to do than stop
+#![allow(clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a bench that cannot run should stop
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,15 +11,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use grimace::config::TrainConfig;
 use grimace::data::config::{CLASSES, OnBadRow};
 use grimace::data::csv;
-use grimace::data::csv::columns::{Labels, ReadOptions};
+use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::device_images::DeviceImages;
 use grimace::data::images::Images;
 use grimace::data::sampler::Sampler;
 use grimace::model::Net;
 use grimace::model::cnn::CnnConfig;
 use grimace::model::config::ModelConfig;
-use grimace::synthetic::{draw, label};
-use grimace::train::epoch_schedule::EpochPlan;
+use grimace::synthetic::{generate, label};
+use grimace::train::epoch_schedule::EpochSchedule;
 use grimace::train::step::Trainer;
 use grimace::transforms::config::AugmentConfig;
 use grimace::transforms::{Augment, pick};
@@ -32,7 +32,7 @@ fn write_csv(path: &Path) {
     let mut text = String::from("emotion,pixels\n");
     for index in 0..FACES {
         let emotion = label(1, index);
-        let pixels: Vec<String> = draw(1, index, emotion).iter().map(ToString::to_string).collect();
+        let pixels: Vec<String> = generate(1, index, emotion).iter().map(ToString::to_string).collect();
         writeln!(text, "{emotion},{}", pixels.join(" ")).expect("writing to a String");
     }
     std::fs::OpenOptions::new()
@@ -46,8 +46,8 @@ fn write_csv(path: &Path) {
 
 fn read(path: &Path) -> Images {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions { classes: &classes, labels: Labels::Needed, on_bad_row: OnBadRow::Error };
-    csv::read(path, options).expect("drawn images are readable")
+    let options = ReadOptions { classes: &classes, labels: LabelColumn::Required, on_bad_row: OnBadRow::Error };
+    csv::read(path, options).expect("synthetic images are readable")
 }
 
 fn pipeline(criterion: &mut Criterion) {
@@ -63,10 +63,10 @@ fn pipeline(criterion: &mut Criterion) {
     let augment = Augment::new(&AugmentConfig::default(), 1);
     let rows: Vec<i64> = (0..FACES as i64).collect();
     group.throughput(Throughput::Elements(FACES));
-    group.bench_function("draw 2,000 maps", |bencher| bencher.iter(|| augment.thetas(0, &rows)));
+    group.bench_function("sample 2,000 affine transforms", |bencher| bencher.iter(|| augment.sample_thetas(0, &rows)));
 
     let on_device = DeviceImages::new(&images, Device::Cpu).expect("images fit into memory");
-    let thetas = Tensor::from_slice(&augment.thetas(0, &rows[..BATCH])).view([BATCH as i64, 2, 3]);
+    let thetas = Tensor::from_slice(&augment.sample_thetas(0, &rows[..BATCH])).view([BATCH as i64, 2, 3]);
     let picked = Tensor::from_slice(&rows[..BATCH]);
     group.throughput(Throughput::Elements(BATCH as u64));
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
@@ -76,7 +76,8 @@ fn pipeline(criterion: &mut Criterion) {
     }
 
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let plan = EpochPlan::new(1, 0, &Sampler::Shuffle(images.len()), BATCH, &augment, Device::Cpu).expect("a plan");
+        let plan =
+            EpochSchedule::new(1, 0, &Sampler::Shuffle(images.len()), BATCH, &augment, Device::Cpu).expect("a plan");
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
         let on_device = DeviceImages::new(&images, Device::Cpu).expect("images fit into memory");
         let config = TrainConfig::default();

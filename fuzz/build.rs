@@ -1,5 +1,5 @@
-//! Lets `./target/release/grimace` find libtorch without LD_LIBRARY_PATH: link arguments do not reach us from
-//! torch-sys, so the run path is set here.
+//! Sets the rpath, so that the fuzz targets find libtorch without LD_LIBRARY_PATH: link arguments
+//! of torch-sys do not propagate to this crate.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# cargo's RUSTC_WRAPPER for fuzzing: libFuzzer's instrumentation and debug assertions for what is fuzzed, an ordinary release
-# build for everything else. Polars alone would otherwise take half an hour to compile and drown the rest in its branches.
+# cargo's RUSTC_WRAPPER for fuzzing: libFuzzer's instrumentation and debug assertions for the crates
+# under test, an ordinary release build for the others. Otherwise polars alone would take half an
+# hour to compile, and its branches would dominate the coverage.
 set -euo pipefail
 
 fuzzed=" grimace grimace_fuzz csv config checkpoint labels csv_core polars_io safetensors serde_json serde_path_to_error toml toml_parser "
@@ -13,11 +14,11 @@ done
 if [[ $fuzzed == *" $name "* ]]; then
   exec "$@"
 fi
-plain=()
+release_arguments=()
 for argument in "$@"; do
   case "$argument" in
     -Cpasses=sancov-module | -Cllvm-args=-sanitizer-coverage-* | -Cllvm-args=-simplifycfg-* | -Cdebug-assertions | -Ccodegen-units=1) ;;
-    *) plain+=("$argument") ;;
+    *) release_arguments+=("$argument") ;;
   esac
 done
-exec "${plain[@]}"
+exec "${release_arguments[@]}"

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the seeds in fuzz/corpus: `python3 fuzz/seeds.py`. Inputs that a fuzzer found are beside
-them, named found-*.
+"""Writes the seed inputs in fuzz/corpus: `python3 fuzz/seeds.py`.
 
-README.md tells the forms of the inputs. No image in them is a photograph: each is 2304 times one
-digit.
+fuzz/README.md describes the formats. Inputs found by a fuzzer are beside the seeds, named found-*.
+No image is a photograph: each is one digit, 2304 times.
 """
 
 import json
@@ -12,12 +11,12 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 
-FACE = " ".join(["0"] * 2304)
+IMAGE = " ".join(["0"] * 2304)
 
 
 def csv() -> dict[str, bytes]:
-    """Mode (0, 1, 2: labels needed, if present, ignored, `@7` is an image of sevens; 3, 4, 5: the
-    same as it is), then the file."""
+    """The mode (0, 1, 2: labels required, optional, ignored, and `@7` is an image of sevens; 3,
+    4, 5: the same, verbatim), then the file."""
     texts = {
         "notebook": "0emotion,pixels\n3,@0\n6,@7\n",
         "kaggle-test": "1id,pixels\n17,@0\nx9,@1\n",
@@ -33,7 +32,7 @@ def csv() -> dict[str, bytes]:
         "blank-lines": "0emotion,pixels\n\n0,@0\n\r\n\n1,@1\n\n",
         "spaces": "0 emotion ,pixels\n 3 , @0 1\n4,@1 \n5,  @2  \n",
         "other-numbers": "3pixels\n" + " ".join(["007", "42", "0255"] * 768) + "\n",
-        "plain-image": f"3emotion,pixels\n0,{FACE}\n",
+        "plain-image": f"3emotion,pixels\n0,{IMAGE}\n",
         "bad-rows": "0emotion,pixels\n0,@0\n7,@0\nhappy,@0\n,@0\n1,1 2 3\n1,@0 1\n2,@0,5\n3\n4,@0\n",
         "bad-pixels": "3emotion,pixels\n0,300\n0,-1\n0,3.5\n0,1;2\n0,99999999999999999999\n0,x\n0,\n",
         "bad-first-row": "0emotion,pixels,Usage\n0,1 2 3,Training\n1,@1,Training\n",
@@ -100,7 +99,7 @@ max_rollbacks = 100
 
 
 def config() -> dict[str, bytes]:
-    """A config; from each line that begins with `--set ` on, a `key=value` that is laid over it."""
+    """A config; each line from the first `--set ` on is an override."""
     deep = "x" + ".x" * 78
     nested = f"{deep} = 1"
     for _ in range(70):
@@ -180,20 +179,20 @@ STATE = {
 
 
 def checkpoint() -> dict[str, bytes]:
-    """Mode (0: the file itself; 1: header and tensors of one; 2: config, state, tensors, filling),
-    then that."""
+    """The mode (0: the file; 1: its header and tensors; 2: config, state, tensors, fill bytes),
+    then the content."""
     state = json.dumps(STATE)
     fuller = json.dumps(STATE | {"epoch": 2, "records": [RECORD, RECORD | {"epoch": 2}], "best": None, "monitor": None})
     extremes = {"step": (1 << 64) - 1, "correct": (1 << 40) - 1, "loss_sum": -9e29, "seconds": -0.0, "threads": (1 << 64) - 1, "rollbacks": 100}
-    metadata = {"format": "grimace-checkpoint", "format_version": "2", "config": TINY, "state": state, "checksum": "CHECKSUM"}
+    metadata = {"format": "grimace-checkpoint", "format_version": "3", "config": TINY, "state": state, "checksum": "CHECKSUM"}
     tensor = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
-    def sealed(more: bytes = b"\0" * 24, metadata: dict | None = metadata, **tensors: dict) -> bytes:
+    def container(more: bytes = b"\0" * 24, metadata: dict | None = metadata, **tensors: dict) -> bytes:
         header = ({"__metadata__": metadata} if metadata is not None else {}) | tensors
         return b"1" + json.dumps(header).encode() + b"\n" + more
 
-    def assembled(config: str, state: str, tensors: str, filling: str) -> bytes:
-        return "\n---\n".join(["2" + config, state, tensors, filling]).encode()
+    def assembled(config: str, state: str, tensors: str, fill: str) -> bytes:
+        return "\n---\n".join(["2" + config, state, tensors, fill]).encode()
 
     def raw(length: int, header: bytes) -> bytes:
         return b"0" + struct.pack("<Q", length) + header
@@ -203,8 +202,8 @@ def checkpoint() -> dict[str, bytes]:
     huge = {"dtype": "F32", "shape": [0, 1 << 62, 4], "data_offsets": [0, 0]}
     scalar = {"dtype": "F32", "shape": [], "data_offsets": [24, 28]}
     return {
-        "whole": assembled(TINY, state, "*", "0000"),
-        "whole-with-optimizer": assembled(TINY, fuller, "*\noptimizer.m.output.weight F32 7 4", "\0\0\x7f"),
+        "complete": assembled(TINY, state, "*", "0000"),
+        "complete-with-optimizer": assembled(TINY, fuller, "*\noptimizer.m.output.weight F32 7 4", "\0\0\x7f"),
         "tensor-missing": assembled(TINY, state, "*\n-output.bias", "ab"),
         "tensor-too-many": assembled(TINY, state, "*\nblock3.conv.weight F32 1", "1"),
         "tensor-of-other-shape": assembled(TINY, state, "*\noutput.weight F32 4 7", "1"),
@@ -218,21 +217,21 @@ def checkpoint() -> dict[str, bytes]:
         "bad-config": assembled(TINY.replace("cnn", "rnn"), state, "*", "1"),
         "large-config": assembled(TINY.replace("[2, 3]", "[4096]"), state, "*", "1"),
         "bad-state": assembled(TINY, state.replace("1", '"1"', 1), "*", "1"),
-        "state-of-extremes": assembled(TINY, json.dumps(STATE | extremes), "*", "1"),
-        "state-beyond": assembled(TINY, json.dumps(STATE | {"epoch": 4294967295, "correct": -(1 << 63), "loss_sum": 1e308}), "*", "1"),
+        "state-extreme-values": assembled(TINY, json.dumps(STATE | extremes), "*", "1"),
+        "state-out-of-range": assembled(TINY, json.dumps(STATE | {"epoch": 4294967295, "correct": -(1 << 63), "loss_sum": 1e308}), "*", "1"),
         "state-nested": assembled(TINY, "[" * 200, "*", "1"),
-        "sealed": sealed(a=tensor),
-        "sealed-two": sealed(b"abcdefgh" * 4, b=tensor, a={"dtype": "F32", "shape": [2, 1], "data_offsets": [24, 32]}),
-        "sealed-without-tensors": sealed(b""),
-        "sealed-huge-shape": sealed(a=tensor, b=huge | {"data_offsets": [24, 24]}),
-        "sealed-scalar": sealed(b"\0" * 28, a=tensor, b=scalar),
-        "sealed-overlapping": sealed(a=tensor, b=tensor),
-        "sealed-gap": sealed(b"\0" * 40, a=tensor, b={"dtype": "F32", "shape": [1], "data_offsets": [32, 36]}),
-        "sealed-other-type": sealed(b"\0" * 6, a={"dtype": "U8", "shape": [2, 3], "data_offsets": [0, 6]}),
-        "sealed-other-format": sealed(metadata=metadata | {"format": "pt"}, a=tensor),
-        "sealed-other-version": sealed(metadata=metadata | {"format_version": "1"}, a=tensor),
-        "sealed-without-state": sealed(metadata=without, a=tensor),
-        "sealed-without-metadata": sealed(metadata=None, a=tensor),
+        "container": container(a=tensor),
+        "container-two": container(b"abcdefgh" * 4, b=tensor, a={"dtype": "F32", "shape": [2, 1], "data_offsets": [24, 32]}),
+        "container-without-tensors": container(b""),
+        "container-huge-shape": container(a=tensor, b=huge | {"data_offsets": [24, 24]}),
+        "container-scalar": container(b"\0" * 28, a=tensor, b=scalar),
+        "container-overlapping": container(a=tensor, b=tensor),
+        "container-gap": container(b"\0" * 40, a=tensor, b={"dtype": "F32", "shape": [1], "data_offsets": [32, 36]}),
+        "container-other-type": container(b"\0" * 6, a={"dtype": "U8", "shape": [2, 3], "data_offsets": [0, 6]}),
+        "container-other-format": container(metadata=metadata | {"format": "pt"}, a=tensor),
+        "container-other-version": container(metadata=metadata | {"format_version": "2"}, a=tensor),
+        "container-without-state": container(metadata=without, a=tensor),
+        "container-without-metadata": container(metadata=None, a=tensor),
         "raw-length-too-large": raw((1 << 64) - 1, one),
         "raw-length-too-small": raw(4, one),
         "raw-no-checksum": raw(len(one), one),
@@ -241,7 +240,8 @@ def checkpoint() -> dict[str, bytes]:
 
 
 def labels() -> dict[str, bytes]:
-    """Number of classes (a digit), wanted ids with a `|` behind each, a line break, the file."""
+    """The number of classes (a digit), the requested ids, each followed by `|`, a newline, the
+    file."""
     texts = {
         "plain": "7a|b|\nid,emotion\na,3\nb,6\n",
         "numbers": "70|1|2|\nid,emotion\n0,0\n1,1\n2,2\n3,6\n",
@@ -250,8 +250,8 @@ def labels() -> dict[str, bytes]:
         "other-columns": "7a|\nnote,emotion,id\n\"x\ny\",3,a\n",
         "quoted": "7a,b|x\"y|c\nd|\nid,emotion\n\"a,b\",1\n\"x\"\"y\",2\n\"c\nd\",3\n",
         "spaces": "7a b| c |\nid,emotion\n a b , 3 \n c, 1\n",
-        "wanted-twice": "7a|a|\nid,emotion\na,3\n",
-        "there-twice": "7a|\nid,emotion\na,1\na,2\n",
+        "requested-twice": "7a|a|\nid,emotion\na,3\n",
+        "listed-twice": "7a|\nid,emotion\na,1\na,2\n",
         "missing": "7a|z|\nid,emotion\na,1\n",
         "unknown-label": "7a|\nid,emotion\na,7\n",
         "no-label": "7a|\nid,emotion\na,\n",
@@ -275,25 +275,25 @@ def labels() -> dict[str, bytes]:
 
 
 def soft_labels() -> dict[str, bytes]:
-    """Number of classes (a digit; they are called a, b, ...), wanted ids with a `|` behind each, a
-    line break, the file."""
+    """The number of classes (a digit; the classes are a, b, ...), the requested ids, each
+    followed by `|`, a newline, the file."""
     texts = {
         "votes": "30|2|\nid,a,b,c\n0,1,2,7\n1,0,0,10\n2,10,0,0\n",
         "probabilities": "2x|y|\nid,emotion,a,b\nx,0,0.75,0.25\ny,1,1e-3,0.999\n",
         "byte-order-mark": "2x|\n\ufeffid, a, b\r\nx, .5 ,5.\r\n",
         "other-columns": "2x|\nb,note,unknown,a,id\n1,\"p\nq\",3,2,x\n",
         "quoted": "2x,y|\nid,a,b\n\"x,y\",\"1\",2\n",
-        "small-and-great": "2x|y|\nid,a,b\nx,5e-324,0\ny,1e9,1e9\n",
-        "unwanted-rows": "2x|\nid,a,b\ny,1,0\ny,1,0\nx,1,0\n",
+        "tiny-and-huge": "2x|y|\nid,a,b\nx,5e-324,0\ny,1e9,1e9\n",
+        "extra-rows": "2x|\nid,a,b\ny,1,0\ny,1,0\nx,1,0\n",
         "no-votes": "2x|\nid,a,b\nx,0,-0\n",
         "negative": "2x|\nid,a,b\nx,-1,2\n",
         "not-a-number": "2x|\nid,a,b\nx,nan,1\n",
         "infinite": "2x|\nid,a,b\nx,inf,1\n",
-        "too-great": "2x|\nid,a,b\nx,1e10,1\n",
+        "too-large": "2x|\nid,a,b\nx,1e10,1\n",
         "a-word": "2x|\nid,a,b\nx,many,1\n",
         "empty-cell": "2x|\nid,a,b\nx,,1\n",
-        "there-twice": "2x|\nid,a,b\nx,1,0\nx,1,0\n",
-        "wanted-twice": "2x|x|\nid,a,b\nx,1,0\n",
+        "listed-twice": "2x|\nid,a,b\nx,1,0\nx,1,0\n",
+        "requested-twice": "2x|x|\nid,a,b\nx,1,0\n",
         "missing": "2z|\nid,a,b\nx,1,0\n",
         "no-column": "3x|\nid,a,b\nx,1,0\n",
         "two-columns": "2x|\nid,a,b,a\nx,1,0,1\n",
@@ -314,15 +314,15 @@ ORIGIN = '{"data_hash":"d","split_hash":"s"}'
 
 
 def forest() -> dict[str, bytes]:
-    """Mode 0: the file. 1: header, line break, tensors. 2: config, origin, trees (`F<T:N` a split,
-    `*N` a leaf, `|`, counts)."""
+    """The mode (0: the file; 1: its header, a newline, tensors; 2: config, origin, trees:
+    `F<T:N` is a split, `*N` a leaf, then `|` and counts), then the content."""
     pure = "| 1 0 0 1"
     trees = {
         "one-leaf": f"*0 {pure}",
         "stump": f"0<10:1 *0 *1 {pure}",
         "mixed-leaf": f"5<0:1 *2 *1 {pure} 3 4",
         "two-trees": f"0<10:1 *0 *1 {pure}\n2303<255:1 7<7:3 *1 *0 *1 {pure}",
-        "circle": f"0<10:0 *0 *1 {pure}",
+        "cycle": f"0<10:0 *0 *1 {pure}",
         "backwards": f"0<10:1 1<1:3 *1 2<2:1 *0 {pure}",
         "no-such-child": f"0<10:2 *0 *1 {pure}",
         "far-child": f"0<10:4294967295 *0 *1 {pure}",
@@ -336,13 +336,13 @@ def forest() -> dict[str, bytes]:
     }
     texts = {name: f"2{FOREST}\n---\n{ORIGIN}\n---\n{text}" for name, text in trees.items()}
     texts["no-origin"] = f"2{FOREST}\n---\n{{}}\n---\n*0 {pure}"
-    texts["networks-config"] = f"2{SMALL}\n---\n{ORIGIN}\n---\n*0 {pure}"
+    texts["network-config"] = f"2{SMALL}\n---\n{ORIGIN}\n---\n*0 {pure}"
     three = FOREST.replace('"b"]', '"b", "c"]')
     texts["three-classes"] = f"2{three}\n---\n{ORIGIN}\n---\n*2 | 1 0 0 0 1 0 0 0 1"
-    meta = {"format": "grimace-forest", "format_version": "1", "checksum": "CHECKSUM", "config": FOREST, "origin": ORIGIN}
+    meta = {"format": "grimace-forest", "format_version": "2", "checksum": "CHECKSUM", "config": FOREST, "origin": ORIGIN}
     texts["no-tensors"] = "1" + json.dumps({"__metadata__": meta}) + "\n"
     texts["other-format"] = "1" + json.dumps({"__metadata__": {**meta, "format": "grimace-checkpoint"}}) + "\n"
-    texts["other-version"] = "1" + json.dumps({"__metadata__": {**meta, "format_version": "2"}}) + "\n"
+    texts["other-version"] = "1" + json.dumps({"__metadata__": {**meta, "format_version": "1"}}) + "\n"
     texts["not-a-file"] = "0not a forest"
     return {name: text.encode() for name, text in texts.items()}
 

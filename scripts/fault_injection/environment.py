@@ -189,7 +189,7 @@ def stale_temporary(harness: Harness, case: Case, row: Row) -> None:
     """Temporary files of a killed process; a user's file with the same extension is not one of
     them."""
     reference = harness.copy_partial(case)
-    for name in (".last.safetensors.999999.tmp", ".metrics.jsonl.999999.tmp"):
+    for name in (".last.safetensors.grimace-a1B2c3.tmp", ".metrics.jsonl.grimace-a1B2c3.tmp"):
         (case.folder / name).write_bytes(b"half")
     mine = case.folder / "notes.tmp"
     mine.write_text("mine")

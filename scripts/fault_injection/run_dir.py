@@ -72,9 +72,9 @@ def best_problems(known: Best | None, snapshot: Snapshot) -> list[str]:
     """Problems of best.safetensors, given that `known` was saved at some time."""
     expected = max((best for best in (known, snapshot.recorded_best) if best), default=None)
     if expected and (snapshot.best is None or snapshot.best < expected):
-        wanted = f"accuracy {expected.accuracy:.4f} of epoch {expected.epoch}"
+        text = f"accuracy {expected.accuracy:.4f} of epoch {expected.epoch}"
         found = snapshot.best and f"accuracy {snapshot.best.accuracy:.4f} of epoch {snapshot.best.epoch}"
-        return [f"best.safetensors should hold {wanted}, and holds {found or 'nothing readable'}"]
+        return [f"best.safetensors should hold {text}, and holds {found or 'nothing readable'}"]
     return []
 
 

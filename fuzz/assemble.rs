@@ -1,4 +1,5 @@
-//! Sealed files, checkpoints and forests put together from short texts, with the right checksum, so that a fuzzer gets behind it.
+//! Builds containers, checkpoints and forests from short texts, with valid checksums, so that the
+//! fuzzer reaches the code behind the checksum.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,44 +12,45 @@ use tch::Tensor;
 
 use super::{is_small, network};
 
-/// Stands in the header of a sealed file where its checksum goes.
+/// Placeholder for the checksum in the header of a container.
 const CHECKSUM: &str = "CHECKSUM";
 
-/// The header of a safetensors file in JSON, a line break, the tensors' bytes: made a file, with the right checksum.
-pub fn with_checksum(text: &[u8]) -> Vec<u8> {
+/// Builds a container with a valid checksum from its JSON header, a line break and the bytes of its
+/// tensors.
+pub fn container_from_text(text: &[u8]) -> Vec<u8> {
     let mut parts = text.splitn(2, |byte| *byte == b'\n');
     let header = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
     let tensors = parts.next().unwrap_or_default();
-    let with = |sum: &str| {
+    let with_checksum = |sum: &str| {
         let header = header.replace(CHECKSUM, sum);
         [&(header.len() as u64).to_le_bytes(), header.as_bytes(), tensors].concat()
     };
-    let open = with(&"0".repeat(64));
-    let Ok((_, header)) = SafeTensors::read_metadata(&open) else { return open };
-    let Ok(file) = SafeTensors::deserialize(&open) else { return open };
+    let unsigned = with_checksum(&"0".repeat(64));
+    let Ok((_, header)) = SafeTensors::read_metadata(&unsigned) else { return unsigned };
+    let Ok(file) = SafeTensors::deserialize(&unsigned) else { return unsigned };
     let mut views = file.tensors();
     views.sort_by(|a, b| a.0.cmp(&b.0));
     let views = views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data()));
-    with(&checksum(header.metadata().as_ref().unwrap_or(&HashMap::new()), views))
+    with_checksum(&checksum(header.metadata().as_ref().unwrap_or(&HashMap::new()), views))
 }
 
-/// Bytes of the largest tensor that is put into a checkpoint here.
+/// Maximum bytes of a tensor in a checkpoint.
 const MAX_TENSOR: usize = 1 << 20;
 
-/// Config, state in JSON, a line for each tensor, and bytes that fill them over and over, with lines `---` between:
-/// made a checkpoint. The line `*` is all tensors of the config's network, `-NAME` takes one away, `NAME F32 2 3` adds
-/// one.
-pub fn assembled(text: &str) -> Vec<u8> {
+/// Builds a checkpoint from four parts separated by lines `---`: the config, the state in JSON, a
+/// line per tensor, and bytes that fill the tensors cyclically. The line `*` adds all tensors of
+/// the config's network, `-NAME` removes one, `NAME F32 2 3` adds one.
+pub fn checkpoint_from_text(text: &str) -> Vec<u8> {
     let mut parts = text.splitn(4, "\n---\n");
     let mut part = || parts.next().unwrap_or_default();
     let (config, state, lines, fill) = (part(), part(), part(), part());
     let mut shapes = BTreeMap::new();
     for line in lines.lines() {
         if line == "*" {
-            shapes.extend(tensors_of(config));
+            shapes.extend(network_tensors(config));
         } else if let Some(name) = line.strip_prefix('-') {
             shapes.remove(name);
-        } else if let Some((name, dtype, shape)) = tensor_of(line) {
+        } else if let Some((name, dtype, shape)) = parse_tensor(line) {
             shapes.insert(name, (dtype, shape));
         }
     }
@@ -74,17 +76,18 @@ pub fn assembled(text: &str) -> Vec<u8> {
     safetensors::serialize(views, Some(metadata)).unwrap_or_default()
 }
 
-/// The tensors of a config's network, where it is a small one.
-fn tensors_of(config: &str) -> Vec<(String, (Dtype, Vec<usize>))> {
+/// The tensors of a config's network, if it is small.
+fn network_tensors(config: &str) -> Vec<(String, (Dtype, Vec<usize>))> {
     let net = config::from_text::<Config>(config, "").ok().filter(is_small).map(|config| network(&config));
     let shape = |tensor: &Tensor| tensor.size().into_iter().map(|edge| edge.unsigned_abs() as usize).collect();
-    net.iter().flat_map(Net::named).map(|named| (named.name, (Dtype::F32, shape(&named.tensor)))).collect()
+    net.iter().flat_map(Net::named_tensors).map(|named| (named.name, (Dtype::F32, shape(&named.tensor)))).collect()
 }
 
-/// Config, what the forest was fitted on in JSON, and a line for each tree, with lines `---` between: made a forest. A tree
-/// is its nodes, then `|`, then counts of leaves. `F<T:N` is a split, of feature F with threshold T and left child N; `*N` is a
-/// leaf with row N of the counts.
-pub fn grown(text: &str) -> Vec<u8> {
+/// Builds a forest from three parts separated by lines `---`: the config, the training data's
+/// description in JSON, and a line per tree. A tree is its nodes, `|`, and its leaf counts. `F<T:N`
+/// is a split of feature F at threshold T with left child N; `*N` is a leaf with row N of the
+/// counts.
+pub fn forest_from_text(text: &str) -> Vec<u8> {
     let mut parts = text.splitn(3, "\n---\n");
     let mut part = || parts.next().unwrap_or_default();
     let (config, origin, lines) = (part(), part(), part());
@@ -92,8 +95,8 @@ pub fn grown(text: &str) -> Vec<u8> {
     let (mut nodes, mut leaves, mut next, mut feature, mut threshold, mut counts) =
         (vec![], vec![], vec![], vec![], vec![], vec![]);
     for line in lines.lines() {
-        let (tree, own) = line.split_once('|').unwrap_or((line, ""));
-        let before = threshold.len();
+        let (tree, leaf_counts) = line.split_once('|').unwrap_or((line, ""));
+        let start = threshold.len();
         for word in tree.split_whitespace() {
             let split = word.split_once('<').and_then(|(f, rest)| Some((f, rest.split_once(':')?)));
             let (f, t, n) = match split {
@@ -104,10 +107,10 @@ pub fn grown(text: &str) -> Vec<u8> {
             feature.extend(f.to_le_bytes());
             threshold.push(t);
         }
-        nodes.extend(((threshold.len() - before) as u32).to_le_bytes());
-        let own: Vec<u32> = own.split_whitespace().map(|count| count.parse().unwrap_or(0)).collect();
-        leaves.extend(((own.len() / classes) as u32).to_le_bytes());
-        counts.extend(own.iter().take(own.len() / classes * classes).flat_map(|count| count.to_le_bytes()));
+        nodes.extend(((threshold.len() - start) as u32).to_le_bytes());
+        let row: Vec<u32> = leaf_counts.split_whitespace().map(|count| count.parse().unwrap_or(0)).collect();
+        leaves.extend(((row.len() / classes) as u32).to_le_bytes());
+        counts.extend(row.iter().take(row.len() / classes * classes).flat_map(|count| count.to_le_bytes()));
     }
     let count = threshold.len();
     let importance = vec![0; PIXELS * 8];
@@ -135,8 +138,8 @@ pub fn grown(text: &str) -> Vec<u8> {
     safetensors::serialize(views, Some(metadata)).unwrap_or_default()
 }
 
-/// Name, number format and edges of a tensor: `NAME F32 2 3`.
-fn tensor_of(line: &str) -> Option<(String, Dtype, Vec<usize>)> {
+/// Parses name, dtype and shape of a tensor: `NAME F32 2 3`.
+fn parse_tensor(line: &str) -> Option<(String, Dtype, Vec<usize>)> {
     let mut words = line.split(' ');
     let name = words.next()?.to_owned();
     let dtype = match words.next()? {
@@ -150,7 +153,7 @@ fn tensor_of(line: &str) -> Option<(String, Dtype, Vec<usize>)> {
     Some((name, dtype, words.map(str::parse).collect::<Result<_, _>>().ok()?))
 }
 
-/// The checksum that src/sealed.rs demands, worked out a second time.
+/// The checksum of src/util/container.rs, implemented a second time.
 fn checksum<'a>(
     metadata: &HashMap<String, String>,
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
