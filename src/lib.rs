@@ -1,7 +1,8 @@
-//! Grimace trains facial-expression classifiers on libtorch from CSV files of 48x48 grayscale images.
+//! Grimace trains facial-expression classifiers on libtorch from CSV files of 48x48 grayscale
+//! images.
 //!
-//! The modules stand in the order in which an image passes through them; each imports only from those before it
-//! (ARCHITECTURE.md tells the way). The program is a thin shell over [`cli::run`].
+//! Modules are listed in dependency order: each imports only from those before it. The binary only
+//! calls [`cli::run`]. ARCHITECTURE.md describes the design.
 
 #![forbid(unsafe_code)]
 

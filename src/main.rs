@@ -1,4 +1,4 @@
-//! Parses the command line, runs the command, prints the error chain once, and exits with its code.
+//! Parses the command line, runs the command, prints its error and exits with its code.
 
 #![forbid(unsafe_code)]
 
@@ -12,8 +12,8 @@ use grimace::util::{error, text};
 fn main() -> ExitCode {
     let result = cli::run(Cli::parse());
     if let Err(error) = &result {
-        // A closed stderr must not turn into a panic.
-        let _ = writeln!(std::io::stderr(), "error: {}", text::legible(&format!("{error:#}")));
+        // Unlike `eprintln!`, this does not panic when stderr is closed.
+        let _ = writeln!(std::io::stderr(), "error: {}", text::printable(&format!("{error:#}")));
     }
     ExitCode::from(error::exit_code(&result))
 }

@@ -1,20 +1,22 @@
-//! Shared by unit tests: golden files, and the images and weights that scripts/golden/formulas.py makes by the same formulas.
+//! Helpers of unit tests: golden files, and the images and weights that scripts/golden/formulas.py
+//! computes with the same formulas.
 
 use serde_json::Value;
 use tch::Tensor;
 
-use crate::model::cnn::{Activation, CnnConfig, Padding, Pooling};
+use crate::model::cnn::{CnnConfig, Padding, Pooling};
 use crate::model::config::ModelConfig;
+use crate::model::layers::Activation;
 use crate::model::resnet::ResnetConfig;
 use crate::model::vgg::VggConfig;
 
-/// A file of tests/golden.
+/// Parses a file of tests/golden.
 pub fn golden(name: &str) -> Value {
     let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A list of numbers in a golden file.
+/// Converts a JSON array of numbers.
 pub fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
@@ -30,18 +32,18 @@ fn unit(i: u32, k: u32) -> f64 {
     f64::from(hash(i, k)) / 4_294_967_296.0
 }
 
-/// Value `i` of stream `k`, in -1..1.
+/// Value `i` of the pseudo-random stream `k`, in -1..1.
 pub fn signed(i: u32, k: u32) -> f64 {
     2.0 * unit(i, k) - 1.0
 }
 
-/// A float32 tensor of stream `k` in -1..1.
+/// A float32 tensor of the pseudo-random stream `k`, in -1..1.
 pub fn noise(size: &[i64], k: u32) -> Tensor {
     let values: Vec<f32> = (0..size.iter().product::<i64>() as u32).map(|i| signed(i, k) as f32).collect();
     Tensor::from_slice(&values).view(size)
 }
 
-/// Golden image `n`: smooth blobs and fine texture, 48x48 bytes.
+/// Pixels of golden image `n`: smooth blobs and noise, 48x48 bytes.
 pub fn golden_image(n: u64) -> Vec<u8> {
     let dx = ((5 * n) % 7) as f64 - 3.0;
     let dy = ((3 * n) % 5) as f64 - 2.0;
@@ -69,8 +71,8 @@ pub fn golden_label(n: u64) -> i64 {
     ((3 * n) % 7) as i64
 }
 
-/// One small network of every kind; each must run, reach every parameter with a gradient, train on the kernels as on
-/// libtorch, and survive export. None drops anything.
+/// Small networks of every architecture and option, without dropout. Each must run, give every
+/// parameter a gradient, train with the custom kernels as with libtorch, and export.
 pub fn networks() -> Vec<ModelConfig> {
     let base = || CnnConfig { filters: vec![16, 32], dense: vec![10], dropout: 0.0, ..CnnConfig::default() };
     let resnet = || ResnetConfig { stem: 16, widths: vec![16, 32], blocks: vec![1, 2], ..ResnetConfig::default() };
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formulas_agree_with_python() {
+    fn formulas_match_python() {
         let probe = &golden("keras_cnn.json")["probe"];
         assert_eq!(u64::from(hash(1, 0)), probe["hash_1_0"].as_u64().unwrap());
         assert_eq!(u64::from(hash(524_287, 18)), probe["hash_524287_18"].as_u64().unwrap());

@@ -1,4 +1,4 @@
-//! One file per command: wiring, no logic.
+//! Output, provenance and input that several commands share.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::data::config::DataConfig;
-use crate::data::csv::columns::{Labels, ReadOptions};
+use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::images::Images;
 use crate::data::{csv, labels};
 use crate::report::Console;
@@ -18,7 +18,7 @@ pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match written {
-        // `grimace ... | head` closes the pipe early; that is the reader's choice.
+        // `grimace ... | head` closes the pipe early, which is not an error.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to stdout"),
     }
@@ -29,26 +29,19 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// The command line of this process, for the record.
-pub fn own_command() -> String {
-    std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+/// The command line of this process, quoted for a shell, for the provenance of runs.
+pub fn own_command() -> Result<String> {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    Ok(shlex::try_join(words.iter().map(String::as_str))?)
 }
 
-/// A word as a shell reads it back.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// Reads images for what was trained on `data`, bad rows as that says; rows of `usage` only where one is named.
-pub fn read_images(path: &Path, data: &DataConfig, labels: Labels, usage: Option<&str>) -> Result<Images> {
+/// Reads images for a model trained on `data`, with its classes and `on_bad_row`; only rows of
+/// `usage` where it is given.
+pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, usage: Option<&str>) -> Result<Images> {
     let images = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
     if let Some(first) = images.skipped.first() {
         let count = images.skipped.count();
-        Console::default().line(&format!("{}: {count} bad rows left out, the first at {first}", path.display()))?;
+        Console::default().line(&format!("{}: skipped {count} bad rows, the first at {first}", path.display()))?;
     }
     match usage {
         Some(usage) => images.with_usage(usage, path),
@@ -56,38 +49,27 @@ pub fn read_images(path: &Path, data: &DataConfig, labels: Labels, usage: Option
     }
 }
 
-/// Reads images and their labels for what was trained on `data`: those of the file `labels`, or else of the images' own.
+/// Reads images and their labels, from the file `labels` or else from the images' own column, for a
+/// model trained on `data`.
 pub fn read_labeled_images(
     path: &Path,
     labels: Option<&Path>,
     usage: Option<&str>,
     data: &DataConfig,
 ) -> Result<(Images, Vec<u8>)> {
-    let wanted = if labels.is_some() { Labels::Ignored } else { Labels::IfPresent };
-    let images = read_images(path, data, wanted, usage)?;
+    let column = if labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
+    let images = read_images(path, data, column, usage)?;
     let labels = match (labels, &images.labels) {
         (Some(labels), _) => {
-            images.check_ids(path).and_then(|()| labels::read_labels(labels, &images.names(), data.classes.len()))?
+            images.check_ids(path).and_then(|()| labels::read_labels(labels, &images.row_ids(), data.classes.len()))?
         }
         (None, Some(labels)) => labels.clone(),
         (None, None) => {
-            let shown = path.display();
             return Err(input(format!(
-                "{shown}: has no column emotion, so there is nothing to compare with; give the labels with --labels CSV (id,emotion)"
+                "{}: has no column emotion; give the labels with --labels CSV (id,emotion)",
+                path.display()
             )));
         }
     };
     Ok((images, labels))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_come_back_from_a_shell() {
-        assert_eq!(quoted("runs/a-1"), "runs/a-1");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

@@ -1,47 +1,51 @@
 //! `grimace data check`
 
-use anyhow::Result;
-use clap::Args;
 use std::path::PathBuf;
 
+use anyhow::Result;
+use clap::Args;
+
 use super::common::{print, print_json};
-use crate::data::check::{FileReport, Report, check};
+use crate::data::check::{CheckReport, FileReport, check_files};
 use crate::data::config::{CLASSES, OnBadRow, check_classes};
 use crate::data::csv;
-use crate::data::csv::columns::{Labels, ReadOptions};
-use crate::report::table::{table, thousands};
+use crate::data::csv::columns::{LabelColumn, ReadOptions};
+use crate::report::text_table::{table, thousands};
 use crate::util::error::{Outcome, input};
 
 /// `grimace data check`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExits with 0 whatever it finds in readable rows, 2 where rows cannot be read; with --strict, findings exit with 1."
+    after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExit codes: 0, also with findings; 1 for findings with --strict; 2 for rows that cannot be read."
 )]
 pub struct DataCheckArgs {
-    /// CSV files; copies are looked for within and across them
+    /// CSV files; duplicates are found within and across them
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Class names in the order of their numbers, separated by commas
+    /// Class names in the order of their labels, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub classes: Option<Vec<String>>,
-    /// Exit with 1 when anything was found: blanks, copies, conflicting labels
+    /// Exit with 1 for blank images, duplicates or conflicting labels
     #[arg(long)]
     pub strict: bool,
-    /// Print one JSON object
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Bad rows shown for each file before they are only counted.
-const SHOWN: usize = 10;
+/// Bad rows printed for each file; the others are counted.
+const MAX_SHOWN: usize = 10;
 
 pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
     let classes = args.classes.clone().unwrap_or_else(|| CLASSES.map(String::from).to_vec());
     check_classes(&classes).map_err(|problem| input(format!("--classes: {problem}")))?;
-    let options = ReadOptions { classes: &classes, labels: Labels::IfPresent, on_bad_row: OnBadRow::Skip };
-    let files =
-        args.files.iter().map(|path| Ok((path.clone(), csv::read_any(path, options)?))).collect::<Result<Vec<_>>>()?;
-    let report = check(&files, &classes);
+    let options = ReadOptions { classes: &classes, labels: LabelColumn::Optional, on_bad_row: OnBadRow::Skip };
+    let files = args
+        .files
+        .iter()
+        .map(|path| Ok((path.clone(), csv::read_allow_empty(path, options)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let report = check_files(&files, &classes);
     if args.json {
         print_json(&report)?;
     } else {
@@ -54,16 +58,16 @@ pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
     Ok(if args.strict && report.has_findings() { Outcome::Findings } else { Outcome::Done })
 }
 
-fn rows(count: usize) -> String {
-    if count == 1 { "1 row".into() } else { format!("{} rows", thousands(count)) }
+fn rows(number: usize) -> String {
+    if number == 1 { "1 row".into() } else { format!("{} rows", thousands(number)) }
 }
 
-fn describe(report: &Report) -> String {
+fn describe(report: &CheckReport) -> String {
     let mut text: String = report.files.iter().map(describe_file).collect();
-    text += &format!("over all files\n  images with conflicting labels  {}\n", thousands(report.conflicting_labels));
+    text += &format!("all files\n  images with conflicting labels  {}\n", thousands(report.conflicting_labels));
     if !report.copies_across.is_empty() {
-        text += "\nexact copies across splits: rows of the second whose image stands in the first\n";
-        let line = |across: &crate::data::check::Across| {
+        text += "\nexact duplicates across splits: rows of the second whose image is also in the first\n";
+        let line = |across: &crate::data::check::SplitOverlap| {
             vec![format!("  {} -> {}", across.from, across.to), thousands(across.rows)]
         };
         text += &table(&report.copies_across.iter().map(line).collect::<Vec<_>>());
@@ -74,22 +78,22 @@ fn describe(report: &Report) -> String {
 fn describe_file(file: &FileReport) -> String {
     let mut text = format!("{}\n", file.file.display());
     let mut lines = vec![vec!["  rows".to_owned(), thousands(file.rows)]];
-    let share = |count: usize| format!("{:.1}%", 100.0 * count as f64 / file.rows.max(1) as f64);
+    let percent = |count: usize| format!("{:.1}%", 100.0 * count as f64 / file.rows.max(1) as f64);
     for class in file.classes.iter().flatten() {
-        lines.push(vec![format!("    {}", class.class), thousands(class.rows), share(class.rows)]);
+        lines.push(vec![format!("    {}", class.class), thousands(class.rows), percent(class.rows)]);
     }
     for (usage, count) in &file.usages {
-        lines.push(vec![format!("  Usage {usage}"), thousands(*count), share(*count)]);
+        lines.push(vec![format!("  Usage {usage}"), thousands(*count), percent(*count)]);
     }
     lines.push(vec!["  blank images".into(), thousands(file.blank)]);
-    lines.push(vec!["  exact copies of an earlier row".into(), thousands(file.copies)]);
+    lines.push(vec!["  exact duplicates of an earlier row".into(), thousands(file.copies)]);
     lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_row_count)]);
     text += &table(&lines);
-    for bad in file.bad_rows.iter().take(SHOWN) {
+    for bad in file.bad_rows.iter().take(MAX_SHOWN) {
         text += &format!("    {bad}\n");
     }
-    if file.bad_row_count > SHOWN {
-        text += &format!("    and {} more\n", thousands(file.bad_row_count - SHOWN));
+    if file.bad_row_count > MAX_SHOWN {
+        text += &format!("    and {} more\n", thousands(file.bad_row_count - MAX_SHOWN));
     }
     text + "\n"
 }

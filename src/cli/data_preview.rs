@@ -1,9 +1,10 @@
 //! `grimace data preview`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 use super::ConfigArgs;
@@ -12,7 +13,7 @@ use crate::config::{self, Config};
 use crate::data::config::Validation;
 use crate::data::dataset;
 use crate::data::device_images::DeviceImages;
-use crate::report::picture::Sheet;
+use crate::report::contact_sheet::ContactSheet;
 use crate::transforms::{self, Augment, AugmentParams};
 use crate::util::error::Outcome;
 use crate::util::files::check_output_beside;
@@ -20,22 +21,22 @@ use crate::util::files::check_output_beside;
 /// `grimace data preview`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace data preview configs/notebook.toml --out sheet.png\n\nEach row: an original on the left, then what training makes of it in its first epochs, before images are mixed."
+    after_help = "Example:\n  grimace data preview configs/notebook.toml --out preview.png\n\nEach row is a training image, then its augmentations in the first epochs, before mixup and CutMix."
 )]
 pub struct DataPreviewArgs {
-    /// Config and changes to it
+    /// Config and overrides
     #[command(flatten)]
     pub config: ConfigArgs,
     /// PNG to write
     #[arg(long, value_name = "PNG")]
     pub out: PathBuf,
-    /// Originals
+    /// Training images
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rows: u32,
-    /// Augmented images beside each
+    /// Augmentations of each
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub columns: u32,
-    /// Print what was done as one JSON object
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -52,18 +53,18 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
     let augment = Augment::new(&config.augment, config.seed);
     let (rows, columns) = ((args.rows as usize).min(images.len()), args.columns as usize);
     let on_device = DeviceImages::new(&images, Device::Cpu)?;
-    let mut sheet = Sheet::new(rows, &[1, columns], 2);
+    let mut sheet = ContactSheet::new(rows, &[1, columns], 2);
     for row in 0..rows {
-        // Spread over the file, so that the sheet shows different people and classes.
+        // Spread over the file, to show different people and classes.
         let position = row * images.len() / rows;
         let image = images.image(position);
         sheet.place(row, 0, image);
         let index = Tensor::f_from_slice(&[position as i64])?;
         for epoch in 0..columns {
             let params = AugmentParams::new(&augment, epoch as u64, &[position as i64], Device::Cpu)?;
-            let drawn = transforms::images(&on_device, &index, &params, Kind::Float)?;
-            let read = drawn.f_mul_scalar(255.0)?.f_round()?.f_to_dtype(Kind::Uint8, false, false)?;
-            let pixels: Vec<u8> = Vec::try_from(read.f_flatten(0, -1)?)?;
+            let augmented = transforms::apply(&on_device, &index, &params, Kind::Float)?;
+            let scaled = augmented.f_mul_scalar(255.0)?.f_round()?.f_to_dtype(Kind::Uint8, false, false)?;
+            let pixels: Vec<u8> = Vec::try_from(scaled.f_flatten(0, -1)?)?;
             sheet.place(row, 1 + epoch, &pixels);
         }
     }
@@ -72,6 +73,6 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
         print_json(&json!({"out": args.out.to_string_lossy(), "images": rows, "augmented_each": columns}))?;
         return Ok(Outcome::Done);
     }
-    print(&format!("{rows} images, each with {columns} augmented, drawn in {}\n", args.out.display()))?;
+    print(&format!("{rows} images with {columns} augmentations each, written to {}\n", args.out.display()))?;
     Ok(Outcome::Done)
 }

@@ -1,25 +1,26 @@
 //! `grimace data synth`
 
+use std::path::PathBuf;
+
 use anyhow::{Result, anyhow};
 use clap::Args;
 use fs_err as fs;
 use rayon::prelude::*;
 use serde_json::json;
-use std::path::PathBuf;
 
 use super::common::{print, print_json};
-use crate::report::table::thousands;
-use crate::synthetic::{draw, label};
+use crate::report::text_table::thousands;
+use crate::synthetic::{generate, label};
 use crate::util::error::{Outcome, input};
 use crate::util::files::write_atomically;
 
 /// `grimace data synth`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace data synth --out drawn\n\nWrites my_emotion_train.csv (emotion,pixels), my_emotion_test.csv (id,pixels) and my_emotion_test_labels.csv (id,emotion)."
+    after_help = "Example:\n  grimace data synth --out synthetic\n\nWrites my_emotion_train.csv (emotion,pixels), my_emotion_test.csv (id,pixels) and my_emotion_test_labels.csv (id,emotion)."
 )]
 pub struct DataSynthArgs {
-    /// Folder to write to; created when missing
+    /// Output folder; created if it does not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Training images
@@ -28,13 +29,13 @@ pub struct DataSynthArgs {
     /// Test images
     #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub test: u32,
-    /// Seed: the same images for the same seed
+    /// Random seed
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
-    /// Replace files that are there
+    /// Overwrite existing files
     #[arg(long)]
     pub force: bool,
-    /// Print what was done as one JSON object
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -42,22 +43,22 @@ pub struct DataSynthArgs {
 pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
     let out = &args.out;
     if out.exists() && !out.is_dir() {
-        return Err(anyhow!("{}: is not a folder; expected a folder to write drawn images to", out.display()));
+        return Err(anyhow!("{}: is not a folder; expected an output folder", out.display()));
     }
     let names = ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"];
     if let Some(name) = names.iter().find(|name| out.join(name).exists()).filter(|_| !args.force) {
-        let shown = out.join(name);
-        return Err(input(format!("{}: exists; choose another --out, or replace it with --force", shown.display())));
+        let path = out.join(name);
+        return Err(input(format!("{}: exists; choose another --out, or overwrite it with --force", path.display())));
     }
     fs::create_dir_all(out)?;
     let (train, test) = (u64::from(args.train), u64::from(args.test));
     let row = |index: u64, first: String| {
-        let image = draw(args.seed, index, label(args.seed, index));
+        let image = generate(args.seed, index, label(args.seed, index));
         let pixels: Vec<String> = image.iter().map(ToString::to_string).collect();
         format!("{first},{}\n", pixels.join(" "))
     };
     let emotion = |index: u64| label(args.seed, index).to_string();
-    // Test images follow the training images in the sequence, so the two never share one.
+    // Test images continue the sequence of the training images, so the two sets are disjoint.
     let file = |name: &str, header: &str, rows: Vec<String>| {
         write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes())
     };
@@ -77,7 +78,7 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     print(&format!(
-        "{} training and {} test images drawn in {}\n",
+        "{} training and {} test images written to {}\n",
         thousands(train as usize),
         thousands(test as usize),
         out.display()

@@ -12,13 +12,13 @@ use crate::util::error::Outcome;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  grimace doctor --json")]
 pub struct DoctorArgs {
-    /// Print one JSON object
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
-    let cuda = device::cuda();
+    let cuda = device::init_cuda();
     let placement = device::place(DeviceChoice::Auto, Precision::Auto, 0)?;
     let count = if cuda.is_ok() { tch::Cuda::device_count() } else { 0 };
     let found = json!({
@@ -51,8 +51,8 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
         ("grimace", env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch", torch_ext::torch_version().to_owned()),
         ("libtorch's CPU kernels", torch_ext::cpu_capability()),
-        ("own CPU kernels", device::describe_kernels().to_owned()),
-        ("CPU computes bf16", yes(device::cpu_has_bf16())),
+        ("custom CPU kernels", device::describe_kernels().to_owned()),
+        ("CPU bf16 instructions", yes(device::cpu_has_bf16())),
         ("oneDNN", yes(tch::utils::has_mkldnn())),
         ("cores, threads", format!("{}, {}", device::cores(), device::threads())),
         ("CUDA", cuda_line),

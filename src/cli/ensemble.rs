@@ -1,11 +1,10 @@
 //! `grimace ensemble`
 
-use crate::transforms::tta::Tta;
-use clap::Args;
 use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::common::{print, print_json, read_labeled_images};
@@ -14,47 +13,48 @@ use crate::export::{Exported, export_ensemble};
 use crate::inference::ensemble::{Ensemble, Scores};
 use crate::metrics::Evaluation;
 use crate::report::Console;
-use crate::report::table::{table, thousands};
+use crate::report::text_table::{table, thousands};
+use crate::transforms::tta::Tta;
 use crate::util::error::{Outcome, input};
 use crate::util::files::check_output_beside;
 
 /// `grimace ensemble`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace ensemble runs/five/notebook-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nAt least one of --data and --out. Networks may differ in everything but their classes. Choose models by validation accuracy, not by the images of --data,\nor the score flatters. model.pt is used as that of grimace export."
+    after_help = "Example:\n  grimace ensemble runs/five/notebook-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nGive --data, --out or both. The networks may differ in everything but their classes. Select models by validation accuracy, not on the images of --data,\nor the score is optimistic. model.pt is used like that of grimace export."
 )]
 pub struct EnsembleArgs {
-    /// Run directories of networks, two or more
+    /// Two or more run directories of networks
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     pub runs: Vec<PathBuf>,
     /// TorchScript file to write; model.json goes beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// CSV of images to score the ensemble and each model on, with a column emotion or with --labels
+    /// CSV of images to evaluate the ensemble and each model on, with a column emotion or with
+    /// --labels
     #[arg(long, value_name = "CSV")]
     pub data: Option<PathBuf>,
     /// CSV of labels: id,emotion
     #[arg(long, value_name = "CSV", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// Take only the rows of this Usage
+    /// Read only rows with this Usage
     #[arg(long, requires = "data")]
     pub usage: Option<String>,
-    /// Average over tta of each image too: one, flip or ten_crop; default what the runs' configs say, where they agree
+    /// Test-time augmentation [default: the runs' predict.tta, where they
+    /// agree]
     #[arg(long)]
     pub tta: Option<Tta>,
-    /// Device to score on: auto, cpu, cuda:N or mps
+    /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print what was done and found as one JSON object
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
     if args.out.is_none() && args.data.is_none() {
-        return Err(input(
-            "there is nothing to do: give --out FILE to write the ensemble, --data CSV to score it, or both",
-        ));
+        return Err(input("nothing to do: give --out FILE to export the ensemble, --data CSV to evaluate it, or both"));
     }
     if let Some(out) = &args.out {
         let inputs: Vec<&Path> = [&args.data, &args.labels].into_iter().flatten().map(AsRef::as_ref).collect();
@@ -62,7 +62,7 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
     }
     let ensemble = Ensemble::open(&args.runs, args.tta)?;
     if let Some(out) = &args.out {
-        ensemble.models().try_for_each(|run| run.dir.check_foreign(out))?;
+        ensemble.models().try_for_each(|run| run.dir.check_not_owned(out))?;
     }
     let mut console = Console::default();
     ensemble.warnings()?.iter().try_for_each(|warning| console.line(warning))?;
@@ -117,15 +117,15 @@ fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Op
 fn describe(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> String {
     let count = ensemble.models().count();
     let tta = ensemble.tta();
-    let mut text = format!("{count} networks; tta {tta}: {}\n", tta.describe());
+    let mut text = format!("{count} networks; TTA {tta}: {}\n", tta.describe());
     text += if ensemble.has_one_split() {
-        "all were validated on one split, and their best epochs chosen on it\n"
+        "all were validated on one split, which also selected their best epochs\n"
     } else {
         "they were validated on different splits: validation images of one may be training images of another\n"
     };
     match scores {
-        Some(scores) => text += &figures(ensemble, scores),
-        None => text += "not scored; --data CSV scores the ensemble and its models\n",
+        Some(scores) => text += &describe_scores(ensemble, scores),
+        None => text += "not evaluated; --data CSV evaluates the ensemble and its models\n",
     }
     if let Some((out, done)) = exported {
         text += &format!("{}\n", done.describe(out));
@@ -133,19 +133,19 @@ fn describe(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: O
     text
 }
 
-fn figures(ensemble: &Ensemble, scores: &Scores) -> String {
+fn describe_scores(ensemble: &Ensemble, scores: &Scores) -> String {
     let line = |name: String, e: &Evaluation| {
-        let without = e.accuracy_dedup.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
-        vec![name, format!("{:.4}", e.accuracy), without, format!("{:.4}", e.ece), format!("{:.4}", e.loss)]
+        let dedup = e.accuracy_dedup.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
+        vec![name, format!("{:.4}", e.accuracy), dedup, format!("{:.4}", e.ece), format!("{:.4}", e.loss)]
     };
-    let mut rows = vec![["", "accuracy", "without copies", "ECE", "loss"].map(String::from).to_vec()];
+    let mut rows = vec![["", "accuracy", "deduplicated", "ECE", "loss"].map(String::from).to_vec()];
     rows.push(line("ensemble".to_owned(), &scores.ensemble));
     for (run, evaluation) in ensemble.models().zip(&scores.models) {
         rows.push(line(run.dir.path().display().to_string(), evaluation));
     }
     let e = &scores.ensemble;
     format!(
-        "\n{}\n{} images; without copies: without the {} that also stand in a model's training rows\n",
+        "\n{}\n{} images; deduplicated: without the {} duplicates of a model's training images\n",
         table(&rows),
         thousands(e.rows),
         thousands(e.rows - e.rows_dedup)

@@ -1,16 +1,17 @@
 //! `grimace evaluate`
 
-use crate::device::DeviceChoice;
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
 
 use super::common::{print, print_json, read_labeled_images};
-use crate::data::split::seen_in;
+use crate::data::split::duplicate_mask;
+use crate::device::DeviceChoice;
 use crate::inference::trained_run::TrainedRun;
 use crate::metrics::Evaluation;
-use crate::report::table::{table, thousands};
+use crate::report::text_table::{table, thousands};
 use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 
@@ -28,16 +29,16 @@ pub struct EvaluateArgs {
     /// CSV of labels: id,emotion
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
-    /// Take only the rows of this Usage
+    /// Read only rows with this Usage
     #[arg(long)]
     pub usage: Option<String>,
-    /// Average probabilities over tta of each image: one, flip or ten_crop; default what the run's config says
+    /// Test-time augmentation [default: the run's predict.tta]
     #[arg(long)]
     pub tta: Option<Tta>,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print one JSON object
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -47,9 +48,9 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let tta = run.tta(args.tta)?;
     let classes = &run.data().classes;
     let (images, labels) = read_labeled_images(&args.data, args.labels.as_deref(), args.usage.as_deref(), run.data())?;
-    let seen = seen_in(&images.hashes, &run.training_images()?);
-    let predictions = run.predictions(&images, args.device, tta)?;
-    let evaluation = Evaluation::of(&predictions, &labels, &seen, classes);
+    let seen = duplicate_mask(&images.hashes, &run.training_images()?);
+    let predictions = run.predict(&images, args.device, tta)?;
+    let evaluation = Evaluation::new(&predictions, &labels, &seen, classes);
     if args.json {
         print_json(&Report { tta, evaluation })?;
     } else {
@@ -58,7 +59,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What `--json` prints.
+/// Output of `--json`.
 #[derive(Serialize)]
 struct Report {
     tta: Tta,
@@ -68,30 +69,27 @@ struct Report {
 
 fn describe(evaluation: &Evaluation, tta: Tta, classes: &[String]) -> String {
     let e = evaluation;
-    let without = match e.accuracy_dedup {
-        Some(accuracy) => format!("{accuracy:.4}"),
-        None => "-".into(),
-    };
-    let copies = e.rows - e.rows_dedup;
+    let dedup = e.accuracy_dedup.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
+    let duplicates = e.rows - e.rows_dedup;
     let mut text = format!(
-        "accuracy {:.4} on {} images\n         {without} without the {} images that also stand in the training rows\n\
+        "accuracy {:.4} on {} images\n         {dedup} without the {} duplicates of training images\n\
          macro F1 {:.4}   ECE {:.4}   loss {:.4}\n\
-         tta {tta}: {}\n\n",
+         TTA {tta}: {}\n\n",
         e.accuracy,
         thousands(e.rows),
-        thousands(copies),
+        thousands(duplicates),
         e.macro_f1,
         e.ece,
         e.loss,
         tta.describe(),
     );
     let header = ["class", "images", "precision", "recall", "F1"].map(String::from).to_vec();
-    let line = |c: &crate::metrics::PerClass| {
-        let shown = [c.precision, c.recall, c.f1].map(|value| format!("{value:.4}"));
-        [vec![c.class.clone(), thousands(c.rows as usize)], shown.to_vec()].concat()
+    let line = |c: &crate::metrics::ClassMetrics| {
+        let scores = [c.precision, c.recall, c.f1].map(|value| format!("{value:.4}"));
+        [vec![c.class.clone(), thousands(c.rows as usize)], scores.to_vec()].concat()
     };
     text += &table(&[vec![header], e.per_class.iter().map(line).collect()].concat());
-    text += "\nconfusion: rows are the true class, columns the predicted one\n";
+    text += "\nconfusion matrix: rows are true classes, columns predicted classes\n";
     let mut rows = vec![[vec![String::new()], classes.to_vec()].concat()];
     for (class, counts) in classes.iter().zip(e.confusion.rows()) {
         rows.push([vec![class.clone()], counts.iter().map(ToString::to_string).collect()].concat());

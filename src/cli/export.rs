@@ -1,15 +1,16 @@
 //! `grimace export`
 
-use crate::transforms::tta::Tta;
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 
 use super::common::{print, print_json};
 use crate::export::export;
 use crate::inference::trained_run::TrainedNet;
 use crate::run_dir::RunDir;
+use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 use crate::util::files::check_output_file;
 
@@ -24,10 +25,11 @@ pub struct ExportArgs {
     /// TorchScript file to write; model.json goes beside it
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Let the module average over tta of each image: one, flip or ten_crop; default what the run's config says
+    /// Test-time augmentation inside the module [default: the run's
+    /// predict.tta]
     #[arg(long)]
     pub tta: Option<Tta>,
-    /// Print what was done as one JSON object
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -35,7 +37,7 @@ pub struct ExportArgs {
 pub fn run(args: &ExportArgs) -> Result<Outcome> {
     check_output_file(&args.out)?;
     let run = TrainedNet::open(RunDir::open(&args.run)?)?;
-    run.dir.check_foreign(&args.out)?;
+    run.dir.check_not_owned(&args.out)?;
     crate::device::place_for_inference(crate::device::DeviceChoice::Cpu, run.config.threads)?;
     let tta = args.tta.unwrap_or(run.config.predict.tta);
     let done = export(&run, tta, &args.out)?;
@@ -44,7 +46,7 @@ pub fn run(args: &ExportArgs) -> Result<Outcome> {
         let found = json!({"out": out, "description": description, "tta": tta, "checked_images": done.images, "greatest_difference": done.difference});
         print_json(&found)?;
     } else {
-        print(&format!("{}\nviews {tta}: {}\n", done.describe(&args.out), tta.describe()))?;
+        print(&format!("{}\nTTA {tta}: {}\n", done.describe(&args.out), tta.describe()))?;
     }
     Ok(Outcome::Done)
 }

@@ -1,8 +1,9 @@
 //! `grimace forest`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
-use std::path::PathBuf;
 
 use super::ConfigArgs;
 use super::common::{own_command, print, print_json};
@@ -18,16 +19,16 @@ use crate::util::signals::Signals;
 /// `grimace forest`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace forest configs/forest.toml --out runs/forest\n  grimace forest configs/forest.toml --set forest.trees=500 --set forest.folds=0\n\nevaluate and predict take the run directory as they take a network's; importance.png in it shows where the forest looks."
+    after_help = "Example:\n  grimace forest configs/forest.toml --out runs/forest\n  grimace forest configs/forest.toml --set forest.trees=500 --set forest.folds=0\n\nevaluate and predict accept the run directory like a network's. importance.png in it shows the feature importance of each pixel."
 )]
 pub struct ForestArgs {
-    /// Config and changes to it
+    /// Config and overrides
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Run directory; default `runs/NAME-TIME`, the time in UTC
+    /// Run directory [default: runs/NAME-TIME, in UTC]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Print the summary as one JSON object
+    /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -35,13 +36,13 @@ pub struct ForestArgs {
 pub fn run(args: &ForestArgs) -> Result<Outcome> {
     let signals = Signals::watch()?;
     let config: ForestConfig = config::load(&args.config.config, &args.config.sets)?;
-    args.out.as_deref().map_or(Ok(()), run::check_place)?;
+    args.out.as_deref().map_or(Ok(()), run::check_dir)?;
     let data = dataset::load(&config.data, config.seed)?;
-    run::check(&config, &data)?;
-    // From here on a signal finds something to save.
+    run::check_folds(&config, &data)?;
+    // From here on a signal saves a partial result.
     signals.defer();
-    let dir = run::place(args.out.as_deref(), &config.name)?;
-    let command = own_command();
+    let dir = run::create_dir(args.out.as_deref(), &config.name)?;
+    let command = own_command()?;
     let run = ForestRun { config: &config, data: &data, dir: &dir, command: &command, signals: &signals };
     let (signal, summary) = run.fit(&mut Console::default())?;
     if args.json {
@@ -53,32 +54,31 @@ pub fn run(args: &ForestArgs) -> Result<Outcome> {
 }
 
 fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
-    let shown = dir.path().display();
+    let display = dir.path().display();
     let accuracy = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     let mut text = String::new();
     if let (Some(mean), Some(deviation)) = (summary.cv_mean, summary.cv_std) {
-        let without = accuracy(summary.cv_mean_dedup);
+        let dedup = accuracy(summary.cv_mean_dedup);
         text += &format!(
-            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds ({without} without images that also stand in a \
-             fold's training rows), {}\n",
+            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds ({dedup} without duplicates of a fold's training \
+             images), {}\n",
             summary.folds,
             seconds(summary.cv_seconds.unwrap_or(0.0)),
         );
     }
     let Some(fit) = summary.fit_seconds else {
         let done = summary.cv_accuracies.len();
-        let place = match summary.folds {
+        let progress = match summary.folds {
             0 => "interrupted".to_owned(),
             folds => format!("interrupted after {done} of {folds} folds"),
         };
-        return text + &format!("{shown}: {place}; no forest was fitted\n");
+        return text + &format!("{display}: {progress}; no forest was fitted\n");
     };
-    let (all, without) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_dedup));
+    let (all, dedup) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_dedup));
     text + &format!(
-        "validation accuracy {all} ({without} without images that also stand in the training rows); {} trees fitted in {}; \
-         forest: {}\n",
+        "validation accuracy {all} ({dedup} without duplicates of training images); {} trees fitted in {}; forest: {}\n",
         summary.trees,
         seconds(fit),
-        dir.forest().display(),
+        dir.forest_safetensors().display(),
     )
 }

@@ -1,4 +1,4 @@
-//! The command line: types only, no logic.
+//! The command line: clap types and wiring, one file per command.
 
 mod common;
 mod data_check;
@@ -30,7 +30,7 @@ use crate::util::error::Outcome;
     after_help = "Example:\n  grimace train configs/notebook.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -38,46 +38,47 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look at CSV files of images, or draw some
+    /// Check, preview or generate images
     #[command(subcommand)]
     Data(Data),
-    /// Cross-validate and fit the random-forest baseline
+    /// Fit and cross-validate the random-forest baseline
     Forest(forest::ForestArgs),
     /// Train a network
     Train(train::TrainArgs),
-    /// Train several configurations and compare them
+    /// Train several configs, values and seeds, and compare them
     Sweep(sweep::SweepArgs),
     /// List runs, newest first
     Runs(runs::RunsArgs),
-    /// Score a trained run on labeled images
+    /// Evaluate a trained run on labeled images
     Evaluate(evaluate::EvaluateArgs),
     /// Write a trained run's predictions as CSV
     Predict(predict::PredictArgs),
-    /// Write a trained run as TorchScript
+    /// Export a trained run as TorchScript
     Export(export::ExportArgs),
-    /// Average the probabilities of several trained networks: score them, write them as one TorchScript file
+    /// Evaluate an ensemble of trained networks, or export it as one TorchScript file
     Ensemble(ensemble::EnsembleArgs),
-    /// Show libtorch, devices, threads, instructions, and why CUDA is not used when it is not
+    /// Show libtorch, devices, threads and CPU kernels, and why CUDA is not available
     Doctor(doctor::DoctorArgs),
 }
 
 /// `grimace data ...`
 #[derive(Debug, Subcommand)]
 pub enum Data {
-    /// Count classes, blanks, exact copies, conflicting labels and copies across splits
+    /// Count classes, blank images, exact duplicates, conflicting labels and duplicates across
+    /// splits
     Check(data_check::DataCheckArgs),
-    /// Draw schematic images, for a machine without data
+    /// Generate synthetic images, to try Grimace without data
     Synth(data_synth::DataSynthArgs),
-    /// Draw a contact sheet of originals beside augmented images
+    /// Show training images and their augmentations as a PNG
     Preview(data_preview::DataPreviewArgs),
 }
 
-/// A config and changes to it.
+/// A config and overrides.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// Config file (TOML)
     pub config: PathBuf,
-    /// Change a key: the value is TOML, or else a string; may be given more than once
+    /// Override a key; the value is TOML, or else a string; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
 }
@@ -85,7 +86,7 @@ pub struct ConfigArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// What the command could not do; see [`crate::util::error::exit_code`].
+/// Those of the command; [`crate::util::error::exit_code`] turns them into an exit code.
 pub fn run(cli: Cli) -> Result<Outcome> {
     let result = match cli.command {
         Command::Data(Data::Check(args)) => data_check::run(&args),
@@ -101,5 +102,5 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Ensemble(args) => ensemble::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
-    result.map_err(crate::device::explain)
+    result.map_err(crate::device::simplify_torch_error)
 }

@@ -1,17 +1,18 @@
 //! `grimace predict`
 
-use crate::device::DeviceChoice;
-use crate::transforms::tta::Tta;
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 
 use super::common::{print, print_json, read_images};
-use crate::data::csv::columns::Labels;
+use crate::data::csv::columns::LabelColumn;
+use crate::device::DeviceChoice;
 use crate::inference::submission;
 use crate::inference::trained_run::TrainedRun;
-use crate::report::table::thousands;
+use crate::report::text_table::thousands;
+use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 use crate::util::files::check_output_beside;
 
@@ -27,19 +28,19 @@ pub struct PredictArgs {
     /// CSV to write: id,emotion
     #[arg(long, value_name = "CSV")]
     pub out: PathBuf,
-    /// Add a column per class with its probability
+    /// Add a column of probabilities for each class
     #[arg(long)]
     pub probabilities: bool,
-    /// Take only the rows of this Usage
+    /// Read only rows with this Usage
     #[arg(long)]
     pub usage: Option<String>,
-    /// Average probabilities over tta of each image: one, flip or ten_crop; default what the run's config says
+    /// Test-time augmentation [default: the run's predict.tta]
     #[arg(long)]
     pub tta: Option<Tta>,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print what was done as one JSON object
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -47,12 +48,12 @@ pub struct PredictArgs {
 pub fn run(args: &PredictArgs) -> Result<Outcome> {
     check_output_beside(&args.out, &[&args.data])?;
     let run = TrainedRun::open(&args.run)?;
-    run.dir().check_foreign(&args.out)?;
+    run.dir().check_not_owned(&args.out)?;
     let tta = run.tta(args.tta)?;
     let classes = &run.data().classes;
-    let images = read_images(&args.data, run.data(), Labels::Ignored, args.usage.as_deref())?;
+    let images = read_images(&args.data, run.data(), LabelColumn::Ignored, args.usage.as_deref())?;
     images.check_ids(&args.data)?;
-    let predictions = run.predictions(&images, args.device, tta)?;
+    let predictions = run.predict(&images, args.device, tta)?;
     submission::write(&args.out, &images, &predictions, args.probabilities.then_some(&classes[..]))?;
     if args.json {
         print_json(

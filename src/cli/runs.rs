@@ -1,12 +1,13 @@
 //! `grimace runs`
 
-use anyhow::Result;
-use clap::Args;
 use std::path::PathBuf;
 
+use anyhow::Result;
+use clap::Args;
+
 use super::common::{print, print_json};
-use crate::report::table::table;
-use crate::run_dir::listing::{self, Listed};
+use crate::report::text_table::table;
+use crate::run_dir::listing::{self, RunEntry};
 use crate::util::error::Outcome;
 use crate::util::text::escaped;
 
@@ -14,16 +15,16 @@ use crate::util::text::escaped;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  grimace runs\n  grimace runs runs/five --json")]
 pub struct RunsArgs {
-    /// Folder with run directories; those of sweeps within it are listed, too
+    /// Folder of run directories and sweeps
     #[arg(default_value = "runs", value_name = "DIR")]
     pub folder: PathBuf,
-    /// Print one JSON array
+    /// Print a JSON array
     #[arg(long)]
     pub json: bool,
 }
 
 pub fn run(args: &RunsArgs) -> Result<Outcome> {
-    let found = listing::list(&args.folder)?;
+    let found = listing::list_runs(&args.folder)?;
     if args.json {
         print_json(&found)?;
     } else if found.is_empty() {
@@ -35,7 +36,7 @@ pub fn run(args: &RunsArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn line(run: &Listed) -> Vec<String> {
+fn line(run: &RunEntry) -> Vec<String> {
     vec![
         escaped(&run.path),
         escaped(&run.name),

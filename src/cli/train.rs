@@ -1,17 +1,17 @@
 //! `grimace train`
 
-use clap::Args;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::Args;
 
 use super::ConfigArgs;
-use super::common::{own_command, print, print_json, quoted};
+use super::common::{own_command, print, print_json};
 use crate::config::{self, Config};
 use crate::data::dataset;
 use crate::report::{Console, seconds};
-use crate::run_dir::{RunDir, SWEEP, Summary};
-use crate::train::early_stopping::Stopped;
+use crate::run_dir::{RunDir, SWEEP_JSON, Summary};
+use crate::train::early_stopping::StopReason;
 use crate::train::session::{PreparedRun, RunOptions};
 use crate::util::error::Outcome;
 use crate::util::signals::Signals;
@@ -22,19 +22,20 @@ use crate::util::signals::Signals;
     after_help = "Example:\n  grimace train configs/notebook.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/notebook.toml --out runs/batch128 --resume"
 )]
 pub struct TrainArgs {
-    /// Config and changes to it
+    /// Config and overrides
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Run directory; default `runs/NAME-TIME`, the time in UTC
+    /// Run directory [default: runs/NAME-TIME, in UTC]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Continue the run in --out, or the newest run of this name
+    /// Resume the run in --out, or the newest run of this name
     #[arg(long)]
     pub resume: bool,
-    /// Say at the end where the time went: phases of a step, operations, start to first step
+    /// Profile the run: time of each phase of a step, of each operation, and from start to first
+    /// step
     #[arg(long)]
     pub profile: bool,
-    /// Print the summary as one JSON object
+    /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -46,9 +47,9 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let prepared = PreparedRun::new(&config, path.as_deref())?;
     let data = dataset::load(&config.data, config.seed)?;
     let mut session = prepared.begin(&config, &data, path.as_deref(), &signals)?;
-    let resume_command = format!("grimace train {}", command_line(args, session.dir()));
+    let resume_command = resume_command(args, session.dir())?;
     let options = RunOptions {
-        command: own_command(),
+        command: own_command()?,
         resume_command: &resume_command,
         resume: args.resume,
         profile: args.profile,
@@ -60,49 +61,55 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     } else {
         print(&describe(&summary, session.dir()))?;
     }
-    if let Stopped::Interrupted(signal) = stopped {
-        console.line(&format!("to go on: {resume_command}"))?;
+    if let StopReason::Interrupted(signal) = stopped {
+        console.line(&format!("resume with: {resume_command}"))?;
         return Ok(Outcome::Interrupted(signal));
     }
     Ok(Outcome::Done)
 }
 
-/// The arguments that go on with the run.
-fn command_line(args: &TrainArgs, dir: &RunDir) -> String {
-    let sets: String = args.config.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+/// The command that resumes the run.
+fn resume_command(args: &TrainArgs, dir: &RunDir) -> Result<String> {
     let (config, out) = (args.config.config.display().to_string(), dir.path().display().to_string());
-    format!("{}{sets} --out {} --resume", quoted(&config), quoted(&out))
+    let mut words = vec!["grimace", "train", config.as_str()];
+    words.extend(args.config.sets.iter().flat_map(|set| ["--set", set.as_str()]));
+    words.extend(["--out", out.as_str(), "--resume"]);
+    Ok(shlex::try_join(words)?)
 }
 
-/// Where the run directory is, `None` for the default place of a new one; refuses one that cannot be used before any work.
+/// The run directory, `None` for a new one in the default place. A directory that cannot be used is
+/// refused before any work.
 fn find_dir(args: &TrainArgs, config: &Config) -> Result<Option<PathBuf>> {
     let path = match &args.out {
         Some(path) => path.clone(),
-        None if args.resume => RunDir::newest(&config.name, |path| !path.join(SWEEP).exists())?,
+        None if args.resume => RunDir::find_latest(&config.name, |path| !path.join(SWEEP_JSON).exists())?,
         None => return Ok(None),
     };
     if args.resume {
         RunDir::check_folder(&path)?;
     } else {
-        RunDir::check_free(&path)?;
+        RunDir::check_available(&path)?;
     }
     Ok(Some(path))
 }
 
 fn describe(summary: &Summary, dir: &RunDir) -> String {
-    let shown = dir.path().display();
+    let display = dir.path().display();
     let Some(best) = summary.best_val_accuracy else {
         return match summary.epochs {
-            0 => format!("{shown}: stopped ({}) before the first epoch was done\n", summary.stopped),
+            0 => format!("{display}: stopped ({}) in the first epoch\n", summary.stopped),
             epochs => {
-                format!("{shown}: stopped ({}) after {epochs} epochs; its best weights are gone\n", summary.stopped)
+                format!(
+                    "{display}: stopped ({}) after {epochs} epochs; its best weights are missing\n",
+                    summary.stopped
+                )
             }
         };
     };
-    let without = summary.best_val_accuracy_dedup.map_or("-".into(), |value| format!("{value:.4}"));
+    let dedup = summary.best_val_accuracy_dedup.map_or("-".into(), |value| format!("{value:.4}"));
     format!(
-        "best validation accuracy {best:.4} in epoch {} ({without} without images that also stand in the training rows); \
-         stopped after {} epochs ({}), {}; best weights: {shown}/best.safetensors\n",
+        "best validation accuracy {best:.4} in epoch {} ({dedup} without duplicates of training images); stopped after {} epochs \
+         ({}), {}; best weights: {display}/best.safetensors\n",
         summary.best_epoch.unwrap_or(0),
         summary.epochs,
         summary.stopped,

@@ -1,25 +1,22 @@
-//! What is wrong with a config, in words for people: key and line, and no names of Rust's types.
+//! Error messages about configs: key, line and what is allowed, without names of Rust types.
 
+use serde_path_to_error::Error as SerdeError;
 use toml::Value;
 
 use crate::util::text::short;
+use crate::util::validate::InvalidValue;
 
-/// Characters of a key or a value that a message repeats.
+/// Maximum characters of a key or a value in a message.
 pub const MAX_SHOWN: usize = 100;
 
-/// What is wrong and, as far as it can be told, where.
+/// What is wrong with a config, and where.
 pub struct Diagnostic {
+    /// 1-based line in the file, when known.
     pub line: Option<usize>,
-    pub path: String,
+    /// Dotted key; empty for the root table.
+    pub key: String,
+    /// Message, starting with the key.
     pub message: String,
-}
-
-impl Diagnostic {
-    /// The key it is about.
-    pub fn key(&self) -> String {
-        // Messages of range checks begin with the key; serde's come with a path.
-        if self.path.is_empty() { key_of(&self.message).to_owned() } else { self.path.clone() }
-    }
 }
 
 impl std::fmt::Display for Diagnostic {
@@ -31,23 +28,42 @@ impl std::fmt::Display for Diagnostic {
     }
 }
 
-/// What serde says and at which key.
-pub struct SerdeMessage {
-    path: String,
-    message: String,
-}
+impl Diagnostic {
+    /// Creates a message about `key` in the config `text`.
+    pub fn new(text: &str, key: &str, message: String) -> Self {
+        Self { line: find_line(text, key), key: key.to_owned(), message }
+    }
 
-impl From<serde_path_to_error::Error<toml::de::Error>> for SerdeMessage {
-    fn from(error: serde_path_to_error::Error<toml::de::Error>) -> Self {
+    /// Describes a value that is out of range.
+    pub fn from_value(text: &str, error: &InvalidValue) -> Self {
+        Self::new(text, &error.key, error.to_string())
+    }
+
+    /// Describes an error of serde in the table `prefix`: with the full key, and without Rust
+    /// types.
+    pub fn from_serde(text: &str, prefix: &str, error: &SerdeError<toml::de::Error>) -> Self {
         let path = error.path().to_string();
-        Self {
-            path: if path == "." { String::new() } else { path },
-            message: error.inner().message().trim().to_owned(),
-        }
+        let parts = [prefix, if path == "." { "" } else { &path }];
+        let path = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+        let message = without_rust_types(error.inner().message().trim());
+        // serde quotes an unknown field; the path ends at its table or at the field itself.
+        let field = message.split('`').nth(1);
+        let key = match field {
+            Some(field)
+                if message.starts_with("unknown field") && path != field && !path.ends_with(&format!(".{field}")) =>
+            {
+                join(&path, field)
+            }
+            _ => path,
+        };
+        // A key in untrusted input can have any length.
+        let message = field.map_or(message.clone(), |field| message.replacen(field, &short(field, MAX_SHOWN), 1));
+        let message = if key.is_empty() { message } else { format!("{}: {message}", short(&key, MAX_SHOWN)) };
+        Self::new(text, &key, message)
     }
 }
 
-/// How serde's messages end that speak of Rust's types, and what a person calls them.
+/// Endings of serde's messages that name Rust types, and their replacements.
 const TYPES: [(&str, &str); 6] = [
     ("expected usize", "expected an integer, 0 or more"),
     ("expected u64", "expected an integer, 0 or more"),
@@ -57,18 +73,18 @@ const TYPES: [(&str, &str); 6] = [
     ("unit variant, expected string only", "expected a string"),
 ];
 
-/// What serde says, without names of Rust types.
-fn describe(message: &str) -> String {
-    let table = ["expected internally tagged enum ", "expected struct "];
-    if let Some((before, _)) = table.iter().find_map(|words| message.split_once(words)) {
+/// Replaces names of Rust types in a message of serde.
+fn without_rust_types(message: &str) -> String {
+    let tables = ["expected internally tagged enum ", "expected struct "];
+    if let Some((before, _)) = tables.iter().find_map(|ending| message.split_once(ending)) {
         return format!("{before}expected a table");
     }
-    let typed = TYPES.iter().find_map(|(words, plain)| Some((message.strip_suffix(words)?, plain)));
-    typed.map_or(message.to_owned(), |(before, plain)| format!("{before}{plain}"))
+    let replaced = TYPES.iter().find_map(|(ending, plain)| Some((message.strip_suffix(ending)?, plain)));
+    replaced.map_or(message.to_owned(), |(before, plain)| format!("{before}{plain}"))
 }
 
-/// A value and its type, as serde says them.
-pub fn shown_value(value: &Value) -> String {
+/// Formats type and value as serde does.
+pub fn describe_value(value: &Value) -> String {
     match value {
         Value::String(text) => format!("string {:?}", short(text, MAX_SHOWN)),
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => format!("{} `{value}`", value.type_str()),
@@ -76,35 +92,9 @@ pub fn shown_value(value: &Value) -> String {
     }
 }
 
-/// The key that a message of a range check begins with.
-pub fn key_of(message: &str) -> &str {
-    message.split([' ', ':']).next().unwrap_or_default()
-}
-
-/// A message as a person reads it: with the whole key, its line, and no names of Rust types.
-pub fn problem(prefix: &str, message: &SerdeMessage, text: &str) -> Diagnostic {
-    let path = [prefix, &message.path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
-    let message = describe(&message.message);
-    // serde names an unknown key in backquotes; the path leads to the table it is in, or to itself.
-    let full = match message.split('`').nth(1) {
-        Some(field)
-            if message.starts_with("unknown field") && path != field && !path.ends_with(&format!(".{field}")) =>
-        {
-            join(&path, field)
-        }
-        _ => path,
-    };
-    // A hostile key may be of any length.
-    let message = match message.split('`').nth(1) {
-        Some(field) => message.replacen(field, &short(field, MAX_SHOWN), 1),
-        None => message,
-    };
-    let shown = if full.is_empty() { message } else { format!("{}: {message}", short(&full, MAX_SHOWN)) };
-    Diagnostic { line: find_line(text, &full), path: full, message: shown }
-}
-
-/// The 1-based line where a dotted key stands in the file: its own `key =`, or else that of the table around it.
-pub fn find_line(text: &str, key: &str) -> Option<usize> {
+/// The 1-based line of a dotted key in `text`: its own `key =`, or else that of the closest table
+/// around it.
+fn find_line(text: &str, key: &str) -> Option<usize> {
     let mut section = String::new();
     let mut best: Option<(usize, usize)> = None;
     for (index, line) in text.lines().enumerate() {
@@ -117,15 +107,15 @@ pub fn find_line(text: &str, key: &str) -> Option<usize> {
             _ if line.starts_with('[') => section.clone(),
             _ => continue,
         };
-        let within = key.strip_prefix(&full).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        if within && best.is_none_or(|(length, _)| full.len() > length) {
+        let contains = key.strip_prefix(&full).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        if contains && best.is_none_or(|(length, _)| full.len() > length) {
             best = Some((full.len(), index + 1));
         }
     }
     best.map(|(_, line)| line)
 }
 
-/// A key within the table at `path`.
+/// Joins a table's dotted path and a key in it.
 pub fn join(path: &str, field: &str) -> String {
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }

@@ -1,93 +1,122 @@
-//! Reading a config file and laying `--set key=value` over it, with errors that name file, line and key.
+//! Loads config files and applies overrides such as `--set key=value`; errors name file, line and
+//! key.
 
 use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::diagnostic::{Diagnostic, MAX_SHOWN, find_line, key_of, problem, shown_value};
-use super::overrides::apply;
+use super::diagnostic::{Diagnostic, describe_value};
+use super::overrides::{Override, apply};
 use super::toml_table::read_table;
 use super::{Config, RawConfig};
-use crate::forest::config::{ForestConfig, RawForestConfig};
 use crate::util::error::input;
 use crate::util::files::read_small_text;
-use crate::util::text::short;
+use crate::util::validate::InvalidValue;
 
-/// Bytes of the largest config that is read.
+/// Maximum bytes of a config.
 pub const MAX_CONFIG: u64 = 1 << 20;
 
-/// A kind of config: how it is read from a table, and what is checked.
-pub trait Checked: Sized {
+type SerdeError = serde_path_to_error::Error<toml::de::Error>;
+
+/// Why a TOML table is not a valid config.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// An unknown or missing key, or a value of a wrong type.
+    #[error(transparent)]
+    Parse(#[from] SerdeError),
+    /// A value out of range.
+    #[error(transparent)]
+    Value(#[from] InvalidValue),
+}
+
+/// A type of config file.
+pub trait ConfigFile: Sized {
     /// Keys whose values are tables.
     const TABLES: &[&str];
-    /// Tables whose `kind` decides about their keys, each with a way to read it by itself.
-    const PROBES: &[(&[&str], Probe)];
-    /// A table that configs of the other kind have, and what to do with those.
-    const ELSEWHERE: (&str, &str);
+    /// Tables whose keys depend on their `kind`, each with a function that parses it alone.
+    const TAGGED_TABLES: &[(&[&str], ParseTable)];
+    /// A table that only the other type of config file has, and the command for that type.
+    const FOREIGN_TABLE: (&str, &str);
 
-    /// Adds what a reader may leave out.
-    fn complete(table: Table) -> Table {
+    /// Adds keys that may be omitted and that serde has no default for.
+    fn with_defaults(table: Table) -> Table {
         table
     }
 
-    /// Reads the keys, then checks the values.
+    /// Parses the keys and checks the values.
     ///
     /// # Errors
-    /// What serde complains about, or the first value out of range.
-    fn read(table: Table) -> Result<Result<Self, String>, serde_path_to_error::Error<toml::de::Error>>;
+    /// The first error of serde, or the first value out of range.
+    fn from_table(table: Table) -> Result<Self, ConfigError>;
 }
 
-/// Reads the config at `path` and applies `sets` (each `key=value`, dotted keys) in their order.
+/// Loads the config at `path` and applies the `--set` options `sets` (`key=value`, dotted keys) in
+/// order.
 ///
 /// # Errors
-/// An input error that names the file, the line where TOML has one, the key and what is allowed.
-pub fn load<C: Checked>(path: &Path, sets: &[String]) -> anyhow::Result<C> {
+/// An input error that names the file, the line where known, the key and what is allowed.
+pub fn load<C: ConfigFile>(path: &Path, sets: &[String]) -> anyhow::Result<C> {
     let text = read_small_text(path, MAX_CONFIG, "a config file in TOML")?;
-    let shown = path.display().to_string();
-    parse(&text, &shown, sets)
+    let source = path.display().to_string();
+    parse(&text, &source, sets)
 }
 
-/// [`load`] for a text that is already in memory, such as a checkpoint's; `shown` names it in errors.
+/// [`load`] with overrides from several options.
+///
+/// # Errors
+/// As [`load`]; a bad override is named with its option.
+pub fn load_with_overrides<C: ConfigFile>(path: &Path, overrides: &[Override<'_>]) -> anyhow::Result<C> {
+    let text = read_small_text(path, MAX_CONFIG, "a config file in TOML")?;
+    parse_with_overrides(&text, &path.display().to_string(), overrides)
+}
+
+/// [`load`] for TOML in memory, such as that of a checkpoint; errors name it `source`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn from_text<C: Checked>(text: &str, shown: &str) -> anyhow::Result<C> {
-    parse(text, shown, &[])
+pub fn from_text<C: ConfigFile>(text: &str, source: &str) -> anyhow::Result<C> {
+    parse(text, source, &[])
 }
 
-pub(crate) fn parse<C: Checked>(text: &str, shown: &str, sets: &[String]) -> anyhow::Result<C> {
+pub(crate) fn parse<C: ConfigFile>(text: &str, source: &str, sets: &[String]) -> anyhow::Result<C> {
+    let overrides: Vec<Override<'_>> = sets.iter().map(|set| Override { option: "--set", text: set }).collect();
+    parse_with_overrides(text, source, &overrides)
+}
+
+fn parse_with_overrides<C: ConfigFile>(text: &str, source: &str, overrides: &[Override<'_>]) -> anyhow::Result<C> {
     let mut table = read_table(text).map_err(|error| {
         let line = error.span().map_or(String::new(), |span| format!(":{}", line_of(text, span.start)));
-        input(format!("{shown}{line}: not valid TOML: {}", error.message()))
+        input(format!("{source}{line}: not valid TOML: {}", error.message()))
     })?;
-    if sets.is_empty() {
-        return checked(&table, text).map_err(|problem| input(format!("{shown}{problem}")));
+    if overrides.is_empty() {
+        return check(&table, text).map_err(|problem| input(format!("{source}{problem}")));
     }
-    for set in sets {
-        apply(&mut table, set).map_err(|problem| input(format!("--set {}: {problem}", short(set, MAX_SHOWN))))?;
+    for item in overrides {
+        apply(&mut table, item.text).map_err(|problem| input(format!("{item}: {problem}")))?;
     }
-    checked(&table, text).map_err(|problem| {
-        // Who made the mistake? If the file alone is fine, one of the sets did.
-        let file_is_fine = read_table(text).is_ok_and(|alone| checked::<C>(&alone, text).is_ok());
-        let key = problem.key();
-        let blamed = sets.iter().rev().find(|set| set.split('=').next().is_some_and(|k| related(k.trim(), &key)));
-        match blamed {
-            Some(set) if file_is_fine => {
-                input(format!("{shown} with --set {}: {}", short(set, MAX_SHOWN), problem.message))
-            }
-            _ => input(format!("{shown}{problem}")),
+    check(&table, text).map_err(|problem| {
+        // If the file alone is valid, an override is at fault: the last one of a related key, or
+        // else any of them.
+        let file_is_valid = read_table(text).is_ok_and(|alone| check::<C>(&alone, text).is_ok());
+        if !file_is_valid {
+            return input(format!("{source}{problem}"));
         }
+        let blamed = overrides.iter().rev().find(|item| is_related(item.key(), &problem.key));
+        let blamed = blamed.map_or(overrides, std::slice::from_ref);
+        let blamed: Vec<String> = blamed.iter().map(ToString::to_string).collect();
+        input(format!("{source} with {}: {}", blamed.join(" "), problem.message))
     })
 }
 
-/// Whether a key set on the command line and the key of an error speak of the same place.
-fn related(set: &str, key: &str) -> bool {
-    let inside =
-        |long: &str, short: &str| long == short || long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
-    !key.is_empty() && (inside(set, key) || inside(key, set))
+/// Whether an overridden key and the key of an error are the same, or one is in the table of the
+/// other.
+fn is_related(set: &str, key: &str) -> bool {
+    let contains =
+        |table: &str, key: &str| key == table || key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+    !key.is_empty() && (contains(key, set) || contains(set, key))
 }
 
-/// Tables of the defaults that have a `kind`: where one is given without it, the default's holds.
+/// Tables in `[train]` with a default `kind`.
 const DEFAULT_KINDS: [(&str, &str); 2] = [("optimizer", "adam"), ("schedule", "hold_then_decay")];
 
 fn with_default_kinds(mut table: Table) -> Table {
@@ -101,10 +130,10 @@ fn with_default_kinds(mut table: Table) -> Table {
     table
 }
 
-/// Reads a table by itself, to learn what is wrong with it.
-pub type Probe = fn(Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>>;
+/// Parses a table alone, for an error that names the wrong key.
+pub type ParseTable = fn(Table) -> Result<(), SerdeError>;
 
-impl Checked for Config {
+impl ConfigFile for Config {
     const TABLES: &[&str] = &[
         "data",
         "augment",
@@ -117,61 +146,53 @@ impl Checked for Config {
         "train.checkpoint_every",
         "predict",
     ];
-    const PROBES: &[(&[&str], Probe)] = &[
+    const TAGGED_TABLES: &[(&[&str], ParseTable)] = &[
         (&["model"], crate::model::config::probe),
         (&["train", "optimizer"], crate::optim::optimizer::probe_optimizer),
         (&["train", "schedule"], crate::optim::schedule::probe),
     ];
-    const ELSEWHERE: (&str, &str) = ("forest", "this is a forest's config; fit it with grimace forest");
+    const FOREIGN_TABLE: (&str, &str) = ("forest", "this is a forest's config; fit it with grimace forest");
 
-    fn complete(table: Table) -> Table {
+    fn with_defaults(table: Table) -> Table {
         with_default_kinds(table)
     }
 
-    fn read(table: Table) -> Result<Result<Self, String>, serde_path_to_error::Error<toml::de::Error>> {
-        serde_path_to_error::deserialize(table).map(RawConfig::check)
+    fn from_table(table: Table) -> Result<Self, ConfigError> {
+        Ok(serde_path_to_error::deserialize::<_, RawConfig>(table)?.check()?)
     }
 }
 
-impl Checked for ForestConfig {
-    const TABLES: &[&str] = &["data", "forest"];
-    const PROBES: &[(&[&str], Probe)] = &[];
-    const ELSEWHERE: (&str, &str) = ("model", "this is a network's config; train it with grimace train");
-
-    fn read(table: Table) -> Result<Result<Self, String>, serde_path_to_error::Error<toml::de::Error>> {
-        serde_path_to_error::deserialize(table).map(RawForestConfig::check)
-    }
-}
-
-fn checked<C: Checked>(table: &Table, text: &str) -> Result<C, Diagnostic> {
-    let table = &C::complete(table.clone());
-    for place in C::TABLES {
-        let value = place.split('.').try_fold(None, |at: Option<&Value>, name| {
-            let table = at.map_or(Some(table), Value::as_table)?;
+/// Checks a parsed config; `text` is its file, for line numbers.
+fn check<C: ConfigFile>(table: &Table, text: &str) -> Result<C, Diagnostic> {
+    let table = &C::with_defaults(table.clone());
+    for key in C::TABLES {
+        let value = key.split('.').try_fold(None, |value: Option<&Value>, name| {
+            let table = value.map_or(Some(table), Value::as_table)?;
             table.get(name).map(Some)
         });
-        // serde would take an array for a table's values in their order.
+        // serde would accept an array as the values of a table in order.
         if let Some(Some(value)) = value
             && !value.is_table()
         {
-            let message = format!("{place}: invalid type: {}, expected a table", shown_value(value));
-            return Err(Diagnostic { line: find_line(text, place), path: (*place).to_owned(), message });
+            let message = format!("{key}: invalid type: {}, expected a table", describe_value(value));
+            return Err(Diagnostic::new(text, key, message));
         }
     }
-    let (key, advice) = C::ELSEWHERE;
+    let (key, advice) = C::FOREIGN_TABLE;
     if table.get(key).is_some_and(Value::is_table) {
-        let message = format!("{key}: {advice}");
-        return Err(Diagnostic { line: find_line(text, key), path: key.to_owned(), message });
+        return Err(Diagnostic::new(text, key, format!("{key}: {advice}")));
     }
-    // First the tables whose `kind` decides about their keys: serde reads those through a buffer that loses the key.
-    for (place, probe) in C::PROBES {
-        let inner = place.iter().try_fold(table, |table, name| table.get(*name).and_then(Value::as_table));
+    // Tagged tables first: serde buffers them, and the error of the whole config loses the key.
+    for (path, parse) in C::TAGGED_TABLES {
+        let inner = path.iter().try_fold(table, |table, name| table.get(*name).and_then(Value::as_table));
         if let Some(inner) = inner {
-            probe(inner.clone()).map_err(|error| problem(&place.join("."), &error.into(), text))?;
+            parse(inner.clone()).map_err(|error| Diagnostic::from_serde(text, &path.join("."), &error))?;
         }
     }
-    let read = C::read(table.clone()).map_err(|error| problem("", &error.into(), text))?;
-    read.map_err(|message| Diagnostic { line: find_line(text, key_of(&message)), path: String::new(), message })
+    C::from_table(table.clone()).map_err(|error| match error {
+        ConfigError::Parse(error) => Diagnostic::from_serde(text, "", &error),
+        ConfigError::Value(error) => Diagnostic::from_value(text, &error),
+    })
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -213,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn a_resolved_config_reads_back_the_same() {
+    fn resolved_config_round_trips() {
         let config = good(&["train.optimizer={kind=\"sgd\",lr=0.1}", "data.validation=\"val/x.csv\"", "device=cuda:1"]);
         let text = config.to_toml().unwrap();
         assert_eq!(parse::<Config>(&text, "again", &[]).unwrap(), config);
     }
 
     #[test]
-    fn sets_are_toml_or_strings_and_add_to_tables() {
+    fn overrides_are_toml_or_strings_and_merge_into_tables() {
         assert_eq!(good(&["train.batch=128"]).train.batch, 128);
         assert_eq!(good(&["name=big-one"]).name, "big-one");
         assert_eq!(good(&["data.validation=PublicTest"]).data.validation, Validation::Usage("PublicTest".into()));
@@ -232,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_file_line_key_and_what_is_allowed() {
+    fn errors_name_file_line_key_and_allowed_values() {
         let cases: &[(&str, &[&str], &[&str])] = &[
             (&SMALL.replace("batch", "bacth"), &[], &["c.toml:8", "train.bacth", "expected one of", "`batch`"]),
             (&SMALL.replace("32", "\"many\""), &[], &["c.toml:8", "train.batch", "invalid type: string"]),
@@ -268,7 +289,7 @@ mod tests {
             (
                 &SMALL.replace("cnn", "resnet"),
                 &["train.progressive={from=16}", "model.widths=[8,8,8,8,8]", "model.blocks=[1,1,1,1,1]"],
-                &["train.progressive.from = 16 ", "so few stages"],
+                &["train.progressive.from = 16 ", "stages that leave a pixel"],
             ),
             (
                 SMALL,
@@ -290,7 +311,7 @@ mod tests {
             (
                 SMALL,
                 &["train.soft_label_weight=0.5"],
-                &["train.soft_label_weight = 0.5 ", "data.soft_labels beside it"],
+                &["train.soft_label_weight = 0.5 ", "1 without data.soft_labels"],
             ),
             (SMALL, &["data.soft_labels=\"\""], &["data.soft_labels = \"\" ", "the path of a CSV"]),
             (SMALL, &["train.label_smoothing=1"], &["train.label_smoothing = 1 ", "0 (off) to below 1"]),
@@ -313,9 +334,9 @@ mod tests {
             ),
             (SMALL, &["train.optimizer={kind=\"sdg\"}"], &["train.optimizer", "sdg", "`sgd`"]),
         ];
-        for (text, sets, wanted) in cases {
+        for (text, sets, expected) in cases {
             let message = error(text, sets);
-            for part in *wanted {
+            for part in *expected {
                 assert!(message.contains(part), "{part:?} is not in {message:?}");
             }
         }

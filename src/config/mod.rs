@@ -1,6 +1,6 @@
-//! Config files: TOML text -> [`RawConfig`] (every key known, every type right) -> [`Config`] (every value in range).
+//! Config files: TOML -> [`RawConfig`] (known keys, right types) -> [`Config`] (values in range).
 //!
-//! Only [`Config`] reaches the work, and only [`RawConfig::check`] makes one.
+//! Everything else takes a [`Config`], and only [`RawConfig::check`] creates one.
 
 mod diagnostic;
 pub(crate) mod load;
@@ -12,8 +12,9 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{Checked, MAX_CONFIG, from_text, load};
-pub use toml_table::{differing_keys, read_table, shown_key};
+pub use load::{ConfigError, ConfigFile, MAX_CONFIG, from_text, load, load_with_overrides};
+pub use overrides::Override;
+pub use toml_table::{differing_keys, format_value, read_table};
 pub use train_config::{CheckpointEvery, EarlyStopConfig, MAX_EPOCHS, MAX_ROLLBACKS, TrainConfig};
 
 use crate::data::config::{DataConfig, Validation};
@@ -21,9 +22,9 @@ use crate::device::{DeviceChoice, Precision};
 use crate::model::ModelConfig;
 use crate::transforms::AugmentConfig;
 use crate::transforms::tta::PredictConfig;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// A checked config: names are known, values are in range. Reads as [`RawConfig`].
+/// A checked config: every value is in range. Dereferences to [`RawConfig`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config(RawConfig);
 
@@ -35,35 +36,35 @@ impl Deref for Config {
     }
 }
 
-/// A config as written: keys and types are right, values not yet looked at.
+/// A parsed config: keys and types are right, values are unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
     /// Name of the run; the default run directory is `runs/<name>-<UTC time>`.
     pub name: String,
-    /// Every random number of a run follows from it.
+    /// RNG seed of the run.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
-    /// Where to train.
+    /// Device to train on.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// Number format of the forward and backward pass; weights and optimizer state are float32 always.
+    /// dtype of the forward and backward pass; weights and optimizer state are always float32.
     #[serde(default)]
     pub precision: Precision,
-    /// CPU threads; 0 takes one per core.
+    /// CPU threads; 0 means one per core.
     #[serde(default)]
     pub threads: usize,
-    /// Which rows to train and to validate on.
+    /// Data files, classes and split.
     pub data: DataConfig,
-    /// Random changes to every training image.
+    /// Data augmentation.
     #[serde(default)]
     pub augment: AugmentConfig,
-    /// The network.
+    /// Architecture.
     pub model: ModelConfig,
-    /// How to train it.
+    /// Training.
     #[serde(default)]
     pub train: TrainConfig,
-    /// How to use it when it is trained.
+    /// Inference.
     #[serde(default)]
     pub predict: PredictConfig,
 }
@@ -75,10 +76,10 @@ pub(crate) mod defaults {
 }
 
 impl Config {
-    /// The config as TOML with every key, as `config.toml` and checkpoints hold it.
+    /// Serializes the resolved config, with every key, for `config.toml` and checkpoints.
     ///
     /// # Errors
-    /// Only the TOML writer's, which no checked config causes.
+    /// Those of the TOML serializer, which a checked config does not cause.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         Ok(toml::to_string(&self.0)?)
     }
@@ -88,43 +89,42 @@ impl RawConfig {
     /// Checks every value.
     ///
     /// # Errors
-    /// The first value out of range: its key, the value, and what is allowed.
-    pub fn check(self) -> Result<Config, String> {
+    /// The first value out of range.
+    pub fn check(self) -> Result<Config, InvalidValue> {
         check_common(&self.name, self.seed, self.threads, &self.data)?;
         self.augment.check()?;
         self.model.check()?;
         self.train.check()?;
         if self.train.progressive.is_on() {
             let from = self.train.progressive.from;
-            let allowed =
-                "48 (off), or model.kind = \"resnet\" with so few stages that a pixel is left of such pictures";
+            let allowed = "48 (off), or model.kind = \"resnet\" with stages that leave a pixel of the image";
             require(self.model.takes(from), "train.progressive.from", from, allowed)?;
         }
         self.train.class_weights.check(self.data.classes.len())?;
-        let (is_soft, share) = (self.data.soft_labels.is_some(), self.train.soft_label_weight);
+        let (has_soft_labels, weight) = (self.data.soft_labels.is_some(), self.train.soft_label_weight);
         require(
-            is_soft || share == 1.0,
+            has_soft_labels || weight == 1.0,
             "train.soft_label_weight",
-            share,
-            "data.soft_labels beside it, whose share it is",
+            weight,
+            "1 without data.soft_labels; set data.soft_labels to the path of a CSV file",
         )?;
         Ok(Config(self))
     }
 }
 
-/// What configs of networks and of forests have in common.
-pub(crate) fn check_common(name: &str, seed: u64, threads: usize, data: &DataConfig) -> Result<(), String> {
-    let name_ok = |c: char| c.is_alphanumeric() || "-_.+".contains(c);
-    let named = !name.is_empty() && name.len() <= 100 && !name.starts_with('.');
+/// Checks the keys that networks and forests share.
+pub(crate) fn check_common(name: &str, seed: u64, threads: usize, data: &DataConfig) -> Result<(), InvalidValue> {
+    let is_allowed = |c: char| c.is_alphanumeric() || "-_.+".contains(c);
+    let fits = !name.is_empty() && name.len() <= 100 && !name.starts_with('.');
     require(
-        named && name.chars().all(name_ok),
+        fits && name.chars().all(is_allowed),
         "name",
         name,
         "1 to 100 letters, digits or -_.+, not starting with a dot",
     )?;
     for (key, seed) in [("seed", Some(seed)), ("data.split_seed", data.split_seed)] {
         let seed = seed.unwrap_or(0);
-        require(seed <= i64::MAX as u64, key, seed, "at most 9223372036854775807, the greatest integer of TOML")?;
+        require(seed <= i64::MAX as u64, key, seed, "at most 9223372036854775807, TOML's maximum integer")?;
     }
     require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
     require(!data.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
@@ -136,7 +136,7 @@ pub(crate) fn check_common(name: &str, seed: u64, threads: usize, data: &DataCon
             fraction > 0.0 && fraction < 1.0,
             "data.validation",
             fraction,
-            "a fraction above 0 and below 1, a CSV's path, or a Usage",
+            "a fraction above 0 and below 1, the path of a CSV file, or a Usage",
         )?;
     }
     data.check()

@@ -1,14 +1,40 @@
-//! `--set key=value`.
+//! Overrides on the command line: `--set key=value`.
+
+use std::fmt;
 
 use toml::{Table, Value};
 
+use super::diagnostic::MAX_SHOWN;
 use super::toml_table::read_table;
+use crate::util::text::short;
 
-/// Parts of the longest dotted key in --set; no key of a config has more than 4.
-const MAX_KEY: usize = 16;
+/// A config key overridden on the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Override<'a> {
+    /// `--set` or `--vary`, for error messages.
+    pub option: &'static str,
+    /// `key=value` with a dotted key.
+    pub text: &'a str,
+}
 
-/// Lays `key.path=value` over `table`. The value is TOML, or else a string; a table is added to the one that is there,
-/// unless it names another `kind`.
+impl Override<'_> {
+    /// The dotted key.
+    pub fn key(&self) -> &str {
+        self.text.split('=').next().unwrap_or_default().trim()
+    }
+}
+
+impl fmt::Display for Override<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.option, short(self.text, MAX_SHOWN))
+    }
+}
+
+/// Maximum parts of a dotted key; the keys of a config have at most 4.
+const MAX_KEY_PARTS: usize = 16;
+
+/// Sets `key.path=value` in `table`. The value is TOML, or else a string. A table is merged into an
+/// existing table, unless it has another `kind`.
 ///
 /// # Errors
 /// What is wrong with the key.
@@ -18,24 +44,26 @@ pub fn apply(table: &mut Table, set: &str) -> Result<(), String> {
     if parts.iter().any(|part| part.is_empty()) {
         return Err("the key is empty or has an empty part; expected key=value, such as train.batch=128".into());
     }
-    if parts.len() > MAX_KEY {
-        return Err(format!("the key has more than {MAX_KEY} parts; expected key=value, such as train.batch=128"));
+    if parts.len() > MAX_KEY_PARTS {
+        return Err(format!(
+            "the key has more than {MAX_KEY_PARTS} parts; expected key=value, such as train.batch=128"
+        ));
     }
     let value = parse_value(text.trim());
-    let (last, folders) = parts.split_last().ok_or("the key is empty")?;
-    let mut place = table;
-    for folder in folders {
-        let entry = place.entry((*folder).to_owned()).or_insert_with(|| Value::Table(Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| format!("{folder} is not a table, so it has no key {last}"))?;
+    let (last, parents) = parts.split_last().ok_or("the key is empty")?;
+    let mut target = table;
+    for parent in parents {
+        let entry = target.entry((*parent).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        target = entry.as_table_mut().ok_or_else(|| format!("{parent} is not a table, so it has no key {last}"))?;
     }
-    match (place.get_mut(*last), value) {
+    match (target.get_mut(*last), value) {
         (Some(Value::Table(old)), Value::Table(new))
             if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
         {
             old.extend(new);
         }
         (_, value) => {
-            place.insert((*last).to_owned(), value);
+            target.insert((*last).to_owned(), value);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! TOML as tables: read, changed by `--set`, compared.
+//! TOML tables: parse, compare, look up a key.
 
 use std::collections::BTreeSet;
 
@@ -9,27 +9,28 @@ use toml::{Table, Value};
 
 use super::diagnostic::join;
 
-/// Levels of tables and arrays within one another that are read; a config has 4.
-const MAX_TABLE: usize = 32;
+/// Maximum nesting of tables and arrays; a config has 4 levels.
+const MAX_DEPTH: usize = 32;
 
-/// TOML as a table. Text that nests thousands of tables is refused before anything follows them, which takes stack.
+/// Parses TOML. Deep nesting is refused before anything recursive visits it, which would overflow
+/// the stack.
 ///
 /// # Errors
-/// What the TOML reader says, with its place.
+/// The error of the TOML parser, with its position.
 pub fn read_table(text: &str) -> Result<Table, toml::de::Error> {
     let table = DeTable::parse(text)?;
     let mut level: Vec<&DeValue<'_>> = table.get_ref().values().map(|value| value.get_ref()).collect();
-    for _ in 0..MAX_TABLE {
-        level = level.into_iter().flat_map(within).collect();
+    for _ in 0..MAX_DEPTH {
+        level = level.into_iter().flat_map(children).collect();
     }
     if !level.is_empty() {
-        return Err(toml::de::Error::custom(format!("tables within tables, more than {MAX_TABLE} deep")));
+        return Err(toml::de::Error::custom(format!("tables are nested more than {MAX_DEPTH} deep")));
     }
     Table::deserialize(Deserializer::from(table))
 }
 
-/// The values within a value.
-fn within<'a, 'text>(value: &'a DeValue<'text>) -> Vec<&'a DeValue<'text>> {
+/// The values in a table or an array.
+fn children<'a, 'text>(value: &'a DeValue<'text>) -> Vec<&'a DeValue<'text>> {
     match value {
         DeValue::Table(table) => table.values().map(|value| value.get_ref()).collect(),
         DeValue::Array(values) => values.iter().map(|value| value.get_ref()).collect(),
@@ -37,7 +38,7 @@ fn within<'a, 'text>(value: &'a DeValue<'text>) -> Vec<&'a DeValue<'text>> {
     }
 }
 
-/// The dotted keys at which two resolved configs differ, sorted.
+/// The dotted keys whose values differ between two resolved configs, sorted.
 pub fn differing_keys(old: &Table, new: &Table) -> Vec<String> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let mut found = Vec::new();
@@ -53,13 +54,13 @@ pub fn differing_keys(old: &Table, new: &Table) -> Vec<String> {
     found
 }
 
-/// The value at a dotted key as a person reads it; `unset` where there is none.
-pub fn shown_key(table: &Table, key: &str) -> String {
+/// Formats the value of a dotted key as TOML; `unset` when it is missing.
+pub fn format_value(table: &Table, key: &str) -> String {
     let mut value = None;
-    let mut place = Some(table);
+    let mut parent = Some(table);
     for part in key.split('.') {
-        value = place.and_then(|table| table.get(part));
-        place = value.and_then(Value::as_table);
+        value = parent.and_then(|table| table.get(part));
+        parent = value.and_then(Value::as_table);
     }
     value.map_or("unset".into(), ToString::to_string)
 }

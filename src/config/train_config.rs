@@ -1,4 +1,4 @@
-//! `[train]`: epochs, optimizer, learning rate, stopping, checkpoints.
+//! `[train]`: epochs, optimizer, learning rate, early stopping, checkpoints.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,46 +8,49 @@ use crate::optim::class_weights::ClassWeights;
 use crate::optim::optimizer::{AdamConfig, OptimizerConfig};
 use crate::optim::schedule::{HoldThenDecay, ScheduleConfig};
 use crate::transforms::resize::ProgressiveConfig;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// The greatest `epochs`.
+/// Maximum of `train.epochs`.
 pub const MAX_EPOCHS: u32 = 100_000;
 
-/// The greatest `max_rollbacks`.
+/// Maximum of `train.max_rollbacks`.
 pub const MAX_ROLLBACKS: u32 = 100;
 
-/// `[train]`: how to train.
+/// `[train]`: training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Greatest number of epochs.
+    /// Maximum number of epochs.
     pub epochs: u32,
-    /// Images in a step; the last of an epoch may hold fewer.
+    /// Batch size; the last batch of an epoch may be smaller.
     pub batch: usize,
-    /// The optimizer and its learning rate.
+    /// Optimizer and initial learning rate.
     pub optimizer: OptimizerConfig,
-    /// How the learning rate changes with the epochs.
+    /// Learning rate schedule.
     pub schedule: ScheduleConfig,
-    /// Share of every target that is spread evenly over all classes: 0 to below 1 (Szegedy et al. 2016).
+    /// Label smoothing, 0 (off) to below 1: this weight of each target is spread evenly over all
+    /// classes (Szegedy et al. 2016).
     pub label_smoothing: f64,
-    /// What each class counts in the loss.
+    /// Weight of each class in the loss.
     pub class_weights: ClassWeights,
-    /// Which training images an epoch has.
+    /// Sampling of the training images in an epoch.
     pub sampling: Sampling,
-    /// Share of `data.soft_labels` in the targets, 0 to 1; the rest is the label's.
+    /// Weight of `data.soft_labels` in the targets, 0 to 1; the hard label has the rest.
     pub soft_label_weight: f64,
-    /// Decay, per step, of an exponential moving average of weights and norms' statistics, which is then what is validated and kept as best; 0 keeps
-    /// the weights themselves (Polyak and Juditsky 1992).
+    /// Decay per step of an exponential moving average (EMA) of weights and norm statistics, 0
+    /// (off) to below 1. The EMA is validated and saved as best (Polyak and Juditsky 1992).
     pub ema: f64,
-    /// Greatest Euclidean norm of all gradients together, to which greater ones are scaled; 0 leaves them (Pascanu et al. 2013).
+    /// Maximum global norm of the gradients, 0 (off) to 1e6 (Pascanu et al. 2013;
+    /// `torch.nn.utils.clip_grad_norm_`).
     pub clip_norm: f64,
-    /// Whether the first epochs train on smaller pictures.
+    /// Progressive resizing: smaller images in the first epochs.
     pub progressive: ProgressiveConfig,
-    /// When to stop before `epochs`.
+    /// Early stopping.
     pub early_stop: EarlyStopConfig,
-    /// How often `last.safetensors` is written; at least one of the three.
+    /// Checkpoint interval of `last.safetensors`; at least one of the three keys.
     pub checkpoint_every: CheckpointEvery,
-    /// How often a run that diverges goes back to its last good checkpoint, each time with half the learning rate; 0 stops it.
+    /// How many times a diverged run rolls back to its last good checkpoint, each time with half
+    /// the learning rate; with 0 it stops.
     pub max_rollbacks: u32,
 }
 
@@ -76,9 +79,9 @@ impl Default for TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EarlyStopConfig {
-    /// The figure watched.
+    /// Metric to monitor.
     pub monitor: Monitor,
-    /// Stop this many epochs after the best one; 0 never stops.
+    /// Stop after this many epochs without improvement; 0 never stops.
     pub patience: u32,
 }
 
@@ -88,28 +91,29 @@ impl Default for EarlyStopConfig {
     }
 }
 
-/// `train.checkpoint_every`: whichever comes first.
+/// `train.checkpoint_every`: the interval that ends first counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointEvery {
-    /// Every so many epochs.
+    /// Interval in epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u32>,
-    /// Every so many steps.
+    /// Interval in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Every so many seconds.
+    /// Interval in seconds, at most 1e9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
 }
 
 impl TrainConfig {
-    /// Whether epochs that are done hang on how many there will be: then `train.epochs` may not change when a run goes on.
+    /// Whether every epoch depends on the total number of epochs, so that a resumed run must not
+    /// change `train.epochs`.
     pub fn depends_on_epochs(&self) -> bool {
         matches!(self.schedule, ScheduleConfig::Cosine(_)) || self.progressive.is_on()
     }
 
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         require((1..=MAX_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MAX_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
@@ -130,8 +134,8 @@ impl TrainConfig {
         let in_range = |seconds: f64| seconds > 0.0 && seconds <= 1e9;
         let positive = every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(in_range);
         let some = every.epochs.is_some() || every.steps.is_some() || every.seconds.is_some();
-        let shown = toml::to_string(every).unwrap_or_default().trim().replace('\n', ", ");
+        let found = toml::to_string(every).unwrap_or_default().trim().replace('\n', ", ");
         let allowed = "at least one of epochs, steps, seconds, each above 0, at most 1e9 seconds";
-        require(positive && some, "train.checkpoint_every", format!("{{ {shown} }}"), allowed)
+        require(positive && some, "train.checkpoint_every", format!("{{ {found} }}"), allowed)
     }
 }

@@ -1,4 +1,5 @@
-//! `grimace data check`: what is in CSV files of images, and what a careful person would want to know before training.
+//! `grimace data check`: class counts, blank images, exact duplicates, conflicting labels and
+//! train/validation leakage in CSV files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -8,95 +9,96 @@ use serde::Serialize;
 use super::images::{ImageHash, Images};
 use crate::util::text::{escaped, short};
 
-/// Different words in a column Usage beyond which it is no such thing; Kaggle's has three.
+/// A column Usage with more distinct values is not used as a split; Kaggle's has three.
 const MAX_USAGES: usize = 20;
 
-/// Characters of a Usage that are shown.
-const MAX_USAGE: usize = 40;
+/// Maximum length of a reported Usage in characters.
+const MAX_USAGE_LENGTH: usize = 40;
 
-/// What was found in one file.
+/// Results for one file.
 #[derive(Debug, Serialize)]
 pub struct FileReport {
-    /// Path as given.
-    #[serde(serialize_with = "lossy")]
+    /// Path as given on the command line.
+    #[serde(serialize_with = "serialize_lossy")]
     pub file: PathBuf,
-    /// Rows that could be read.
+    /// Readable rows.
     pub rows: usize,
-    /// Rows of each class, in the order of the classes; absent where the file has no labels.
+    /// Rows per class, in class order; absent if the file has no labels.
     pub classes: Option<Vec<ClassCount>>,
-    /// Rows of each Usage, where the file has that column; none where it holds more than 20 different words.
+    /// Rows per Usage; empty without that column or with more than 20 distinct values.
     pub usages: BTreeMap<String, usize>,
     /// Images of a single gray value.
     pub blank: usize,
-    /// Rows whose image already stood in an earlier row of the file.
+    /// Rows whose image is an exact duplicate of an earlier row of the file.
     pub copies: usize,
     /// Rows that could not be read.
     pub bad_row_count: usize,
-    /// The first thousand of them, each with its line and reason.
+    /// The first 1000 of them, each with line and reason.
     pub bad_rows: Vec<String>,
 }
 
-/// A path as JSON can have it, whatever its bytes.
-fn lossy<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serializes a path that may not be UTF-8.
+fn serialize_lossy<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
 
-/// Rows of one class.
+/// Number of rows of one class.
 #[derive(Debug, Serialize)]
 pub struct ClassCount {
     /// Name of the class.
     pub class: String,
-    /// Its rows.
+    /// Number of rows.
     pub rows: usize,
 }
 
-/// What was found in all files together.
+/// Results for all files.
 #[derive(Debug, Serialize)]
-pub struct Report {
-    /// Each file by itself.
+pub struct CheckReport {
+    /// Results per file.
     pub files: Vec<FileReport>,
-    /// Images that carry more than one label, over all files.
+    /// Distinct images with more than one label, over all files.
     pub conflicting_labels: usize,
-    /// Between each two splits (files, or usages of a file): rows of the second whose image stands in the first.
-    pub copies_across: Vec<Across>,
+    /// Exact duplicates between each pair of splits (files, or usages of a file).
+    pub copies_across: Vec<SplitOverlap>,
 }
 
-/// Copies between two splits.
+/// Exact duplicates between two splits.
 #[derive(Debug, Serialize)]
-pub struct Across {
-    /// One split: a file, or a Usage of it.
+pub struct SplitOverlap {
+    /// First split: a file, or a Usage of it.
     pub from: String,
-    /// The other.
+    /// Second split.
     pub to: String,
-    /// Rows of `to` whose image stands in `from`.
+    /// Rows of `to` whose image is also in `from`.
     pub rows: usize,
 }
 
-impl Report {
-    /// Whether rows could not be read.
+impl CheckReport {
+    /// Whether any row could not be read.
     pub fn has_bad_rows(&self) -> bool {
         self.files.iter().any(|file| file.bad_row_count > 0)
     }
 
-    /// Whether anything was found that may spoil a figure: blanks, copies, conflicting labels, copies across splits.
+    /// Whether there are blank images, exact duplicates (within a file or across splits) or
+    /// conflicting labels.
     pub fn has_findings(&self) -> bool {
         let in_files = self.files.iter().any(|file| file.blank + file.copies > 0);
-        in_files || self.conflicting_labels > 0 || self.copies_across.iter().any(|across| across.rows > 0)
+        in_files || self.conflicting_labels > 0 || self.copies_across.iter().any(|overlap| overlap.rows > 0)
     }
 }
 
-/// Looks at files that have been read.
-pub fn check(files: &[(PathBuf, Images)], classes: &[String]) -> Report {
+/// Checks files whose images have been read.
+pub fn check_files(files: &[(PathBuf, Images)], classes: &[String]) -> CheckReport {
     let mut labels: HashMap<ImageHash, BTreeSet<u8>> = HashMap::new();
     for (_, images) in files {
         for (hash, label) in images.hashes.iter().zip(images.labels.iter().flatten()) {
             labels.entry(*hash).or_default().insert(*label);
         }
     }
-    Report {
+    CheckReport {
         files: files.iter().map(|(path, images)| check_file(path, images, classes)).collect(),
         conflicting_labels: labels.values().filter(|labels| labels.len() > 1).count(),
-        copies_across: across(files),
+        copies_across: overlaps(files),
     }
 }
 
@@ -106,15 +108,15 @@ fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> Fi
     let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
     let mut usages = BTreeMap::new();
     for usage in usages_of(images).into_iter().flatten() {
-        *usages.entry(escaped(&short(usage, MAX_USAGE))).or_insert(0) += 1;
+        *usages.entry(escaped(&short(usage, MAX_USAGE_LENGTH))).or_insert(0) += 1;
     }
     FileReport {
         file: path.to_path_buf(),
         rows: images.len(),
         classes: images.labels.as_ref().map(|labels| {
-            let counted =
+            let class_count =
                 |(number, class): (usize, &String)| ClassCount { class: class.clone(), rows: count(number, labels) };
-            classes.iter().enumerate().map(counted).collect()
+            classes.iter().enumerate().map(class_count).collect()
         }),
         usages,
         blank: (0..images.len()).filter(blank).count(),
@@ -124,45 +126,44 @@ fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> Fi
     }
 }
 
-/// The Usage of each image, where the column holds usages: few words for many rows. Anything else in it divides nothing.
+/// The Usage of each image, if the column has few enough distinct values to be a split.
 fn usages_of(images: &Images) -> Option<&Vec<String>> {
     let usages = images.usages.as_ref()?;
-    let mut known = BTreeSet::new();
+    let mut distinct = BTreeSet::new();
     let few = usages.iter().all(|usage| {
-        known.insert(usage);
-        known.len() <= MAX_USAGES
+        distinct.insert(usage);
+        distinct.len() <= MAX_USAGES
     });
     few.then_some(usages)
 }
 
-/// Copies between splits: files are splits, and so are the usages of a file that has them.
-fn across(files: &[(PathBuf, Images)]) -> Vec<Across> {
+/// Exact duplicates between splits. A split is a Usage of a file, or a file without usages.
+fn overlaps(files: &[(PathBuf, Images)]) -> Vec<SplitOverlap> {
     let mut splits: Vec<(String, Vec<ImageHash>)> = Vec::new();
     for (path, images) in files {
         let name = path.display().to_string();
         match usages_of(images) {
             None => splits.push((name, images.hashes.clone())),
             Some(usages) => {
-                let known: BTreeSet<&String> = usages.iter().collect();
-                // Training first: what matters is which rows of the others stand in it.
-                let mut known: Vec<&String> = known.into_iter().collect();
-                known.sort_by_key(|usage| *usage != "Training");
-                for usage in known {
-                    let of = |(u, hash): (&String, &ImageHash)| (u == usage).then_some(*hash);
-                    splits.push((
-                        format!("{name} [{usage}]"),
-                        usages.iter().zip(&images.hashes).filter_map(of).collect(),
-                    ));
+                let distinct: BTreeSet<&String> = usages.iter().collect();
+                // Training first, so that the other usages are checked against it.
+                let mut distinct: Vec<&String> = distinct.into_iter().collect();
+                distinct.sort_by_key(|usage| *usage != "Training");
+                for usage in distinct {
+                    let with_usage = |(u, hash): (&String, &ImageHash)| (u == usage).then_some(*hash);
+                    let hashes = usages.iter().zip(&images.hashes).filter_map(with_usage).collect();
+                    splits.push((format!("{name} [{usage}]"), hashes));
                 }
             }
         }
     }
     let mut found = Vec::new();
     for (number, (from, first)) in splits.iter().enumerate() {
-        let known = first.iter().copied().collect();
+        let reference = first.iter().copied().collect();
         for (to, second) in splits.iter().skip(number + 1) {
-            let rows = super::split::seen_in(second, &known).iter().filter(|seen| **seen).count();
-            found.push(Across { from: from.clone(), to: to.clone(), rows });
+            let mask = super::split::duplicate_mask(second, &reference);
+            let rows = mask.iter().filter(|duplicate| **duplicate).count();
+            found.push(SplitOverlap { from: from.clone(), to: to.clone(), rows });
         }
     }
     found
@@ -185,20 +186,20 @@ mod tests {
             rows: (0..values.len() as u32).collect(),
             ..Images::default()
         }
-        .hash()
+        .with_hashes()
     }
 
     #[test]
-    fn blanks_copies_conflicts_and_leaks_are_counted() {
+    fn blanks_duplicates_conflicts_and_leakage_are_counted() {
         let classes: Vec<String> = ["a", "b"].map(String::from).to_vec();
         let train = images(&[0, 4, 4, 6, 8], &[0, 0, 1, 1, 1], None);
         let test = images(&[4, 6, 10], &[0, 1, 0], Some(&["PublicTest", "PublicTest", "Training"]));
-        let report = check(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes);
+        let report = check_files(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes);
         let [first, second] = &report.files[..] else { panic!("two files") };
         assert_eq!((first.rows, first.blank, first.copies), (5, 1, 1));
         assert_eq!(first.classes.as_ref().unwrap().iter().map(|c| c.rows).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((second.copies, second.usages["PublicTest"]), (0, 2));
-        assert_eq!(report.conflicting_labels, 1, "image 4 is labeled both ways");
+        assert_eq!(report.conflicting_labels, 1, "image 4 has both labels");
         let across: Vec<_> = report.copies_across.iter().map(|a| (a.from.as_str(), a.to.as_str(), a.rows)).collect();
         assert_eq!(across[0], ("train.csv", "test.csv [Training]", 0));
         assert_eq!(across[1], ("train.csv", "test.csv [PublicTest]", 2));
@@ -207,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn a_column_of_many_words_is_no_usage() {
+    fn a_usage_column_with_many_values_is_not_a_split() {
         let words: Vec<String> = (0..21).map(|word| word.to_string()).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let report = |count: usize| {
             let values: Vec<u8> = (0..count as u8).map(|value| 2 * value + 2).collect();
-            check(
+            check_files(
                 &[("x.csv".into(), images(&values, &vec![0; count], Some(&words[..count])))],
                 &["a".into(), "b".into()],
             )

@@ -1,4 +1,4 @@
-//! `[data]`: where the rows come from and how they are divided.
+//! `[data]`: the data files, their classes and the train/validation split.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,57 +7,59 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// Names of FER2013's classes in the order of their numbers 0..6.
+/// Names of FER2013's classes 0..6.
 pub const CLASSES: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
 
-/// Greatest number of classes: labels are bytes, and an image data set has few.
+/// Labels are stored as bytes; real datasets have far fewer classes.
 const MAX_CLASSES: usize = 100;
 
-/// Characters of the longest name of a class.
+/// Maximum length of a class name in characters.
 const MAX_NAME: usize = 100;
 
-/// `[data]`: which rows to train and to validate on.
+/// `[data]`: training and validation data.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// CSV of training rows.
     pub train: PathBuf,
-    /// CSV of rows to predict for a submission; read only where one is written.
+    /// CSV of test rows; read only to write a submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// CSV of votes or probabilities for each training row, to train on beside its label or in its stead; only for networks.
+    /// CSV of votes or probabilities per training row, to train on with or instead of the label;
+    /// networks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_labels: Option<PathBuf>,
-    /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training CSV.
+    /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training
+    /// CSV.
     #[serde(default)]
     pub validation: Validation,
-    /// How a fraction is drawn.
+    /// How a validation fraction is sampled.
     #[serde(default)]
     pub split: SplitKind,
-    /// Seed of the split, where it is not the run's own: runs with several seeds then have one split.
+    /// Seed of the split; default the run's seed. Set it to compare several seeds on one split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_seed: Option<u64>,
-    /// Exact copies of an image fall into one part; applies where `validation` is a fraction.
+    /// Keep exact duplicates of an image in the same part; applies if `validation` is a fraction.
     #[serde(default = "yes")]
     pub group_duplicates: bool,
     /// What to do with a row that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
-    /// Class names in the order of their numbers.
+    /// Class names, in the order of the class numbers.
     #[serde(default = "default_classes")]
     pub classes: Vec<String>,
 }
 
-/// How a validation fraction is drawn.
+/// How a validation fraction is sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitKind {
-    /// The same fraction of every class.
+    /// The same fraction of each class.
     #[default]
     Stratified,
-    /// Regardless of class, as scikit-learn's `train_test_split` without `stratify`.
+    /// Regardless of class; as scikit-learn's `train_test_split` without `stratify`.
     Random,
 }
 
@@ -65,10 +67,10 @@ pub enum SplitKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
-    /// Stop and name the first ones.
+    /// Fail with the first bad rows.
     #[default]
     Error,
-    /// Leave it out, count it and say so.
+    /// Skip the row and log the count.
     Skip,
 }
 
@@ -81,17 +83,14 @@ fn default_classes() -> Vec<String> {
 }
 
 impl DataConfig {
-    /// Checks what the type does not: class names.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks the class names.
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         check_classes(&self.classes)
     }
 }
 
-/// Checks class names: as many as labels can tell apart, distinct, and such that they can head a CSV column.
-///
-/// # Errors
-/// What is wrong, and what is allowed.
-pub fn check_classes(classes: &[String]) -> Result<(), String> {
+/// Checks that class names are 2 to 100, distinct, and usable as CSV column names.
+pub fn check_classes(classes: &[String]) -> Result<(), InvalidValue> {
     require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
     let distinct: BTreeSet<&String> = classes.iter().collect();
     let plain = |name: &String| {
@@ -107,39 +106,34 @@ pub fn check_classes(classes: &[String]) -> Result<(), String> {
     )
 }
 
-/// How the validation images were divided off.
+/// Describes the train/validation split in a sentence, for reports.
 pub fn describe_split(data: &DataConfig, seed: u64) -> String {
-    let shown = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let train = shown(&data.train);
+    let file_name = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let train = file_name(&data.train);
     match &data.validation {
-        Validation::Path(path) => {
-            format!("The validation images are those of {}, the training images those of {train}.", shown(path))
-        }
-        Validation::Usage(usage) => format!("The validation images are the rows of {train} with Usage {usage}."),
+        Validation::Path(path) => format!("Trained on {train}, validated on {}.", file_name(path)),
+        Validation::Usage(usage) => format!("Validated on the rows of {train} with Usage {usage}."),
         Validation::Fraction(fraction) => {
             let kind = match data.split {
-                SplitKind::Stratified => "the same share of every class",
-                SplitKind::Random => "regardless of class",
+                SplitKind::Stratified => "stratified by class",
+                SplitKind::Random => "random",
             };
-            let copies =
-                if data.group_duplicates { "copies of an image kept together" } else { "copies of an image ignored" };
+            let duplicates =
+                if data.group_duplicates { "exact duplicates kept together" } else { "exact duplicates not grouped" };
             let seed = data.split_seed.unwrap_or(seed);
-            format!(
-                "The validation images are {}% of {train}, drawn with seed {seed}, {kind}, {copies}.",
-                100.0 * fraction
-            )
+            format!("Validated on {}% of {train}: {kind}, seed {seed}, {duplicates}.", 100.0 * fraction)
         }
     }
 }
 
-/// `data.validation`: where the validation rows come from.
+/// `data.validation`: the source of the validation rows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Validation {
-    /// This fraction of the training rows.
+    /// A fraction of the training rows.
     Fraction(f64),
-    /// A CSV of its own.
+    /// A separate CSV.
     Path(PathBuf),
-    /// The rows of the training CSV that have this Usage.
+    /// The rows of the training CSV with this Usage.
     Usage(String),
 }
 
@@ -178,7 +172,7 @@ impl<'de> Deserialize<'de> for Validation {
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Validation, E> {
-                // Kaggle's usages are bare words; whatever looks like a path is one.
+                // Kaggle's usages are plain words, so anything that looks like a path is a path.
                 if value.contains(['/', '.', '\\']) {
                     Ok(Validation::Path(value.into()))
                 } else if value.is_empty() {

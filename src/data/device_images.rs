@@ -1,4 +1,4 @@
-//! Images on the training device: all of them as bytes, a batch picked there by index.
+//! Images on the training device: the whole dataset as uint8, gathered into batches by index.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -6,22 +6,22 @@ use tch::{Device, Kind, Tensor};
 use super::images::{Images, SIDE};
 use super::soft_labels::SoftLabels;
 
-/// Images and labels of one part, on the device for the whole run (FER2013 is 83 MB as bytes).
+/// Images and labels on the device, for the whole run (FER2013 takes 83 MB).
 #[derive(Debug)]
 pub struct DeviceImages {
     /// uint8 [N, 1, 48, 48]
     pixels: Tensor,
     /// int64 `[N]`
     labels: Tensor,
-    /// float32 [N, classes]: what is trained on in the labels' stead.
+    /// float32 [N, classes]: training targets that replace the labels.
     soft: Option<Tensor>,
 }
 
 impl DeviceImages {
-    /// Copies images to `device`. Unlabeled images get label 0, which only training and loss look at.
+    /// Copies images to `device`. Unlabeled images get label 0, which inference does not read.
     ///
     /// # Errors
-    /// libtorch's, such as a device that has too little memory.
+    /// If the device is out of memory.
     pub fn new(images: &Images, device: Device) -> Result<Self> {
         let side = SIDE as i64;
         let count = images.len() as i64;
@@ -33,15 +33,15 @@ impl DeviceImages {
         Ok(Self { pixels, labels: labels.f_to_device(device)?, soft: None })
     }
 
-    /// Where there are soft labels, adds targets of which `weight` (0 to 1) is theirs and the rest the label's.
+    /// Adds soft targets: `weight * soft + (1 - weight) * one_hot(label)`, `weight` in 0..1.
     ///
     /// # Errors
-    /// libtorch's, for soft labels of another number of images.
+    /// If the number of soft labels differs from the number of images.
     pub fn with_soft_labels(self, soft: Option<&SoftLabels>, weight: f64) -> Result<Self> {
         let Some(soft) = soft else { return Ok(self) };
         let classes = soft.classes as i64;
         let hard = self.labels.f_one_hot(classes)?.f_to_dtype(Kind::Float, false, false)?;
-        let soft = Tensor::f_from_slice(&soft.soft)?.f_view([self.len(), classes])?.f_to_device(self.device())?;
+        let soft = Tensor::f_from_slice(&soft.weights)?.f_view([self.len(), classes])?.f_to_device(self.device())?;
         let soft = soft.f_mul_scalar(weight)?.f_add(&hard.f_mul_scalar(1.0 - weight)?)?;
         Ok(Self { soft: Some(soft), ..self })
     }
@@ -56,64 +56,46 @@ impl DeviceImages {
         self.len() == 0
     }
 
-    /// Where they are.
+    /// The device of the tensors.
     pub fn device(&self) -> Device {
         self.pixels.device()
     }
 
-    /// All of them, uint8 [N, 1, 48, 48].
+    /// All images, uint8 [N, 1, 48, 48].
     pub fn pixels(&self) -> &Tensor {
         &self.pixels
     }
 
     /// The images at `index` (int64 `[B]`, on the device): uint8 [B, 1, 48, 48].
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn gather(&self, index: &Tensor) -> Result<Tensor> {
         Ok(self.pixels.f_index_select(0, index)?)
     }
 
     /// The labels at `index` (int64 `[B]`, on the device): int64 `[B]`.
-    ///
-    /// # Errors
-    /// libtorch's.
     pub fn labels(&self, index: &Tensor) -> Result<Tensor> {
         Ok(self.labels.f_index_select(0, index)?)
     }
 
-    /// The soft of the classes at `index` (int64 `[B]`, on the device), where there are soft labels: float32 [B, classes].
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// The soft targets at `index` (int64 `[B]`, on the device), if any: float32 [B, classes].
     pub fn soft_targets(&self, index: &Tensor) -> Result<Option<Tensor>> {
         Ok(self.soft.as_ref().map(|soft| soft.f_index_select(0, index)).transpose()?)
     }
 
-    /// Images of each of `classes`, by their labels. Waits for the device.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Number of images per class. Synchronizes with the device.
     pub fn class_counts(&self, classes: usize) -> Result<Vec<u64>> {
         let counts = self.labels.f_bincount(None::<&Tensor>, classes as i64)?.f_to_device(Device::Cpu)?;
         Ok(Vec::<i64>::try_from(counts)?.into_iter().map(i64::unsigned_abs).collect())
     }
 
-    /// The images from `start`, at most `count` of them, without a copy: uint8 [B, 1, 48, 48].
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// A view of at most `count` images from `start`: uint8 [B, 1, 48, 48].
     pub fn slice(&self, start: i64, count: i64) -> Result<Tensor> {
         Ok(self.pixels.f_narrow(0, start, count.min(self.len() - start))?)
     }
 }
 
-/// uint8 images as float32 in 0..1.
-///
-/// # Errors
-/// libtorch's.
-pub fn to_unit(pixels: &Tensor) -> Result<Tensor> {
-    // In place on the fresh float tensor: one pass less over memory.
+/// Converts uint8 images to float32 in 0..1.
+pub fn scale_to_unit(pixels: &Tensor) -> Result<Tensor> {
+    // In place on the new float tensor, which saves an allocation.
     Ok(pixels.f_to_dtype(Kind::Float, false, false)?.f_mul_scalar_(1.0 / 255.0)?)
 }
 
@@ -123,10 +105,10 @@ mod tests {
     use crate::data::images::PIXELS;
 
     #[test]
-    fn targets_are_shared_between_soft_labels_and_labels() {
+    fn soft_targets_interpolate_between_soft_labels_and_labels() {
         let images =
             Images { pixels: vec![0; 2 * PIXELS], rows: vec![0, 1], labels: Some(vec![2, 0]), ..Images::default() };
-        let soft = SoftLabels { soft: vec![0.25, 0.75, 0.0, 0.5, 0.25, 0.25], classes: 3 };
+        let soft = SoftLabels { weights: vec![0.25, 0.75, 0.0, 0.5, 0.25, 0.25], classes: 3 };
         let index = Tensor::from_slice(&[1i64, 0]);
         let plain = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(None, 1.0).unwrap();
         assert!(plain.soft_targets(&index).unwrap().is_none());
@@ -139,7 +121,7 @@ mod tests {
         assert_eq!(soft(1.0), [0.5, 0.25, 0.25, 0.25, 0.75, 0.0]);
         assert_eq!(soft(0.0), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
         assert_eq!(soft(0.5), [0.75, 0.125, 0.125, 0.125, 0.375, 0.5]);
-        let of_one = SoftLabels { soft: vec![1.0, 0.0, 0.0], classes: 3 };
-        assert!(DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(Some(&of_one), 1.0).is_err());
+        let one_row = SoftLabels { weights: vec![1.0, 0.0, 0.0], classes: 3 };
+        assert!(DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(Some(&one_row), 1.0).is_err());
     }
 }

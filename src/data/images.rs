@@ -1,4 +1,4 @@
-//! Images in memory: one block of bytes, and a hash of each image by which copies are known.
+//! Images in memory: one block of bytes, and a hash per image that identifies exact duplicates.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,26 +9,26 @@ use rayon::prelude::*;
 use crate::util::error::input;
 use crate::util::text::short;
 
-/// Edge of an image in pixels.
+/// Height and width of an image in pixels.
 pub const SIDE: usize = 48;
-/// Pixels of an image, row-major.
+/// Pixels per image.
 pub const PIXELS: usize = SIDE * SIDE;
 
-/// Identity of an image: the first 16 bytes of the BLAKE3 hash of its 2304 pixels. Equal pixels, equal hash.
+/// The first 16 bytes of the BLAKE3 hash of an image's 2304 pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageHash([u8; 16]);
 
 impl ImageHash {
-    /// The hash of one image.
-    pub fn of(image: &[u8]) -> Self {
-        let mut short = [0; 16];
-        for (to, from) in short.iter_mut().zip(blake3::hash(image).as_bytes()) {
+    /// Hashes the pixels of one image.
+    pub fn new(image: &[u8]) -> Self {
+        let mut prefix = [0; 16];
+        for (to, from) in prefix.iter_mut().zip(blake3::hash(image).as_bytes()) {
             *to = *from;
         }
-        Self(short)
+        Self(prefix)
     }
 
-    /// Reads what `Display` writes.
+    /// Parses the 32 hexadecimal digits that `Display` writes.
     pub fn from_hex(text: &str) -> Option<Self> {
         let hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         u128::from_str_radix(text, 16).ok().filter(|_| hex).map(|value| Self(value.to_be_bytes()))
@@ -41,26 +41,26 @@ impl fmt::Display for ImageHash {
     }
 }
 
-/// The rows of one CSV that could be read.
+/// The images of one CSV, with their columns.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
     /// uint8 [N, 48, 48], row-major.
     pub pixels: Vec<u8>,
-    /// `[N]` class numbers, where the file has `emotion`.
+    /// `[N]` class numbers, if the file has the column `emotion`.
     pub labels: Option<Vec<u8>>,
-    /// `[N]` what the `id` column says, where there is one.
+    /// `[N]` values of the column `id`, if present.
     pub ids: Option<Vec<String>>,
-    /// `[N]` what the `Usage` column says, where there is one.
+    /// `[N]` values of the column `Usage`, if present.
     pub usages: Option<Vec<String>>,
-    /// `[N]` data row in the file, from 0; not consecutive where rows were skipped.
+    /// `[N]` row index in the file, from 0; not consecutive if rows were skipped.
     pub rows: Vec<u32>,
-    /// `[N]` identity of each image.
+    /// `[N]` hash of each image.
     pub hashes: Vec<ImageHash>,
-    /// Rows left out by `on_bad_row = "skip"`, each with its line and reason.
+    /// Rows skipped by `on_bad_row = "skip"`.
     pub skipped: BadRows,
 }
 
-/// The rows that could not be read: all are counted, the first are kept.
+/// Rows that could not be read: all are counted, the first 1000 are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BadRows {
     kept: Vec<BadRow>,
@@ -68,10 +68,10 @@ pub struct BadRows {
 }
 
 impl BadRows {
-    /// Rows kept: as many as somebody might look at, however many a hostile file has.
-    const KEPT: usize = 1000;
+    /// Bounds the memory that a hostile file can take.
+    const MAX_KEPT: usize = 1000;
 
-    /// Adds one.
+    /// Adds a row.
     pub fn push(&mut self, row: BadRow) {
         self.count += 1;
         if !self.is_full() {
@@ -79,22 +79,22 @@ impl BadRows {
         }
     }
 
-    /// Whether further ones are only counted.
+    /// Whether further rows are only counted.
     pub fn is_full(&self) -> bool {
-        self.kept.len() >= Self::KEPT
+        self.kept.len() >= Self::MAX_KEPT
     }
 
-    /// The first one.
+    /// The first bad row.
     pub fn first(&self) -> Option<&BadRow> {
         self.kept.first()
     }
 
-    /// The first thousand.
+    /// The first 1000 bad rows.
     pub fn kept(&self) -> &[BadRow] {
         &self.kept
     }
 
-    /// All of them.
+    /// Number of bad rows.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -103,9 +103,9 @@ impl BadRows {
 /// A row that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRow {
-    /// Line in the file, from 1, where the row begins.
+    /// Line in the file, from 1, at which the row starts.
     pub line: u64,
-    /// The column, empty when it is the row as a whole.
+    /// Name of the column; empty if the whole row is bad.
     pub column: &'static str,
     /// What is wrong and what was expected.
     pub problem: String,
@@ -131,18 +131,18 @@ impl Images {
         self.rows.is_empty()
     }
 
-    /// The pixels of image `index`, row-major; empty when there is no such image.
+    /// The pixels of image `index`, row-major; empty if the index is out of range.
     pub fn image(&self, index: usize) -> &[u8] {
         self.pixels.get(index * PIXELS..(index + 1) * PIXELS).unwrap_or_default()
     }
 
-    /// Fills `hashes` from `pixels`.
-    pub(super) fn hash(mut self) -> Self {
-        self.hashes = self.pixels.par_chunks_exact(PIXELS).map(ImageHash::of).collect();
+    /// Computes `hashes` from `pixels`.
+    pub(super) fn with_hashes(mut self) -> Self {
+        self.hashes = self.pixels.par_chunks_exact(PIXELS).map(ImageHash::new).collect();
         self
     }
 
-    /// The images at these positions, in this order.
+    /// The images at `positions`, in that order.
     pub fn select(&self, positions: &[usize]) -> Self {
         let pick = |texts: &Option<Vec<String>>| {
             texts.as_ref().map(|texts| positions.iter().filter_map(|p| texts.get(*p).cloned()).collect())
@@ -160,19 +160,20 @@ impl Images {
         }
     }
 
-    /// What each image is called in files beside this one: its `id` column, or else its row number in its file from 0.
-    pub fn names(&self) -> Vec<String> {
+    /// The id of each image in label and prediction files: the column `id`, or the row index from
+    /// 0.
+    pub fn row_ids(&self) -> Vec<String> {
         self.ids.clone().unwrap_or_else(|| self.rows.iter().map(ToString::to_string).collect())
     }
 
-    /// Refuses images of which two have one id: what is said of an id that stands there twice is of no use.
+    /// Checks that ids are unique. `path` is the images' file, for the message.
     ///
     /// # Errors
-    /// An input error with the id; `path` is where the images are from.
+    /// An input error with the first duplicate id.
     pub fn check_ids(&self, path: &Path) -> anyhow::Result<()> {
-        let mut known = HashSet::new();
-        match self.ids.iter().flatten().find(|id| !known.insert(id.as_str())) {
-            Some(id) => Err(input(format!("{}: column id: {:?} stands there twice", path.display(), short(id, 40)))),
+        let mut seen = HashSet::new();
+        match self.ids.iter().flatten().find(|id| !seen.insert(id.as_str())) {
+            Some(id) => Err(input(format!("{}: column id: duplicate id {:?}", path.display(), short(id, 40)))),
             None => Ok(()),
         }
     }
@@ -180,23 +181,20 @@ impl Images {
     /// The images whose Usage is `usage`.
     ///
     /// # Errors
-    /// An input error when the file has no Usage column or no such row; it lists the usages there are.
+    /// An input error if the file has no column Usage or no such row; it lists the existing usages.
     pub fn with_usage(&self, usage: &str, path: &Path) -> anyhow::Result<Self> {
         let usages = self.usages.as_ref().ok_or_else(|| {
-            input(format!(
-                "{}: has no column Usage, so no rows of Usage {usage:?} can be taken from it",
-                path.display()
-            ))
+            input(format!("{}: no column Usage, so no rows with Usage {usage:?} can be selected", path.display()))
         })?;
         let positions: Vec<usize> = (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| u == usage)).collect();
         if positions.is_empty() {
-            let known: std::collections::BTreeSet<&String> = usages.iter().collect();
-            return Err(input(format!("{}: no row has Usage {usage:?}; there are {known:?}", path.display())));
+            let found: std::collections::BTreeSet<&String> = usages.iter().collect();
+            return Err(input(format!("{}: no row has Usage {usage:?}; found {found:?}", path.display())));
         }
         Ok(self.select(&positions))
     }
 
-    /// The mean of all images, `[48, 48]`; black where there are none.
+    /// The mean image, uint8 [48, 48]; black if there are no images.
     pub fn mean(&self) -> Vec<u8> {
         let mut sums = vec![0u64; PIXELS];
         for image in self.pixels.chunks_exact(PIXELS) {
@@ -205,7 +203,7 @@ impl Images {
         sums.into_iter().map(|sum| (sum / self.len().max(1) as u64) as u8).collect()
     }
 
-    /// A hash of pixels and labels in row order: the same for the same images in whatever CSV layout.
+    /// A hash of pixels and labels in row order, independent of the CSV layout.
     pub fn content_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update_rayon(&self.pixels);
@@ -219,11 +217,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_tell_images_apart_and_read_back() {
-        let black = ImageHash::of(&[0; PIXELS]);
+    fn hashes_differ_and_round_trip() {
+        let black = ImageHash::new(&[0; PIXELS]);
         let mut other = [0; PIXELS];
         other[2303] = 1;
-        assert_ne!(black, ImageHash::of(&other));
+        assert_ne!(black, ImageHash::new(&other));
         assert_eq!(black.to_string().len(), 32);
         assert_eq!(ImageHash::from_hex(&black.to_string()), Some(black));
         assert_eq!(ImageHash::from_hex("xyz"), None);

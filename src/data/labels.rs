@@ -1,43 +1,44 @@
-//! Labels: class numbers in a cell, and label files.
+//! Labels: parsing class numbers and reading label files.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::csv::records::Table;
+use super::csv::records::Records;
 use crate::util::error::input;
 use crate::util::text::short;
 
-/// The class number in an `emotion` cell, when it is one.
+/// Parses the cell of a column `emotion`; `None` unless it is a number below `classes`.
 pub fn parse_label(text: &str, classes: usize) -> Option<u8> {
     let digits = text.trim();
     let label = digits.parse::<u8>().ok().filter(|label| usize::from(*label) < classes);
     label.filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Reads `id,emotion` and gives the label of each of `wanted`, in that order. Rows of other ids are read, but not kept.
+/// Reads a CSV `id,emotion` and returns the labels of `ids`, in that order. Rows with other ids are
+/// checked and dropped.
 ///
 /// # Errors
-/// Input errors that name file and line: a missing column, an unknown label, an id twice, an id without a label.
-pub fn read_labels(path: &Path, wanted: &[String], classes: usize) -> Result<Vec<u8>> {
-    let mut table = Table::open(path, "a CSV of labels", "id,emotion")?;
-    let (id_place, label_place) = (table.column("id")?, table.column("emotion")?);
-    let mut labels: HashMap<&str, Option<u8>> = wanted.iter().map(|id| (id.as_str(), None)).collect();
-    while table.advance()? {
-        let (id, text) = (table.cell(id_place), table.cell(label_place));
+/// Input errors with file and line: a missing column, an unknown label, a duplicate id, an id
+/// without a label.
+pub fn read_labels(path: &Path, ids: &[String], classes: usize) -> Result<Vec<u8>> {
+    let mut records = Records::open(path, "a CSV of labels", "id,emotion")?;
+    let (id_column, label_column) = (records.column("id")?, records.column("emotion")?);
+    let mut labels: HashMap<&str, Option<u8>> = ids.iter().map(|id| (id.as_str(), None)).collect();
+    while records.advance()? {
+        let (id, text) = (records.cell(id_column), records.cell(label_column));
         let Some(label) = parse_label(text, classes) else {
-            let (text, most) = (short(text, 40), classes.saturating_sub(1));
-            let problem = format!(", column emotion: unknown label {text:?}; expected 0..{most}");
-            return Err(table.refuse(&problem));
+            let (text, max) = (short(text, 40), classes.saturating_sub(1));
+            let problem = format!(", column emotion: unknown label {text:?}; expected 0..{max}");
+            return Err(records.error(&problem));
         };
-        if labels.get_mut(id).is_some_and(|known| known.replace(label).is_some()) {
-            let problem = format!(", column id: {:?} stands there twice", short(id, 40));
-            return Err(table.refuse(&problem));
+        if labels.get_mut(id).is_some_and(|slot| slot.replace(label).is_some()) {
+            let problem = format!(", column id: duplicate id {:?}", short(id, 40));
+            return Err(records.error(&problem));
         }
     }
-    wanted
-        .iter()
+    ids.iter()
         .map(|id| {
             labels
                 .get(id.as_str())
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_come_back_in_the_order_of_ids() {
+    fn labels_are_in_the_order_of_ids() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.csv");
         let read = |text: &str, ids: &[&str]| {
@@ -64,7 +65,7 @@ mod tests {
         let message = |text: &str| read(text, &["a"]).unwrap_err().to_string();
         assert!(message("id,label\na,3\n").contains("line 1: no column emotion"));
         assert!(message("id,emotion\na,9\n").contains("line 2, column emotion: unknown label \"9\"; expected 0..6"));
-        assert!(message("id,emotion\na,1\na,2\n").contains("line 3, column id: \"a\" stands there twice"));
+        assert!(message("id,emotion\na,1\na,2\n").contains("line 3, column id: duplicate id \"a\""));
         assert!(message("id,emotion\nb,1\n").contains("no label for id \"a\""));
     }
 }

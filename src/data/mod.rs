@@ -1,4 +1,4 @@
-//! From CSV files to images: read, hash, split, and put on the training device.
+//! Data: reading CSV files, hashing and splitting images, copying them to the training device.
 
 pub mod check;
 pub mod config;

@@ -1,34 +1,34 @@
-//! `train.sampling`: which training images an epoch has, and in which order.
+//! `train.sampling`: which training images make up an epoch, and in which order.
 
 use crate::util::rng::{Rng, Stream};
 
-/// `train.sampling`: which training images an epoch has.
+/// `train.sampling`: how the training images of an epoch are sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
     /// Every image once, in random order.
     #[default]
     Shuffle,
-    /// As many draws with replacement, each class as probable as any other.
+    /// The same number of images, sampled with replacement so that all classes are equally likely.
     Balanced,
 }
 
-/// Draws the images of an epoch.
+/// Samples the images of an epoch.
 #[derive(Debug, Clone)]
 pub enum Sampler {
-    /// Each of this many images once.
+    /// A permutation of this many images.
     Shuffle(usize),
-    /// As many draws as there are images: a class of those that have any, then one of its images.
+    /// Samples a class uniformly, then one of its images.
     Balanced {
-        /// Positions of the images of each class that has any.
+        /// Positions of the images of each nonempty class.
         classes: Vec<Vec<i64>>,
-        /// Images in all.
+        /// Number of images, which is also the number of samples.
         count: usize,
     },
 }
 
 impl Sampler {
-    /// The sampler that `train.sampling` asks for, of images with these labels.
+    /// The sampler for `train.sampling` over images with these labels.
     pub fn new(sampling: Sampling, labels: &[u8]) -> Self {
         let count = labels.len();
         match sampling {
@@ -46,26 +46,27 @@ impl Sampler {
         }
     }
 
-    /// Images that an epoch has.
+    /// Number of images per epoch.
     pub fn count(&self) -> usize {
         match self {
             Self::Shuffle(count) | Self::Balanced { count, .. } => *count,
         }
     }
 
-    /// The positions of the images of `epoch` (from 0), in their order: a function of labels, seed and epoch.
+    /// The positions of the images of `epoch` (from 0), in order: a function of labels, seed and
+    /// epoch.
     ///
-    /// Balanced draws are with replacement, each image with a probability inverse to its class's count, as PyTorch's
-    /// `WeightedRandomSampler(1 / count[label], N)`. A class first and then an image in it is that distribution exactly.
+    /// Balanced sampling follows the distribution of PyTorch's
+    /// `WeightedRandomSampler(1 / count[label], N)`.
     pub fn order(&self, seed: u64, epoch: u64) -> Vec<i64> {
         match self {
             Self::Shuffle(count) => Rng::new(&[Stream::Shuffle as u64, seed, epoch]).permutation(*count),
             Self::Balanced { classes, count } => {
                 let mut rng = Rng::new(&[Stream::Sampling as u64, seed, epoch]);
                 let mut below = |length: usize| rng.below(length as u64) as usize;
-                // There are draws only where there are images, so that a class has one.
-                let mut draw = |_| classes.get(below(classes.len())).and_then(|class| class.get(below(class.len())));
-                (0..*count).filter_map(|number| draw(number).copied()).collect()
+                // With count > 0 there is a class, and no class is empty.
+                let mut sample = |_| classes.get(below(classes.len())).and_then(|class| class.get(below(class.len())));
+                (0..*count).filter_map(|number| sample(number).copied()).collect()
             }
         }
     }
@@ -81,34 +82,35 @@ mod tests {
     }
 
     #[test]
-    fn shuffling_is_the_permutation_it_always_was() {
+    fn shuffle_is_a_seeded_permutation() {
         let order = Sampler::new(Sampling::Shuffle, &labels()).order(7, 3);
         assert_eq!(order, Rng::new(&[Stream::Shuffle as u64, 7, 3]).permutation(3000));
     }
 
     #[test]
-    fn balanced_draws_give_classes_and_their_images_equal_chances() {
+    fn balanced_sampling_is_uniform_over_classes_and_their_images() {
         let labels = labels();
         assert_eq!([0, 2, 5].map(|class| labels.iter().filter(|l| **l == class).count()), [2700, 270, 30]);
         let sampler = Sampler::new(Sampling::Balanced, &labels);
-        let mut drawn = vec![0u32; labels.len()];
+        let mut counts = vec![0u32; labels.len()];
         for epoch in 0..10 {
             let order = sampler.order(7, epoch);
             assert_eq!(order.len(), sampler.count());
-            order.iter().for_each(|position| drawn[*position as usize] += 1);
+            order.iter().for_each(|position| counts[*position as usize] += 1);
         }
         for class in [0, 2, 5] {
-            let of_class = || drawn.iter().zip(&labels).filter(|(_, label)| **label == class).map(|(count, _)| *count);
-            // 30,000 draws, a third each: standard deviation 82. Five of them are allowed.
-            assert!(of_class().sum::<u32>().abs_diff(10_000) < 408, "class {class}: {}", of_class().sum::<u32>());
+            let in_class = counts.iter().zip(&labels).filter(|(_, label)| **label == class).map(|(count, _)| *count);
+            // 30,000 samples, a third each. Tolerance: 5 standard deviations of 82.
+            let total = in_class.sum::<u32>();
+            assert!(total.abs_diff(10_000) < 408, "class {class}: {total}");
         }
-        // An image of class 5 comes 333 times, standard deviation 18.
-        let rare = drawn.iter().zip(&labels).filter(|(_, label)| **label == 5).map(|(count, _)| *count);
+        // Each image of class 5 is expected 333 times. Tolerance: 5 standard deviations of 18.
+        let rare = counts.iter().zip(&labels).filter(|(_, label)| **label == 5).map(|(count, _)| *count);
         assert!(rare.into_iter().all(|count| count.abs_diff(333) < 91));
     }
 
     #[test]
-    fn balanced_draws_follow_from_seed_and_epoch() {
+    fn balanced_sampling_is_a_function_of_seed_and_epoch() {
         let sampler = Sampler::new(Sampling::Balanced, &labels());
         assert_eq!(sampler.order(7, 3), sampler.clone().order(7, 3));
         assert_ne!(sampler.order(7, 3), sampler.order(7, 4));

@@ -1,21 +1,21 @@
-//! Config values that are more than one TOML type: parsed once, here.
+//! `device` and `precision`.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
-/// `device`: where to train.
+/// `device`: `auto`, `cpu`, `cuda:N` or `mps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The first CUDA device, else Apple's GPU, else the CPU.
+    /// The first CUDA device, an Apple GPU, or else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// A CUDA device by number; an error where it cannot be had.
+    /// A CUDA device by index; an error when it is not available.
     Cuda(usize),
-    /// Apple's GPU; an error where it cannot be had.
+    /// An Apple GPU; an error when it is not available.
     Mps,
 }
 
@@ -60,11 +60,11 @@ impl<'de> Deserialize<'de> for DeviceChoice {
     }
 }
 
-/// Number format of the forward and backward pass.
+/// `precision`: dtype of the forward and backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 where the device computes it natively, float32 elsewhere.
+    /// bfloat16 where the device computes it natively, else float32.
     #[default]
     Auto,
     /// float32.

@@ -1,18 +1,14 @@
-//! How much memory the machine lets this process have.
+//! Memory that this process may use.
 
-/// Bytes of memory that the machine has, or that a container may use where that is less (as control groups, version 2, show
-/// it from within); `None` where the system does not tell. It is asked as Linux tells it.
-pub fn memory() -> Option<u64> {
-    let read = |path: &str| fs_err::read_to_string(path).ok();
-    let machine = read("/proc/meminfo").and_then(|text| total(&text));
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
-    machine.into_iter().chain(group).min()
-}
+use sysinfo::System;
 
-/// `MemTotal` of `/proc/meminfo`, in bytes.
-fn total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+/// Total memory in bytes: that of the machine, or the limit of the container (cgroup) where it is
+/// lower; `None` when the operating system does not report it.
+pub fn total_memory() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+    [Some(system.total_memory()), limit].into_iter().flatten().filter(|bytes| *bytes > 0).min()
 }
 
 #[cfg(test)]
@@ -20,8 +16,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_how_much_there_is() {
-        assert_eq!(total("MemTotal:       24617528 kB\nMemFree:        1 kB\n"), Some(24_617_528 * 1024));
-        assert_eq!(total("MemFree: 1 kB\n"), None);
+    #[cfg(target_os = "linux")]
+    fn total_memory_is_at_most_that_of_the_machine() {
+        let meminfo = fs_err::read_to_string("/proc/meminfo").unwrap();
+        let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+        let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        assert!(total_memory().is_some_and(|bytes| bytes > 0 && bytes <= kib * 1024));
     }
 }

@@ -1,4 +1,4 @@
-//! Where to compute and in which number format, decided once; every fallback has a reason that is told.
+//! Device and precision of a run, selected once; a fallback comes with its reason.
 
 mod config;
 mod memory;
@@ -13,16 +13,16 @@ use tch::{Device, Kind};
 use crate::util::error::input;
 
 pub use config::{DeviceChoice, Precision};
-pub use memory::memory;
+pub use memory::total_memory;
 
-/// The device and number format of a run.
+/// Device and dtype of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
-    /// Where tensors live.
+    /// Device of all tensors.
     pub device: Device,
-    /// Number format of forward and backward: float32 or bf16.
+    /// dtype of the forward and backward pass: float32 or bfloat16.
     pub kind: Kind,
-    /// Why it is not a better one; `None` when nothing was given up.
+    /// Why `auto` did not select CUDA; `None` when it did or was not asked to.
     pub reason: Option<String>,
 }
 
@@ -43,14 +43,15 @@ impl Placement {
     }
 }
 
-/// Decides where to compute, and sets libtorch's threads (0: one per core). Reading CSV uses every core always.
+/// Selects device and dtype, and sets libtorch's thread count (0: one per core). CSV files are
+/// always read on every core.
 ///
 /// # Errors
-/// When a device was asked for by name and cannot be had, or GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
+/// When the requested device is not available, or GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
 pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Placement> {
-    kernels::limit_isa(most_kernels(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
+    kernels::limit_isa(max_isa(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
     set_threads(threads);
-    let (device, reason) = pick_device(choice)?;
+    let (device, reason) = select_device(choice)?;
     let kind = match precision {
         Precision::F32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
@@ -60,24 +61,24 @@ pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Resu
     Ok(Placement { device, kind, reason })
 }
 
-/// A placement for commands that only run a network: always float32.
+/// Like [`place`] for commands that only run a network: always float32, and at most one thread per
+/// core.
 ///
 /// # Errors
 /// As [`place`].
 pub fn place_for_inference(choice: DeviceChoice, threads: usize) -> Result<Placement> {
-    // The machine that trained may have had more cores.
+    // The training machine may have had more cores.
     place(choice, Precision::F32, threads.min(cores()))
 }
 
 fn set_threads(threads: usize) {
     let threads = if threads == 0 { cores() } else { threads };
-    // libtorch's own default is one per core too, but it heeds OMP_NUM_THREADS first; so do we, unless the config says.
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
 }
 
-/// Our own CPU kernels: the best that the processor has, or fewer for a comparison.
-fn most_kernels(asked: Option<&str>) -> Result<Option<Isa>> {
-    match asked {
+/// The highest instruction set that the custom CPU kernels may use; `None` turns them off.
+fn max_isa(variable: Option<&str>) -> Result<Option<Isa>> {
+    match variable {
         None | Some("" | "auto") => Ok(Some(Isa::Avx512)),
         Some("avx2") => Ok(Some(Isa::Avx2)),
         Some("none") => Ok(None),
@@ -87,7 +88,7 @@ fn most_kernels(asked: Option<&str>) -> Result<Option<Isa>> {
     }
 }
 
-/// Which of our own CPU kernels are used, in words.
+/// The instruction set of the custom CPU kernels, for reports.
 pub fn describe_kernels() -> &'static str {
     match kernels::isa() {
         Some(Isa::Avx512) if cpu_has_bf16() => "AVX-512, bf16",
@@ -97,24 +98,25 @@ pub fn describe_kernels() -> &'static str {
     }
 }
 
-/// CPU threads that libtorch computes with.
+/// Number of CPU threads of libtorch.
 pub fn threads() -> usize {
     tch::get_num_threads().unsigned_abs() as usize
 }
 
-/// Chunk size that splits `count` items (images, rows, values) evenly over the CPU threads; at least 1.
+/// Chunk size that splits `count` items (images, rows, values) evenly over the CPU threads; at
+/// least 1.
 pub fn chunk_size(count: usize) -> usize {
     count.div_ceil(threads().max(1)).max(1)
 }
 
-/// Cores this process may use; OMP_NUM_THREADS, the customary limit, may make them fewer.
+/// Cores that this process may use, at most OMP_NUM_THREADS where that is set (as in libtorch).
 pub fn cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.parse::<usize>().ok());
-    asked.filter(|asked| *asked > 0).map_or(cores, |asked| asked.min(cores))
+    let limit = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.parse::<usize>().ok());
+    limit.filter(|limit| *limit > 0).map_or(cores, |limit| limit.min(cores))
 }
 
-fn pick_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
+fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
     match choice {
         DeviceChoice::Cpu => Ok((Device::Cpu, None)),
         DeviceChoice::Mps if tch::utils::has_mps() => Ok((Device::Mps, None)),
@@ -122,43 +124,45 @@ fn pick_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
             "device = \"mps\": this machine has no Apple GPU that libtorch can use; use device = \"auto\" or \"cpu\"",
         )),
         DeviceChoice::Auto if tch::utils::has_mps() => Ok((Device::Mps, None)),
-        DeviceChoice::Auto => Ok(match cuda() {
+        DeviceChoice::Auto => Ok(match init_cuda() {
             Ok(()) => (Device::Cuda(0), None),
             Err(reason) => (Device::Cpu, Some(reason)),
         }),
         DeviceChoice::Cuda(index) => {
-            let refused = |reason: String| {
+            let unavailable = |reason: String| {
                 input(format!("device = \"cuda:{index}\": {reason}; use device = \"auto\" or \"cpu\""))
             };
-            cuda().map_err(refused)?;
+            init_cuda().map_err(unavailable)?;
             let count = tch::Cuda::device_count();
             if index as i64 >= count {
-                return Err(refused(format!("there are {count} CUDA devices, numbered from 0")));
+                return Err(unavailable(format!("there are {count} CUDA devices, numbered from 0")));
             }
             Ok((Device::Cuda(index), None))
         }
     }
 }
 
-/// Opens libtorch's CUDA half, once, and says why CUDA cannot be used when it cannot.
+/// Loads libtorch's CUDA libraries on the first call.
 ///
 /// # Errors
-/// One line with the reason.
-pub fn cuda() -> Result<(), String> {
-    static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
-    OPENED.get_or_init(open_cuda).clone()
+/// Why CUDA is not available, in one line.
+pub fn init_cuda() -> Result<(), String> {
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    LOADED.get_or_init(open_cuda).clone()
 }
 
 fn open_cuda() -> Result<(), String> {
     if std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| devices.trim().is_empty() || devices.trim() == "-1") {
         return Err("CUDA_VISIBLE_DEVICES hides every CUDA device".into());
     }
-    // Opening the library takes seconds: only where there is a device that it could drive.
+    // Loading the libraries takes seconds: skipped without a device node.
     if !["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"].iter().any(|path| Path::new(path).exists()) {
         return Err("no NVIDIA device on this machine".into());
     }
     torch_ext::open_library("libtorch_cuda.so").map_err(|error| {
-        format!("libtorch's CUDA libraries cannot be opened ({error}); `make setup` installs them where an NVIDIA device is present")
+        format!(
+            "libtorch's CUDA libraries cannot be loaded ({error}); run `make setup` on a machine with an NVIDIA device"
+        )
     })?;
     if tch::Cuda::is_available() {
         Ok(())
@@ -167,7 +171,7 @@ fn open_cuda() -> Result<(), String> {
     }
 }
 
-/// Whether bf16 is computed natively, so that it pays.
+/// Whether the device computes bfloat16 natively, which makes it faster than float32.
 fn has_fast_bf16(device: Device) -> bool {
     match device {
         Device::Cuda(_) => true,
@@ -176,7 +180,7 @@ fn has_fast_bf16(device: Device) -> bool {
     }
 }
 
-/// Whether the processor multiplies bf16 natively (AVX512-BF16; every processor with AMX has it too).
+/// Whether the CPU multiplies bfloat16 natively: AVX512-BF16, which every CPU with AMX also has.
 pub fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16");
@@ -184,8 +188,8 @@ pub fn cpu_has_bf16() -> bool {
     false
 }
 
-/// libtorch's errors as a person wants them: without the C++ stack, and with advice where memory ran out.
-pub fn explain(error: anyhow::Error) -> anyhow::Error {
+/// Removes the C++ stack trace from an error of libtorch, and adds advice when memory ran out.
+pub fn simplify_torch_error(error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let Some((message, _stack)) = text.split_once("\nException raised from") else { return error };
     if message.contains("out of memory") || message.contains("not enough memory") {
@@ -200,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn precision_is_what_was_asked_for() {
+    fn precision_follows_the_config() {
         let place = |precision| place(DeviceChoice::Cpu, precision, 1).unwrap();
         assert_eq!(place(Precision::F32).kind, Kind::Float);
         assert_eq!(place(Precision::Bf16).kind, Kind::BFloat16);
@@ -210,22 +214,23 @@ mod tests {
     }
 
     #[test]
-    fn kernels_can_be_limited() {
-        let message = most_kernels(Some("sse")).unwrap_err().to_string();
+    fn environment_variable_limits_the_kernels() {
+        let message = max_isa(Some("sse")).unwrap_err().to_string();
         assert!(message.contains("GRIMACE_KERNELS") && message.contains("avx2"), "{message}");
-        let most = |asked| most_kernels(asked).unwrap();
-        assert_eq!((most(None), most(Some("auto"))), (Some(Isa::Avx512), Some(Isa::Avx512)));
-        assert_eq!((most(Some("avx2")), most(Some("none"))), (Some(Isa::Avx2), None));
+        let isa = |variable| max_isa(variable).unwrap();
+        assert_eq!((isa(None), isa(Some("auto"))), (Some(Isa::Avx512), Some(Isa::Avx512)));
+        assert_eq!((isa(Some("avx2")), isa(Some("none"))), (Some(Isa::Avx2), None));
     }
 
     #[test]
-    fn a_device_that_is_not_there_is_an_error_with_advice() {
-        if cuda().is_ok() {
-            println!("skipped: this machine has CUDA, so asking for it is no error");
+    fn missing_device_is_an_error_with_advice() {
+        if init_cuda().is_ok() {
+            println!("skipped: this machine has CUDA");
             return;
         }
         let message = place(DeviceChoice::Cuda(3), Precision::Auto, 1).unwrap_err().to_string();
         assert!(message.contains("cuda:3") && message.contains("\"cpu\""), "{message}");
-        assert!(place(DeviceChoice::Auto, Precision::Auto, 1).unwrap().reason.is_some(), "auto says why not CUDA");
+        let auto = place(DeviceChoice::Auto, Precision::Auto, 1).unwrap();
+        assert!(auto.reason.is_some() || auto.device == Device::Mps, "auto reports why not CUDA");
     }
 }

@@ -1,4 +1,4 @@
-//! Exported models.
+//! Export of trained models.
 
 mod ensemble_module;
 mod torchscript;

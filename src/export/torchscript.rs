@@ -1,11 +1,11 @@
-//! TorchScript: a module that takes raw pixels and needs nothing of this program, checked before it is handed over.
+//! Export to TorchScript: a self-contained module that takes raw pixels, verified before it
+//! replaces a file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, IValue, Kind, Tensor};
-use torch_ext::NamedTensor;
 
 use crate::data::config::CLASSES;
 use crate::data::device_images::DeviceImages;
@@ -13,40 +13,40 @@ use crate::data::images::{Images, PIXELS, SIDE};
 use crate::inference::forward::predict_with_tta;
 use crate::inference::trained_run::TrainedNet;
 use crate::metrics::predictions::Predictions;
-use crate::model::{Mode, Named, Net};
-use crate::transforms::tta::{Tta, TtaTransform};
+use crate::model::{Mode, NamedTensor, Net};
+use crate::transforms::tta::Tta;
 use crate::util::error::input;
 use crate::util::files::{check_output_file, read_small_text, replace_atomically, write_atomically};
 use crate::util::rng::{Rng, Stream};
 
-/// Name of the extra file inside the archive.
+/// Name of the description inside the archive (`_extra_files` of `torch.jit.load`).
 pub const EXTRA_FILE: &str = "model.json";
 
-/// Greatest difference in a probability that the exported file may show against the checkpoint.
+/// Max difference of a probability between the exported module and the checkpoint.
 const TOLERANCE: f64 = 1e-5;
 
-/// Images that an export is checked on.
-const CHECKED_FACES: usize = 256;
+/// Images that an export is verified on.
+const CHECKED_IMAGES: usize = 256;
 
-/// Images in the largest batch of the check, the first of them those of [`CHECKED_FACES`].
+/// Largest batch of the verification; it begins with the [`CHECKED_IMAGES`].
 const MAX_BATCH: usize = 300;
 
-/// What an export did.
+/// Result of an export.
 #[derive(Debug)]
 pub struct Exported {
-    /// The description beside the model.
+    /// Path of the description.
     pub description: PathBuf,
-    /// Greatest difference of a probability found by the check.
+    /// Max difference of a probability between the module and the checkpoint.
     pub difference: f64,
-    /// Images checked.
+    /// Number of images compared.
     pub images: usize,
 }
 
 impl Exported {
-    /// What was done, in a sentence.
+    /// Describes the export in a sentence.
     pub fn describe(&self, out: &Path) -> String {
         format!(
-            "{} written, {} beside it; read back and compared on {} images: probabilities differ by {} at most",
+            "wrote {} and {}; reloaded and compared on {} images: max difference of a probability {}",
             out.display(),
             self.description.display(),
             self.images,
@@ -55,53 +55,57 @@ impl Exported {
     }
 }
 
-/// Writes the best weights of `run` as TorchScript to `out`, and `model.json` beside it, as [`write()`] does it.
+/// Exports the best weights of `run` to `out`, with a description.
 ///
 /// # Errors
-/// As [`write()`].
+/// Like [`write_module`].
 pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
     let net = run.net(Device::Cpu)?;
-    let mut description = contract(&run.config.name, &run.config.data.classes, tta);
-    description.insert("parameters".to_owned(), json!(net.parameters()));
+    let mut description = describe_model(&run.config.name, &run.config.data.classes, tta);
+    description.insert("parameters".to_owned(), json!(net.parameter_count()));
     description.insert("provenance".to_owned(), provenance(run));
     description.insert("config".to_owned(), json!(run.checkpoint.config));
-    write(&[net], tta, &description, out)
+    write_module(&[net], tta, &description, out)
 }
 
-/// Writes the mean of `nets`' probabilities, each averaged over `tta` of an image, as one TorchScript module to `out`, and
-/// `description` beside it and in it.
+/// Writes a TorchScript module that averages the probabilities of `nets` with `tta` to `out`.
+/// `description` goes into the archive and into a JSON file of the same name.
 ///
-/// The file takes uint8 or float32 pixels 0..255, [N, 1, 48, 48], and gives probabilities float32 [N, classes]. Tensors are
-/// registered under their checkpoint names, behind `model1.`, `model2.`, ... where there are several networks. It is
-/// written to a temporary file, read back and compared with what the networks give first; only then does it take its place.
+/// The module takes pixels uint8 or float32 [N, 1, 48, 48] in 0..255 and returns probabilities
+/// float32 [N, classes]. Its state dict has the names of the checkpoint, with the prefixes
+/// `model1.`, `model2.`, ... for several networks. `out` is replaced only after a temporary file
+/// was reloaded and agreed with the networks.
 ///
 /// # Errors
-/// libtorch's, I/O errors with their path, and a file that does not compute what the networks do.
-pub fn write(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
-    let beside = beside(out);
-    check_beside(&beside)?;
+/// A module that disagrees with the networks, and a JSON file that is not a model description.
+pub fn write_module(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
+    let path = description_path(out);
+    check_description_path(&path)?;
     let description = serde_json::to_string_pretty(description)?;
-    let difference = write_module(nets, tta, &description, out)?;
-    write_atomically(&beside, (description + "\n").as_bytes())?;
-    Ok(Exported { description: beside, difference, images: CHECKED_FACES })
+    let difference = trace_and_verify(nets, tta, &description, out)?;
+    write_atomically(&path, (description + "\n").as_bytes())?;
+    Ok(Exported { description: path, difference, images: CHECKED_IMAGES })
 }
 
-/// Traces the mean of `nets` into `out` and checks the file; the greatest difference of a probability.
-fn write_module(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Result<f64> {
+/// Traces the mean of `nets` into `out` and verifies the file. Returns the max difference of a
+/// probability.
+fn trace_and_verify(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Result<f64> {
     let prefix = |number: usize| if nets.len() > 1 { format!("model{number}.") } else { String::new() };
-    let named: Vec<Named> = nets
+    let named: Vec<NamedTensor> = nets
         .iter()
         .zip(1..)
         .flat_map(|(net, number)| {
-            net.named().into_iter().map(move |named| Named { name: prefix(number) + &named.name, ..named })
+            net.named_tensors()
+                .into_iter()
+                .map(move |named| NamedTensor { name: prefix(number) + &named.name, ..named })
         })
         .collect();
-    let tensors: Vec<NamedTensor> = named
+    let tensors: Vec<torch_ext::NamedTensor> = named
         .iter()
-        .map(|named| NamedTensor { name: &named.name, tensor: &named.tensor, buffer: !named.trainable })
+        .map(|named| torch_ext::NamedTensor { name: &named.name, tensor: &named.tensor, buffer: !named.trainable })
         .collect();
     let images = check_images(MAX_BATCH);
-    let wanted = wanted(nets, tta, &images)?;
+    let expected = expected_probabilities(nets, tta, &images)?;
     let device_images = DeviceImages::new(&images, Device::Cpu)?;
     let example = device_images.slice(0, 3)?;
     let forward = |pixels: &Tensor| mean_probabilities(nets, tta, pixels);
@@ -109,48 +113,48 @@ fn write_module(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Result
     replace_atomically(out, |temporary| {
         torch_ext::trace_module(temporary, &tensors, &example, &forward, &[(EXTRA_FILE, description)])
             .context("tracing the network failed")?;
-        difference = verify(temporary, device_images.pixels(), &wanted)?;
+        difference = verify(temporary, device_images.pixels(), &expected)?;
         Ok(())
     })?;
     Ok(difference)
 }
 
-/// `model.pt` -> `model.json`, in the same folder.
-fn beside(out: &Path) -> PathBuf {
+/// Path of the description: `model.pt` -> `model.json`, in the same folder.
+fn description_path(out: &Path) -> PathBuf {
     let json = out.with_extension("json");
     if json == out { out.with_extension("json.json") } else { json }
 }
 
-/// Refuses to replace a JSON file that no export wrote, such as a run's summary.json.
-fn check_beside(path: &Path) -> Result<()> {
+/// Refuses to overwrite a JSON file that is not a model description, such as a run's summary.json.
+fn check_description_path(path: &Path) -> Result<()> {
     check_output_file(path)?;
     if !path.exists() {
         return Ok(());
     }
-    let is_ours = |text: &str| {
-        let found: Option<Value> = serde_json::from_str(text).ok();
-        found.is_some_and(|value| value.get("labels").is_some() && value.get("input").is_some())
+    let is_description = |text: &str| {
+        let value: Option<Value> = serde_json::from_str(text).ok();
+        value.is_some_and(|value| value.get("labels").is_some() && value.get("input").is_some())
     };
-    if read_small_text(path, 1 << 24, "a description of an exported model").is_ok_and(|text| is_ours(&text)) {
+    if read_small_text(path, 1 << 24, "a description of an exported model").is_ok_and(|text| is_description(&text)) {
         return Ok(());
     }
-    let shown = path.display();
-    Err(input(format!("{shown}: would be replaced by the model's description, but is none; choose another --out")))
+    let path = path.display();
+    Err(input(format!("{path}: would be overwritten by the model's description, but is not one; choose another --out")))
 }
 
-/// What the exported module computes: float32 [N, classes].
+/// Forward pass of the exported module: probabilities float32 [N, classes].
 fn mean_probabilities(nets: &[Net], tta: Tta, pixels: &Tensor) -> Result<Tensor> {
     let mut parts = Vec::new();
     for net in nets {
-        // Pixels take on a parameter's number format and device, so that a module moved with `.to()` works as it is.
-        let weight = net.named().into_iter().next().context("the network has no tensors")?.tensor;
+        // The dtype and device of a parameter, so that the module works after `.to()`.
+        let weight = net.named_tensors().into_iter().next().context("the network has no tensors")?.tensor;
         let x = pixels.f_type_as(&weight)?.f_mul_scalar(1.0 / 255.0)?;
-        for transform in TtaTransform::all(tta) {
+        for transform in tta.transforms() {
             let probabilities = net.forward(&transform.apply(&x)?, Mode::Trace)?.f_softmax(-1, None)?;
             parts.push(probabilities.f_to_dtype(Kind::Float, false, false)?);
         }
     }
-    let (first, others) = parts.split_first().context("there is no network to export")?;
+    let (first, others) = parts.split_first().context("no network to export")?;
     if others.is_empty() {
         return Ok(first.shallow_clone());
     }
@@ -161,8 +165,8 @@ fn mean_probabilities(nets: &[Net], tta: Tta, pixels: &Tensor) -> Result<Tensor>
     Ok(sum.f_div_scalar(parts.len() as i64)?)
 }
 
-/// What a description of an exported model says of its use: `name`, `labels`, `input`, `output`, `tta`.
-pub fn contract(name: &str, classes: &[String], tta: Tta) -> Map<String, Value> {
+/// Describes an exported model: `name`, `labels`, `input`, `output`, `tta`.
+pub fn describe_model(name: &str, classes: &[String], tta: Tta) -> Map<String, Value> {
     let entries = [
         ("name", json!(name)),
         ("labels", json!(classes)),
@@ -174,7 +178,7 @@ pub fn contract(name: &str, classes: &[String], tta: Tta) -> Map<String, Value> 
                 "shape": ["N", 1, SIDE, SIDE],
                 "dtype": ["uint8", "float32"],
                 "range": [0, 255],
-                "meaning": "grayscale images, rows from the top, 0 black; the module scales them itself",
+                "meaning": "grayscale images, rows from the top, 0 is black; the module scales them",
             }),
         ),
         ("output", json!({"shape": ["N", classes.len()], "dtype": "float32", "meaning": "probability of each label"})),
@@ -183,7 +187,7 @@ pub fn contract(name: &str, classes: &[String], tta: Tta) -> Map<String, Value> 
     entries.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
 }
 
-/// Where the weights of an exported model come from.
+/// Provenance of the weights of an exported model.
 pub fn provenance(run: &TrainedNet) -> Value {
     let state = &run.checkpoint.state;
     json!({
@@ -198,64 +202,65 @@ pub fn provenance(run: &TrainedNet) -> Value {
     })
 }
 
-/// `count` made-up images for comparing: smooth waves and noise.
+/// Generates `count` images of smooth waves and noise to compare outputs on.
 fn check_images(count: usize) -> Images {
-    let image = |number: usize| {
-        let mut rng = Rng::new(&[Stream::Draw as u64, u64::MAX, number as u64]);
+    let image = |index: usize| {
+        let mut rng = Rng::new(&[Stream::Synthetic as u64, u64::MAX, index as u64]);
         let (fx, fy, phase) = (rng.between(0.05, 0.5), rng.between(0.05, 0.5), rng.between(0.0, 6.0));
-        let pixel = |place: usize, rng: &mut Rng| {
-            let wave = ((place % SIDE) as f64 * fx + (place / SIDE) as f64 * fy + phase).sin();
+        let pixel = |position: usize, rng: &mut Rng| {
+            let wave = ((position % SIDE) as f64 * fx + (position / SIDE) as f64 * fy + phase).sin();
             (127.5 + 90.0 * wave + 30.0 * rng.normal()).clamp(0.0, 255.0) as u8
         };
-        (0..PIXELS).map(|place| pixel(place, &mut rng)).collect::<Vec<_>>()
+        (0..PIXELS).map(|position| pixel(position, &mut rng)).collect::<Vec<_>>()
     };
     Images { pixels: (0..count).flat_map(image).collect(), rows: (0..count as u32).collect(), ..Images::default() }
 }
 
-/// The probabilities that `evaluate` and `predict` would give for `images`: float32 [N, classes]. They come by another way
-/// than the module's: our own kernels, tta one after the other, an average in double precision.
-fn wanted(nets: &[Net], tta: Tta, images: &Images) -> Result<Tensor> {
+/// Probabilities of `images` as in `evaluate` and `predict`, float32 [N, classes]. Unlike the
+/// module, this path uses custom kernels and averages in float64.
+fn expected_probabilities(nets: &[Net], tta: Tta, images: &Images) -> Result<Tensor> {
     let images = DeviceImages::new(images, Device::Cpu)?;
     let parts = nets.iter().map(|net| predict_with_tta(net, &images, tta)).collect::<Result<Vec<_>>>()?;
     let mean = Predictions::average(&parts)?;
     Ok(Tensor::f_from_slice(&mean.probabilities)?.f_view([images.len(), mean.classes as i64])?)
 }
 
-/// Reads the file back and compares it with the `wanted` probabilities of `images`, uint8 [300, 1, 48, 48]: 256 images, both
-/// input types, and batches of 1 and 300.
-fn verify(path: &Path, images: &Tensor, wanted: &Tensor) -> Result<f64> {
-    let module = CModule::load(path).context("the file that was written cannot be read back")?;
-    let theirs = |pixels: &Tensor| -> Result<Tensor> {
+/// Reloads the module and compares it with the `expected` probabilities of `images`, uint8 [300, 1,
+/// 48, 48], for both input dtypes and for batches of 1, 256 and 300. Returns the max difference.
+fn verify(path: &Path, images: &Tensor, expected: &Tensor) -> Result<f64> {
+    let module = CModule::load(path).context("cannot reload the exported module")?;
+    let run = |pixels: &Tensor| -> Result<Tensor> {
         match tch::no_grad(|| module.forward_is(&[IValue::Tensor(pixels.shallow_clone())]))? {
             IValue::Tensor(tensor) => Ok(tensor),
             other => Err(anyhow!("the exported module returns {other:?}, expected a tensor")),
         }
     };
-    let mut worst: f64 = 0.0;
-    let (checked, all) = (CHECKED_FACES as i64, MAX_BATCH as i64);
+    let mut max_difference: f64 = 0.0;
+    let (checked, all) = (CHECKED_IMAGES as i64, MAX_BATCH as i64);
     for (start, count, kind) in
         [(0, checked, Kind::Uint8), (0, checked, Kind::Float), (7, 1, Kind::Uint8), (0, all, Kind::Uint8)]
     {
         let pixels = images.f_narrow(0, start, count)?.f_to_dtype(kind, false, false)?;
-        let (wanted, got) = (wanted.f_narrow(0, start, count)?, theirs(&pixels)?);
-        if got.size() != wanted.size() || got.f_kind()? != Kind::Float {
+        let (expected, got) = (expected.f_narrow(0, start, count)?, run(&pixels)?);
+        if got.size() != expected.size() || got.f_kind()? != Kind::Float {
             return Err(anyhow!(
-                "the exported module returns {:?} {:?} for {:?}",
+                "the exported module returns {:?} {:?} for {:?}, expected Float {:?}",
                 got.f_kind()?,
                 got.size(),
-                pixels.size()
+                pixels.size(),
+                expected.size()
             ));
         }
-        let difference = (got - wanted).f_abs()?.f_max()?.f_double_value(&[])?;
+        let difference = (got - expected).f_abs()?.f_max()?.f_double_value(&[])?;
         if difference.is_nan() || difference > TOLERANCE {
             return Err(anyhow!(
-                "the exported module differs from the checkpoint by {difference:.1e} for {:?}; allowed is {TOLERANCE:.0e}",
+                "the exported module differs from the checkpoint by {difference:.1e} for {:?}; expected at most {TOLERANCE:.0e}",
                 pixels.size()
             ));
         }
-        worst = worst.max(difference);
+        max_difference = max_difference.max(difference);
     }
-    Ok(worst)
+    Ok(max_difference)
 }
 
 #[cfg(test)]
@@ -264,52 +269,56 @@ mod tests {
     use crate::testing::networks;
 
     #[test]
-    fn every_network_survives_export() {
+    fn every_network_can_be_exported() {
         let folder = tempfile::tempdir().unwrap();
         for config in networks() {
             let net = Net::new(&config, 5, 3, Device::Cpu).unwrap();
             let out = folder.path().join("model.pt");
-            let difference = write_module(&[net], Tta::None, "{}", &out);
+            let difference = trace_and_verify(&[net], Tta::None, "{}", &out);
             let difference = difference.unwrap_or_else(|error| panic!("{config:?}: {error:#}"));
             assert!(difference <= TOLERANCE, "{config:?}: {difference}");
         }
     }
 
     #[test]
-    fn tta_and_networks_are_averaged_by_the_module() {
+    fn the_module_averages_over_tta_and_networks() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("model.pt");
         let nets: Vec<Net> =
-            (0..2).map(|number| Net::new(&networks().swap_remove(number), 5, 3, Device::Cpu).unwrap()).collect();
+            (0..2).map(|index| Net::new(&networks().swap_remove(index), 5, 3, Device::Cpu).unwrap()).collect();
         let images = check_images(MAX_BATCH);
-        let mean = |tta| wanted(&nets, tta, &images).unwrap();
+        let mean = |tta| expected_probabilities(&nets, tta, &images).unwrap();
         for (nets, tta) in [(&nets[..], Tta::Flip), (&nets[..1], Tta::TenCrop)] {
-            assert!(write_module(nets, tta, "{}", &out).unwrap() <= TOLERANCE, "{tta}");
+            assert!(trace_and_verify(nets, tta, "{}", &out).unwrap() <= TOLERANCE, "{tta}");
         }
-        let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
-        assert!(apart(&mean(Tta::None), &mean(Tta::Flip)) > 10.0 * TOLERANCE, "the check can tell tta apart");
-        assert!(apart(&mean(Tta::Flip), &mean(Tta::TenCrop)) > 10.0 * TOLERANCE);
-        let alone: Vec<Tensor> = nets.chunks(1).map(|net| wanted(net, Tta::None, &images).unwrap()).collect();
+        let difference = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        assert!(
+            difference(&mean(Tta::None), &mean(Tta::Flip)) > 10.0 * TOLERANCE,
+            "the tolerance distinguishes TTA modes"
+        );
+        assert!(difference(&mean(Tta::Flip), &mean(Tta::TenCrop)) > 10.0 * TOLERANCE);
+        let alone: Vec<Tensor> =
+            nets.chunks(1).map(|net| expected_probabilities(net, Tta::None, &images).unwrap()).collect();
         let by_hand = (&alone[0] + &alone[1]) / 2.0;
-        assert!(apart(&by_hand, &mean(Tta::None)) < 1e-6, "an ensemble's average is the mean of its models'");
+        assert!(difference(&by_hand, &mean(Tta::None)) < 1e-6, "an ensemble averages its models");
     }
 
     #[test]
-    fn a_file_that_computes_something_else_is_refused() {
+    fn verify_rejects_a_module_with_other_weights() {
         let folder = tempfile::tempdir().unwrap();
         let net = |seed| Net::new(&networks().swap_remove(0), 5, seed, Device::Cpu).unwrap();
         let out = folder.path().join("model.pt");
-        write_module(&[net(1)], Tta::None, "{}", &out).unwrap();
+        trace_and_verify(&[net(1)], Tta::None, "{}", &out).unwrap();
         let images = check_images(MAX_BATCH);
-        let other = wanted(&[net(2)], Tta::None, &images).unwrap();
+        let other = expected_probabilities(&[net(2)], Tta::None, &images).unwrap();
         let pixels = DeviceImages::new(&images, Device::Cpu).unwrap();
         let message = verify(&out, pixels.pixels(), &other).unwrap_err().to_string();
         assert!(message.contains("differs from the checkpoint by"), "{message}");
     }
 
     #[test]
-    fn the_description_stands_beside_the_model() {
-        assert_eq!(beside(Path::new("a/model.pt")), Path::new("a/model.json"));
-        assert_eq!(beside(Path::new("model.json")), Path::new("model.json.json"));
+    fn the_description_is_in_the_folder_of_the_model() {
+        assert_eq!(description_path(Path::new("a/model.pt")), Path::new("a/model.json"));
+        assert_eq!(description_path(Path::new("model.json")), Path::new("model.json.json"));
     }
 }

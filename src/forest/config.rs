@@ -1,17 +1,19 @@
-//! A forest's config: TOML text -> [`RawForestConfig`] -> [`ForestConfig`], as a network's.
+//! Config of a forest: TOML text -> [`RawForestConfig`] -> [`ForestConfig`].
 
 use std::fmt;
 use std::ops::Deref;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
+use toml::Table;
 
-use crate::config::{check_common, defaults};
+use crate::config::load::ParseTable;
+use crate::config::{ConfigError, ConfigFile, check_common, defaults};
 use crate::data::config::DataConfig;
 use crate::data::images::PIXELS;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// A checked config of a forest. Reads as [`RawForestConfig`].
+/// A validated forest config; dereferences to [`RawForestConfig`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForestConfig(RawForestConfig);
 
@@ -23,21 +25,21 @@ impl Deref for ForestConfig {
     }
 }
 
-/// A forest's config as written: keys and types are right, values not yet looked at.
+/// A forest config with known keys and right types, before its values are validated.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawForestConfig {
     /// Name of the run; the default run directory is `runs/<name>-<UTC time>`.
     pub name: String,
-    /// Every random number of the forest follows from it.
+    /// Seed of all random numbers.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
-    /// CPU threads; 0 takes one per core. The forest is the same whatever their number.
+    /// CPU threads; 0 for one per core. The forest does not depend on it.
     #[serde(default)]
     pub threads: usize,
-    /// Which rows to fit and to validate on.
+    /// Training and validation data.
     pub data: DataConfig,
-    /// The forest.
+    /// Hyperparameters of the forest.
     pub forest: ForestTable,
 }
 
@@ -45,13 +47,13 @@ pub struct RawForestConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ForestTable {
-    /// Trees of the forest.
+    /// Number of trees (scikit-learn's `n_estimators`).
     pub trees: usize,
-    /// Pixels drawn at every node.
+    /// Pixels sampled at each node.
     pub max_features: MaxFeatures,
-    /// What finds the best split of a node.
+    /// Implementation of the split search.
     pub finder: Finder,
-    /// Folds of the cross-validation; 0 leaves it out.
+    /// Folds of the cross-validation; 0 skips it.
     pub folds: usize,
 }
 
@@ -61,28 +63,40 @@ impl Default for ForestTable {
     }
 }
 
-/// What finds the best split of a node.
+/// Implementation of the search for the best split of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finder {
-    /// Counts classes by pixel value, or sorts where a node is small: exact, and the same whatever the number of threads.
+    /// Class counts by pixel value, or sorting in small nodes: exact, and independent of the number
+    /// of threads.
     Histogram,
-    /// linfa-trees' decision tree of depth 1, fitted on the node's rows; near-ties may fall otherwise in another process.
+    /// A depth-1 decision tree of linfa-trees, fitted on the node's rows; near-ties may differ
+    /// between processes.
     Linfa,
+}
+
+impl Finder {
+    /// Name in configs and `summary.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Histogram => "histogram",
+            Self::Linfa => "linfa",
+        }
+    }
 }
 
 /// `forest.max_features`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxFeatures {
-    /// The root of the number of pixels, rounded down.
+    /// Square root of the number of pixels, rounded down.
     Sqrt,
-    /// This many.
+    /// This number.
     Count(usize),
 }
 
 impl MaxFeatures {
-    /// How many of `width` features.
-    pub fn of(self, width: usize) -> usize {
+    /// Number of features to sample out of `width`.
+    pub fn resolve(self, width: usize) -> usize {
         match self {
             Self::Sqrt => width.isqrt().max(1),
             Self::Count(count) => count,
@@ -128,24 +142,24 @@ impl<'de> Deserialize<'de> for MaxFeatures {
 }
 
 impl ForestConfig {
-    /// The config as TOML with every key, as `config.toml` and a forest's file hold it.
+    /// The config as TOML with every key, for `config.toml` and the forest's file.
     ///
     /// # Errors
-    /// Only the TOML writer's, which no checked config causes.
+    /// Those of the TOML writer.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         Ok(toml::to_string(&self.0)?)
     }
 }
 
 impl RawForestConfig {
-    /// Checks every value.
+    /// Validates all values.
     ///
     /// # Errors
     /// The first value out of range: its key, the value, and what is allowed.
-    pub fn check(self) -> Result<ForestConfig, String> {
+    pub fn check(self) -> Result<ForestConfig, InvalidValue> {
         check_common(&self.name, self.seed, self.threads, &self.data)?;
         if let Some(path) = &self.data.soft_labels {
-            let allowed = "none: a forest is grown on the labels alone";
+            let allowed = "none: a forest is fitted on hard labels";
             require(false, "data.soft_labels", path.display(), allowed)?;
         }
         let forest = &self.forest;
@@ -164,6 +178,16 @@ impl RawForestConfig {
     }
 }
 
+impl ConfigFile for ForestConfig {
+    const TABLES: &[&str] = &["data", "forest"];
+    const TAGGED_TABLES: &[(&[&str], ParseTable)] = &[];
+    const FOREIGN_TABLE: (&str, &str) = ("model", "this is a network's config; train it with grimace train");
+
+    fn from_table(table: Table) -> Result<Self, ConfigError> {
+        Ok(serde_path_to_error::deserialize::<_, RawForestConfig>(table)?.check()?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,21 +197,21 @@ mod tests {
     const SMALL: &str = "name = \"x\"\n[data]\ntrain = \"a.csv\"\n[forest]\n";
 
     #[test]
-    fn a_resolved_config_reads_back_the_same() {
+    fn a_resolved_config_round_trips() {
         let default: ForestConfig = from_text(SMALL, "f.toml").unwrap();
         assert_eq!(default.forest, ForestTable::default());
-        assert_eq!((default.seed, default.forest.max_features.of(2304)), (42, 48));
+        assert_eq!((default.seed, default.forest.max_features.resolve(2304)), (42, 48));
         let sets =
             ["forest.trees=7", "forest.max_features=5", "forest.finder=linfa", "forest.folds=0"].map(String::from);
         let changed: ForestConfig = parse(SMALL, "f.toml", &sets).unwrap();
-        assert_eq!((changed.forest.trees, changed.forest.max_features.of(2304)), (7, 5));
+        assert_eq!((changed.forest.trees, changed.forest.max_features.resolve(2304)), (7, 5));
         assert_eq!((changed.forest.finder, changed.forest.folds), (Finder::Linfa, 0));
         let again: ForestConfig = from_text(&changed.to_toml().unwrap(), "again").unwrap();
         assert_eq!(again, changed);
     }
 
     #[test]
-    fn errors_name_key_and_what_is_allowed() {
+    fn errors_name_the_key_and_allowed_values() {
         for (set, parts) in [
             ("forest.trees=0", ["forest.trees = 0", "1 to 10000"]),
             ("forest.folds=1", ["forest.folds = 1", "2 to 100"]),
@@ -195,7 +219,7 @@ mod tests {
             ("forest.max_features=log2", ["forest.max_features", "\"sqrt\" or a number"]),
             ("forest.finder=exact", ["forest.finder", "`histogram`"]),
             ("forest.depth=3", ["forest.depth", "expected one of"]),
-            ("data.soft_labels=s.csv", ["data.soft_labels = s.csv", "a forest is grown on the labels alone"]),
+            ("data.soft_labels=s.csv", ["data.soft_labels = s.csv", "a forest is fitted on hard labels"]),
             ("data.validation=0", ["data.validation = 0", "above 0"]),
         ] {
             let message = format!("{:#}", parse::<ForestConfig>(SMALL, "f.toml", &[set.to_owned()]).unwrap_err());
@@ -204,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_kind_of_config_is_told_where_it_belongs() {
+    fn errors_name_the_command_for_the_other_kind_of_config() {
         let message = format!("{:#}", from_text::<Config>(SMALL, "f.toml").unwrap_err());
         assert!(message.contains("f.toml:4: forest: ") && message.contains("grimace forest"), "{message}");
         let net = SMALL.replace("[forest]", "[model]\nkind = \"cnn\"");

@@ -1,4 +1,4 @@
-//! The rows that a forest is fitted on, by row and by column.
+//! The training data of a forest, by row and by column.
 
 use linfa::DatasetBase;
 use linfa::dataset::AsSingleTargets;
@@ -7,9 +7,10 @@ use rayon::prelude::*;
 
 use super::ForestError;
 
-/// Rows and labels. Values stand twice: by row for small nodes, whose rows then stay in the cache, and by column for large ones.
+/// Features uint8 `[rows, width]` and labels `[rows]`. Features are stored twice: by row for small
+/// nodes, which then fit into the cache, and by column for large nodes.
 #[derive(Debug)]
-pub struct Table<'a> {
+pub struct FeatureMatrix<'a> {
     /// `[rows, width]`, row-major
     by_row: CowArray<'a, u8, Ix2>,
     /// `[width, rows]`
@@ -17,20 +18,21 @@ pub struct Table<'a> {
     labels: Vec<u8>,
 }
 
-impl<'a> Table<'a> {
-    /// The records and targets of a linfa dataset; labels must be below `classes`.
+impl<'a> FeatureMatrix<'a> {
+    /// Takes the records and targets of a linfa dataset; labels are below `classes`.
     ///
     /// # Errors
-    /// No rows, no features or too many of either, a label out of range.
+    /// No rows or features, too many of them, or a label out of range.
     pub fn new<D, T>(dataset: &'a DatasetBase<ArrayBase<D, Ix2>, T>, classes: usize) -> Result<Self, ForestError>
     where
         D: Data<Elem = u8>,
         T: AsSingleTargets<Elem = usize>,
     {
-        let refuse = |what: String| Err(ForestError::Parameters(what));
+        let refuse = |problem: String| Err(ForestError::Parameters(problem));
         let by_row = dataset.records().as_standard_layout();
         let (rows, width) = by_row.dim();
-        // A node keeps a feature in 16 bits, of which the greatest number means a leaf, and a place in 32.
+        // A node stores its feature in 16 bits, whose maximum marks a leaf, and the index of its
+        // child in 32 bits.
         if !(1..=u32::MAX as usize / 2).contains(&rows) || !(1..usize::from(u16::MAX)).contains(&width) {
             return refuse(format!("{rows} rows of {width} features; expected 1 to 2147483647 rows of 1 to 65534"));
         }
@@ -40,7 +42,7 @@ impl<'a> Table<'a> {
         let Some(labels) = labels.filter(|labels| labels.len() == rows) else {
             return refuse(format!("expected {rows} labels below {classes}"));
         };
-        let by_column = transposed(by_row.as_slice().unwrap_or_default(), rows, width);
+        let by_column = transpose(by_row.as_slice().unwrap_or_default(), rows, width);
         Ok(Self { by_row, by_column, labels })
     }
 
@@ -59,7 +61,7 @@ impl<'a> Table<'a> {
         &self.labels
     }
 
-    /// All values, row by row.
+    /// All features, row-major.
     pub fn values(&self) -> &[u8] {
         self.by_row.as_slice().unwrap_or_default()
     }
@@ -77,8 +79,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// `[rows, width]` to `[width, rows]`, in squares that fit the cache.
-fn transposed(by_row: &[u8], rows: usize, width: usize) -> Vec<u8> {
+/// Transposes `[rows, width]` to `[width, rows]` in tiles that fit into the cache.
+fn transpose(by_row: &[u8], rows: usize, width: usize) -> Vec<u8> {
     const EDGE: usize = 64;
     let mut by_column = vec![0; by_row.len()];
     by_column.par_chunks_mut(rows * EDGE).enumerate().for_each(|(band, columns)| {
@@ -100,25 +102,25 @@ mod tests {
     use ndarray::{Array1, Array2};
 
     #[test]
-    fn columns_are_the_rows_turned() {
+    fn columns_are_the_transposed_rows() {
         let records = Array2::from_shape_fn((150, 130), |(row, feature)| (row * 31 + feature * 7) as u8);
         let dataset = DatasetBase::new(records.clone(), Array1::from_elem(150, 1usize));
-        let table = Table::new(&dataset, 2).unwrap();
-        assert_eq!((table.rows(), table.width()), (150, 130));
+        let matrix = FeatureMatrix::new(&dataset, 2).unwrap();
+        assert_eq!((matrix.rows(), matrix.width()), (150, 130));
         for feature in 0..130 {
-            assert_eq!(table.column(feature), records.column(usize::from(feature)).to_vec(), "column {feature}");
+            assert_eq!(matrix.column(feature), records.column(usize::from(feature)).to_vec(), "column {feature}");
         }
-        // Another layout of the same records.
-        let turned =
+        // The same records in column-major order.
+        let transposed =
             DatasetBase::new(records.t().as_standard_layout().to_owned().reversed_axes(), dataset.targets.clone());
-        assert_eq!(Table::new(&turned, 2).unwrap().values(), table.values());
+        assert_eq!(FeatureMatrix::new(&transposed, 2).unwrap().values(), matrix.values());
     }
 
     #[test]
     fn labels_out_of_range_are_refused() {
         let dataset = DatasetBase::new(Array2::<u8>::zeros((2, 1)), Array1::from(vec![0usize, 7]));
-        assert!(Table::new(&dataset, 7).unwrap_err().to_string().contains("labels below 7"));
+        assert!(FeatureMatrix::new(&dataset, 7).unwrap_err().to_string().contains("labels below 7"));
         let empty = DatasetBase::new(Array2::<u8>::zeros((0, 1)), Array1::from(Vec::<usize>::new()));
-        assert!(Table::new(&empty, 7).is_err());
+        assert!(FeatureMatrix::new(&empty, 7).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! A forest as a file: sealed, and checked in every part when read, so that no walk through a tree can fail or go on for ever.
+//! `forest.safetensors`: a checksummed container, fully validated on read, so that traversing a
+//! tree always ends at a leaf.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,16 +13,16 @@ use super::config::ForestConfig;
 use super::tree::{LEAF, Tree, TreeNode};
 use crate::config;
 use crate::data::images::PIXELS;
-use crate::util::container::{Format, TensorData, Verified};
+use crate::util::container::{Format, TensorData, Verified, recovery_advice};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 
-const SEAL: Format = Format { format: "grimace-forest", version: "2", what: "a fitted forest" };
+const FORMAT: Format = Format { name: "grimace-forest", version: "2", description: "a fitted forest" };
 
-/// Bytes of the largest forest: some 300 million nodes.
-const LARGEST: u64 = 1 << 31;
+/// Maximum bytes of a forest: about 300 million nodes.
+const MAX_BYTES: u64 = 1 << 31;
 
-/// What a forest was fitted on.
+/// The data a forest was fitted on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// Hash of the images and labels.
@@ -30,34 +31,35 @@ pub struct Origin {
     pub split_hash: String,
 }
 
-/// Writes a forest atomically, with its resolved config.
+/// Writes a forest and its resolved config atomically.
 ///
 /// # Errors
-/// A forest larger than is read again (2 GiB); an I/O error with the path.
+/// A forest of more than 2 GiB; an I/O error with the path.
 pub fn save(path: &Path, forest: &Forest, config: &str, origin: &Origin) -> Result<()> {
     let bytes = to_bytes(forest, config, origin)?;
-    let shown = path.display();
+    let display = path.display();
     ensure!(
-        bytes.len() as u64 <= LARGEST,
-        "{shown}: the forest takes {} bytes, at most {LARGEST} are read again; fit fewer trees",
+        bytes.len() as u64 <= MAX_BYTES,
+        "{display}: the forest has {} bytes, more than the {MAX_BYTES} that can be loaded; fit fewer trees",
         bytes.len()
     );
     write_atomically(path, &bytes)
 }
 
-/// Reads a forest and verifies it; also its config and what it was fitted on.
+/// Loads and validates a forest, with its config and the data it was fitted on.
 ///
 /// # Errors
-/// An input error that names the path when the file is missing, damaged or not a forest of this version.
+/// An input error with the path for a file that is missing, corrupt or not a forest of this
+/// version.
 pub fn load(path: &Path) -> Result<(Forest, ForestConfig, Origin)> {
-    let found = SEAL.read(path, |_| LARGEST)?.and_then(|bytes| from_bytes(&bytes));
+    let found = FORMAT.read(path, |_| MAX_BYTES)?.and_then(|bytes| from_bytes(&bytes));
     found.map_err(|damage| {
-        let shown = path.display();
-        input(format!("{shown}: not a usable forest: {damage:#}; restore it from a copy, or fit it again"))
+        let display = path.display();
+        input(format!("{display}: not a usable forest: {damage:#}; {}", recovery_advice(&damage, "fit it again")))
     })
 }
 
-/// A forest as the bytes of its file.
+/// Serializes a forest.
 ///
 /// # Errors
 /// A config too large for the header of a safetensors file (100 MB).
@@ -76,7 +78,7 @@ pub fn to_bytes(forest: &Forest, config: &str, origin: &Origin) -> Result<Vec<u8
     let (trees, count) = (forest.trees.len(), forest.nodes());
     let rows: usize = forest.trees.iter().map(leaves).sum();
     let counts = forest.trees.iter().flat_map(Tree::counts).flat_map(|count| count.to_le_bytes()).collect();
-    let importance = forest.importance.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let importance = bytemuck::cast_slice::<f64, u8>(&forest.importance).to_vec();
     let parts = vec![
         part("tree.nodes", Dtype::U32, &[trees], sizes(&|tree| tree.nodes().len())),
         part("tree.leaves", Dtype::U32, &[trees], sizes(&leaves)),
@@ -90,40 +92,40 @@ pub fn to_bytes(forest: &Forest, config: &str, origin: &Origin) -> Result<Vec<u8
         ("config".to_owned(), config.to_owned()),
         ("origin".to_owned(), serde_json::to_string(origin)?),
     ]);
-    SEAL.close(metadata, parts)
+    FORMAT.serialize(metadata, parts)
 }
 
-/// Reads the bytes of a forest's file and verifies them.
+/// Deserializes and validates a forest.
 ///
 /// # Errors
-/// What is wrong with them.
+/// What is wrong with the file.
 pub fn from_bytes(bytes: &[u8]) -> Result<(Forest, ForestConfig, Origin)> {
-    let opened = SEAL.open(bytes)?;
+    let opened = FORMAT.verify(bytes)?;
     let config: ForestConfig = config::from_text(opened.text("config")?, "its config")?;
-    let origin = serde_json::from_str(opened.text("origin")?).context("what it was fitted on cannot be read")?;
+    let origin = serde_json::from_str(opened.text("origin")?).context("cannot parse its origin")?;
     let classes = config.data.classes.len();
-    let importance = read(&opened, "importance", Dtype::F64, 1, f64::from_le_bytes)?;
+    let importance = read::<f64>(&opened, "importance", Dtype::F64, 1)?;
     ensure!(importance.len() == PIXELS, "it has {} features; images have {PIXELS}", importance.len());
-    ensure!(importance.iter().all(|value| (0.0..=1.0).contains(value)), "its importances are none");
-    let sizes = read(&opened, "tree.nodes", Dtype::U32, 1, u32::from_le_bytes)?;
-    let leaves = read(&opened, "tree.leaves", Dtype::U32, 1, u32::from_le_bytes)?;
+    ensure!(importance.iter().all(|value| (0.0..=1.0).contains(value)), "its importances are not between 0 and 1");
+    let sizes = read::<u32>(&opened, "tree.nodes", Dtype::U32, 1)?;
+    let leaves = read::<u32>(&opened, "tree.leaves", Dtype::U32, 1)?;
     ensure!(!sizes.is_empty() && sizes.len() == leaves.len(), "it has no trees, or its parts disagree about them");
-    let next = read(&opened, "node.next", Dtype::U32, 1, u32::from_le_bytes)?;
-    let feature = read(&opened, "node.feature", Dtype::U16, 1, u16::from_le_bytes)?;
-    let threshold = read(&opened, "node.threshold", Dtype::U8, 1, |[value]: [u8; 1]| value)?;
-    ensure!(next.len() == feature.len() && next.len() == threshold.len(), "its nodes are torn");
+    let next = read::<u32>(&opened, "node.next", Dtype::U32, 1)?;
+    let feature = read::<u16>(&opened, "node.feature", Dtype::U16, 1)?;
+    let threshold = read::<u8>(&opened, "node.threshold", Dtype::U8, 1)?;
+    ensure!(next.len() == feature.len() && next.len() == threshold.len(), "the tensors of its nodes differ in length");
     let nodes: Vec<TreeNode> = next
         .into_iter()
         .zip(feature)
         .zip(threshold)
         .map(|((next, feature), threshold)| TreeNode { next, feature, threshold })
         .collect();
-    let counts = read(&opened, "leaf.counts", Dtype::U32, classes, u32::from_le_bytes)?;
+    let counts = read::<u32>(&opened, "leaf.counts", Dtype::U32, classes)?;
     let (mut nodes, mut counts) = (&nodes[..], &counts[..]);
     let mut trees = Vec::with_capacity(sizes.len());
     for (number, (size, leaves)) in sizes.into_iter().zip(leaves).enumerate() {
         let (size, values) = (size as usize, leaves as usize * classes);
-        let missing = || anyhow!("tree {} is torn", number + 1);
+        let missing = || anyhow!("tree {} is incomplete", number + 1);
         let (own_nodes, rest) = nodes.split_at_checked(size).ok_or_else(missing)?;
         let (own_counts, other) = counts.split_at_checked(values).ok_or_else(missing)?;
         (nodes, counts) = (rest, other);
@@ -135,13 +137,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<(Forest, ForestConfig, Origin)> {
 }
 
 /// The values of a tensor of this kind, whose rows have `width` values each.
-fn read<const SIZE: usize, V>(
-    opened: &Verified<'_>,
-    name: &str,
-    dtype: Dtype,
-    width: usize,
-    value: impl Fn([u8; SIZE]) -> V,
-) -> Result<Vec<V>> {
+fn read<V: bytemuck::AnyBitPattern>(opened: &Verified<'_>, name: &str, dtype: Dtype, width: usize) -> Result<Vec<V>> {
     let found = opened.tensors.iter().find(|(other, _)| other == name);
     let view: &TensorView<'_> = found.map(|(_, view)| view).with_context(|| format!("it has no tensor {name}"))?;
     let row: usize = view.shape().iter().skip(1).product();
@@ -151,21 +147,21 @@ fn read<const SIZE: usize, V>(
         view.dtype(),
         view.shape()
     );
-    Ok(view.data().as_chunks::<SIZE>().0.iter().map(|bytes| value(*bytes)).collect())
+    Ok(view.data().chunks_exact(size_of::<V>()).map(bytemuck::pod_read_unaligned).collect())
 }
 
-/// Whether every walk through a tree ends, at a leaf that has counts.
+/// Checks that every path through a tree ends at a leaf with counts.
 fn check(nodes: &[TreeNode], counts: &[u32], classes: usize) -> Result<()> {
     ensure!(!nodes.is_empty(), "has no nodes");
     let leaves = counts.len() / classes;
-    for (place, node) in nodes.iter().enumerate() {
+    for (index, node) in nodes.iter().enumerate() {
         let next = node.next as usize;
         let holds = match node.feature {
             LEAF => next < leaves,
-            // Children stand behind their parents: a walk cannot go round.
-            feature => usize::from(feature) < PIXELS && next > place && next + 1 < nodes.len(),
+            // Children come after their parents, so there are no cycles.
+            feature => usize::from(feature) < PIXELS && next > index && next + 1 < nodes.len(),
         };
-        ensure!(holds, "node {place} leads nowhere");
+        ensure!(holds, "node {index}: the child or leaf index is invalid");
     }
     let weight = |row: &[u32]| row.iter().copied().map(u64::from).sum::<u64>();
     ensure!(counts.chunks(classes).all(|row| weight(row) > 0), "has a leaf without counts");

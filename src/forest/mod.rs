@@ -1,8 +1,9 @@
-//! The baseline to beat: a random forest (Breiman 2001) as scikit-learn's `RandomForestClassifier` grows it, on linfa's
-//! interfaces.
+//! The baseline: a random forest (Breiman 2001) equivalent to scikit-learn's
+//! `RandomForestClassifier`, on linfa's traits.
 //!
-//! Each tree is grown to purity on a bootstrap sample; at every node a few pixels are drawn, and of all their thresholds the
-//! one with the least Gini impurity splits. Votes are averaged class frequencies of leaves.
+//! Each tree is grown to pure leaves on a bootstrap sample. A node samples a few pixels and splits
+//! at the threshold with the minimum Gini impurity. Predictions are the mean of the class
+//! frequencies in the leaves.
 
 mod bootstrap;
 pub mod config;
@@ -10,7 +11,7 @@ mod feature_matrix;
 mod fit;
 mod folds;
 mod forest_file;
-mod params;
+mod forest_params;
 pub mod run;
 mod split_finder;
 mod tree;
@@ -20,10 +21,10 @@ mod voting;
 mod tests;
 
 pub use config::{Finder, ForestConfig};
-pub use feature_matrix::Table;
+pub use feature_matrix::FeatureMatrix;
 pub use folds::stratified_folds;
 pub use forest_file::{Origin, from_bytes, load, save, to_bytes};
-pub use params::{ForestError, ForestParams, ForestValidParams, Watch};
+pub use forest_params::{FitCallback, ForestError, ForestParams, ForestValidParams};
 pub use split_finder::{Histogram, Linfa, Node, Split, SplitFinder};
 pub use tree::Tree;
 
@@ -46,13 +47,13 @@ impl Forest {
         self.classes
     }
 
-    /// How much each feature lessened the Gini impurity, from 0; all together 1, unless no tree has a split (scikit-learn's
-    /// `feature_importances_`).
+    /// Mean decrease in Gini impurity of each feature, with sum 1, or 0 without any split
+    /// (scikit-learn's `feature_importances_`).
     pub fn importance(&self) -> &[f64] {
         &self.importance
     }
 
-    /// Nodes of all trees, leaves among them.
+    /// Number of nodes of all trees, including leaves.
     pub fn nodes(&self) -> usize {
         self.trees.iter().map(|tree| tree.nodes().len()).sum()
     }

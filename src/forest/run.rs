@@ -1,4 +1,4 @@
-//! The baseline, top to bottom: cross-validation, one fit on all training rows, validation, files.
+//! A run of the baseline: cross-validation, a fit on all training rows, validation, files.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -8,20 +8,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use linfa::dataset::{DatasetBase, DatasetView};
-use linfa::metrics::ToConfusionMatrix;
-use linfa::traits::{Fit, Predict};
+use linfa::traits::Fit;
 use ndarray::{Array1, Array2, ArrayView2, Ix1};
 
 use super::config::ForestConfig;
-use super::{Forest, ForestError, ForestParams, Origin, Watch, stratified_folds};
+use super::{FitCallback, Forest, ForestError, ForestParams, Origin, stratified_folds};
 use crate::data::config::describe_split;
 use crate::data::dataset::Dataset;
 use crate::data::images::PIXELS;
-use crate::data::split::seen_in;
+use crate::data::split::duplicate_mask;
 use crate::metrics::predictions::Predictions;
-use crate::report::page::RunReport;
-use crate::report::table::thousands;
-use crate::report::{Console, heat, provenance_figures, seconds};
+use crate::report::html::RunReport;
+use crate::report::text_table::thousands;
+use crate::report::{Console, heat_map, provenance_facts, seconds};
 use crate::run_dir::{ForestProvenance, ForestSummary, MAX_SUMMARY, RunDir};
 use crate::util::error::input;
 use crate::util::files::{read_small_text, write_atomically};
@@ -29,106 +28,106 @@ use crate::util::signals::{self, Signals};
 use crate::util::stats::{mean_and_deviation, round};
 use crate::{device, forest, metrics};
 
-/// What fitting a forest works with.
+/// Inputs of a forest's run.
 pub struct ForestRun<'a> {
-    /// The checked config.
+    /// The validated config.
     pub config: &'a ForestConfig,
     /// Training and validation images.
     pub data: &'a Dataset,
-    /// Where its files go.
+    /// Run directory.
     pub dir: &'a RunDir,
-    /// The command line, for the record.
+    /// The command line, for the provenance.
     pub command: &'a str,
-    /// Those that ask to stop.
+    /// Signals that ask to stop.
     pub signals: &'a Signals,
 }
 
-/// The directory of a new forest's run: at `path`, or in the default place of runs of this name. A fit that was interrupted
-/// there has left nothing of use and is begun anew.
+/// Creates the directory of a forest's run at `path`, or in the default place. The directory of an
+/// interrupted fit is reused; the fit starts over.
 ///
 /// # Errors
-/// When something else is there; an I/O error with the path.
-pub fn place(path: Option<&Path>, name: &str) -> Result<RunDir> {
+/// An input error where the directory holds something else.
+pub fn create_dir(path: Option<&Path>, name: &str) -> Result<RunDir> {
     match path {
         None => RunDir::create_default(name),
-        Some(path) if RunDir::is_free(path)? => RunDir::create(path),
+        Some(path) if RunDir::is_available(path)? => RunDir::create(path),
         Some(path) => {
-            check_place(path)?;
-            RunDir::open_to_go_on(path)
+            check_dir(path)?;
+            RunDir::open_for_resume(path)
         }
     }
 }
 
-/// Refuses a path at which a forest's run cannot be made.
+/// Checks that [`create_dir`] can use a path.
 ///
 /// # Errors
-/// Saying what is there.
-pub fn check_place(path: &Path) -> Result<()> {
+/// An input error where the directory holds something else.
+pub fn check_dir(path: &Path) -> Result<()> {
     RunDir::check_folder(path)?;
-    let is_torn = || RunDir::open(path).is_ok_and(|run| run.is_forest()) && finished(path).is_none();
-    if RunDir::is_free(path)? || is_torn() {
+    let is_unfinished = || RunDir::open(path).is_ok_and(|run| run.is_forest()) && read_finished(path).is_none();
+    if RunDir::is_available(path)? || is_unfinished() {
         return Ok(());
     }
     Err(input(format!("{}: exists and is not empty; choose another --out", path.display())))
 }
 
-/// The figures of a forest's run that came to its end.
-pub fn finished(run: &Path) -> Option<ForestSummary> {
-    let dir = RunDir::open(run).ok().filter(|dir| dir.forest().exists())?;
+/// The summary of a finished forest's run; `None` for any other folder.
+pub fn read_finished(run: &Path) -> Option<ForestSummary> {
+    let dir = RunDir::open(run).ok().filter(|dir| dir.forest_safetensors().exists())?;
     let text = read_small_text(&dir.summary_json(), MAX_SUMMARY, "the summary of a forest's run").ok()?;
     let summary: ForestSummary = serde_json::from_str(&text).ok()?;
     (summary.stopped == "done").then_some(summary)
 }
 
-/// Tells what keeps a forest from being fitted.
+/// Checks that there is a training row for each fold.
 ///
 /// # Errors
 /// An input error for more folds than rows.
-pub fn check(config: &ForestConfig, data: &Dataset) -> Result<()> {
+pub fn check_folds(config: &ForestConfig, data: &Dataset) -> Result<()> {
     let (folds, rows) = (config.forest.folds, data.train.len());
     if folds > rows {
         return Err(input(format!(
-            "forest.folds = {folds}: there are {rows} training rows; expected at most as many folds"
+            "forest.folds = {folds}: more than the {rows} training rows; expected at most {rows}"
         )));
     }
     Ok(())
 }
 
-/// Accuracy of a fold's forest on the rows that it was not fitted on.
+/// Validation accuracy of a fold.
 #[derive(Debug, Clone, Copy)]
 struct FoldScore {
     accuracy: f64,
-    /// Without images that also stand among the rows it was fitted on.
+    /// Without duplicates of the fold's training images.
     dedup: Option<f64>,
 }
 
-/// Counts trees for the bar, and passes signals on.
+/// Advances the progress bar with each tree, and stops on signals.
 struct Progress<'a> {
     console: &'a Console,
     signals: &'a Signals,
-    grown: AtomicU64,
+    fitted: AtomicU64,
 }
 
-impl Watch for Progress<'_> {
-    fn tree_grown(&self) {
-        self.console.advance(self.grown.fetch_add(1, Ordering::Relaxed) + 1, || "trees".to_owned());
+impl FitCallback for Progress<'_> {
+    fn on_tree_fitted(&self) {
+        self.console.advance(self.fitted.fetch_add(1, Ordering::Relaxed) + 1, || "trees".to_owned());
     }
 
-    fn stops(&self) -> bool {
+    fn should_stop(&self) -> bool {
         self.signals.received().is_some()
     }
 }
 
 impl ForestRun<'_> {
-    /// Cross-validates, fits and scores the forest, and writes its files. The signal that stopped it comes back with what was
-    /// done until then.
+    /// Cross-validates, fits and evaluates the forest, and writes its files. Returns the signal
+    /// that interrupted it and the results so far.
     ///
     /// # Errors
     /// An input error for more folds than rows; I/O errors with their path.
     pub fn fit(&self, console: &mut Console) -> Result<(Option<i32>, ForestSummary)> {
         let (config, dir) = (self.config, self.dir);
         let folds = config.forest.folds;
-        check(config, self.data)?;
+        check_folds(config, self.data)?;
         console.log_to(&dir.log_txt())?;
         write_atomically(&dir.split_csv(), self.data.split_csv.as_bytes())?;
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
@@ -141,32 +140,29 @@ impl ForestRun<'_> {
             let began = Instant::now();
             let scores = pool.install(|| self.cross_validate(console))?;
             summary.cv_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
-            self.tell_folds(&scores, &mut summary, console)?;
+            self.report_folds(&scores, &mut summary, console)?;
         }
         let began = Instant::now();
         if let Some(forest) = pool.install(|| self.fit_all(console))? {
             summary.fit_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
-            self.tell_fit(&forest, &mut summary, console)?;
-            self.write(&forest)?;
+            self.report_fit(&forest, &mut summary, console)?;
+            self.save(&forest)?;
             let predictions = pool.install(|| forest.predictions(&self.data.validation.pixels));
-            self.score(&predictions, &mut summary);
-            self.report(&forest, &predictions, &summary)?;
+            self.evaluate(&predictions, &mut summary);
+            self.write_report(&forest, &predictions, &summary)?;
         }
         let signal = self.signals.received().filter(|_| summary.fit_seconds.is_none());
         if let Some(signal) = signal {
             summary.stopped = "interrupted".to_owned();
             if folds == 0 || summary.cv_mean.is_some() {
-                console.line(&format!(
-                    "{}: stopped while the forest was fitted to all training rows",
-                    signals::name(signal)
-                ))?;
+                console.line(&format!("{}: stopped during the fit on all training rows", signals::name(signal)))?;
             }
         }
         self.dir.write_summary(&summary)?;
         Ok((signal, summary))
     }
 
-    /// The accuracies of the folds; fewer than the config has when a signal came.
+    /// The scores of the folds; fewer than in the config after a signal.
     fn cross_validate(&self, console: &mut Console) -> Result<Vec<FoldScore>> {
         let table = &self.config.forest;
         let (folds, train) = (table.folds, &self.data.train);
@@ -179,8 +175,8 @@ impl ForestRun<'_> {
         let mut dataset = DatasetBase::new(records, targets);
 
         console.begin("cross-validation", (folds * table.trees) as u64, 0);
-        let progress = Progress { console, signals: self.signals, grown: AtomicU64::new(0) };
-        let params = ForestParams::of(self.config, &progress);
+        let progress = Progress { console, signals: self.signals, fitted: AtomicU64::new(0) };
+        let params = ForestParams::from_config(self.config, &progress);
         let failed = Cell::new(None);
         let fit = |fold: &DatasetView<'_, u8, usize, Ix1>| match params.fit(fold) {
             Ok(forest) => Some(forest),
@@ -193,18 +189,16 @@ impl ForestRun<'_> {
         let mut scores = Vec::new();
         for (number, (forest, validation)) in dataset.iter_fold(folds, fit).enumerate() {
             let Some(forest) = forest else { continue };
-            let predicted: Array1<usize> = forest.predict(validation.records());
-            // linfa's accuracy is float32: back to the share of rows that it stands for.
-            let accuracy = f64::from(predicted.confusion_matrix(validation.targets())?.accuracy());
-            let accuracy = (accuracy * size as f64).round() / size as f64;
+            let records = validation.records().as_standard_layout();
+            let predicted = forest.predictions(records.as_slice().unwrap_or_default()).predicted();
+            let labels: Vec<u8> = validation.targets().iter().map(|label| *label as u8).collect();
             let (start, end) = (number * size, (number + 1) * size);
-            let fitted = hashes.iter().take(start).chain(hashes.iter().skip(end));
-            let known: HashSet<_> = fitted.copied().collect();
-            let seen = seen_in(hashes.get(start..end).unwrap_or_default(), &known);
-            let bytes = |labels: &mut dyn Iterator<Item = usize>| labels.map(|label| label as u8).collect::<Vec<u8>>();
-            let truth = bytes(&mut validation.targets().iter().copied());
-            let guess = bytes(&mut predicted.iter().copied());
-            scores.push(FoldScore { accuracy, dedup: metrics::accuracy_without(&truth, &guess, &seen) });
+            let training: HashSet<_> = hashes.iter().take(start).chain(hashes.iter().skip(end)).copied().collect();
+            let duplicates = duplicate_mask(hashes.get(start..end).unwrap_or_default(), &training);
+            scores.push(FoldScore {
+                accuracy: metrics::accuracy(&labels, &predicted),
+                dedup: metrics::accuracy_excluding(&labels, &predicted, &duplicates),
+            });
         }
         console.end();
         match failed.take() {
@@ -213,14 +207,14 @@ impl ForestRun<'_> {
         }
     }
 
-    /// The forest fitted on all training rows; `None` when a signal came.
+    /// The forest fitted on all training rows; `None` after a signal.
     fn fit_all(&self, console: &mut Console) -> Result<Option<Forest>> {
         let train = &self.data.train;
         let records = ArrayView2::from_shape((train.len(), PIXELS), &train.pixels)?;
         let targets: Array1<usize> = self.data.train_labels().iter().map(|label| usize::from(*label)).collect();
         console.begin("fit", self.config.forest.trees as u64, 0);
-        let progress = Progress { console, signals: self.signals, grown: AtomicU64::new(0) };
-        let fitted = ForestParams::of(self.config, &progress).fit(&DatasetBase::new(records, targets));
+        let progress = Progress { console, signals: self.signals, fitted: AtomicU64::new(0) };
+        let fitted = ForestParams::from_config(self.config, &progress).fit(&DatasetBase::new(records, targets));
         console.end();
         match fitted {
             Ok(forest) => Ok(Some(forest)),
@@ -229,65 +223,63 @@ impl ForestRun<'_> {
         }
     }
 
-    fn tell_folds(&self, scores: &[FoldScore], summary: &mut ForestSummary, console: &mut Console) -> Result<()> {
+    fn report_folds(&self, scores: &[FoldScore], summary: &mut ForestSummary, console: &mut Console) -> Result<()> {
         let table = &self.config.forest;
         summary.cv_accuracies = scores.iter().map(|score| score.accuracy).collect();
-        let shown: Vec<String> = summary.cv_accuracies.iter().map(|accuracy| format!("{accuracy:.4}")).collect();
-        let shown = shown.join(" ");
+        let accuracies: Vec<String> = summary.cv_accuracies.iter().map(|accuracy| format!("{accuracy:.4}")).collect();
+        let accuracies = accuracies.join(" ");
         if scores.len() < table.folds {
             let name = self.signals.received().map_or("stopped", signals::name);
             let (done, all) = (scores.len(), table.folds);
             return console.line(&match done {
                 0 => format!("{name}: stopped in the first of {all} folds"),
-                _ => format!(
-                    "{name}: stopped after {done} of {all} folds; accuracies of those, a partial result: {shown}"
-                ),
+                _ => format!("{name}: stopped after {done} of {all} folds; partial result, accuracies {accuracies}"),
             });
         }
         let (mean, deviation) = mean_and_deviation(&summary.cv_accuracies);
         (summary.cv_mean, summary.cv_std) = (Some(mean), Some(deviation));
-        let without: Option<Vec<f64>> = scores.iter().map(|score| score.dedup).collect();
-        summary.cv_mean_dedup = without.map(|without| mean_and_deviation(&without).0);
+        let dedup: Option<Vec<f64>> = scores.iter().map(|score| score.dedup).collect();
+        summary.cv_mean_dedup = dedup.map(|dedup| mean_and_deviation(&dedup).0);
         let time = seconds(summary.cv_seconds.unwrap_or(0.0));
-        console.line(&format!("cross-validation: {} folds in {time}: accuracies {shown}", table.folds))
+        console.line(&format!("cross-validation: {} folds in {time}: accuracies {accuracies}", table.folds))
     }
 
-    fn tell_fit(&self, forest: &Forest, summary: &mut ForestSummary, console: &mut Console) -> Result<()> {
+    fn report_fit(&self, forest: &Forest, summary: &mut ForestSummary, console: &mut Console) -> Result<()> {
         summary.nodes = Some(forest.nodes());
         let (trees, nodes) = (forest.trees().len(), forest.nodes());
         let time = seconds(summary.fit_seconds.unwrap_or(0.0));
         console.line(&format!("fit: {trees} trees in {time}, {} nodes each on average", nodes / trees.max(1)))
     }
 
-    fn score(&self, predictions: &Predictions, summary: &mut ForestSummary) {
+    fn evaluate(&self, predictions: &Predictions, summary: &mut ForestSummary) {
         let predicted = predictions.predicted();
         let labels = self.data.validation_labels();
         summary.val_accuracy = Some(metrics::accuracy(labels, &predicted));
-        summary.val_accuracy_dedup = metrics::accuracy_without(labels, &predicted, &self.data.validation_seen);
+        summary.val_accuracy_dedup = metrics::accuracy_excluding(labels, &predicted, &self.data.validation_duplicates);
     }
 
-    fn write(&self, forest: &Forest) -> Result<()> {
+    fn save(&self, forest: &Forest) -> Result<()> {
         let origin = Origin { data_hash: self.data.data_hash.clone(), split_hash: self.data.split_hash() };
-        forest::save(&self.dir.forest(), forest, &self.config.to_toml()?, &origin)
+        forest::save(&self.dir.forest_safetensors(), forest, &self.config.to_toml()?, &origin)
     }
 
-    /// Writes where the forest looks, and the report.
-    fn report(&self, forest: &Forest, predictions: &Predictions, summary: &ForestSummary) -> Result<()> {
+    /// Writes `importance.png` and the HTML report.
+    fn write_report(&self, forest: &Forest, predictions: &Predictions, summary: &ForestSummary) -> Result<()> {
         let (config, data) = (self.config, self.data);
-        let importance = heat::draw(forest.importance(), &data.train.mean())?;
+        let importance = heat_map::render(forest.importance(), &data.train.mean())?;
         write_atomically(&self.dir.importance_png(), &importance)?;
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
         let cross = summary.cv_mean.zip(summary.cv_std).map_or("-".to_owned(), |(m, s)| format!("{m:.4} +- {s:.4}"));
         let facts = [
             ("cross-validation", cross),
-            ("without copies, cross-validation", number(summary.cv_mean_dedup)),
+            ("cross-validation (deduplicated)", number(summary.cv_mean_dedup)),
             ("trees", thousands(summary.trees)),
             ("nodes", thousands(forest.nodes())),
             ("training images", thousands(summary.train_rows)),
-            ("time of the fit", seconds(summary.fit_seconds.unwrap_or(0.0))),
+            ("fit time", seconds(summary.fit_seconds.unwrap_or(0.0))),
         ];
         let caption =
-            "On the left the mean training image, on the right how much each pixel lessens the impurity of nodes.";
+            "Left: the mean training image. Right: the feature importance of each pixel (mean decrease in impurity).";
         let provenance = &summary.provenance;
         let report = RunReport {
             dir: self.dir,
@@ -297,13 +289,13 @@ impl ForestRun<'_> {
             split: describe_split(&config.data, config.seed),
             classes: &config.data.classes,
             outputs: predictions,
-            caveat: "Nothing was chosen by the validation images.",
+            caveat: "No choice was made on the validation images.",
             facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             records: &[],
             best_epoch: None,
-            pictures: vec![(importance, caption.to_owned())],
+            plots: vec![(importance, caption.to_owned())],
             config: config.to_toml()?,
-            provenance: provenance_figures(
+            provenance: provenance_facts(
                 &[("version", &provenance.version)],
                 config.seed,
                 (&provenance.data_hash, &provenance.split_hash),
@@ -320,8 +312,8 @@ impl ForestRun<'_> {
             seed: config.seed,
             threads,
             trees: table.trees,
-            max_features: table.max_features.of(PIXELS),
-            finder: table.finder,
+            max_features: table.max_features.resolve(PIXELS),
+            finder: table.finder.name().to_owned(),
             nodes: None,
             folds: table.folds,
             cv_accuracies: Vec::new(),

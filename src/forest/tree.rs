@@ -1,37 +1,39 @@
-//! One tree: grown, and walked through.
+//! A decision tree: growing and traversal.
 
 use kernels::gini::Mark;
 
-use super::bootstrap::{FeatureDraw, bootstrap};
+use super::bootstrap::{FeatureSampler, bootstrap};
 use super::split_finder::{Node, SplitFinder};
-use super::{ForestError, ForestValidParams, Table};
+use super::{FeatureMatrix, ForestError, ForestValidParams};
 use crate::util::rng::{Rng, Stream};
 
-/// In the place of a feature: the node is a leaf.
+/// Feature of a leaf.
 pub(super) const LEAF: u16 = u16::MAX;
 
 /// A node of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeNode {
-    /// Of a split: the place of its left child in the tree, after which the right one stands. Of a leaf: its row of leaf counts.
+    /// For a split, the index of the left child, with the right child after it. For a leaf, its row
+    /// of leaf counts.
     pub next: u32,
-    /// The column looked at, or `u16::MAX` for a leaf.
+    /// Feature of the split, or `u16::MAX` for a leaf.
     pub feature: u16,
-    /// The greatest value that goes to the left.
+    /// Maximum value that goes left.
     pub threshold: u8,
 }
 
-/// A tree: its root comes first, children after their parents.
+/// A tree; the root is the first node, and children come after their parents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tree {
     nodes: Vec<TreeNode>,
-    /// `[leaves, classes]`: weight of each class in a leaf. The first rows are those of pure leaves, one for each class.
+    /// `[leaves, classes]`: weight of each class in a leaf. All pure leaves of a class share one of
+    /// the first rows.
     counts: Vec<u32>,
     classes: usize,
 }
 
 impl Tree {
-    /// A tree of these parts, which hold together: see [`super::store`].
+    /// A tree of valid parts, as [`super::forest_file`] checks them.
     pub(super) fn from_parts(nodes: Vec<TreeNode>, counts: Vec<u32>, classes: usize) -> Self {
         Self { nodes, counts, classes }
     }
@@ -46,7 +48,7 @@ impl Tree {
         &self.counts
     }
 
-    /// The row of leaf counts that a row of values ends at.
+    /// The row of leaf counts for a row of features.
     pub(super) fn leaf(&self, values: &[u8]) -> usize {
         let mut node = self.nodes.first();
         while let Some(TreeNode { next, feature, threshold }) = node.copied() {
@@ -59,75 +61,76 @@ impl Tree {
         0
     }
 
-    /// `[leaves, classes]`: share of each class.
+    /// `[leaves, classes]`: frequency of each class.
     pub(super) fn frequencies(&self) -> Vec<f64> {
-        let share = |counts: &[u32]| {
+        let normalize = |counts: &[u32]| {
             let weight: u64 = counts.iter().copied().map(u64::from).sum();
             counts.iter().map(|count| f64::from(*count) / weight as f64).collect::<Vec<_>>()
         };
-        self.counts.chunks(self.classes.max(1)).flat_map(share).collect()
+        self.counts.chunks(self.classes.max(1)).flat_map(normalize).collect()
     }
 }
 
-/// The part of a tree's rows that a node has, still to be split.
-struct Open {
-    place: usize,
+/// A node that is not split yet, and its range of the tree's rows.
+struct PendingNode {
+    index: usize,
     start: usize,
     end: usize,
 }
 
-/// Grows tree `number` of a forest; also how much each feature lessened the impurity, from 0 to 1 all together.
+/// Grows tree `number` of a forest. Returns it with the decrease in impurity of each feature,
+/// normalized to sum 1.
 pub(super) fn grow(
-    table: &Table<'_>,
+    matrix: &FeatureMatrix<'_>,
     params: &ForestValidParams<'_>,
     finder: &mut dyn SplitFinder,
     number: usize,
 ) -> Result<(Tree, Vec<f64>), ForestError> {
     let mut rng = Rng::new(&[Stream::Forest as u64, params.seed, number as u64]);
-    let sample = bootstrap(&mut rng, table.labels());
-    let mut draw = FeatureDraw::new(table.width());
+    let sample = bootstrap(&mut rng, matrix.labels());
+    let mut sampler = FeatureSampler::new(matrix.width());
     let classes = params.classes;
     let mut counts = vec![0; classes * classes];
     counts.iter_mut().step_by(classes + 1).for_each(|count| *count = 1);
     let leaf = TreeNode { next: 0, feature: LEAF, threshold: 0 };
     let mut nodes = vec![leaf];
-    let mut importance = vec![0.0; table.width()];
+    let mut importance = vec![0.0; matrix.width()];
     let (mut rows, mut marks) = sample;
-    let mut room = Room::default();
-    let mut open = vec![Open { place: 0, start: 0, end: rows.len() }];
+    let mut buffer = PartitionBuffer::default();
+    let mut pending = vec![PendingNode { index: 0, start: 0, end: rows.len() }];
     let mut totals = vec![0; classes];
-    while let Some(Open { place, start, end }) = open.pop() {
-        if params.watch.stops() {
+    while let Some(PendingNode { index, start, end }) = pending.pop() {
+        if params.callback.should_stop() {
             return Err(ForestError::Stopped);
         }
         let (Some(rows), Some(marks)) = (rows.get_mut(start..end), marks.get_mut(start..end)) else { continue };
-        weigh(marks, &mut totals);
+        sum_weights(marks, &mut totals);
         let node = Node { rows, marks, totals: &totals };
-        let split = if is_pure(&totals) { None } else { find(table, params, finder, &mut draw, &mut rng, node)? };
+        let split = if is_pure(&totals) { None } else { find(matrix, params, finder, &mut sampler, &mut rng, node)? };
         let Some(split) = split else {
             let row = leaf_row(&totals, &mut counts);
-            if let Some(node) = nodes.get_mut(place) {
+            if let Some(node) = nodes.get_mut(index) {
                 node.next = row;
             }
             continue;
         };
-        let before = square_share(&totals);
-        let on_left = room.divide(table.column(split.feature), split.threshold, rows, marks);
+        let before = squares_over_sum(&totals);
+        let on_left = buffer.partition(matrix.column(split.feature), split.threshold, rows, marks);
         let (left, right) = marks.split_at(on_left);
-        weigh(left, &mut totals);
-        let after = square_share(&totals);
-        weigh(right, &mut totals);
+        sum_weights(left, &mut totals);
+        let after = squares_over_sum(&totals);
+        sum_weights(right, &mut totals);
         if let Some(importance) = importance.get_mut(usize::from(split.feature)) {
-            *importance += after + square_share(&totals) - before;
+            *importance += after + squares_over_sum(&totals) - before;
         }
         let next = nodes.len();
-        if let Some(node) = nodes.get_mut(place) {
+        if let Some(node) = nodes.get_mut(index) {
             *node = TreeNode { next: next as u32, feature: split.feature, threshold: split.threshold };
         }
         nodes.extend([leaf, leaf]);
-        // The left one is next: its rows are likely still in the cache.
-        open.push(Open { place: next + 1, start: start + on_left, end });
-        open.push(Open { place: next, start, end: start + on_left });
+        // The left child is next: its rows are likely still in the cache.
+        pending.push(PendingNode { index: next + 1, start: start + on_left, end });
+        pending.push(PendingNode { index: next, start, end: start + on_left });
     }
     let sum: f64 = importance.iter().sum();
     if sum > 0.0 {
@@ -136,21 +139,22 @@ pub(super) fn grow(
     Ok((Tree { nodes, counts, classes }, importance))
 }
 
-/// The best split by the drawn features, and where they do not split the node, by the first further one that does.
+/// The best split by the sampled features; where all are constant, by the first further one that is
+/// not.
 fn find(
-    table: &Table<'_>,
+    matrix: &FeatureMatrix<'_>,
     params: &ForestValidParams<'_>,
     finder: &mut dyn SplitFinder,
-    draw: &mut FeatureDraw,
+    sampler: &mut FeatureSampler,
     rng: &mut Rng,
     node: Node<'_>,
 ) -> Result<Option<super::Split>, ForestError> {
-    let features = draw.first(rng, params.max_features.of(table.width()));
-    let mut found = finder.find(table, node, features)?;
+    let features = sampler.sample(rng, params.max_features.resolve(matrix.width()));
+    let mut found = finder.find(matrix, node, features)?;
     while found.is_none() {
-        let Some(feature) = draw.next(rng) else { break };
-        if !is_constant(table.column(feature), node.rows) {
-            found = finder.find(table, node, &[feature])?;
+        let Some(feature) = sampler.sample_next(rng) else { break };
+        if !is_constant(matrix.column(feature), node.rows) {
+            found = finder.find(matrix, node, &[feature])?;
         }
     }
     Ok(found)
@@ -162,8 +166,8 @@ fn is_constant(column: &[u8], rows: &[u32]) -> bool {
     values.all(|value| Some(value) == first)
 }
 
-/// Weight of each class.
-fn weigh(marks: &[Mark], totals: &mut [u32]) {
+/// Sums the weights of each class.
+fn sum_weights(marks: &[Mark], totals: &mut [u32]) {
     totals.fill(0);
     for mark in marks {
         if let Some(total) = totals.get_mut(usize::from(mark.class())) {
@@ -176,8 +180,8 @@ fn is_pure(totals: &[u32]) -> bool {
     totals.iter().filter(|total| **total > 0).count() < 2
 }
 
-/// Sum of squares over the sum: the weight of a node, less that times its Gini impurity.
-fn square_share(totals: &[u32]) -> f64 {
+/// Sum of squares over the sum: the weight of a node times (1 - its Gini impurity).
+fn squares_over_sum(totals: &[u32]) -> f64 {
     let (mut sum, mut squares) = (0.0, 0.0);
     for total in totals.iter().copied().map(f64::from) {
         sum += total;
@@ -186,7 +190,7 @@ fn square_share(totals: &[u32]) -> f64 {
     squares / sum
 }
 
-/// The row of leaf counts for these; a new one unless the leaf is pure.
+/// The row of leaf counts for these totals; a new one unless the leaf is pure.
 fn leaf_row(totals: &[u32], counts: &mut Vec<u32>) -> u32 {
     if is_pure(totals) {
         return totals.iter().position(|total| *total > 0).unwrap_or(0) as u32;
@@ -196,21 +200,21 @@ fn leaf_row(totals: &[u32], counts: &mut Vec<u32>) -> u32 {
     row as u32
 }
 
-/// Room for the rows that go to the right.
+/// Holds the rows that go right during a partition.
 #[derive(Debug, Default)]
-struct Room {
+struct PartitionBuffer {
     rows: Vec<u32>,
     marks: Vec<Mark>,
 }
 
-impl Room {
-    /// Puts the rows that go to the left in front, each part in its order; how many those are.
-    fn divide(&mut self, column: &[u8], threshold: u8, rows: &mut [u32], marks: &mut [Mark]) -> usize {
+impl PartitionBuffer {
+    /// Moves the rows that go left to the front, in stable order, and returns their number.
+    fn partition(&mut self, column: &[u8], threshold: u8, rows: &mut [u32], marks: &mut [Mark]) -> usize {
         self.rows.clear();
         self.marks.clear();
         let mut kept = 0;
-        for place in 0..rows.len() {
-            let (Some(row), Some(mark)) = (rows.get(place).copied(), marks.get(place).copied()) else { break };
+        for index in 0..rows.len() {
+            let (Some(row), Some(mark)) = (rows.get(index).copied(), marks.get(index).copied()) else { break };
             if column.get(row as usize).is_some_and(|value| *value > threshold) {
                 self.rows.push(row);
                 self.marks.push(mark);

@@ -1,4 +1,4 @@
-//! What a forest makes of rows: the mean over trees of the class frequencies in the leaf that a row ends at.
+//! Predictions of a forest: the mean over trees of the class frequencies in the leaf of a row.
 
 use linfa::traits::PredictInplace;
 use ndarray::{Array1, ArrayBase, Data, Ix2};
@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::Forest;
 use crate::metrics::predictions::Predictions;
 
-/// Rows that one thread takes at a time.
-const ROWS: usize = 256;
+/// Rows of a parallel chunk.
+const CHUNK_ROWS: usize = 256;
 
 impl Forest {
     /// Probabilities `[N, classes]`, row-major, of `values` `[N, features]`, row-major.
@@ -16,13 +16,13 @@ impl Forest {
         let (width, classes) = (self.importance.len().max(1), self.classes.max(1));
         let frequencies: Vec<Vec<f64>> = self.trees.par_iter().map(|tree| tree.frequencies()).collect();
         let mut all = vec![0.0; values.len() / width * classes];
-        all.par_chunks_mut(ROWS * classes).zip(values.par_chunks(ROWS * width)).for_each(|(to, values)| {
+        all.par_chunks_mut(CHUNK_ROWS * classes).zip(values.par_chunks(CHUNK_ROWS * width)).for_each(|(to, values)| {
             let mut sums = vec![0.0; to.len()];
-            // Tree after tree, so that each stays in the cache.
+            // Tree by tree, to keep each in the cache.
             for (tree, frequencies) in self.trees.iter().zip(&frequencies) {
                 for (sums, values) in sums.chunks_mut(classes).zip(values.chunks(width)) {
-                    let own = frequencies.iter().skip(tree.leaf(values) * classes);
-                    sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                    let leaf = frequencies.iter().skip(tree.leaf(values) * classes);
+                    sums.iter_mut().zip(leaf).for_each(|(sum, frequency)| *sum += frequency);
                 }
             }
             let count = self.trees.len() as f64;
@@ -31,9 +31,9 @@ impl Forest {
         all
     }
 
-    /// The same as predictions of a network: logits are logarithms of the probabilities. Where no tree votes for a class its
-    /// probability counts as float32's epsilon there, as in scikit-learn's `log_loss`: without it one image that no tree gets
-    /// right would make the loss infinite.
+    /// The [`Predictions`] of `values` `[N, features]`; logits are the logarithms of probabilities.
+    /// They are clipped to float32's epsilon, as in scikit-learn's `log_loss`, to keep the loss
+    /// finite where no tree votes for the label.
     pub fn predictions(&self, values: &[u8]) -> Predictions {
         let probabilities = self.probabilities(values);
         let logits = probabilities.iter().map(|probability| probability.max(f32::EPSILON).ln()).collect();
@@ -42,7 +42,7 @@ impl Forest {
 }
 
 impl<D: Data<Elem = u8>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for Forest {
-    /// The class with the greatest probability, the lowest of equals.
+    /// Predicts the argmax of the probabilities, the lowest class of equals.
     fn predict_inplace(&self, records: &ArrayBase<D, Ix2>, labels: &mut Array1<usize>) {
         let values = records.as_standard_layout();
         let predicted = self.predictions(values.as_slice().unwrap_or_default()).predicted();

@@ -1,7 +1,9 @@
-//! Several trained networks as one model: the mean of their probabilities (see [`Predictions::average`] for why not of logits).
+//! Ensembles: the mean of the probabilities of several networks ([`Predictions::average`] says why
+//! not of the logits).
 //!
-//! Networks that differ only in their seed disagree where they are unsure; their mean is right more often than its models
-//! and knows better how sure it may be (Lakshminarayanan, Pritzel, Blundell 2017, "Deep Ensembles").
+//! Networks that differ only in their seed disagree where they are uncertain; their mean is more
+//! accurate and better calibrated than each of them (deep ensembles; Lakshminarayanan, Pritzel,
+//! Blundell 2017).
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -12,7 +14,7 @@ use tch::Tensor;
 use super::trained_run::TrainedNet;
 use crate::data::config::DataConfig;
 use crate::data::images::{ImageHash, Images};
-use crate::data::split::seen_in;
+use crate::data::split::duplicate_mask;
 use crate::device::DeviceChoice;
 use crate::metrics::Evaluation;
 use crate::metrics::predictions::Predictions;
@@ -20,7 +22,7 @@ use crate::run_dir::RunDir;
 use crate::transforms::tta::Tta;
 use crate::util::error::input;
 
-/// Trained networks with the same classes, and the tta that each is averaged over.
+/// Trained networks with the same classes, and their test-time augmentation.
 #[derive(Debug)]
 pub struct Ensemble {
     first: TrainedNet,
@@ -28,45 +30,46 @@ pub struct Ensemble {
     tta: Tta,
 }
 
-/// The figures of an ensemble on labeled images.
+/// Metrics of an ensemble on labeled images.
 #[derive(Debug)]
 pub struct Scores {
-    /// Of the mean.
+    /// Metrics of the ensemble.
     pub ensemble: Evaluation,
-    /// Of each model alone, in their order, on the same images.
+    /// Metrics of each model on the same images, in the order of [`Ensemble::models`].
     pub models: Vec<Evaluation>,
 }
 
 impl Ensemble {
-    /// Opens the runs at `paths`; `tta` may be left out where their configs have the same.
+    /// Opens the network runs at `paths`. Without `tta`, their configs must agree on `predict.tta`.
     ///
     /// # Errors
-    /// Input errors: those of a run, a forest's run, fewer than two runs, other classes, configs with other tta.
+    /// Input errors: a run that cannot be opened, a forest run, fewer than two runs, different
+    /// classes, different `predict.tta`.
     pub fn open(paths: &[PathBuf], tta: Option<Tta>) -> Result<Self> {
         let mut all = paths.iter().map(|path| TrainedNet::open(RunDir::open(path)?));
-        let first = all.next().context("an ensemble has models, which the command line sees to")??;
+        let first = all.next().context("an ensemble needs at least two runs; got none")??;
         let others = all.collect::<Result<Vec<_>>>()?;
         if others.is_empty() {
-            return Err(input("an ensemble averages two runs or more; got one"));
+            return Err(input("an ensemble needs at least two runs; got one"));
         }
-        let shown = |run: &TrainedNet| run.dir.path().display().to_string();
+        let display = |run: &TrainedNet| run.dir.path().display().to_string();
         for other in &others {
-            let (own, its) = (&first.config.data.classes, &other.config.data.classes);
-            if own != its {
+            let (ours, theirs) = (&first.config.data.classes, &other.config.data.classes);
+            if ours != theirs {
                 return Err(input(format!(
                     "{} has the classes {}, {} has {}; an ensemble needs the same classes in the same order",
-                    shown(&first),
-                    own.join(","),
-                    shown(other),
-                    its.join(",")
+                    display(&first),
+                    ours.join(","),
+                    display(other),
+                    theirs.join(",")
                 )));
             }
-            let (own, its) = (first.config.predict.tta, other.config.predict.tta);
-            if tta.is_none() && own != its {
+            let (ours, theirs) = (first.config.predict.tta, other.config.predict.tta);
+            if tta.is_none() && ours != theirs {
                 return Err(input(format!(
-                    "predict.tta is {own} in {} and {its} in {}; say which to use for all with --tta",
-                    shown(&first),
-                    shown(other)
+                    "predict.tta is {ours} in {} and {theirs} in {}; choose one for all with --tta",
+                    display(&first),
+                    display(other)
                 )));
             }
         }
@@ -74,22 +77,22 @@ impl Ensemble {
         Ok(Self { first, others, tta })
     }
 
-    /// The models, in their order.
+    /// The models, in the order of the paths.
     pub fn models(&self) -> impl Iterator<Item = &TrainedNet> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The tta that each model is averaged over.
+    /// The test-time augmentation of each model.
     pub fn tta(&self) -> Tta {
         self.tta
     }
 
-    /// The `[data]` of the first model, which says how a CSV of images is read.
+    /// `[data]` of the first model, which controls how a CSV of images is read.
     pub fn data(&self) -> &DataConfig {
         &self.first.config.data
     }
 
-    /// Whether all models were trained and validated on the same split of the same images.
+    /// Whether all models have the same train/validation split.
     pub fn has_one_split(&self) -> bool {
         let key = |run: &TrainedNet| {
             let state = &run.checkpoint.state;
@@ -98,59 +101,57 @@ impl Ensemble {
         self.others.iter().all(|other| key(other) == key(&self.first))
     }
 
-    /// What a reader should know: models that are no models of their own.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Warnings about pairs of models with the same weights, or the same initial weights.
     pub fn warnings(&self) -> Result<Vec<String>> {
         let models: Vec<&TrainedNet> = self.models().collect();
-        let mut found = Vec::new();
-        for (number, one) in models.iter().enumerate() {
-            for other in models.iter().skip(number + 1) {
+        let mut warnings = Vec::new();
+        for (index, one) in models.iter().enumerate() {
+            for other in models.iter().skip(index + 1) {
                 let names = format!("{} and {}", one.dir.path().display(), other.dir.path().display());
                 if same_weights(&one.checkpoint.tensors, &other.checkpoint.tensors)? {
-                    found.push(format!("warning: {names} have the same weights, which so count twice; leave one out"));
+                    warnings
+                        .push(format!("warning: {names} have the same weights, which count twice; drop one of them"));
                 } else if one.config.seed == other.config.seed && one.config.model == other.config.model {
                     let seed = one.config.seed;
-                    found.push(format!(
-                        "warning: {names} have the same network and the same seed, {seed}, and so began with the same weights; models that differ more gain more"
+                    warnings.push(format!(
+                        "warning: {names} have the same architecture and the same seed, {seed}, so they started from the same weights; more diverse models gain more"
                     ));
                 }
             }
         }
-        Ok(found)
+        Ok(warnings)
     }
 
-    /// For each image whether it also stands among the training rows of any model.
+    /// For each image, whether it is an exact duplicate of a training image of any model.
     ///
     /// # Errors
-    /// An input error when a `split.csv` is missing or damaged.
-    pub fn seen(&self, images: &Images) -> Result<Vec<bool>> {
-        let mut known: HashSet<ImageHash> = HashSet::new();
+    /// An input error for a missing or corrupt `split.csv`.
+    pub fn training_duplicates(&self, images: &Images) -> Result<Vec<bool>> {
+        let mut training: HashSet<ImageHash> = HashSet::new();
         for run in self.models() {
-            known.extend(run.training_images()?);
+            training.extend(run.training_images()?);
         }
-        Ok(seen_in(&images.hashes, &known))
+        Ok(duplicate_mask(&images.hashes, &training))
     }
 
-    /// Compares what the ensemble and each model make of `images` with `labels`. Figures without copies leave out, for all of
-    /// them, the images that stand among the training rows of any model.
+    /// Evaluates the ensemble and each model. Deduplicated metrics, of each model too, exclude the
+    /// images that any model was trained on.
     ///
     /// # Errors
-    /// As [`seen`](Self::seen); libtorch's; an input error for a device that cannot be had.
+    /// An input error for a missing or corrupt `split.csv`, or a device that is not available.
     pub fn score(&self, images: &Images, labels: &[u8], device: DeviceChoice) -> Result<Scores> {
-        let seen = self.seen(images)?;
-        let predictions =
-            self.models().map(|run| run.predictions(images, device, self.tta)).collect::<Result<Vec<_>>>()?;
-        let evaluation = |predictions: &Predictions| Evaluation::of(predictions, labels, &seen, &self.data().classes);
+        let duplicates = self.training_duplicates(images)?;
+        let predictions = self.models().map(|run| run.predict(images, device, self.tta)).collect::<Result<Vec<_>>>()?;
+        let evaluate =
+            |predictions: &Predictions| Evaluation::new(predictions, labels, &duplicates, &self.data().classes);
         Ok(Scores {
-            ensemble: evaluation(&Predictions::average(&predictions)?),
-            models: predictions.iter().map(evaluation).collect(),
+            ensemble: evaluate(&Predictions::average(&predictions)?),
+            models: predictions.iter().map(evaluate).collect(),
         })
     }
 }
 
-/// Whether two networks have the same tensors: names, shapes and values.
+/// Whether two state dicts have the same names, shapes and values.
 fn same_weights(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> Result<bool> {
     if one.len() != other.len() {
         return Ok(false);
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_the_same_in_names_shapes_and_values() {
+    fn same_weights_compares_names_shapes_and_values() {
         let tensors = |name: &str, values: &[f32]| vec![(name.to_owned(), Tensor::from_slice(values))];
         let own = tensors("output.bias", &[1.0, 2.0]);
         assert!(same_weights(&own, &tensors("output.bias", &[1.0, 2.0])).unwrap());

@@ -1,4 +1,4 @@
-//! Using a trained run: predictions, ensembles, submissions.
+//! Inference with trained runs: predictions, ensembles, submissions.
 
 pub mod ensemble;
 pub mod forward;

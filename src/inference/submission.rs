@@ -1,4 +1,4 @@
-//! Prediction files: `id,emotion` as Kaggle takes it, or with a probability for each class; and reading labels for scoring.
+//! Prediction files: a Kaggle submission `id,emotion`, optionally with class probabilities.
 
 use std::path::Path;
 
@@ -8,21 +8,19 @@ use crate::data::images::Images;
 use crate::metrics::predictions::Predictions;
 use crate::util::files::write_atomically;
 
-/// Writes one row an image to `path`, atomically: `id,emotion`, and with `classes` a column per class, named as the class.
-///
-/// # Errors
-/// An I/O error with the path.
+/// Writes one row per image to `path`, atomically: `id,emotion`, followed by one probability column
+/// per class if `classes` names them.
 pub fn write(path: &Path, images: &Images, predictions: &Predictions, classes: Option<&[String]>) -> Result<()> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let names = classes.unwrap_or_default();
     writer.write_record(["id", "emotion"].into_iter().chain(names.iter().map(String::as_str)))?;
     let rows = predictions.probabilities.chunks(predictions.classes.max(1));
-    for ((id, label), row) in images.names().into_iter().zip(predictions.predicted()).zip(rows) {
-        let shown = if classes.is_some() { row } else { &[] };
-        let cells = [id, label.to_string()].into_iter().chain(shown.iter().map(ToString::to_string));
+    for ((id, label), row) in images.row_ids().into_iter().zip(predictions.predicted()).zip(rows) {
+        let probabilities = if classes.is_some() { row } else { &[] };
+        let cells = [id, label.to_string()].into_iter().chain(probabilities.iter().map(ToString::to_string));
         writer.write_record(cells)?;
     }
-    let bytes = writer.into_inner().context("writing CSV to memory")?;
+    let bytes = writer.into_inner().context("cannot build the CSV in memory")?;
     write_atomically(path, &bytes)
 }
 

@@ -1,4 +1,4 @@
-//! A trained run, opened for use.
+//! Trained runs, opened for inference and export.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,41 +18,41 @@ use crate::inference::forward::predict_with_tta;
 use crate::metrics::predictions::Predictions;
 use crate::model::Net;
 use crate::run_dir::checkpoint::{self, Checkpoint};
-use crate::run_dir::{MAX_TEXT, RunDir};
+use crate::run_dir::{MAX_SPLIT_CSV, RunDir};
 use crate::transforms::tta::Tta;
 use crate::util::error::input;
 use crate::util::files::read_small_text;
 
-/// A trained run, opened for use.
+/// A trained run of either kind.
 #[derive(Debug)]
 pub enum TrainedRun {
-    /// A network.
+    /// A network run.
     Net(Box<TrainedNet>),
-    /// A forest.
+    /// A forest run.
     Forest(Box<TrainedForest>),
 }
 
-/// A network's run: its config and its best weights.
+/// A network run: its config and best weights.
 #[derive(Debug)]
 pub struct TrainedNet {
-    /// Its directory.
+    /// Run directory.
     pub dir: RunDir,
-    /// The config it was trained with.
+    /// Config it was trained with.
     pub config: Config,
-    /// The best checkpoint, tensors included.
+    /// Best checkpoint, including tensors.
     pub checkpoint: Checkpoint,
 }
 
-/// A forest's run.
+/// A forest run.
 #[derive(Debug)]
 pub struct TrainedForest {
-    /// Its directory.
+    /// Run directory.
     pub dir: RunDir,
-    /// The config it was fitted with.
+    /// Config it was fitted with.
     pub config: ForestConfig,
-    /// The forest.
+    /// Fitted trees.
     pub forest: Forest,
-    /// What it was fitted on.
+    /// Data it was fitted on.
     pub origin: Origin,
 }
 
@@ -60,7 +60,7 @@ impl TrainedRun {
     /// Opens the run at `path`.
     ///
     /// # Errors
-    /// Input errors that name what is missing or damaged.
+    /// Input errors for a missing or corrupt file.
     pub fn open(path: &Path) -> Result<Self> {
         let dir = RunDir::open(path)?;
         if dir.is_forest() {
@@ -69,7 +69,7 @@ impl TrainedRun {
         TrainedNet::open(dir).map(|run| Self::Net(Box::new(run)))
     }
 
-    /// Its directory.
+    /// Run directory.
     pub fn dir(&self) -> &RunDir {
         match self {
             Self::Net(run) => &run.dir,
@@ -77,7 +77,7 @@ impl TrainedRun {
         }
     }
 
-    /// The `[data]` it was trained with.
+    /// `[data]` of its config.
     pub fn data(&self) -> &DataConfig {
         match self {
             Self::Net(run) => &run.config.data,
@@ -85,109 +85,111 @@ impl TrainedRun {
         }
     }
 
-    /// The images it was trained on, by hash.
+    /// Hashes of the training images.
     ///
     /// # Errors
-    /// An input error when `split.csv` is missing or damaged.
+    /// An input error for a missing or corrupt `split.csv`.
     pub fn training_images(&self) -> Result<HashSet<ImageHash>> {
         match self {
             Self::Net(run) => run.training_images(),
-            Self::Forest(run) => images_of_split(&run.dir, &run.origin.split_hash),
+            Self::Forest(run) => read_training_images(&run.dir, &run.origin.split_hash),
         }
     }
 
-    /// The tta of each image to average over: `chosen`, or else what a network's config says.
+    /// The test-time augmentation to use: `chosen`, or `predict.tta` of a network's config by
+    /// default.
     ///
     /// # Errors
-    /// An input error for several tta and a forest.
+    /// An input error for a forest and `chosen` other than [`Tta::None`].
     pub fn tta(&self, chosen: Option<Tta>) -> Result<Tta> {
         match (self, chosen) {
             (Self::Net(run), None) => Ok(run.config.predict.tta),
             (Self::Net(_), Some(tta)) => Ok(tta),
             (Self::Forest(_), None | Some(Tta::None)) => Ok(Tta::None),
             (Self::Forest(run), Some(tta)) => {
-                let shown = run.dir.path().display();
+                let run_dir = run.dir.path().display();
                 Err(input(format!(
-                    "--tta {tta}: {shown} is a forest's run, and forests look at each image as it is; leave --tta out, or say one"
+                    "--tta {tta}: {run_dir} is a forest run, and forests have no test-time augmentation; omit --tta or pass --tta none"
                 )))
             }
         }
     }
 
-    /// What it makes of `images`: a network on the device, averaged over `tta` of each image (see [`tta`](Self::tta)); a
-    /// forest on the CPU, of each image as it is.
+    /// Predicts `images`: a network on `device` with `tta`, a forest on the CPU without.
     ///
     /// # Errors
-    /// libtorch's; an input error for a device that cannot be had, or that a forest has no use for, and for several tta and
-    /// a forest.
-    pub fn predictions(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
+    /// An input error for a device that is not available, and for a forest with another device or
+    /// with `tta`.
+    pub fn predict(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
         match self {
-            Self::Net(run) => run.predictions(images, device, tta),
+            Self::Net(run) => run.predict(images, device, tta),
             Self::Forest(run) if matches!(device, DeviceChoice::Auto | DeviceChoice::Cpu) => {
                 self.tta(Some(tta))?;
                 Ok(run.forest.predictions(&images.pixels))
             }
             Self::Forest(_) => {
-                Err(input(format!("--device {device}: a forest runs on the CPU; leave the device out, or say cpu")))
+                Err(input(format!("--device {device}: a forest runs on the CPU; omit --device or pass --device cpu")))
             }
         }
     }
 }
 
 impl TrainedNet {
-    /// Opens the run in `dir`.
+    /// Opens the network run in `dir`.
     ///
     /// # Errors
-    /// Input errors that name what is missing or damaged, or that it is a forest's.
+    /// Input errors for a missing or corrupt file, and for a forest run.
     pub fn open(dir: RunDir) -> Result<Self> {
-        let shown = dir.path().display();
+        let run_dir = dir.path().display();
         if dir.is_forest() {
-            return Err(input(format!("{shown}: is a forest's run; expected a network's")));
+            return Err(input(format!("{run_dir}: is a forest run; expected a network run")));
         }
-        if !dir.best().exists() {
+        if !dir.best_safetensors().exists() {
             return Err(input(format!(
-                "{shown}: holds no best.safetensors: no epoch was finished yet, or it was removed; train it on with --resume --out {shown}"
+                "{run_dir}: has no best.safetensors: no epoch has finished, or the file was removed; resume it with grimace train CONFIG --resume --out {run_dir}"
             )));
         }
-        let checkpoint = checkpoint::load(&dir.best())?;
-        // The checkpoint's own config, not config.toml: a file that was edited since must not change what the weights mean.
-        let config = config::from_text(&checkpoint.config, &format!("{}: its config", dir.best().display()))?;
+        let checkpoint = checkpoint::load(&dir.best_safetensors())?;
+        // Not config.toml: an edit of that file must not change the meaning of the weights.
+        let config =
+            config::from_text(&checkpoint.config, &format!("{}: its config", dir.best_safetensors().display()))?;
         Ok(Self { dir, config, checkpoint })
     }
 
-    /// The images it was trained on, by hash.
+    /// Hashes of the training images.
     ///
     /// # Errors
-    /// An input error when `split.csv` is missing or damaged.
+    /// An input error for a missing or corrupt `split.csv`.
     pub fn training_images(&self) -> Result<HashSet<ImageHash>> {
-        images_of_split(&self.dir, &self.checkpoint.state.split_hash)
+        read_training_images(&self.dir, &self.checkpoint.state.split_hash)
     }
 
-    /// What the best weights make of `images` on the device, averaged over `tta` of each.
+    /// Predicts `images` with the best weights on `device`, with `tta`.
     ///
     /// # Errors
-    /// libtorch's; an input error for a device that cannot be had.
-    pub fn predictions(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
+    /// An input error for a device that is not available.
+    pub fn predict(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
         let placement = place_for_inference(device, self.config.threads)?;
         let net = self.net_for_inference(placement.device)?;
         predict_with_tta(&net, &DeviceImages::new(images, placement.device)?, tta)
     }
 
-    /// The network with its best weights, on `device`.
+    /// Builds the network with its best weights on `device`.
     ///
     /// # Errors
-    /// An input error when weights and architecture do not fit.
+    /// An input error for weights that do not match the architecture.
     pub fn net(&self, device: Device) -> Result<Net> {
         let net = Net::new(&self.config.model, self.config.data.classes.len(), 0, device)?;
-        net.load(&self.checkpoint.tensors)
-            .map_err(|error| input(format!("{}: {error:#}", self.dir.best().display())))?;
+        net.load_state_dict(&self.checkpoint.tensors)
+            .map_err(|error| input(format!("{}: {error:#}", self.dir.best_safetensors().display())))?;
         Ok(net)
     }
 
-    /// The network as [`net`](Self::net), made ready to run over many images.
+    /// Builds the network like [`net`](Self::net), in the memory format that is fastest on many
+    /// images.
     ///
     /// # Errors
-    /// As [`net`](Self::net).
+    /// Like [`net`](Self::net).
     pub fn net_for_inference(&self, device: Device) -> Result<Net> {
         torch_ext::keep_memory();
         let net = self.net(device)?;
@@ -198,11 +200,11 @@ impl TrainedNet {
 
 impl TrainedForest {
     fn open(dir: RunDir) -> Result<Self> {
-        let path = dir.forest();
+        let path = dir.forest_safetensors();
         if !path.exists() {
-            let shown = dir.path().display();
+            let run_dir = dir.path().display();
             return Err(input(format!(
-                "{shown}: holds no forest.safetensors: fitting was interrupted, or it was removed; fit it again with grimace forest"
+                "{run_dir}: has no forest.safetensors: fitting was interrupted, or the file was removed; fit the forest again with grimace forest"
             )));
         }
         let (forest, config, origin) = forest::load(&path)?;
@@ -210,15 +212,16 @@ impl TrainedForest {
     }
 }
 
-/// The training images of the `split.csv` in `dir`, which must have this hash.
-fn images_of_split(dir: &RunDir, split_hash: &str) -> Result<HashSet<ImageHash>> {
+/// Reads the hashes of the training images from the `split.csv` in `dir`, whose hash must be
+/// `split_hash`.
+fn read_training_images(dir: &RunDir, split_hash: &str) -> Result<HashSet<ImageHash>> {
     let path = dir.split_csv();
-    let text = read_small_text(&path, MAX_TEXT, "the split of a run")
-        .context("which images were trained on cannot be told")?;
+    let text = read_small_text(&path, MAX_SPLIT_CSV, "the split of a run")
+        .context("cannot determine the training images of the run")?;
     if blake3::hash(text.as_bytes()).to_hex().to_string() != split_hash {
-        let shown = path.display();
+        let split_csv = path.display();
         return Err(input(format!(
-            "{shown}: is not the split of this run (its hash differs), so which images were trained on cannot be told"
+            "{split_csv}: is not the split of this run (hash mismatch); cannot determine the training images of the run"
         )));
     }
     training_images(&text, &path)

@@ -1,16 +1,17 @@
-//! Accuracy: the share of images whose label was predicted, 0 to 1, higher is better.
+//! Accuracy: the fraction of correct predictions, 0 to 1, higher is better.
 
-/// Over all images; 0 for none.
+/// Accuracy over all images; 0 if there are none.
 pub fn accuracy(labels: &[u8], predicted: &[u8]) -> f64 {
-    accuracy_without(labels, predicted, &[]).unwrap_or(0.0)
+    accuracy_excluding(labels, predicted, &[]).unwrap_or(0.0)
 }
 
-/// Over the images that `left_out` does not mark (missing marks count as false); `None` when that leaves none.
-pub fn accuracy_without(labels: &[u8], predicted: &[u8], left_out: &[bool]) -> Option<f64> {
-    let marks = left_out.iter().copied().chain(std::iter::repeat(false));
-    let kept = || labels.iter().zip(predicted).zip(marks.clone()).filter(|(_, mark)| !mark);
-    let count = kept().count();
-    let correct = kept().filter(|((label, guess), _)| label == guess).count();
+/// Accuracy over the images where the mask `excluded` is false; `None` if there are none. A shorter
+/// mask is padded with false.
+pub fn accuracy_excluding(labels: &[u8], predicted: &[u8], excluded: &[bool]) -> Option<f64> {
+    let mask = excluded.iter().copied().chain(std::iter::repeat(false));
+    let included = || labels.iter().zip(predicted).zip(mask.clone()).filter(|(_, excluded)| !excluded);
+    let count = included().count();
+    let correct = included().filter(|((label, predicted), _)| label == predicted).count();
     (count > 0).then(|| correct as f64 / count as f64)
 }
 
@@ -19,10 +20,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_correct() {
+    fn accuracy_by_hand() {
         assert_eq!(accuracy(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
-        assert_eq!(accuracy_without(&[1, 2, 3, 4], &[1, 2, 0, 4], &[false, true, false, true]), Some(0.5));
-        assert_eq!(accuracy_without(&[1], &[1], &[true]), None);
+        assert_eq!(accuracy_excluding(&[1, 2, 3, 4], &[1, 2, 0, 4], &[false, true, false, true]), Some(0.5));
+        assert_eq!(accuracy_excluding(&[1], &[1], &[true]), None);
         assert_eq!(accuracy(&[], &[]), 0.0);
     }
 }

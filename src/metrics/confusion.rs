@@ -1,30 +1,31 @@
-//! Confusion matrix: images by true and predicted class.
+//! Confusion matrix: image counts by true and predicted class.
 
 use serde::Serialize;
 
-/// Counts: outer index the true class, inner the predicted one.
+/// Counts indexed by true class, then predicted class, as scikit-learn's `confusion_matrix`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Confusion(Vec<Vec<u64>>);
+pub struct ConfusionMatrix(Vec<Vec<u64>>);
 
-impl Confusion {
-    /// Counts pairs; class numbers from `classes` on are left out.
-    pub fn of(labels: &[u8], predicted: &[u8], classes: usize) -> Self {
-        let mut counts = vec![vec![0; classes]; classes];
-        for (label, guess) in labels.iter().zip(predicted) {
-            if let Some(count) = counts.get_mut(usize::from(*label)).and_then(|row| row.get_mut(usize::from(*guess))) {
+impl ConfusionMatrix {
+    /// Counts pairs; class numbers of `classes` or more are ignored.
+    pub fn new(labels: &[u8], predicted: &[u8], classes: usize) -> Self {
+        let mut counts = vec![vec![0u64; classes]; classes];
+        for (label, predicted) in labels.iter().zip(predicted) {
+            let row = counts.get_mut(usize::from(*label));
+            if let Some(count) = row.and_then(|row| row.get_mut(usize::from(*predicted))) {
                 *count += 1;
             }
         }
         Self(counts)
     }
 
-    /// Rows by true class.
+    /// One row per true class.
     pub fn rows(&self) -> &[Vec<u64>] {
         &self.0
     }
 
-    /// Images of `class` that were predicted as `class`.
+    /// Correct predictions of `class`.
     pub fn correct(&self, class: usize) -> u64 {
         self.0.get(class).and_then(|row| row.get(class)).copied().unwrap_or(0)
     }
@@ -45,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn true_class_outside_predicted_inside() {
-        let confusion = Confusion::of(&[0, 0, 1, 2], &[0, 1, 1, 0], 3);
+    fn rows_are_true_classes() {
+        let confusion = ConfusionMatrix::new(&[0, 0, 1, 2], &[0, 1, 1, 0], 3);
         assert_eq!(confusion.rows(), [[1, 1, 0], [0, 1, 0], [1, 0, 0]]);
         assert_eq!((confusion.labeled(0), confusion.predicted(0), confusion.correct(0)), (2, 2, 1));
     }

@@ -1,4 +1,4 @@
-//! The metrics of one epoch: a line of `metrics.jsonl`.
+//! The metrics of an epoch.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,38 +7,38 @@ use super::Monitor;
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// From 1.
+    /// Epoch, from 1.
     pub epoch: u32,
-    /// Learning rate.
+    /// Learning rate of the first step.
     pub lr: f64,
-    /// Mean loss over the training images, as augmented and with dropout, while the weights change.
+    /// Running mean of the training loss, with augmentation and dropout.
     pub loss: f64,
-    /// Accuracy under the same conditions.
+    /// Running training accuracy, with augmentation and dropout.
     pub accuracy: f64,
-    /// Mean loss over the validation images after the epoch.
+    /// Validation loss after the epoch.
     pub val_loss: f64,
-    /// Accuracy over the validation images after the epoch.
+    /// Validation accuracy after the epoch.
     pub val_accuracy: f64,
-    /// The same without images that also stand among the training rows.
+    /// Deduplicated validation accuracy: without exact duplicates of training images.
     pub val_accuracy_dedup: Option<f64>,
-    /// Wall time of the epoch, validation included.
+    /// Wall time of the epoch in seconds, including validation.
     pub seconds: f64,
-    /// Training rows over training seconds.
+    /// Training rows per second of training.
     pub images_per_second: f64,
 }
 
 impl EpochMetrics {
-    /// The figure that `monitor` names.
-    pub fn watched(&self, monitor: Monitor) -> f64 {
+    /// The value of the metric `monitor`.
+    pub fn monitored_value(&self, monitor: Monitor) -> f64 {
         match monitor {
             Monitor::ValAccuracy => self.val_accuracy,
             Monitor::ValLoss => self.val_loss,
         }
     }
 
-    /// Whether `other` says the same of the same epoch, whatever time it took.
-    pub fn agrees_with(&self, other: &Self) -> bool {
-        let timeless = |record: &Self| Self { seconds: 0.0, images_per_second: 0.0, ..record.clone() };
-        timeless(self) == timeless(other)
+    /// Whether all fields but the timings are equal.
+    pub fn equals_except_time(&self, other: &Self) -> bool {
+        let without_time = |record: &Self| Self { seconds: 0.0, images_per_second: 0.0, ..record.clone() };
+        without_time(self) == without_time(other)
     }
 }

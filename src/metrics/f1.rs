@@ -1,31 +1,32 @@
-//! Precision, recall and F1 by class, 0 to 1, higher is better; as scikit-learn's with `zero_division=0`.
+//! Precision, recall and F1 per class, 0 to 1, higher is better; as scikit-learn's
+//! `precision_recall_fscore_support` with `zero_division=0`.
 
 use serde::Serialize;
 
-use super::Confusion;
+use super::ConfusionMatrix;
 
-/// The figures of one class.
+/// The metrics of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PerClass {
+pub struct ClassMetrics {
     /// Name of the class.
     pub class: String,
-    /// Images of the class.
+    /// Images of the class (support).
     pub rows: u64,
-    /// Of the images predicted as this class, the share that is.
+    /// True positives over predicted positives.
     pub precision: f64,
-    /// Of the images of this class, the share that was predicted so.
+    /// True positives over images of the class.
     pub recall: f64,
-    /// Harmonic mean of the two.
+    /// Harmonic mean of precision and recall.
     pub f1: f64,
 }
 
-/// The figures of every class; a ratio without cases counts as 0.
-pub fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<PerClass> {
+/// Metrics per class; 0 / 0 is 0.
+pub fn per_class(confusion: &ConfusionMatrix, classes: &[String]) -> Vec<ClassMetrics> {
     let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    let of = |(number, class): (usize, &String)| {
+    let metrics = |(number, class): (usize, &String)| {
         let (correct, labeled, predicted) =
             (confusion.correct(number), confusion.labeled(number), confusion.predicted(number));
-        PerClass {
+        ClassMetrics {
             class: class.clone(),
             rows: labeled,
             precision: ratio(correct, predicted),
@@ -33,11 +34,12 @@ pub fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<PerClass> {
             f1: ratio(2 * correct, labeled + predicted),
         }
     };
-    classes.iter().enumerate().map(of).collect()
+    classes.iter().enumerate().map(metrics).collect()
 }
 
-/// Mean of F1 over the classes that occur among labels or predictions, as scikit-learn's `f1_score(average="macro")`.
-pub fn macro_f1(confusion: &Confusion, per_class: &[PerClass]) -> f64 {
+/// Mean F1 over the classes that occur in labels or predictions, as scikit-learn's
+/// `f1_score(average="macro")`.
+pub fn macro_f1(confusion: &ConfusionMatrix, per_class: &[ClassMetrics]) -> f64 {
     let occurs = |number: usize| confusion.labeled(number) + confusion.predicted(number) > 0;
     let occurring = || per_class.iter().enumerate().filter(|(number, _)| occurs(*number));
     let count = occurring().count();
@@ -56,21 +58,21 @@ mod tests {
     #[test]
     fn agrees_with_scikit_learn() {
         let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
-        let confusion = Confusion::of(&[0, 0, 1, 2, 2, 2], &[0, 1, 1, 2, 2, 0], 3);
-        let figures = per_class(&confusion, &names);
+        let confusion = ConfusionMatrix::new(&[0, 0, 1, 2, 2, 2], &[0, 1, 1, 2, 2, 0], 3);
+        let metrics = per_class(&confusion, &names);
         let rounded: Vec<_> =
-            figures.iter().map(|c| [c.precision, c.recall, c.f1].map(|v| (v * 1e6).round() / 1e6)).collect();
+            metrics.iter().map(|c| [c.precision, c.recall, c.f1].map(|v| (v * 1e6).round() / 1e6)).collect();
         assert_eq!(rounded, [[0.5, 0.5, 0.5], [0.5, 1.0, 0.666_667], [1.0, 0.666_667, 0.8]]);
-        assert!((macro_f1(&confusion, &figures) - 0.655_555_6).abs() < 1e-6);
+        assert!((macro_f1(&confusion, &metrics) - 0.655_555_6).abs() < 1e-6);
     }
 
     /// ```python
-    /// f1_score([0, 0, 0, 2], [0, 0, 1, 2], average="macro")  # 0.6: class 1 is predicted, if wrongly, and counts
+    /// f1_score([0, 0, 0, 2], [0, 0, 1, 2], average="macro")  # 0.6: class 1 is predicted, so it counts
     /// ```
     #[test]
-    fn a_class_that_is_only_predicted_counts_and_one_that_never_occurs_does_not() {
+    fn macro_f1_ignores_classes_that_never_occur() {
         let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
-        let confusion = Confusion::of(&[0, 0, 0, 2], &[0, 0, 1, 2], 4);
+        let confusion = ConfusionMatrix::new(&[0, 0, 0, 2], &[0, 0, 1, 2], 4);
         assert!((macro_f1(&confusion, &per_class(&confusion, &names)) - 0.6).abs() < 1e-9);
     }
 }

@@ -1,9 +1,9 @@
-//! Which images were predicted wrongly with the argmax confidence: often what is wrong about them is their label.
+//! The most confident wrong predictions, which often point to label errors.
 
 use super::predictions::argmax;
 
-/// The index, predicted class and its probability of at most `count` images that were predicted wrongly, the most confident
-/// first, of equals the one with the lower index. Images whose probabilities are none are left out.
+/// Index, predicted class and probability of up to `count` wrong predictions, by decreasing
+/// probability, then by index. NaN probabilities are skipped.
 pub fn most_confident_mistakes(
     probabilities: &[f32],
     classes: usize,
@@ -16,7 +16,7 @@ pub fn most_confident_mistakes(
         (class != *label && confidence.is_finite()).then_some((index, class, confidence))
     });
     let mut mistakes: Vec<_> = wrong.collect();
-    // Stable: equals stay in the order of their indices.
+    // The sort is stable, so ties stay in index order.
     mistakes.sort_by(|(_, _, one), (_, _, other)| other.total_cmp(one));
     mistakes.truncate(count);
     mistakes
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_confident_come_first_and_equals_in_order() {
+    fn sorted_by_confidence_then_index() {
         let probabilities = [0.6, 0.4, 0.9, 0.1, 0.3, 0.7, 0.6, 0.4, 0.8, 0.2, f32::NAN, f32::NAN];
         let labels = [1, 0, 0, 1, 1, 1];
         let all = [(4, 0, 0.8), (2, 1, 0.7), (0, 0, 0.6), (3, 0, 0.6)];

@@ -1,61 +1,62 @@
-//! One metric per file. Labels and predictions are class numbers `[N]`; probabilities are float32 [N, classes], row-major.
+//! Metrics, one per file. Labels and predictions are class numbers `[N]`; probabilities and logits
+//! are float32 [N, classes], row-major.
 
 mod accuracy;
 mod calibration;
 mod confusion;
+mod cross_entropy;
 pub mod epoch;
 mod f1;
-mod loss;
 mod mistakes;
 mod monitor;
 pub mod predictions;
 
 use serde::Serialize;
 
-pub use accuracy::{accuracy, accuracy_without};
+pub use accuracy::{accuracy, accuracy_excluding};
 pub use calibration::{CalibrationBin, calibration_bins, expected_calibration_error};
-pub use confusion::Confusion;
+pub use confusion::ConfusionMatrix;
+pub use cross_entropy::cross_entropy;
 pub use epoch::EpochMetrics;
-pub use f1::{PerClass, macro_f1, per_class};
-pub use loss::cross_entropy;
+pub use f1::{ClassMetrics, macro_f1, per_class};
 pub use mistakes::most_confident_mistakes;
 pub use monitor::Monitor;
 pub use predictions::Predictions;
 
-/// Everything that `grimace evaluate` reports about labeled images.
+/// The results of `grimace evaluate` on labeled images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Images looked at.
+    /// Number of images.
     pub rows: usize,
-    /// Images that do not also stand among the training rows.
+    /// Number of images without exact duplicates of training images.
     pub rows_dedup: usize,
-    /// Share of images whose label was predicted.
+    /// Accuracy.
     pub accuracy: f64,
-    /// The same over images that do not also stand among the training rows; absent when there are none.
+    /// Deduplicated accuracy: without exact duplicates of training images; absent if none are left.
     pub accuracy_dedup: Option<f64>,
-    /// Mean over classes of F1.
+    /// Macro-averaged F1.
     pub macro_f1: f64,
     /// Expected calibration error.
     pub ece: f64,
-    /// Mean cross entropy in nats.
+    /// Mean cross-entropy in nats.
     pub loss: f64,
-    /// Precision, recall and F1 of each class.
-    pub per_class: Vec<PerClass>,
-    /// Images by true class (outer) and predicted class (inner).
-    pub confusion: Confusion,
+    /// Precision, recall and F1 per class.
+    pub per_class: Vec<ClassMetrics>,
+    /// Counts by true class (outer) and predicted class (inner).
+    pub confusion: ConfusionMatrix,
 }
 
 impl Evaluation {
-    /// Compares `predictions` with `labels`; `seen` says which images also stand among the training rows.
-    pub fn of(predictions: &Predictions, labels: &[u8], seen: &[bool], classes: &[String]) -> Self {
+    /// Evaluates `predictions`. The mask `duplicates` marks exact duplicates of training images.
+    pub fn new(predictions: &Predictions, labels: &[u8], duplicates: &[bool], classes: &[String]) -> Self {
         let predicted = predictions.predicted();
-        let confusion = Confusion::of(labels, &predicted, classes.len());
+        let confusion = ConfusionMatrix::new(labels, &predicted, classes.len());
         let per_class = per_class(&confusion, classes);
         Self {
             rows: labels.len(),
-            rows_dedup: seen.iter().filter(|seen| !**seen).count(),
+            rows_dedup: duplicates.iter().filter(|duplicate| !**duplicate).count(),
             accuracy: accuracy(labels, &predicted),
-            accuracy_dedup: accuracy_without(labels, &predicted, seen),
+            accuracy_dedup: accuracy_excluding(labels, &predicted, duplicates),
             macro_f1: macro_f1(&confusion, &per_class),
             ece: expected_calibration_error(&predictions.probabilities, predictions.classes, labels),
             loss: cross_entropy(&predictions.logits, predictions.classes, labels),

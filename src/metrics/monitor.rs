@@ -1,8 +1,8 @@
-//! The metric that early stopping and the plateau schedule watch.
+//! The metric monitored by early stopping and the plateau schedule.
 
 use serde::{Deserialize, Serialize};
 
-/// The figure that early stopping or `train.schedule` watches.
+/// A validation metric to monitor, as `monitor` of Keras' `EarlyStopping`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Monitor {

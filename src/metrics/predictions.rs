@@ -1,29 +1,31 @@
-//! Running a network over many images.
+//! The predictions of a network, and their average over models or transforms.
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Logits and probabilities of all images, read back: each float32 [N, classes], row-major.
+/// Logits and probabilities of N images, each float32 [N, classes], row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
-    /// Before the softmax; of an average, the logarithm of its probabilities, whose softmax they are as well.
+    /// Logits; for an average, the logarithm of the probabilities.
     pub logits: Vec<f32>,
-    /// After it; of an average, the mean of the probabilities.
+    /// Softmax of the logits.
     pub probabilities: Vec<f32>,
     /// Number of classes.
     pub classes: usize,
 }
 
 impl Predictions {
-    /// The mean of the probabilities of `parts`, all of the same images and classes; one part comes back as it is.
+    /// Averages the probabilities of `parts`, which must have the same images and classes. A single
+    /// part is returned unchanged.
     ///
-    /// Probabilities and not logits: the softmax forgets a constant in a row of logits, and their scale differs from network
-    /// to network, so a mean of them weighs those more that exaggerate. The mean of the probabilities is a distribution
-    /// itself, whose cross entropy is never above the mean of the parts' (Jensen's inequality); it is how deep ensembles are
-    /// combined (Lakshminarayanan, Pritzel, Blundell 2017). Its logits are its logarithm, taken as log-sum-exp in double
-    /// precision, so that a probability too small for float32 does not make the loss infinite.
+    /// Probabilities, not logits, as in deep ensembles (Lakshminarayanan, Pritzel, Blundell 2017):
+    /// the scale of logits differs between networks, so their mean favors overconfident ones. The
+    /// cross-entropy of the mean is at most the mean of the parts' (Jensen's inequality).
+    ///
+    /// The logits of the average are computed with log-sum-exp in float64, so that a probability
+    /// below the range of float32 does not make the loss infinite.
     ///
     /// # Errors
-    /// When there are no parts, or they differ in images or classes.
+    /// If there are no parts, or they differ in images or classes.
     pub fn average(parts: &[Self]) -> Result<Self> {
         let (first, others) = parts.split_first().context("an average needs at least one part")?;
         if others.is_empty() {
@@ -47,19 +49,20 @@ impl Predictions {
         })
     }
 
-    /// The class of the greatest logit of each image; the lowest of equals.
+    /// The class with the maximum logit of each image; the first one on ties.
     pub fn predicted(&self) -> Vec<u8> {
         self.logits.chunks(self.classes.max(1)).map(|row| argmax(row).0).collect()
     }
 }
 
-/// ln(exp(a) + exp(b)), whatever their size; minus infinity stands for ln 0.
+/// ln(exp(a) + exp(b)) without overflow, as `numpy.logaddexp`.
 fn log_add(a: f64, b: f64) -> f64 {
-    let (less, greater) = if a < b { (a, b) } else { (b, a) };
-    if less == f64::NEG_INFINITY { greater } else { greater + (less - greater).exp().ln_1p() }
+    let (min, max) = if a < b { (a, b) } else { (b, a) };
+    if min == f64::NEG_INFINITY { max } else { max + (min - max).exp().ln_1p() }
 }
 
-/// The class with the greatest value of a row, the lowest of equals, and that value. Configs allow at most 100 classes.
+/// The class with the maximum value of a row, the first one on ties, and that value. Rows have at
+/// most 100 classes.
 pub fn argmax(row: &[f32]) -> (u8, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for (class, value) in (0u8..).zip(row) {
@@ -89,15 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn the_average_is_the_mean_of_probabilities() {
+    fn average_is_the_mean_of_probabilities() {
         let parts = [predictions(&[1.0, 2.0, 3.0, 50.0, 51.0, 49.0]), predictions(&[0.5, -1.0, 0.0, 2.0, 0.0, 2.0])];
         let mean = Predictions::average(&parts).unwrap();
-        for place in 0..6 {
-            let wanted = (parts[0].probabilities[place] + parts[1].probabilities[place]) / 2.0;
-            assert!((mean.probabilities[place] - wanted).abs() < 1e-6, "{place}");
-            assert!((mean.logits[place] - wanted.ln()).abs() < 1e-5, "{place}");
+        for index in 0..6 {
+            let expected = (parts[0].probabilities[index] + parts[1].probabilities[index]) / 2.0;
+            assert!((mean.probabilities[index] - expected).abs() < 1e-6, "{index}");
+            assert!((mean.logits[index] - expected.ln()).abs() < 1e-5, "{index}");
         }
-        assert_eq!(Predictions::average(&parts[..1]).unwrap(), parts[0], "one part stays, bit for bit");
+        assert_eq!(Predictions::average(&parts[..1]).unwrap(), parts[0], "one part is returned unchanged");
         assert!(
             Predictions::average(&[]).is_err()
                 && Predictions::average(&[predictions(&[0.0; 3]), predictions(&[0.0; 6])]).is_err()
@@ -105,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_probability_below_float32_leaves_the_loss_finite() {
-        // Softmax gives exp(-300) here, which is 0 as a float32.
+    fn probability_below_float32_keeps_the_loss_finite() {
+        // The probability exp(-300) is 0 in float32.
         let parts = [predictions(&[300.0, 0.0, 0.0]), predictions(&[300.0, 0.0, 0.0])];
         let mean = Predictions::average(&parts).unwrap();
         assert_eq!(mean.probabilities[1], 0.0);
         assert!((cross_entropy(&mean.logits, 3, &[1]) - 300.0).abs() < 1e-4);
-        let sure = predictions(&[0.0, f32::NEG_INFINITY, 0.0]);
-        let mean = Predictions::average(&[sure.clone(), sure]).unwrap();
-        assert_eq!(mean.probabilities, [0.5, 0.0, 0.5], "a class that nobody thinks possible is no NaN");
+        let impossible = predictions(&[0.0, f32::NEG_INFINITY, 0.0]);
+        let mean = Predictions::average(&[impossible.clone(), impossible]).unwrap();
+        assert_eq!(mean.probabilities, [0.5, 0.0, 0.5], "probability 0 does not become NaN");
     }
 }

@@ -1,46 +1,48 @@
-//! `train.class_weights`: what each class counts in the loss.
+//! `train.class_weights`: the weight of each class in the loss.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// The weight of each class, given its number of training images; `None` where all count the same.
+/// The weight of each class for `counts` training images per class; `None` for equal weights.
 ///
-/// "balanced" is N / (classes * count), as scikit-learn's `compute_class_weight`, for a class without images 0.
+/// "balanced" is N / (classes * count), as scikit-learn's `compute_class_weight`, and 0 for a class
+/// without images.
 pub fn class_weights(config: &ClassWeights, counts: &[u64]) -> Option<Vec<f32>> {
     match config {
         ClassWeights::None => None,
-        ClassWeights::Given(weights) => Some(weights.iter().map(|weight| *weight as f32).collect()),
+        ClassWeights::Explicit(weights) => Some(weights.iter().map(|weight| *weight as f32).collect()),
         ClassWeights::Balanced => {
-            let share = counts.iter().sum::<u64>() as f64 / counts.len().max(1) as f64;
-            let weight = |count: &u64| if *count == 0 { 0.0 } else { (share / *count as f64) as f32 };
+            let mean = counts.iter().sum::<u64>() as f64 / counts.len().max(1) as f64;
+            let weight = |count: &u64| if *count == 0 { 0.0 } else { (mean / *count as f64) as f32 };
             Some(counts.iter().map(weight).collect())
         }
     }
 }
 
-/// The greatest weight of a class: far above any use, and far below what overflows float32 in a sum.
+/// Far above any practical weight, and far below what overflows float32 in a sum.
 const MAX_WEIGHT: f64 = 1e6;
 
-/// `train.class_weights`: what each class counts in the loss, as `weight` of `torch.nn.CrossEntropyLoss`.
+/// `train.class_weights`: `weight` of `torch.nn.CrossEntropyLoss`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum ClassWeights {
-    /// Every image counts the same.
+    /// Equal weights.
     #[default]
     None,
-    /// Inverse to the class's training images, as scikit-learn's `class_weight="balanced"`.
+    /// Inversely proportional to the training images per class; scikit-learn's
+    /// `class_weight="balanced"`.
     Balanced,
-    /// These, in the order of `data.classes`: each 0 to 1e6, not all 0.
-    Given(Vec<f64>),
+    /// Explicit weights in the order of `data.classes`: 0 to 1e6, not all 0.
+    Explicit(Vec<f64>),
 }
 
 impl ClassWeights {
-    /// Checks a list against the number of classes.
-    pub(crate) fn check(&self, classes: usize) -> Result<(), String> {
-        let Self::Given(weights) = self else { return Ok(()) };
+    /// Checks the number and range of explicit weights.
+    pub(crate) fn check(&self, classes: usize) -> Result<(), InvalidValue> {
+        let Self::Explicit(weights) = self else { return Ok(()) };
         let in_range = weights.iter().all(|weight| (0.0..=MAX_WEIGHT).contains(weight));
         let some = weights.iter().any(|weight| *weight > 0.0);
         let allowed =
@@ -54,7 +56,7 @@ impl Serialize for ClassWeights {
         match self {
             Self::None => serializer.serialize_str("none"),
             Self::Balanced => serializer.serialize_str("balanced"),
-            Self::Given(weights) => weights.serialize(serializer),
+            Self::Explicit(weights) => weights.serialize(serializer),
         }
     }
 }
@@ -82,7 +84,7 @@ impl<'de> Deserialize<'de> for ClassWeights {
                 while let Some(weight) = list.next_element()? {
                     weights.push(weight);
                 }
-                Ok(ClassWeights::Given(weights))
+                Ok(ClassWeights::Explicit(weights))
             }
         }
         deserializer.deserialize_any(Either)
@@ -96,13 +98,14 @@ mod tests {
     use crate::config::load::parse;
     use crate::data::sampler::Sampling;
 
-    /// scikit-learn's example: `compute_class_weight("balanced", classes=[0, 1], y=[1, 1, 1, 1, 0, 0])` is [1.5, 0.75].
+    /// scikit-learn's example: `compute_class_weight("balanced", classes=[0, 1],
+    /// y=[1, 1, 1, 1, 0, 0])` is [1.5, 0.75].
     #[test]
-    fn balanced_is_scikit_learns() {
+    fn balanced_weights_agree_with_scikit_learn() {
         assert_eq!(class_weights(&ClassWeights::Balanced, &[2, 4]), Some(vec![1.5, 0.75]));
         assert_eq!(class_weights(&ClassWeights::Balanced, &[3, 0, 3]), Some(vec![2.0 / 3.0, 0.0, 2.0 / 3.0]));
         assert_eq!(class_weights(&ClassWeights::Balanced, &[0, 0]), Some(vec![0.0, 0.0]));
-        assert_eq!(class_weights(&ClassWeights::Given(vec![0.5, 2.0]), &[2, 4]), Some(vec![0.5, 2.0]));
+        assert_eq!(class_weights(&ClassWeights::Explicit(vec![0.5, 2.0]), &[2, 4]), Some(vec![0.5, 2.0]));
         assert_eq!(class_weights(&ClassWeights::None, &[2, 4]), None);
     }
 
@@ -113,27 +116,27 @@ mod tests {
     }
 
     #[test]
-    fn words_and_lists_come_back() {
-        let list = ClassWeights::Given(vec![1.0, 2.5, 0.0, 1.0, 1.0, 1.0, 1.0]);
-        for (line, wanted) in [
+    fn names_and_lists_round_trip() {
+        let list = ClassWeights::Explicit(vec![1.0, 2.5, 0.0, 1.0, 1.0, 1.0, 1.0]);
+        for (line, expected) in [
             ("", ClassWeights::None),
             ("class_weights = \"none\"", ClassWeights::None),
             ("class_weights = \"balanced\"", ClassWeights::Balanced),
             ("class_weights = [1, 2.5, 0, 1, 1, 1, 1]", list),
         ] {
             let config = read(line).unwrap();
-            assert_eq!(config.train.class_weights, wanted);
-            let again: Config = parse(&config.to_toml().unwrap(), "again", &[]).unwrap();
-            assert_eq!(again, config);
+            assert_eq!(config.train.class_weights, expected);
+            let reread: Config = parse(&config.to_toml().unwrap(), "reread", &[]).unwrap();
+            assert_eq!(reread, config);
         }
         assert_eq!(read("sampling = \"balanced\"").unwrap().train.sampling, Sampling::Balanced);
         assert_eq!(read("").unwrap().train.sampling, Sampling::Shuffle);
     }
 
     #[test]
-    fn other_values_are_refused() {
+    fn invalid_values_are_rejected() {
         let range = "7 numbers, one for each class: 0 to 1e6, not all of them 0";
-        for (value, wanted) in [
+        for (value, expected) in [
             ("[1, 1, 1]", range),
             ("[1, 1, 1, 1, 1, 1, 1, 1]", range),
             ("[]", range),
@@ -147,7 +150,7 @@ mod tests {
             ("1", "invalid type: integer `1`, expected \"none\", \"balanced\" or a list"),
         ] {
             let message = read(&format!("class_weights = {value}")).unwrap_err();
-            assert!(message.contains("c.toml:7: train.class_weights") && message.contains(wanted), "{message}");
+            assert!(message.contains("c.toml:7: train.class_weights") && message.contains(expected), "{message}");
         }
         let message = read("sampling = \"stratified\"").unwrap_err();
         assert!(message.contains("c.toml:7: train.sampling: unknown variant `stratified`"), "{message}");

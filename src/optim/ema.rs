@@ -1,66 +1,57 @@
-//! An exponential moving ema of a network's weights and of its norms' running statistics.
+//! Exponential moving average (EMA) of a network's weights and batch-norm running statistics.
 //!
-//! Averaged weights generalise better than the last ones, most of all while the learning rate is high (Polyak and Juditsky
-//! 1992; as timm's `ModelEmaV2`, which emas the statistics, too).
+//! Averaged weights generalize better than the last ones, most of all at a high learning rate
+//! (Polyak and Juditsky 1992). Like timm's `ModelEmaV2`, it averages the running statistics too.
 
 use anyhow::Result;
 use tch::Tensor;
 
 use crate::model::FlatParameters;
 
-/// The ema of a run so far.
+/// The EMA of a network's weights.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
-    /// In the layout of [`FlatParameters::values`].
+    /// Averaged weights, in the layout of [`FlatParameters::values`].
     pub values: Tensor,
-    /// In the layout of [`FlatParameters::statistics`].
+    /// Averaged running statistics, in the layout of [`FlatParameters::statistics`].
     pub statistics: Tensor,
 }
 
 impl Ema {
-    /// An ema that begins as `parameters` are.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Starts the average as a copy of `parameters`.
     pub fn new(decay: f64, parameters: &FlatParameters) -> Result<Self> {
         let copy = |flat: &Tensor| -> Result<Tensor> { Ok(flat.f_detach()?.f_detach_copy()?) };
         Ok(Self { decay, values: copy(&parameters.values)?, statistics: copy(&parameters.statistics)? })
     }
 
-    /// The share of the ema that stays in `step`, which counts from 1 over the whole run: less at the beginning, so
-    /// that the initial weights are soon forgotten (`tf.train.ExponentialMovingAverage` with `num_updates`).
-    fn decay(&self, step: u64) -> f64 {
+    /// The decay at `step`, counted from 1 over the run. It warms up so that the initial weights
+    /// fade fast, as `tf.train.ExponentialMovingAverage` with `num_updates`.
+    fn decay_at(&self, step: u64) -> f64 {
         let step = step as f64;
         self.decay.min((1.0 + step) / (10.0 + step))
     }
 
-    /// Takes in the weights after `step`.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Updates the average with the weights after `step`.
     pub fn update(&mut self, parameters: &FlatParameters, step: u64) -> Result<()> {
-        let share = 1.0 - self.decay(step);
+        let weight = 1.0 - self.decay_at(step);
         tch::no_grad(|| -> Result<()> {
-            let _ = self.values.f_lerp_(&parameters.values, share)?;
-            let _ = self.statistics.f_lerp_(&parameters.statistics, share)?;
+            let _ = self.values.f_lerp_(&parameters.values, weight)?;
+            let _ = self.statistics.f_lerp_(&parameters.statistics, weight)?;
             Ok(())
         })
     }
 
-    /// Exchanges the emas with what `parameters` hold: the network then computes with them. A second call puts
-    /// everything back.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn exchange(&mut self, parameters: &mut FlatParameters) -> Result<()> {
+    /// Swaps the averages with the network's parameters, to evaluate with EMA weights. A second
+    /// call restores both.
+    pub fn swap(&mut self, parameters: &mut FlatParameters) -> Result<()> {
         tch::no_grad(|| -> Result<()> {
-            for (own, other) in
+            for (average, current) in
                 [(&mut self.values, &mut parameters.values), (&mut self.statistics, &mut parameters.statistics)]
             {
-                let kept = own.f_mul_scalar(1.0)?;
-                own.f_copy_(other)?;
-                other.f_copy_(&kept)?;
+                let copy = average.f_mul_scalar(1.0)?;
+                average.f_copy_(current)?;
+                current.f_copy_(&copy)?;
             }
             Ok(())
         })
@@ -75,9 +66,9 @@ mod tests {
         Vec::try_from(tensor).unwrap()
     }
 
-    /// avg <- d avg + (1 - d) w with d = min(decay, (1 + n) / (10 + n)).
+    /// ema <- d ema + (1 - d) w with d = min(decay, (1 + n) / (10 + n)).
     #[test]
-    fn follows_its_formula() {
+    fn agrees_with_the_formula_by_hand() {
         let mut parameters = FlatParameters::for_tests(&[1.0, 2.0], 2);
         let mut ema = Ema::new(0.5, &parameters).unwrap();
         let mut expected = [1.0f64, 2.0];
@@ -92,9 +83,9 @@ mod tests {
         }
         let found = values(&ema.values);
         assert!(found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{found:?}, {expected:?}");
-        ema.exchange(&mut parameters).unwrap();
+        ema.swap(&mut parameters).unwrap();
         assert_eq!((values(&parameters.values), values(&ema.values)), (found.clone(), vec![20.0, -20.0]));
-        ema.exchange(&mut parameters).unwrap();
+        ema.swap(&mut parameters).unwrap();
         assert_eq!((values(&parameters.values), values(&ema.values)), (vec![20.0, -20.0], found));
     }
 }

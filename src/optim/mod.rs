@@ -1,4 +1,4 @@
-//! Optimizers, learning-rate schedules, EMA and loss, each with its config.
+//! Optimizers, learning rate schedules, EMA and loss, each with its config.
 
 pub mod class_weights;
 pub mod ema;

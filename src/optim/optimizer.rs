@@ -1,7 +1,8 @@
-//! Adam, AdamW and SGD over flat tensors: a few in-place operations however many layers there are.
+//! Adam, AdamW and SGD on flat tensors: a few in-place operations per step for any number of
+//! layers, like `torch.optim` with `foreach=True`.
 //!
-//! The update rules are PyTorch's (`torch.optim`), tested against its values for 20 steps. Weight decay touches only
-//! convolution and dense weights, which the flat layout puts first.
+//! The update rules are those of `torch.optim`, tested against its values for 20 steps. Weight
+//! decay applies only to convolution and dense weights, which come first in the flat layout.
 
 use anyhow::Result;
 use kernels::adam::{self, Update};
@@ -11,58 +12,55 @@ use torch_ext::{parallel, profile, tensor_slice};
 
 use crate::device;
 use crate::model::FlatParameters;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// An optimizer's state for one network.
+/// An optimizer and its state for one network.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    /// One flat tensor for each slot of [`slots`](Self::slots), in the layout of the parameters.
+    /// One flat tensor per entry of [`state_names`](Self::state_names), in the layout of the
+    /// parameters.
     state: Vec<Tensor>,
 }
 
 impl Optimizer {
-    /// A fresh optimizer: all state is zero.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Creates an optimizer with zero state.
     pub fn new(config: &OptimizerConfig, parameters: &FlatParameters) -> Result<Self> {
-        let state =
-            Self::slots(config).iter().map(|_| parameters.values.f_zeros_like()).collect::<Result<Vec<_>, _>>()?;
+        let state = Self::state_names(config)
+            .iter()
+            .map(|_| parameters.values.f_zeros_like())
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { config: config.clone(), state })
     }
 
-    /// What the optimizer keeps for each parameter, by name.
-    pub fn slots(config: &OptimizerConfig) -> &'static [&'static str] {
+    /// Names of the state tensors.
+    pub fn state_names(config: &OptimizerConfig) -> &'static [&'static str] {
         match config {
             OptimizerConfig::Adam(_) | OptimizerConfig::Adamw(_) => &["first_moment", "second_moment"],
             OptimizerConfig::Sgd(_) => &["momentum"],
         }
     }
 
-    /// Name and flat tensor of each slot.
+    /// Name and flat tensor of each state.
     pub fn state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
-        Self::slots(&self.config).iter().copied().zip(&self.state)
+        Self::state_names(&self.config).iter().copied().zip(&self.state)
     }
 
-    /// One update from the gradients; `step` counts from 1 over the whole run.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Updates the parameters from their gradients. `step` counts from 1 over the run.
     pub fn step(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
         let update = || match (&self.config, &mut self.state[..]) {
             (OptimizerConfig::Adam(c), [first, second]) => {
-                adam(parameters, [first, second], adam_numbers(lr, step, [c.beta1, c.beta2, c.eps]))
+                adam(parameters, [first, second], adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]))
             }
             (OptimizerConfig::Adamw(c), [first, second]) => {
                 let _ =
                     parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
-                adam(parameters, [first, second], adam_numbers(lr, step, [c.beta1, c.beta2, c.eps]))
+                adam(parameters, [first, second], adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]))
             }
             (OptimizerConfig::Sgd(c), [momentum]) => {
                 if c.weight_decay > 0.0 {
-                    let pull = parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar(c.weight_decay)?;
-                    let _ = parameters.gradients.f_narrow(0, 0, parameters.decayed)?.f_add_(&pull)?;
+                    let decay = parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar(c.weight_decay)?;
+                    let _ = parameters.gradients.f_narrow(0, 0, parameters.decayed)?.f_add_(&decay)?;
                 }
                 let _ = momentum.f_mul_scalar_(c.momentum)?.f_add_(&parameters.gradients)?;
                 let change = if c.nesterov {
@@ -73,23 +71,23 @@ impl Optimizer {
                 let _ = parameters.values.f_add_(&change)?;
                 Ok(())
             }
-            _ => anyhow::bail!("the optimizer's state does not fit its kind"),
+            _ => anyhow::bail!("the optimizer state does not match its kind"),
         };
         tch::no_grad(|| profile::operation("grimace::optimizer", update))
     }
 }
 
-/// Adam's update in one pass over memory on the CPU, in a few operations elsewhere.
-fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], by: Update) -> Result<()> {
+/// Adam's update: a fused kernel on the CPU, libtorch operations elsewhere.
+fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], update: Update) -> Result<()> {
     if p.values.device() == Device::Cpu && kernels::isa().is_some() {
-        adam_on_cpu(p, moments, by)
+        adam_fused(p, moments, update)
     } else {
-        adam_by_operations(p, moments, by)
+        adam_reference(p, moments, update)
     }
 }
 
-/// The numbers of the update in `step`, which counts from 1.
-fn adam_numbers(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Update {
+/// The coefficients of the update at `step`, counted from 1.
+fn adam_coefficients(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Update {
     let correction = |beta: f64| 1.0 - beta.powf(step as f64);
     Update {
         into_first: (1.0 - beta1) as f32,
@@ -100,27 +98,31 @@ fn adam_numbers(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Update {
     }
 }
 
-fn adam_on_cpu(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], by: Update) -> Result<()> {
-    let each = device::chunk_size(p.values.numel());
+fn adam_fused(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], update: Update) -> Result<()> {
+    let chunk = device::chunk_size(p.values.numel());
+    // The parameters share memory with the network, so the kernel writes the steps to subtract.
+    let mut steps = p.values.f_empty_like()?;
     let moments = tensor_slice::slice_mut::<f32>(first)?
-        .chunks_mut(each)
-        .zip(tensor_slice::slice_mut::<f32>(second)?.chunks_mut(each));
-    let values = tensor_slice::slice_mut::<f32>(&mut p.values)?.chunks_mut(each);
-    let work = values.zip(moments).zip(tensor_slice::slice::<f32>(&p.gradients)?.chunks(each)).collect();
-    parallel::for_each(work, |((values, (first, second)), gradients)| {
-        adam::update(values, first, second, gradients, by);
-    })
-}
-
-fn adam_by_operations(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], by: Update) -> Result<()> {
-    let _ = first.f_lerp_(&p.gradients, f64::from(by.into_first))?;
-    let _ = second.f_lerp_(&p.gradients.f_square()?, f64::from(by.into_second))?;
-    let divisor = second.f_sqrt()?.f_mul_scalar_(f64::from(by.scale))?.f_add_scalar_(f64::from(by.epsilon))?;
-    let _ = p.values.f_addcdiv_(&first.f_mul_scalar(-f64::from(by.rate))?, &divisor)?;
+        .chunks_mut(chunk)
+        .zip(tensor_slice::slice_mut::<f32>(second)?.chunks_mut(chunk));
+    let gradients = tensor_slice::slice::<f32>(&p.gradients)?.chunks(chunk);
+    let work = tensor_slice::slice_mut::<f32>(&mut steps)?.chunks_mut(chunk).zip(moments).zip(gradients).collect();
+    parallel::for_each(work, |((steps, (first, second)), gradients)| {
+        adam::update(first, second, gradients, update, steps);
+    })?;
+    let _ = p.values.f_sub_(&steps)?;
     Ok(())
 }
 
-/// `train.optimizer`; `kind` names the rule.
+fn adam_reference(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], update: Update) -> Result<()> {
+    let _ = first.f_lerp_(&p.gradients, f64::from(update.into_first))?;
+    let _ = second.f_lerp_(&p.gradients.f_square()?, f64::from(update.into_second))?;
+    let divisor = second.f_sqrt()?.f_mul_scalar_(f64::from(update.scale))?.f_add_scalar_(f64::from(update.epsilon))?;
+    let _ = p.values.f_addcdiv_(&first.f_mul_scalar(-f64::from(update.rate))?, &divisor)?;
+    Ok(())
+}
+
+/// `train.optimizer`; `kind` selects the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OptimizerConfig {
@@ -180,9 +182,9 @@ impl Default for AdamwConfig {
 pub struct SgdConfig {
     /// Learning rate at the start.
     pub lr: f64,
-    /// Share of the last update that is kept: 0 to below 1.
+    /// Momentum factor: 0 to below 1.
     pub momentum: f64,
-    /// Look ahead along the momentum (Nesterov), as PyTorch does.
+    /// Nesterov momentum, as in PyTorch.
     pub nesterov: bool,
     /// L2 penalty on convolution and dense weights; biases and norms are exempt.
     pub weight_decay: f64,
@@ -194,7 +196,7 @@ impl Default for SgdConfig {
     }
 }
 
-/// Reads `train.optimizer` by itself: unlike the tagged enum, it tells which key is wrong.
+/// Deserializes `train.optimizer` on its own: unlike the tagged enum, errors name the wrong key.
 pub(crate) fn probe_optimizer(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
     match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
         Some("adam") => serde_path_to_error::deserialize::<_, AdamConfig>(table).map(drop),
@@ -205,7 +207,7 @@ pub(crate) fn probe_optimizer(mut table: toml::Table) -> Result<(), serde_path_t
 }
 
 impl OptimizerConfig {
-    /// The learning rate before the schedule.
+    /// The base learning rate, before the schedule.
     pub fn lr(&self) -> f64 {
         match self {
             Self::Adam(adam) => adam.lr,
@@ -214,7 +216,7 @@ impl OptimizerConfig {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         let lr = self.lr();
         require(lr > 0.0 && lr <= 100.0, "train.optimizer.lr", lr, "above 0, at most 100")?;
         let moments = |beta1: f64, beta2: f64, eps: f64| {
@@ -273,9 +275,8 @@ mod tests {
         }
     }
 
-    /// What runs on a GPU.
     #[test]
-    fn adam_by_operations_is_adam_in_one_pass() {
+    fn fused_adam_agrees_with_reference() {
         let start: Vec<f32> = (0..1000).map(|i| signed(i, 3) as f32).collect();
         let mut both = [(); 2].map(|()| {
             let parameters = FlatParameters::for_tests(&start, 1000);
@@ -284,21 +285,23 @@ mod tests {
         });
         for step in 1..=20u32 {
             let gradient: Vec<f32> = (0..1000).map(|i| signed(1000 * step + i, 4) as f32).collect();
-            for (way, (parameters, [first, second])) in both.iter_mut().enumerate() {
+            for (number, (parameters, [first, second])) in both.iter_mut().enumerate() {
                 parameters.gradients.copy_(&Tensor::from_slice(&gradient));
-                let update = if way == 0 { adam_on_cpu } else { adam_by_operations };
-                tch::no_grad(|| {
-                    update(parameters, [first, second], adam_numbers(1e-2, step.into(), [0.9, 0.999, 1e-7]))
-                })
-                .unwrap();
+                let update = if number == 0 { adam_fused } else { adam_reference };
+                let coefficients = adam_coefficients(1e-2, step.into(), [0.9, 0.999, 1e-7]);
+                tch::no_grad(|| update(parameters, [first, second], coefficients)).unwrap();
             }
         }
         let difference = (&both[0].0.values - &both[1].0.values).abs().max().double_value(&[]);
         assert!(difference < 5e-7, "differs by {difference}");
-        assert!((&both[0].0.values - Tensor::from_slice(&start)).abs().min().double_value(&[]) > 0.0, "all have moved");
+        assert!(
+            (&both[0].0.values - Tensor::from_slice(&start)).abs().min().double_value(&[]) > 0.0,
+            "all parameters change"
+        );
     }
 
-    /// Expected values: scripts/golden/torch_optim.py, 20 steps of `torch.optim` on the same gradients.
+    /// Expected values: scripts/golden/torch_optim.py, 20 steps of `torch.optim` on the same
+    /// gradients.
     #[test]
     fn agrees_with_pytorch_for_twenty_steps() {
         let golden = golden("torch_optim.json");
@@ -306,7 +309,7 @@ mod tests {
         assert_eq!(records.len(), 16);
         for record in records {
             let start: Vec<f32> = (0..24).map(|i| signed(i, 100) as f32).collect();
-            // The second tensor of the record is exempt where decay_second is 0: as biases and norms are in the layout.
+            // The second tensor has no weight decay if decay_second is 0, like biases and norms.
             let exempt = record["decay_second"].as_f64() == Some(0.0);
             let mut parameters = FlatParameters::for_tests(&start, if exempt { 16 } else { 24 });
             let mut optimizer = Optimizer::new(&configured(record), &parameters).unwrap();
@@ -317,9 +320,9 @@ mod tests {
                 parameters.gradients.copy_(&Tensor::from_slice(&gradient));
                 let lr = record[if step > 10 { "lr_after_10" } else { "lr" }].as_f64().unwrap();
                 optimizer.step(&mut parameters, lr, u64::from(step)).unwrap();
-                if let Some(wanted) = record["after"].get(step.to_string()) {
-                    let wanted = Tensor::from_slice(&numbers(wanted)).to_kind(Kind::Float);
-                    let worst = (&parameters.values - wanted).abs().max().double_value(&[]);
+                if let Some(expected) = record["after"].get(step.to_string()) {
+                    let expected = Tensor::from_slice(&numbers(expected)).to_kind(Kind::Float);
+                    let worst = (&parameters.values - expected).abs().max().double_value(&[]);
                     assert!(worst < 5e-7, "{} after step {step}: differs by {worst}", record["name"]);
                     compared += 1;
                 }

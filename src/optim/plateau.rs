@@ -1,23 +1,25 @@
-//! `train.schedule = { kind = "plateau" }`: PyTorch's `ReduceLROnPlateau` as a function of the epochs that are done.
+//! `train.schedule = { kind = "plateau" }`: PyTorch's `ReduceLROnPlateau` as a pure function of the
+//! finished epochs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Monitor;
 
-/// `train.schedule = { kind = "plateau", ... }`: the learning rate is multiplied by `factor` when `monitor` was no better for more
-/// than `patience` epochs, as PyTorch's `ReduceLROnPlateau`; before that it rises linearly from 0 over `warmup` epochs.
+/// `train.schedule = { kind = "plateau", ... }`: multiplies the learning rate by `factor` after
+/// more than `patience` epochs without improvement of `monitor`, as PyTorch's `ReduceLROnPlateau`.
+/// Linear warmup from 0 over `warmup` epochs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plateau {
-    /// What the learning rate is multiplied by: above 0, below 1.
+    /// Factor of each reduction: above 0, below 1.
     pub factor: f64,
-    /// Epochs without improvement that are waited through; the next one lowers the learning rate.
+    /// Epochs without improvement before the next one reduces the learning rate.
     pub patience: u32,
-    /// The figure watched.
+    /// The monitored metric.
     pub monitor: Monitor,
-    /// The learning rate that is not gone below: 0 to the optimizer's.
+    /// Minimum learning rate: 0 to the optimizer's.
     pub min_lr: f64,
-    /// Epochs of linear rise; fractions are allowed.
+    /// Epochs of linear warmup; fractions are allowed.
     pub warmup: f64,
 }
 
@@ -27,18 +29,19 @@ impl Default for Plateau {
     }
 }
 
-/// What a figure must be better by, as a share of the best so far: PyTorch's `threshold`, with `threshold_mode="rel"`.
+/// Minimum relative improvement: PyTorch's `threshold` with `threshold_mode="rel"`.
 const THRESHOLD: f64 = 1e-4;
 
-/// A decrease that is no greater is not made: PyTorch's `eps`.
-const LEAST_DECREASE: f64 = 1e-8;
+/// Smaller or equal reductions are skipped: PyTorch's `eps`.
+const EPS: f64 = 1e-8;
 
-/// The learning rate after epochs whose watched figures were `values`, in their order, when it began as `base`.
+/// The learning rate after epochs with the monitored `values`, starting at `base`.
 ///
-/// The rule is that of `torch.optim.lr_scheduler.ReduceLROnPlateau(mode, factor, patience, threshold=1e-4,
-/// threshold_mode="rel", cooldown=0, min_lr, eps=1e-8)` with `mode` "max" for an accuracy and "min" for a loss, stepped once
-/// an epoch. Since it is computed from the records, a run that goes on needs no state of it.
-pub fn reduced(config: &Plateau, base: f64, values: impl IntoIterator<Item = f64>) -> f64 {
+/// Follows `torch.optim.lr_scheduler.ReduceLROnPlateau(mode, factor, patience, threshold=1e-4,
+/// threshold_mode="rel", cooldown=0, min_lr, eps=1e-8)`, stepped once per epoch, with `mode` "max"
+/// for accuracy and "min" for loss. A resumed run recomputes it from its metrics, so it has no
+/// state.
+pub fn reduce_lr_on_plateau(config: &Plateau, base: f64, values: impl IntoIterator<Item = f64>) -> f64 {
     let (mut lr, mut best, mut bad_epochs) = (base, None, 0u32);
     for value in values {
         if is_better(config.monitor, value, best) {
@@ -48,7 +51,7 @@ pub fn reduced(config: &Plateau, base: f64, values: impl IntoIterator<Item = f64
         }
         if bad_epochs > config.patience {
             let lower = (lr * config.factor).max(config.min_lr);
-            if lr - lower > LEAST_DECREASE {
+            if lr - lower > EPS {
                 lr = lower;
             }
             bad_epochs = 0;
@@ -69,17 +72,19 @@ fn is_better(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
 mod tests {
     use super::*;
 
-    /// The learning rates of the first epoch and of those after each of `values`.
+    /// The learning rate before the first epoch and after each of `values`.
     fn rates(config: &Plateau, base: f64, values: &[f64]) -> Vec<f64> {
-        (0..=values.len()).map(|done| reduced(config, base, values[..done].iter().copied())).collect()
+        let after = |epochs: usize| reduce_lr_on_plateau(config, base, values[..epochs].iter().copied());
+        (0..=values.len()).map(after).collect()
     }
 
-    fn assert_near(found: &[f64], wanted: &[f64]) {
+    fn assert_near(actual: &[f64], expected: &[f64]) {
         let near = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() < 1e-12;
-        assert!(found.len() == wanted.len() && found.iter().zip(wanted).all(near), "{found:?}");
+        assert!(actual.len() == expected.len() && actual.iter().zip(expected).all(near), "{actual:?}");
     }
 
-    /// Computed by the same steps written down again in Python from PyTorch's documentation, not by PyTorch itself:
+    /// Expected values from a Python transcription of PyTorch's documentation, not from PyTorch
+    /// itself:
     /// ```python
     /// best, bad, out = -math.inf, 0, [lr]
     /// for a in values:
@@ -92,7 +97,7 @@ mod tests {
     ///     out.append(lr)
     /// ```
     #[test]
-    fn falls_as_pytorchs_rule() {
+    fn follows_pytorchs_rule() {
         let accuracies =
             [0.30, 0.50, 0.50, 0.50004, 0.49, 0.51, 0.40, 0.40, 0.40, 0.40, 0.40, 0.40, 0.52, 0.1, 0.1, 0.1];
         let (a, b, c, d, e) = (1e-3, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5);
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decrease_that_is_too_small_is_not_made() {
+    fn reductions_up_to_eps_are_skipped() {
         let config = Plateau { patience: 0, monitor: Monitor::ValLoss, ..Plateau::default() };
         let (a, b, c, d) = (1e-7, 5e-8, 2.5e-8, 1.25e-8);
         assert_near(&rates(&config, 1e-7, &[1.0; 8]), &[a, a, b, c, d, d, d, d, d]);

@@ -1,4 +1,4 @@
-//! Learning rates: pure functions of where a run stands.
+//! Learning rate schedules: pure functions of the position in a run.
 
 use std::f64::consts::PI;
 
@@ -6,67 +6,69 @@ use serde::{Deserialize, Serialize};
 
 use super::plateau::{self, Plateau};
 use crate::metrics::epoch::EpochMetrics;
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// Where a run stands before a step.
+/// The position of a run before a step.
 #[derive(Debug, Clone, Copy)]
 pub struct SchedulePosition<'a> {
-    /// Epochs that are done.
+    /// Finished epochs.
     pub epoch: u32,
-    /// Steps of the running epoch that are done.
+    /// Finished steps of the current epoch.
     pub step: u64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps: u64,
-    /// Epochs that the run will have.
+    /// Total epochs of the run.
     pub epochs: u32,
-    /// Records of the epochs that are done.
+    /// Metrics of the finished epochs.
     pub records: &'a [EpochMetrics],
 }
 
 impl SchedulePosition<'_> {
-    /// Epochs that are done once `more` further steps are.
-    fn epochs_done(&self, more: u64) -> f64 {
+    /// Fractional epochs after `more` further steps.
+    fn epochs_after(&self, more: u64) -> f64 {
         f64::from(self.epoch) + (self.step + more) as f64 / self.steps.max(1) as f64
     }
 
-    /// The factor of a linear rise from 0 over `warmup` epochs: above 0 in the first step, 1 in the last of them.
-    fn warmup(&self, warmup: f64) -> f64 {
-        if warmup > 0.0 { (self.epochs_done(1) / warmup).min(1.0) } else { 1.0 }
+    /// Factor of a linear warmup over `warmup` epochs: above 0 at the first step, 1 at the last
+    /// step of the warmup.
+    fn warmup_factor(&self, warmup: f64) -> f64 {
+        if warmup > 0.0 { (self.epochs_after(1) / warmup).min(1.0) } else { 1.0 }
     }
 }
 
-/// The learning rate of the next step, given the optimizer's own.
+/// The learning rate of the next step; `base` is the optimizer's.
 pub fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &SchedulePosition) -> f64 {
     match schedule {
         ScheduleConfig::Constant(_) => base,
         ScheduleConfig::HoldThenDecay(HoldThenDecay { hold, rate }) => {
-            // The notebook multiplies by exp(-rate) at the start of epochs hold, hold + 1, ...: one decay at epoch `hold`.
+            // Like the notebook, multiply by exp(-rate) at the start of epochs hold, hold + 1, ...
+            // (from 0).
             let decays = (at.epoch + 1).saturating_sub(*hold);
             base * (-rate * f64::from(decays)).exp()
         }
         ScheduleConfig::Cosine(Cosine { warmup, floor }) => {
-            let done = (at.epochs_done(0) - warmup).max(0.0) / (f64::from(at.epochs) - warmup);
-            let wave = 0.5 * (1.0 + (PI * done.min(1.0)).cos());
-            base * at.warmup(*warmup) * (floor + (1.0 - floor) * wave)
+            let progress = (at.epochs_after(0) - warmup).max(0.0) / (f64::from(at.epochs) - warmup);
+            let cosine = 0.5 * (1.0 + (PI * progress.min(1.0)).cos());
+            base * at.warmup_factor(*warmup) * (floor + (1.0 - floor) * cosine)
         }
         ScheduleConfig::Plateau(plateau @ Plateau { monitor, warmup, .. }) => {
-            let watched = at.records.iter().map(|record| record.watched(*monitor));
-            at.warmup(*warmup) * plateau::reduced(plateau, base, watched)
+            let values = at.records.iter().map(|record| record.monitored_value(*monitor));
+            at.warmup_factor(*warmup) * plateau::reduce_lr_on_plateau(plateau, base, values)
         }
     }
 }
 
-/// `train.schedule`; `kind` names the function.
+/// `train.schedule`; `kind` selects the schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ScheduleConfig {
-    /// The learning rate stays.
+    /// Constant learning rate.
     Constant(Constant),
-    /// It stays for a while, then decays.
+    /// Constant for some epochs, then exponential decay.
     HoldThenDecay(HoldThenDecay),
-    /// It falls along half a cosine wave to the last epoch.
+    /// Cosine annealing to the last epoch.
     Cosine(Cosine),
-    /// It falls where the validation figures get no better.
+    /// Reduced when the monitored validation metric stops improving.
     Plateau(Plateau),
 }
 
@@ -75,14 +77,14 @@ pub enum ScheduleConfig {
 #[serde(deny_unknown_fields)]
 pub struct Constant {}
 
-/// `train.schedule = { kind = "hold_then_decay", ... }`: the learning rate stays for `hold` epochs, then is multiplied by
-/// exp(-rate) at the start of every further epoch.
+/// `train.schedule = { kind = "hold_then_decay", ... }`: constant for `hold` epochs, then
+/// multiplied by exp(-rate) at the start of each epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldThenDecay {
-    /// Epochs at the full rate.
+    /// Epochs at the base learning rate.
     pub hold: u32,
-    /// Decay an epoch.
+    /// Decay rate per epoch.
     pub rate: f64,
 }
 
@@ -92,15 +94,15 @@ impl Default for HoldThenDecay {
     }
 }
 
-/// `train.schedule = { kind = "cosine", ... }`: after `warmup` epochs of linear rise from 0 the learning rate falls from
-/// step to step along half a cosine wave, which ends with `train.epochs` (Loshchilov and Hutter 2017, without restarts;
-/// warm-up as Goyal et al. 2017).
+/// `train.schedule = { kind = "cosine", ... }`: linear warmup from 0 over `warmup` epochs (Goyal et
+/// al. 2017), then cosine annealing per step until `train.epochs` (Loshchilov and Hutter 2017,
+/// without restarts).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cosine {
-    /// Epochs of linear rise; fractions are allowed.
+    /// Epochs of linear warmup; fractions are allowed.
     pub warmup: f64,
-    /// What the learning rate ends at, as a share of the optimizer's: 0 to 1.
+    /// Final learning rate as a fraction of the optimizer's: 0 to 1.
     pub floor: f64,
 }
 
@@ -110,7 +112,7 @@ impl Default for Cosine {
     }
 }
 
-/// Reads `train.schedule` by itself: unlike the tagged enum, it tells which key is wrong.
+/// Deserializes `train.schedule` on its own: unlike the tagged enum, errors name the wrong key.
 pub(crate) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::Error<toml::de::Error>> {
     match table.remove("kind").as_ref().and_then(toml::Value::as_str) {
         Some("constant") => serde_path_to_error::deserialize::<_, Constant>(table).map(drop),
@@ -122,7 +124,7 @@ pub(crate) fn probe(mut table: toml::Table) -> Result<(), serde_path_to_error::E
 }
 
 impl ScheduleConfig {
-    pub(crate) fn check(&self, epochs: u32, lr: f64) -> Result<(), String> {
+    pub(crate) fn check(&self, epochs: u32, lr: f64) -> Result<(), InvalidValue> {
         let check_warmup = |warmup: f64| {
             let allowed = format!("0 to below train.epochs, which is {epochs}");
             require((0.0..f64::from(epochs)).contains(&warmup), "train.schedule.warmup", warmup, &allowed)
@@ -153,7 +155,7 @@ mod tests {
     use crate::metrics::Monitor;
     use crate::optim::schedule::Constant;
 
-    fn before(epoch: u32, step: u64) -> SchedulePosition<'static> {
+    fn position(epoch: u32, step: u64) -> SchedulePosition<'static> {
         SchedulePosition { epoch, step, steps: 10, epochs: 50, records: &[] }
     }
 
@@ -164,25 +166,25 @@ mod tests {
     /// # epoch 9: 1e-3, 10: 9.048374e-4, 11: 8.187308e-4, 49: 1.831564e-5
     /// ```
     #[test]
-    fn holds_then_decays_as_the_notebook() {
+    fn hold_then_decay_agrees_with_the_notebook() {
         let schedule = ScheduleConfig::HoldThenDecay(HoldThenDecay { hold: 10, rate: 0.1 });
-        for (epoch, wanted) in [(0, 1e-3), (9, 1e-3), (10, 9.048_374e-4), (11, 8.187_308e-4), (49, 1.831_564e-5)] {
+        for (epoch, expected) in [(0, 1e-3), (9, 1e-3), (10, 9.048_374e-4), (11, 8.187_308e-4), (49, 1.831_564e-5)] {
             for step in [0, 9] {
-                let lr = learning_rate(&schedule, 1e-3, &before(epoch, step));
-                assert!((lr / wanted - 1.0).abs() < 1e-6, "epoch {epoch}: {lr}");
+                let lr = learning_rate(&schedule, 1e-3, &position(epoch, step));
+                assert!((lr / expected - 1.0).abs() < 1e-6, "epoch {epoch}: {lr}");
             }
         }
-        assert_eq!(learning_rate(&ScheduleConfig::Constant(Constant {}), 0.1, &before(1000, 0)), 0.1);
-        assert_eq!(learning_rate(&schedule, 1e-3, &before(u32::MAX - 1, 0)), 0.0, "far out it ends at 0");
+        assert_eq!(learning_rate(&ScheduleConfig::Constant(Constant {}), 0.1, &position(1000, 0)), 0.1);
+        assert_eq!(learning_rate(&schedule, 1e-3, &position(u32::MAX - 1, 0)), 0.0, "no overflow");
     }
 
     /// PyTorch's `CosineAnnealingLR(T_max=45 * 10, eta_min=0.1 * lr)` after 5 epochs of `LinearLR`:
     /// eta_min + (lr - eta_min) (1 + cos(pi t / T_max)) / 2.
     #[test]
-    fn rises_then_falls_along_a_cosine() {
+    fn cosine_agrees_with_pytorch_after_linear_warmup() {
         let schedule = ScheduleConfig::Cosine(Cosine { warmup: 5.0, floor: 0.1 });
-        let lr = |epoch, step| learning_rate(&schedule, 2.0, &before(epoch, step));
-        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} instead of {b}");
+        let lr = |epoch, step| learning_rate(&schedule, 2.0, &position(epoch, step));
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a}, expected {b}");
         near(lr(0, 0), 2.0 / 50.0);
         near(lr(2, 4), 2.0 * 25.0 / 50.0);
         near(lr(4, 9), 2.0);
@@ -191,12 +193,12 @@ mod tests {
         near(lr(27, 5), 0.2 + 1.8 * 0.5);
         near(lr(49, 9), 0.2 + 1.8 * 0.5 * (1.0 + (PI * 449.0 / 450.0).cos()));
         near(lr(50, 0), 0.2);
-        let from_the_start = ScheduleConfig::Cosine(Cosine { warmup: 0.0, floor: 0.0 });
-        near(learning_rate(&from_the_start, 2.0, &before(0, 0)), 2.0);
+        let no_warmup = ScheduleConfig::Cosine(Cosine { warmup: 0.0, floor: 0.0 });
+        near(learning_rate(&no_warmup, 2.0, &position(0, 0)), 2.0);
     }
 
     #[test]
-    fn falls_on_a_plateau_of_the_watched_figure_after_its_warm_up() {
+    fn plateau_follows_the_monitored_metric_after_warmup() {
         let record = |(epoch, val_accuracy, val_loss)| EpochMetrics {
             epoch,
             lr: 0.0,
@@ -211,10 +213,10 @@ mod tests {
         let records = [(1, 0.2, 2.0), (2, 0.3, 2.0), (3, 0.4, 2.0), (4, 0.4, 1.0)].map(record);
         let lr = |monitor, epoch: usize, step| {
             let plateau = Plateau { patience: 0, warmup: 1.5, monitor, ..Plateau::default() };
-            let at = SchedulePosition { records: &records[..epoch], ..before(epoch as u32, step) };
+            let at = SchedulePosition { records: &records[..epoch], ..position(epoch as u32, step) };
             learning_rate(&ScheduleConfig::Plateau(plateau), 2.0, &at)
         };
-        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} instead of {b}");
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a}, expected {b}");
         near(lr(Monitor::ValAccuracy, 0, 0), 2.0 / 15.0);
         near(lr(Monitor::ValAccuracy, 1, 0), 2.0 * 11.0 / 15.0);
         for (epoch, by_accuracy, by_loss) in [(1, 2.0, 2.0), (2, 2.0, 1.0), (3, 2.0, 0.5), (4, 1.0, 0.5)] {

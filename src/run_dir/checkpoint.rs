@@ -1,8 +1,8 @@
-//! Checkpoints: safetensors files that are whole, carry all they need, and are checked when read.
+//! Checkpoints: safetensors files in a checksummed [`container`](crate::util::container).
 //!
-//! Tensors are float32, contiguous and dense, under the network's names; in `last.safetensors` the optimizer's state stands
-//! beside them as `optimizer.<slot>.<name>`, and averages as `average.<name>`. The metadata holds the resolved config and the state of the run as JSON; the
-//! file is [`sealed`](crate::util::container).
+//! Tensors are float32, contiguous, and named as in the network. `last.safetensors` also holds the
+//! optimizer state as `optimizer.<slot>.<name>` and EMA weights as `ema.<name>`. The metadata holds
+//! the resolved config as TOML and the [`State`] of the run as JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,51 +12,54 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{self, Config};
-use crate::util::container::{Format, TensorData};
+use crate::util::container::{Format, TensorData, recovery_advice};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 use crate::util::text::short;
 
-pub use super::checkpoint_state::{Best, State};
+pub use super::checkpoint_state::{BestEpoch, State};
 
-const SEAL: Format = Format { format: "grimace-checkpoint", version: "3", what: "a checkpoint" };
+const FORMAT: Format = Format { name: "grimace-checkpoint", version: "3", description: "a checkpoint" };
 
-/// A named tensor on the CPU.
+// safetensors is little-endian, and tensor bytes are copied as they are in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "checkpoints require a little-endian target");
+
+/// CPU tensors with their names.
 pub type NamedTensors = Vec<(String, Tensor)>;
 
-/// A checkpoint as read.
+/// A checkpoint that was read and verified.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The resolved config as TOML.
     pub config: String,
-    /// Where the run stood.
+    /// The state of the run.
     pub state: State,
-    /// All tensors, by name.
+    /// All tensors.
     pub tensors: NamedTensors,
 }
 
 /// Writes a checkpoint atomically.
 ///
 /// # Errors
-/// An I/O error with the path; the file that was there before stays.
+/// An I/O error with the path; an existing file is kept.
 pub fn save(path: &Path, config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
     write_atomically(path, &to_bytes(config, state, tensors)?)
 }
 
-/// A checkpoint as the bytes of its file.
+/// Serializes a checkpoint.
 ///
 /// # Errors
-/// libtorch's; a config and state too large for the header of a safetensors file (100 MB).
+/// If the state is invalid, or config and state exceed the header of a safetensors file (100 MB).
 pub fn to_bytes(config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
-    state.check().context("the state of the run cannot be written")?;
+    state.check().context("cannot write an invalid state of the run")?;
     let parts = tensors
         .iter()
         .map(|(name, tensor)| -> Result<TensorData> {
-            let shape = tensor.size().iter().map(|edge| usize::try_from(*edge)).collect::<Result<Vec<_>, _>>()?;
+            let shape = tensor.size().iter().map(|size| usize::try_from(*size)).collect::<Result<Vec<_>, _>>()?;
             let flat =
                 tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, false)?.f_contiguous()?;
             let values: Vec<f32> = Vec::try_from(flat.f_flatten(0, -1)?)?;
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes = bytemuck::cast_slice::<f32, u8>(&values).to_vec();
             Ok(TensorData { name: name.clone(), dtype: Dtype::F32, shape, bytes })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -66,74 +69,72 @@ pub fn to_bytes(config: &str, state: &State, tensors: &[(String, Tensor)]) -> Re
         ("epoch".to_owned(), state.epoch.to_string()),
         ("best_val_accuracy".to_owned(), state.best.map_or(String::new(), |best| best.val_accuracy.to_string())),
     ]);
-    SEAL.close(metadata, parts)
+    FORMAT.serialize(metadata, parts)
 }
 
-/// Reads a checkpoint and verifies it.
+/// Reads and verifies a checkpoint.
 ///
 /// # Errors
-/// An input error that names the path when the file is missing, damaged or not a checkpoint of this version.
+/// An input error that names the path if the file is missing, corrupt, or of another format
+/// version.
 pub fn load(path: &Path) -> Result<Checkpoint> {
-    match load_unless_damaged(path)? {
-        Ok(checkpoint) => Ok(checkpoint),
-        Err(damage) => Err(input(format!("{}; {DAMAGED_ADVICE}", not_usable(path, &damage)))),
-    }
+    try_load(path)?.map_err(|error| unusable(path, &error))
 }
 
-/// As [`load`], for who has another file to turn to: what is wrong with the file comes back as a value.
+/// As [`load`], for callers that can fall back to another file: what is wrong with the content is
+/// the inner error.
 ///
 /// # Errors
-/// When it cannot be read at all: it is missing, no regular file, may not be opened.
-pub fn load_unless_damaged(path: &Path) -> Result<Result<Checkpoint, anyhow::Error>> {
-    let bytes = match SEAL.read(path, largest)? {
-        Ok(bytes) => bytes,
-        Err(damage) => return Ok(Err(damage)),
-    };
-    Ok(from_bytes(&bytes))
+/// If the file cannot be read: it is missing, not a regular file, or not readable.
+pub fn try_load(path: &Path) -> Result<Result<Checkpoint, anyhow::Error>> {
+    Ok(FORMAT.read(path, max_tensor_bytes)?.and_then(|bytes| from_bytes(&bytes)))
 }
 
-/// Bytes that the tensors of a checkpoint with this config take at most: the network, an optimizer's state, an average.
-fn largest(config: Option<&str>) -> u64 {
-    // Without a config that can be read there is no network; the checksum will tell why.
+/// Upper limit on the tensor bytes of a checkpoint with this config: weights, two optimizer moments
+/// and EMA weights.
+fn max_tensor_bytes(config: Option<&str>) -> u64 {
+    // An unreadable config gives no network, thus 0; the checksum reports the cause.
     let config = config.and_then(|text| config::from_text::<Config>(text, "").ok());
     let values = config.map_or(0, |config| config.model.values(config.data.classes.len()));
     4 * size_of::<f32>() as u64 * values
 }
 
-/// What to do about a damaged checkpoint.
-pub const DAMAGED_ADVICE: &str = "restore it from a copy, or train again";
-
-/// That a checkpoint cannot be used, and why.
-pub fn not_usable(path: &Path, damage: &anyhow::Error) -> String {
-    format!("{}: not a usable checkpoint: {damage:#}", path.display())
+/// An input error for a checkpoint that cannot be used, with the cause and what to do.
+pub fn unusable(path: &Path, error: &anyhow::Error) -> anyhow::Error {
+    input(format!("{}; {}", describe_unusable(path, error), recovery_advice(error, "train again")))
 }
 
-/// Reads the bytes of a checkpoint's file and verifies them.
+/// States that a checkpoint cannot be used, and why.
+pub fn describe_unusable(path: &Path, error: &anyhow::Error) -> String {
+    format!("{}: not a usable checkpoint: {error:#}", path.display())
+}
+
+/// Parses and verifies the bytes of a checkpoint.
 ///
 /// # Errors
 /// What is wrong with them.
 pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {
-    let opened = SEAL.open(bytes)?;
-    let tensors = opened
+    let file = FORMAT.verify(bytes)?;
+    let tensors = file
         .tensors
         .iter()
         .map(|(name, view)| {
             if view.dtype() != Dtype::F32 {
                 return Err(anyhow!("tensor {} is {:?}, expected F32", short(name, 100), view.dtype()));
             }
-            let shape = view.shape().iter().map(|edge| i64::try_from(*edge)).collect::<Result<Vec<_>, _>>()?;
+            let shape = view.shape().iter().map(|size| i64::try_from(*size)).collect::<Result<Vec<_>, _>>()?;
             let tensor = Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?;
             ensure!(
                 bool::try_from(tensor.f_isfinite()?.f_all()?)?,
-                "tensor {} holds what is not a finite number",
+                "tensor {} has values that are not finite",
                 short(name, 100)
             );
             Ok((name.clone(), tensor))
         })
         .collect::<Result<Vec<_>>>()?;
-    let state: State = serde_json::from_str(opened.text("state")?).context("its state cannot be read")?;
+    let state: State = serde_json::from_str(file.text("state")?).context("its state cannot be read")?;
     state.check()?;
-    Ok(Checkpoint { config: opened.text("config")?.to_owned(), state, tensors })
+    Ok(Checkpoint { config: file.text("config")?.to_owned(), state, tensors })
 }
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ mod tests {
     const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
 
     fn example() -> (State, NamedTensors) {
-        let record = |epoch| EpochMetrics {
+        let metrics = |epoch| EpochMetrics {
             epoch,
             lr: 1e-3,
             loss: 1.0 / 3.0,
@@ -158,9 +159,9 @@ mod tests {
         };
         let state = State {
             epoch: 3,
-            records: (1..=3).map(record).collect(),
+            records: (1..=3).map(metrics).collect(),
             loss_sum: 0.1 + 0.2,
-            best: Some(Best { epoch: 2, val_accuracy: 0.5, val_accuracy_dedup: None }),
+            best: Some(BestEpoch { epoch: 2, val_accuracy: 0.5, val_accuracy_dedup: None }),
             ..State::default()
         };
         let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([2, 3, 2, 2]);
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_back() {
+    fn round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
         let (state, tensors) = example();
@@ -185,20 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_and_any_cut_is_noticed() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("best.safetensors");
         let (state, tensors) = example();
         save(&path, CONFIG, &state, &tensors).unwrap();
-        let whole = fs::read(&path).unwrap();
-        assert!(from_bytes(&whole).is_ok());
-        for place in 0..whole.len() {
+        let complete = fs::read(&path).unwrap();
+        assert!(from_bytes(&complete).is_ok());
+        for index in 0..complete.len() {
             for bit in 0..8 {
-                let mut bytes = whole.clone();
-                bytes[place] ^= 1 << bit;
-                assert!(from_bytes(&bytes).is_err(), "bit {bit} of byte {place} was flipped");
+                let mut bytes = complete.clone();
+                bytes[index] ^= 1 << bit;
+                assert!(from_bytes(&bytes).is_err(), "bit {bit} of byte {index} flipped");
             }
-            assert!(from_bytes(&whole[..place]).is_err(), "cut to {place} bytes");
+            assert!(from_bytes(&complete[..index]).is_err(), "truncated to {index} bytes");
         }
         fs::write(&path, "not a checkpoint").unwrap();
         let message = load(&path).unwrap_err().to_string();
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_state_is_neither_written_nor_read() {
+    fn an_invalid_state_is_neither_written_nor_read() {
         let (state, tensors) = example();
         let message = |change: fn(&mut State)| {
             let mut state = state.clone();
@@ -217,16 +218,35 @@ mod tests {
         assert!(message(|state| state.seconds = -1e9).contains("its times"));
         assert!(message(|state| state.correct = 1 << 62).contains("correct predictions"));
         assert!(message(|state| state.rollbacks = u32::MAX).contains("rolled back"));
-        assert!(message(|state| state.best = state.best.map(|best| Best { epoch: 0, ..best })).contains("best epoch"));
+        assert!(
+            message(|state| state.best = state.best.map(|best| BestEpoch { epoch: 0, ..best })).contains("best epoch")
+        );
         assert!(message(|state| state.monitor = Some((0.5, 9))).contains("best epoch"));
-        let ahead = State { best: state.best.map(|best| Best { epoch: 9, ..best }), ..state.clone() };
-        assert!(from_bytes(&to_bytes(CONFIG, &ahead, &tensors).unwrap()).is_ok(), "a best newer than the checkpoint");
+        let newer_best = State { best: state.best.map(|best| BestEpoch { epoch: 9, ..best }), ..state.clone() };
+        assert!(
+            from_bytes(&to_bytes(CONFIG, &newer_best, &tensors).unwrap()).is_ok(),
+            "best.safetensors may be newer than the checkpoint"
+        );
         let infinite = vec![("a".to_owned(), Tensor::from_slice(&[f32::INFINITY]))];
         assert!(from_bytes(&to_bytes(CONFIG, &state, &infinite).unwrap()).is_err());
     }
 
     #[test]
-    fn a_file_that_claims_too_much_is_refused_before_it_is_read() {
+    fn another_format_version_is_not_reported_as_corrupt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("best.safetensors");
+        let metadata = HashMap::from([("config".to_owned(), CONFIG.to_owned())]);
+        fs::write(&path, Format { version: "2", ..FORMAT }.serialize(metadata, Vec::new()).unwrap()).unwrap();
+        let message = load(&path).unwrap_err().to_string();
+        let written_by = concat!("version \"2\", written by grimace ", env!("CARGO_PKG_VERSION"));
+        for part in [written_by, "reads version \"3\"", "train again", "not converted"] {
+            assert!(message.contains(part), "no {part:?} in {message}");
+        }
+        assert!(!message.contains("corrupt") && !message.contains("restore"), "{message}");
+    }
+
+    #[test]
+    fn an_oversized_file_is_refused_before_it_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hostile.safetensors");
         let message = |start: &[u8], size: u64| {
@@ -234,11 +254,11 @@ mod tests {
             fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(size).unwrap();
             load(&path).unwrap_err().to_string()
         };
-        assert!(message(&u64::MAX.to_le_bytes(), 100).contains("its header is said to be 18446744073709551615 bytes"));
-        assert!(message(&(1u64 << 30).to_le_bytes(), 1 << 40).contains("its header is said to be 1073741824 bytes"));
+        assert!(message(&u64::MAX.to_le_bytes(), 100).contains("it claims a header of 18446744073709551615 bytes"));
+        assert!(message(&(1u64 << 30).to_le_bytes(), 1 << 40).contains("it claims a header of 1073741824 bytes"));
         let (state, tensors) = example();
-        let whole = to_bytes(CONFIG, &state, &tensors).unwrap();
-        assert!(message(&whole, 1 << 40).contains("1099511627776 bytes, and with its config at most 10"));
+        let complete = to_bytes(CONFIG, &state, &tensors).unwrap();
+        assert!(message(&complete, 1 << 40).contains("1099511627776 bytes, and with its config at most 10"));
         assert!(message(b"1234", 4).contains("it has 4 bytes"));
     }
 }

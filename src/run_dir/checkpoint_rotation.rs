@@ -1,126 +1,118 @@
-//! The checkpoints of a run: the newest, the one before it, the best.
+//! The checkpoints of a run: last, previous, best and rollback.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fs_err as fs;
 use tch::Tensor;
 
 use super::RunDir;
 use super::checkpoint::{self, Checkpoint, State};
+use crate::util::container::is_version_mismatch;
 use crate::util::error::input;
-use crate::util::files::{replace_atomically_after, temporary_beside, write_atomically};
+use crate::util::files::{link_atomically, replace_atomically_after};
 
-/// The newest checkpoint of a run that is whole.
+/// The newest usable checkpoint of a run.
 #[derive(Debug)]
-pub struct Newest {
+pub struct LatestCheckpoint {
     /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// What its user should know: that it is not the newest that was written.
+    /// A warning for the log if a newer checkpoint is missing or corrupt.
     pub warning: Option<String>,
 }
 
 impl RunDir {
-    /// Writes `last.safetensors`; the one that was there becomes `previous.safetensors`. At every moment, whatever
-    /// happens, one of the two is whole.
+    /// Writes `last.safetensors` and renames the old one to `previous.safetensors`. At any moment
+    /// at least one of them is complete.
     ///
     /// # Errors
-    /// An I/O error with the path; the files that were there stay.
+    /// An I/O error with the path; existing files are kept.
     pub fn save_last(&self, config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
         let bytes = checkpoint::to_bytes(config, state, tensors)?;
-        // The new one is on the disk before the old one changes its name: at no moment is there one alone.
+        // The new file is on disk before the old one is renamed.
         let write = |temporary: &Path| Ok(fs::write(temporary, &bytes)?);
-        replace_atomically_after(&self.last(), write, || self.keep_last_as(&self.previous()))
+        let rotate = || self.link_last(&self.previous_safetensors());
+        replace_atomically_after(&self.last_safetensors(), write, rotate)
     }
 
-    /// Marks the newest checkpoint as the one that a divergence goes back to.
+    /// Keeps the newest checkpoint as the one to roll back to after a divergence.
     ///
     /// # Errors
     /// An I/O error with the path.
     pub fn keep_for_rollback(&self) -> Result<()> {
-        self.keep_last_as(&self.rollback())
+        self.link_last(&self.rollback_safetensors())
     }
 
-    /// The checkpoint that a divergence goes back to: that of the last epoch's end, or else the newest.
+    /// Loads the checkpoint to roll back to: that of the last finished epoch, or else the newest.
     ///
     /// # Errors
-    /// As [`newest_checkpoint`](Self::newest_checkpoint).
-    pub fn rollback_checkpoint(&self) -> Result<Option<Newest>> {
-        let rollback = self.rollback();
+    /// As [`latest_checkpoint`](Self::latest_checkpoint).
+    pub fn rollback_checkpoint(&self) -> Result<Option<LatestCheckpoint>> {
+        let rollback = self.rollback_safetensors();
         if !rollback.exists() {
-            return self.newest_checkpoint();
+            return self.latest_checkpoint();
         }
-        match checkpoint::load_unless_damaged(&rollback)? {
-            Ok(checkpoint) => Ok(Some(Newest { checkpoint, warning: None })),
-            Err(damage) => {
-                let trouble = checkpoint::not_usable(&rollback, &damage);
-                let warning = format!("warning: {trouble}; going back to the newest checkpoint instead");
-                Ok(self.newest_checkpoint()?.map(|newest| Newest { warning: Some(warning), ..newest }))
+        match checkpoint::try_load(&rollback)? {
+            Ok(checkpoint) => Ok(Some(LatestCheckpoint { checkpoint, warning: None })),
+            Err(error) => {
+                let problem = checkpoint::describe_unusable(&rollback, &error);
+                let warning = format!("warning: {problem}; rolling back to the newest checkpoint instead");
+                Ok(self.latest_checkpoint()?.map(|latest| LatestCheckpoint { warning: Some(warning), ..latest }))
             }
         }
     }
 
-    /// Gives the newest checkpoint, where there is one, a second name.
-    fn keep_last_as(&self, name: &Path) -> Result<()> {
-        if !self.last().exists() {
-            return Ok(());
-        }
-        // The file itself, where `last` is a symbolic link: a link to that would follow it to the next one.
-        let last = fs::canonicalize(self.last())?;
-        let link = temporary_beside(name)?;
-        if std::fs::hard_link(&last, &link).is_err() {
-            // A file system without links: a copy does as well.
-            return write_atomically(name, &fs::read(&last)?);
-        }
-        fs::rename(&link, name).with_context(|| format!("cannot write {}", name.display()))?;
-        // Where both names meant one file already (a process killed right here), POSIX has rename do nothing.
-        if link.exists() {
-            fs::remove_file(&link)?;
-        }
-        Ok(())
+    /// Gives `last.safetensors`, if it exists, a second name.
+    fn link_last(&self, name: &Path) -> Result<()> {
+        let last = self.last_safetensors();
+        if last.exists() { link_atomically(&last, name) } else { Ok(()) }
     }
 
-    /// The newest checkpoint that is whole; `None` where there is none at all. A damaged one is put aside, since the next
-    /// that is written would make it the previous one.
+    /// Loads the newest usable checkpoint; `None` if there is none at all.
+    ///
+    /// A corrupt `last.safetensors` is renamed, since the next checkpoint would replace the good
+    /// `previous.safetensors` with it.
     ///
     /// # Errors
-    /// An input error when every one that is there is damaged; an I/O error with the path.
-    pub fn newest_checkpoint(&self) -> Result<Option<Newest>> {
-        let (last, previous) = (self.last(), self.previous());
-        let trouble = if last.exists() {
-            match checkpoint::load_unless_damaged(&last)? {
-                Ok(checkpoint) => return Ok(Some(Newest { checkpoint, warning: None })),
-                Err(damage) => checkpoint::not_usable(&last, &damage),
+    /// An input error if no checkpoint is usable, or the newest has another format version.
+    pub fn latest_checkpoint(&self) -> Result<Option<LatestCheckpoint>> {
+        let (last, previous) = (self.last_safetensors(), self.previous_safetensors());
+        let problem = if last.exists() {
+            match checkpoint::try_load(&last)? {
+                Ok(checkpoint) => return Ok(Some(LatestCheckpoint { checkpoint, warning: None })),
+                // Of another version, it is not corrupt: keep it, and do not fall back to an older
+                // state.
+                Err(error) if is_version_mismatch(&error) || !previous.exists() => {
+                    return Err(checkpoint::unusable(&last, &error));
+                }
+                Err(error) => checkpoint::describe_unusable(&last, &error),
             }
         } else if previous.exists() {
             format!("{}: is missing", last.display())
         } else {
             return Ok(None);
         };
-        let refused = |trouble: String| Err(input(format!("{trouble}; {}", checkpoint::DAMAGED_ADVICE)));
-        if !previous.exists() {
-            return refused(trouble);
-        }
-        let checkpoint = match checkpoint::load_unless_damaged(&previous)? {
+        let checkpoint = match checkpoint::try_load(&previous)? {
             Ok(checkpoint) => checkpoint,
-            Err(damage) => return refused(format!("{trouble}; {}", checkpoint::not_usable(&previous, &damage))),
+            Err(error) => return Err(input(format!("{problem}; {}", checkpoint::unusable(&previous, &error)))),
         };
         if last.exists() {
             fs::rename(&last, self.path.join("damaged-last.safetensors"))?;
         }
-        let warning = format!("warning: {trouble}; going on from {}, the one before it", previous.display());
-        Ok(Some(Newest { checkpoint, warning: Some(warning) }))
+        let warning = format!("warning: {problem}; resuming from {} instead", previous.display());
+        Ok(Some(LatestCheckpoint { checkpoint, warning: Some(warning) }))
     }
 
-    /// The best checkpoint, where there is one.
+    /// Loads the best checkpoint, if there is one.
     ///
     /// # Errors
-    /// An input error when it is damaged.
+    /// An input error if it is not usable.
     pub fn best_checkpoint(&self) -> Result<Option<Checkpoint>> {
-        if !self.best().exists() {
+        let best = self.best_safetensors();
+        if !best.exists() {
             return Ok(None);
         }
-        checkpoint::load(&self.best()).map(Some)
+        checkpoint::load(&best).map(Some)
     }
 }
 
@@ -132,36 +124,36 @@ mod tests {
     const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
 
     #[test]
-    fn a_damaged_last_falls_back_to_the_previous_one() {
+    fn a_corrupt_last_falls_back_to_previous() {
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::create(&folder.path().join("run")).unwrap();
-        assert!(dir.newest_checkpoint().unwrap().is_none());
+        assert!(dir.latest_checkpoint().unwrap().is_none());
         let tensors = vec![("a".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu)))];
         let save = |step| dir.save_last(CONFIG, &State { step, ..State::default() }, &tensors).unwrap();
-        let newest = || {
-            let found = dir.newest_checkpoint().unwrap().unwrap();
+        let latest = || {
+            let found = dir.latest_checkpoint().unwrap().unwrap();
             (found.checkpoint.state.step, found.warning)
         };
         save(1);
-        assert!(!dir.previous().exists());
+        assert!(!dir.previous_safetensors().exists());
         save(2);
-        // As a process leaves it that is killed between the two names.
-        fs::remove_file(dir.previous()).unwrap();
-        fs::hard_link(dir.last(), dir.previous()).unwrap();
+        // The state after a kill between the two renames.
+        fs::remove_file(dir.previous_safetensors()).unwrap();
+        fs::hard_link(dir.last_safetensors(), dir.previous_safetensors()).unwrap();
         save(3);
-        assert_eq!(newest(), (3, None));
+        assert_eq!(latest(), (3, None));
         let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert!(names.into_iter().all(|name| !crate::util::files::is_temporary(&name)), "no link is left behind");
-        fs::write(dir.last(), "half").unwrap();
-        let (step, warning) = newest();
+        fs::write(dir.last_safetensors(), "half").unwrap();
+        let (step, warning) = latest();
         assert_eq!(step, 2);
         assert!(warning.is_some_and(|text| text.contains("last.safetensors") && text.contains("previous.safetensors")));
-        assert_eq!((newest().0, dir.last().exists()), (2, false), "it is put aside, and still found");
+        assert_eq!((latest().0, dir.last_safetensors().exists()), (2, false), "the corrupt file is renamed");
         save(4);
-        assert_eq!(newest(), (4, None));
-        fs::write(dir.last(), "half").unwrap();
-        fs::write(dir.previous(), "half").unwrap();
-        let message = dir.newest_checkpoint().unwrap_err().to_string();
+        assert_eq!(latest(), (4, None));
+        fs::write(dir.last_safetensors(), "half").unwrap();
+        fs::write(dir.previous_safetensors(), "half").unwrap();
+        let message = dir.latest_checkpoint().unwrap_err().to_string();
         assert!(message.contains("last.safetensors") && message.contains("previous.safetensors"), "{message}");
     }
 }

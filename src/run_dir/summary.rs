@@ -1,11 +1,10 @@
-//! `summary.json`: the result of a run and where it comes from.
+//! `summary.json`: the result of a run and its provenance.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::forest::config::Finder;
 
-/// Bytes of the largest summary, config or note of a run that is read.
+/// Maximum size of a summary or a config of a run in bytes.
 pub const MAX_SUMMARY: u64 = 1 << 22;
 
 /// `summary.json`.
@@ -13,7 +12,7 @@ pub const MAX_SUMMARY: u64 = 1 << 22;
 pub struct Summary {
     /// Name of the run.
     pub name: String,
-    /// Trainable values of the network.
+    /// Trainable parameters.
     pub parameters: usize,
     /// `cpu`, `cuda:N` or `mps`.
     pub device: String,
@@ -21,7 +20,7 @@ pub struct Summary {
     pub precision: String,
     /// CPU threads.
     pub threads: usize,
-    /// Seed of the run.
+    /// RNG seed.
     pub seed: u64,
     /// Finished epochs.
     pub epochs: u32,
@@ -29,33 +28,33 @@ pub struct Summary {
     pub best_epoch: Option<u32>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
-    /// The same without images that also stand among the training rows.
+    /// The same without validation images that are exact duplicates of training images.
     pub best_val_accuracy_dedup: Option<f64>,
     /// Validation accuracy of the last epoch.
     pub last_val_accuracy: Option<f64>,
-    /// Training and validation images.
+    /// Number of training images.
     pub train_rows: usize,
-    /// Validation images.
+    /// Number of validation images.
     pub validation_rows: usize,
     /// `epochs`, `early_stop`, `interrupted` or `diverged`.
     pub stopped: String,
-    /// How often it diverged and was rolled back.
+    /// Number of rollbacks after a divergence.
     pub rollbacks: u32,
-    /// Training and validation time over all resumptions.
+    /// Training and validation time, resumed runs included.
     pub seconds: f64,
-    /// Median over epochs.
+    /// Median over epochs of training images per second.
     pub train_images_per_second: Option<f64>,
-    /// Where the figures come from.
+    /// What the result was computed with.
     pub provenance: Provenance,
 }
 
 impl Summary {
-    /// How it stands, for people.
+    /// The state as `grimace runs` shows it, such as `done`.
     pub fn state(&self) -> &str {
-        describe_state(&self.stopped)
+        describe_stop_reason(&self.stopped)
     }
 
-    /// Whether the training came to its end; a config with more epochs than it had lets it go on.
+    /// Whether training is finished. A config with more epochs makes it resumable again.
     pub fn is_finished(&self, config: &Config) -> bool {
         match self.stopped.as_str() {
             "early_stop" => true,
@@ -65,18 +64,18 @@ impl Summary {
     }
 }
 
-/// Where figures come from.
+/// What a result was computed with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Of grimace.
+    /// Grimace's version.
     pub version: String,
-    /// Of libtorch.
+    /// libtorch's version.
     pub libtorch: String,
-    /// Our own CPU kernels used.
+    /// CPU kernels used.
     pub kernels: String,
-    /// The command that began the run.
+    /// The command that started the run.
     pub command: String,
-    /// The commands that went on with it.
+    /// The commands that resumed it.
     pub resumed: Vec<String>,
     /// Hash of the images and labels.
     pub data_hash: String,
@@ -84,8 +83,8 @@ pub struct Provenance {
     pub split_hash: String,
 }
 
-/// What `stopped` means, for people.
-pub fn describe_state(stopped: &str) -> &str {
+/// Display text of `stopped` in `summary.json`.
+pub fn describe_stop_reason(stopped: &str) -> &str {
     match stopped {
         "early_stop" => "early stop",
         "epochs" => "done",
@@ -98,50 +97,50 @@ pub fn describe_state(stopped: &str) -> &str {
 pub struct ForestSummary {
     /// Name of the run.
     pub name: String,
-    /// Seed of the run.
+    /// RNG seed.
     pub seed: u64,
     /// CPU threads.
     pub threads: usize,
-    /// Trees asked for.
+    /// Number of trees configured.
     pub trees: usize,
-    /// Pixels drawn at a node.
+    /// Features sampled per node.
     pub max_features: usize,
     /// `histogram` or `linfa`.
-    pub finder: Finder,
-    /// Nodes of all trees; absent where the forest was not fitted.
+    pub finder: String,
+    /// Nodes of all trees; `None` if the forest was not fitted.
     pub nodes: Option<usize>,
-    /// Folds of the cross-validation that was asked for; 0 for none.
+    /// Cross-validation folds configured; 0 for none.
     pub folds: usize,
-    /// Accuracy of each fold that was fitted.
+    /// Accuracy of each fitted fold.
     pub cv_accuracies: Vec<f64>,
-    /// Their mean; absent unless all folds were fitted.
+    /// Their mean; `None` unless all folds were fitted.
     pub cv_mean: Option<f64>,
-    /// Their population standard deviation, as numpy's `std`.
+    /// Their population standard deviation (`ddof=0`), as `numpy.std`.
     pub cv_std: Option<f64>,
-    /// Mean of the folds' accuracies without images that also stand among the fold's training rows.
+    /// Mean over folds of the accuracy without exact duplicates of the fold's training images.
     pub cv_mean_dedup: Option<f64>,
     /// Validation accuracy of the forest fitted on all training rows.
     pub val_accuracy: Option<f64>,
-    /// The same without images that also stand among the training rows.
+    /// The same without validation images that are exact duplicates of training images.
     pub val_accuracy_dedup: Option<f64>,
-    /// Wall time of the cross-validation.
+    /// Wall time of cross-validation.
     pub cv_seconds: Option<f64>,
     /// Wall time of the fit on all training rows.
     pub fit_seconds: Option<f64>,
-    /// Training images.
+    /// Number of training images.
     pub train_rows: usize,
-    /// Validation images.
+    /// Number of validation images.
     pub validation_rows: usize,
     /// `done` or `interrupted`.
     pub stopped: String,
-    /// Where the figures come from.
+    /// What the result was computed with.
     pub provenance: ForestProvenance,
 }
 
-/// Where a forest's figures come from.
+/// What a forest's result was computed with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ForestProvenance {
-    /// Of grimace.
+    /// Grimace's version.
     pub version: String,
     /// The command.
     pub command: String,

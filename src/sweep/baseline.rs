@@ -1,4 +1,4 @@
-//! The forest's row of a comparison: from a run that is there, or fitted for it.
+//! The forest's row of a comparison: an existing run, or a forest fitted for the sweep.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ use crate::run_dir::ForestSummary;
 use crate::util::error::input;
 use crate::util::signals::Signals;
 
-/// Where the row comes from.
-pub enum Source {
-    /// A run that is there: its directory and figures.
+/// Where the baseline comes from.
+pub enum BaselineSource {
+    /// An existing run: its directory and results.
     Run(PathBuf, Box<ForestSummary>),
     /// A config to fit.
     Config(Box<ForestConfig>),
@@ -26,36 +26,37 @@ pub enum Source {
 /// A fitted forest.
 #[derive(Debug)]
 pub struct Baseline {
-    /// Its run directory, seen from the sweep's where it lies within.
+    /// Its run directory, relative to the sweep's where it is inside.
     pub folder: String,
-    /// Its figures.
+    /// Its results.
     pub summary: ForestSummary,
-    /// The signal that stopped it before it was done.
+    /// The signal that interrupted the fit.
     pub signal: Option<i32>,
 }
 
-impl Source {
-    /// What `--forest` names: a run directory, or a config, over which the `sets` of a sweep are laid as far as a forest has
-    /// those keys: `data.*` and `seed`.
+impl BaselineSource {
+    /// Opens the argument of `--forest`: a run directory, or a config. Of the `sets` of the sweep,
+    /// a forest's config takes `data.*` and `seed`.
     ///
     /// # Errors
-    /// Those of a config; an input error for a directory that is no finished forest's, or a name that a planned_run has.
-    pub fn of(path: &Path, sets: &[String], planned_runs: &[PlannedRun]) -> Result<Self> {
+    /// Those of a config; an input error for a directory that is not the run of a fitted forest, or
+    /// a name that a planned run has.
+    pub fn open(path: &Path, sets: &[String], runs: &[PlannedRun]) -> Result<Self> {
         if path.is_dir() {
-            let summary = run::finished(path).ok_or_else(|| {
-                input(format!("--forest {}: is not the run of a fitted forest; name one, or a config", path.display()))
+            let summary = run::read_finished(path).ok_or_else(|| {
+                input(format!("--forest {}: is not the run of a fitted forest; give one, or a config", path.display()))
             })?;
             return Ok(Self::Run(path.to_path_buf(), Box::new(summary)));
         }
-        let own = |set: &&String| {
+        let applies = |set: &&String| {
             let key = set.split('=').next().unwrap_or_default().trim();
             key == "seed" || key == "data" || key.starts_with("data.")
         };
-        let sets: Vec<String> = sets.iter().filter(own).cloned().collect();
+        let sets: Vec<String> = sets.iter().filter(applies).cloned().collect();
         let config: ForestConfig = config::load(path, &sets)?;
-        if planned_runs.iter().any(|planned_run| planned_run.model == config.name) {
+        if runs.iter().any(|run| run.model == config.name) {
             return Err(input(format!(
-                "{}: its name is {:?}, as that of a network in the sweep; a row of the comparison needs a name of its own",
+                "{}: its name is {:?}, as that of a network in the sweep; models are compared by name: rename one",
                 path.display(),
                 config.name
             )));
@@ -63,28 +64,30 @@ impl Source {
         Ok(Self::Config(Box::new(config)))
     }
 
-    /// Tells what would keep the forest from being fitted, before anything takes time.
+    /// Checks what would stop the fit, before any training.
     ///
     /// # Errors
-    /// DatasetCache that cannot be read, more folds than rows, a finished forest of another config.
+    /// Images that cannot be read, more folds than rows, a finished forest of another config or
+    /// other images.
     pub fn check(&self, dir: Option<&SweepDir>, datasets: &mut DatasetCache) -> Result<()> {
         let Self::Config(config) = self else { return Ok(()) };
-        let data = datasets.of_data(&config.data, config.seed)?;
-        run::check(config, data)?;
+        let data = datasets.get_data(&config.data, config.seed)?;
+        run::check_folds(config, data)?;
         let Some(run) = dir.map(|dir| dir.file(&folder_of(config))) else { return Ok(()) };
-        let Some(summary) = run::finished(&run) else { return Ok(()) };
-        sweep_dir::check_same(&run, &config.to_toml()?)?;
+        let Some(summary) = run::read_finished(&run) else { return Ok(()) };
+        sweep_dir::check_same_config(&run, &config.to_toml()?)?;
         if summary.provenance.split_hash != data.split_hash() {
-            return Err(input(format!("{}: was fitted on other images; sweep into another --out", run.display())));
+            return Err(input(format!("{}: was fitted on other images; choose another --out", run.display())));
         }
         Ok(())
     }
 
-    /// The forest, fitted in the sweep's directory unless it was before.
+    /// Fits the forest in the sweep's directory, or reads the results of one that is already
+    /// fitted.
     ///
     /// # Errors
     /// As [`ForestRun::fit`].
-    pub fn baseline(
+    pub fn fit(
         &self,
         dir: &SweepDir,
         signals: &Signals,
@@ -99,20 +102,20 @@ impl Source {
         };
         let folder = folder_of(config);
         let path = dir.file(&folder);
-        if let Some(summary) = run::finished(&path) {
+        if let Some(summary) = run::read_finished(&path) {
             return Ok(Baseline { folder, summary, signal: None });
         }
         let mut console = Console::default();
         console.line(&format!("forest: {}", path.display()))?;
-        let data = datasets.of_data(&config.data, config.seed)?;
+        let data = datasets.get_data(&config.data, config.seed)?;
         signals.defer();
-        let run = run::place(Some(&path), &config.name)?;
+        let run = run::create_dir(Some(&path), &config.name)?;
         let (signal, summary) = ForestRun { config, data, dir: &run, command, signals }.fit(&mut console)?;
         Ok(Baseline { folder, summary, signal })
     }
 }
 
-/// Named as a planned_run is, so that it is told from whatever else stands there.
+/// The folder of the forest, named like that of a planned run.
 fn folder_of(config: &ForestConfig) -> String {
     format!("{}-seed{}", config.name, config.seed)
 }

@@ -1,27 +1,28 @@
-//! The report of a sweep: the comparison as a page, the answer first.
+//! The HTML report of a sweep: the comparison, the result first.
 
 use anyhow::Result;
 
-use super::comparison::{Comparison, LEGEND, Row};
+use super::comparison::{Comparison, ModelRow};
+use super::comparison_table::LEGEND;
 use super::sweep_dir::SweepDir;
-use crate::report::page::{Figure, SweepReport, SweepRow, SweepRun};
+use crate::report::html::{Fact, SweepReport, SweepRow, SweepRun};
 use crate::report::plot::Bar;
-use crate::report::table::thousands;
+use crate::report::text_table::thousands;
 
-/// Writes `report.html` and the picture of the comparison.
+/// Writes `report.html` and the plot of the comparison.
 ///
 /// # Errors
 /// An I/O error with the path; a picture that cannot be drawn.
-pub fn write(dir: &SweepDir, found: &Comparison, split: &str, provenance: Vec<Figure>) -> Result<()> {
-    let (head, cells) = found.table();
-    let rows = found.rows.iter().zip(cells).map(|(row, cells)| SweepRow {
+pub fn write(dir: &SweepDir, comparison: &Comparison, split: &str, provenance: Vec<Fact>) -> Result<()> {
+    let (head, cells) = comparison.to_table();
+    let rows = comparison.rows.iter().zip(cells).map(|(row, cells)| SweepRow {
         cells,
-        bar: bar(row, is_best(row, found)),
+        bar: bar(row, is_best(row, comparison)),
         is_baseline: row.is_baseline,
-        is_best: is_best(row, found),
+        is_best: is_best(row, comparison),
     });
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
-    let runs = found.runs.iter().map(|run| SweepRun {
+    let runs = comparison.runs.iter().map(|run| SweepRun {
         folder: run.folder.clone(),
         cells: vec![
             run.seed.to_string(),
@@ -31,34 +32,34 @@ pub fn write(dir: &SweepDir, found: &Comparison, split: &str, provenance: Vec<Fi
         ],
         has_report: dir.file(&run.folder).join("report.html").is_file(),
     });
-    let forest = found.rows.iter().filter(|row| row.is_baseline).filter_map(|row| {
+    let forest = comparison.rows.iter().filter(|row| row.is_baseline).filter_map(|row| {
         let folder = row.best_run.clone()?;
         let has_report = dir.file(&folder).join("report.html").is_file();
         let cells = vec!["-".to_owned(), number(row.best), "-".to_owned(), row.state.clone()];
         Some(SweepRun { folder, cells, has_report })
     });
-    let mut caveats = found.caveats();
+    let mut caveats = comparison.caveats();
     caveats.push(split.to_owned());
     SweepReport {
         folder: dir.path(),
-        answer: answer(found),
+        result: describe_result(comparison),
         caveats: &caveats,
         legend: LEGEND,
-        facts: facts(found),
+        facts: facts(comparison),
         head,
         rows: rows.collect(),
         runs: runs.chain(forest).collect(),
-        best_run: found.best_run.as_deref(),
+        best_run: comparison.best_run.as_deref(),
         provenance,
     }
     .write()
 }
 
-fn is_best(row: &Row, found: &Comparison) -> bool {
-    row.best_run.is_some() && row.best_run == found.best_run
+fn is_best(row: &ModelRow, comparison: &Comparison) -> bool {
+    row.best_run.is_some() && row.best_run == comparison.best_run
 }
 
-fn bar(row: &Row, is_best: bool) -> Option<Bar> {
+fn bar(row: &ModelRow, is_best: bool) -> Option<Bar> {
     Some(Bar {
         name: row.model.clone(),
         mean: row.mean?,
@@ -69,21 +70,19 @@ fn bar(row: &Row, is_best: bool) -> Option<Bar> {
     })
 }
 
-/// Which model, how good, against what.
-fn answer(found: &Comparison) -> String {
-    let best = found.rows.iter().find(|row| is_best(row, found));
-    let (Some(row), Some(run), Some(accuracy)) = (best, &found.best_run, found.best_val_accuracy) else {
-        return "No run has come to its end.".to_owned();
+/// The best run, its accuracy and that of its model and the forest.
+fn describe_result(comparison: &Comparison) -> String {
+    let best = comparison.rows.iter().find(|row| is_best(row, comparison));
+    let (Some(row), Some(run), Some(accuracy)) = (best, &comparison.best_run, comparison.best_val_accuracy) else {
+        return "No run has finished.".to_owned();
     };
-    let percent = |share: f64| format!("{:.1}%", 100.0 * share);
-    let without = found.best_val_accuracy_dedup;
-    let copies = without
-        .filter(|without| *without != accuracy)
-        .map_or(String::new(), |without| format!(" ({} without exact copies of training images)", percent(without)));
+    let percent = |fraction: f64| format!("{:.1}%", 100.0 * fraction);
+    let dedup = comparison.best_val_accuracy_dedup.filter(|dedup| *dedup != accuracy);
+    let dedup = dedup.map_or(String::new(), |dedup| format!(" ({} deduplicated)", percent(dedup)));
     let mut text = format!(
-        "The best run is {run}: {} of {} validation images{copies}.",
+        "The best run is {run}: {} of {} validation images{dedup}.",
         percent(accuracy),
-        thousands(found.validation_rows.unwrap_or(0))
+        thousands(comparison.validation_rows.unwrap_or(0))
     );
     if let Some(mean) = row.mean.filter(|_| row.values.len() > 1) {
         let deviation = row.deviation.unwrap_or(0.0);
@@ -95,9 +94,9 @@ fn answer(found: &Comparison) -> String {
             row.values.len()
         );
     }
-    let baseline = found.rows.iter().find(|row| row.is_baseline);
+    let baseline = comparison.rows.iter().find(|row| row.is_baseline);
     let differs =
-        baseline.is_some_and(|row| row.best_run.as_ref().is_some_and(|run| found.on_other_images.contains(run)));
+        baseline.is_some_and(|row| row.best_run.as_ref().is_some_and(|run| comparison.on_other_images.contains(run)));
     if let Some(forest) = baseline.and_then(|row| row.best).filter(|_| !differs) {
         let points = 100.0 * (accuracy - forest);
         let than = if points < 0.0 { "more" } else { "less" };
@@ -106,14 +105,14 @@ fn answer(found: &Comparison) -> String {
     text
 }
 
-fn facts(found: &Comparison) -> Vec<Figure> {
+fn facts(comparison: &Comparison) -> Vec<Fact> {
     let count = |value: Option<usize>| value.map_or("-".to_owned(), thousands);
-    let done = found.runs.iter().filter(|run| run.best.is_some()).count();
+    let done = comparison.runs.iter().filter(|run| run.best.is_some()).count();
     [
-        ("runs", format!("{done} of {}", found.runs.len())),
-        ("models", found.rows.iter().filter(|row| !row.is_baseline).count().to_string()),
-        ("training images", count(found.train_rows)),
-        ("validation images", count(found.validation_rows)),
+        ("runs", format!("{done} of {}", comparison.runs.len())),
+        ("models", comparison.rows.iter().filter(|row| !row.is_baseline).count().to_string()),
+        ("training images", count(comparison.train_rows)),
+        ("validation images", count(comparison.validation_rows)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

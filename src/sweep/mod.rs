@@ -1,14 +1,17 @@
-//! Several configurations, each with several seeds, trained and compared.
+//! Sweeps: several configs, each with several values and seeds, trained and compared.
 //!
-//! A sweep is a directory of ordinary runs, and what is made of them is read from their files: so a sweep that died goes on where
-//! it stopped, and its planned_runs may be trained by other processes.
+//! A sweep is a directory of ordinary runs, and the comparison is read from their files: a killed
+//! sweep resumes where it stopped, and any process may train a run.
 
 pub mod artifacts;
 pub mod baseline;
 pub mod comparison;
+pub mod comparison_table;
+pub mod driver;
 pub mod html_report;
 pub mod plan;
 pub mod runner;
 pub mod significance;
 pub mod sweep_dir;
+pub mod vary;
 pub mod workers;

@@ -1,4 +1,4 @@
-//! The directory of a sweep: a run directory for each planned_run, and what was made of them.
+//! The directory of a sweep: a run directory for each planned run, and the comparison.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::plan::PlannedRun;
 use crate::config;
-use crate::run_dir::{Lock, MAX_SUMMARY, RunDir, SWEEP, Summary};
+use crate::run_dir::{Lock, MAX_SUMMARY, RunDir, SWEEP_JSON, Summary};
 use crate::util::error::input;
 use crate::util::files::{read_small_text, write_atomically};
 
@@ -16,143 +16,147 @@ use crate::util::files::{read_small_text, write_atomically};
 #[derive(Debug)]
 pub struct SweepDir {
     path: PathBuf,
-    /// Of the process that sweeps; its workers have none.
+    /// Held by the process that sweeps, not by its workers.
     lock: Option<Lock>,
 }
 
-/// How far a planned_run is.
+/// Progress of a planned run.
 #[derive(Debug)]
 pub enum Progress {
-    /// Trained to its end.
+    /// Trained to the end.
     Finished(Box<Summary>),
-    /// Not begun, or interrupted.
+    /// Not started, or interrupted.
     Open,
-    /// It ended with an error.
+    /// Failed with this error.
     Failed(String),
 }
 
 impl SweepDir {
-    /// Makes the directory, or with `resume` opens the one that is there.
+    /// Creates the directory, or with `resume` opens an existing one.
     ///
     /// # Errors
-    /// An input error when something else is there; an I/O error with the path.
+    /// An input error where the folder holds something else, or a sweep and `resume` is not set.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
-        let shown = path.display();
+        let display = path.display();
         let dir = Self { path: path.to_path_buf(), lock: None };
-        let is_sweep = dir.path.join(SWEEP).is_file();
+        let is_sweep = dir.path.join(SWEEP_JSON).is_file();
         RunDir::check_folder(path)?;
         let is_empty = !path.exists() || fs::read_dir(path)?.next().is_none();
         if !is_empty && !is_sweep {
-            return Err(input(format!("{shown}: exists and is no sweep; choose another --out")));
+            return Err(input(format!("{display}: exists and is not a sweep; choose another --out")));
         }
         if is_sweep && !resume {
-            return Err(input(format!("{shown}: holds a sweep; choose another --out, or go on with it with --resume")));
+            return Err(input(format!("{display}: holds a sweep; choose another --out, or resume it with --resume")));
         }
         fs::create_dir_all(path)?;
         Ok(dir)
     }
 
-    /// Keeps other processes from sweeping in the directory until this one ends.
+    /// Locks the directory until the process ends.
     ///
     /// # Errors
-    /// When another process does, saying which.
+    /// When another process holds the lock; names it.
     pub fn locked(self) -> Result<Self> {
-        let lock = Lock::take(&self.path.join(".lock"))?;
+        let lock = Lock::acquire(&self.path.join(".lock"))?;
         Ok(Self { lock: Some(lock), ..self })
     }
 
-    /// Why the directory could not be locked, where its file system has no locks.
+    /// Why the directory is not locked, on a file system without locks.
     pub fn unlocked_reason(&self) -> Option<&str> {
-        self.lock.as_ref().and_then(|lock| lock.refused.as_deref())
+        self.lock.as_ref().and_then(|lock| lock.unsupported.as_deref())
     }
 
-    /// Marks the directory as a sweep of these planned_runs.
+    /// Writes `sweep.json`, which marks the directory as a sweep of these runs.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn mark(&self, planned_runs: &[PlannedRun], command: &str) -> Result<()> {
-        let folders: Vec<&str> = planned_runs.iter().map(|planned_run| planned_run.folder.as_str()).collect();
+    pub fn mark(&self, runs: &[PlannedRun], command: &str) -> Result<()> {
+        let folders: Vec<&str> = runs.iter().map(|run| run.folder.as_str()).collect();
         let mark = json!({"command": command, "version": env!("CARGO_PKG_VERSION"), "runs": folders});
-        write_atomically(&self.path.join(SWEEP), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
+        write_atomically(&self.path.join(SWEEP_JSON), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
     }
 
-    /// The newest default place of a sweep, or a new one, which is made.
+    /// Creates `runs/sweep-<UTC time>`, or with `resume` finds the newest one.
     ///
     /// # Errors
-    /// An input error with `resume` when there is none; an I/O error with the path.
-    pub fn default_place(resume: bool) -> Result<PathBuf> {
-        if resume { RunDir::newest("sweep", |path| path.join(SWEEP).exists()) } else { RunDir::make_default("sweep") }
+    /// An input error where there is none to resume.
+    pub fn default_path(resume: bool) -> Result<PathBuf> {
+        if resume {
+            RunDir::find_latest("sweep", |path| path.join(SWEEP_JSON).exists())
+        } else {
+            RunDir::create_default_folder("sweep")
+        }
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The run directory of a planned_run.
-    pub fn run_path(&self, planned_run: &PlannedRun) -> PathBuf {
-        self.path.join(&planned_run.folder)
+    /// Run directory of a planned run.
+    pub fn run_path(&self, run: &PlannedRun) -> PathBuf {
+        self.path.join(&run.folder)
     }
 
-    /// A file beside the planned_runs.
+    /// A file or folder in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// How far a planned_run is.
+    /// Reads the progress of a planned run from its files.
     ///
     /// # Errors
-    /// An input error for a finished run with another config: it would stand in the comparison for what it is not.
-    pub fn progress(&self, planned_run: &PlannedRun) -> Result<Progress> {
-        let run = self.run_path(planned_run);
-        let summary = run.join("summary.json");
+    /// An input error where the finished run has another config: the comparison would be wrong.
+    pub fn progress(&self, run: &PlannedRun) -> Result<Progress> {
+        let path = self.run_path(run);
+        let summary = path.join("summary.json");
         if summary.is_file() {
-            // What cannot be read is no end of a training, and will be written again.
+            // An unreadable summary does not count as finished and is written again.
             let text = read_small_text(&summary, MAX_SUMMARY, "the summary of a run").ok();
             let found: Option<Summary> = text.and_then(|text| serde_json::from_str(&text).ok());
             match found {
-                Some(found) if found.is_finished(&planned_run.config) => {
-                    check_same(&run, &planned_run.config.to_toml()?)?;
+                Some(found) if found.is_finished(&run.config) => {
+                    check_same_config(&path, &run.config.to_toml()?)?;
                     return Ok(Progress::Finished(Box::new(found)));
                 }
                 Some(found) if found.stopped == "diverged" => {
-                    return Ok(Progress::Failed(self.failure(planned_run).unwrap_or_else(|| "diverged".to_owned())));
+                    return Ok(Progress::Failed(self.failure(run).unwrap_or_else(|| "diverged".to_owned())));
                 }
                 _ => {}
             }
         }
-        Ok(self.failure(planned_run).map_or(Progress::Open, Progress::Failed))
+        Ok(self.failure(run).map_or(Progress::Open, Progress::Failed))
     }
 
-    fn failure_file(&self, planned_run: &PlannedRun) -> PathBuf {
-        self.path.join(format!("{}.failed", planned_run.folder))
+    fn failure_file(&self, run: &PlannedRun) -> PathBuf {
+        self.path.join(format!("{}.failed", run.folder))
     }
 
-    fn failure(&self, planned_run: &PlannedRun) -> Option<String> {
-        let path = self.failure_file(planned_run);
+    fn failure(&self, run: &PlannedRun) -> Option<String> {
+        let path = self.failure_file(run);
         let text = path.is_file().then(|| read_small_text(&path, MAX_SUMMARY, "the error of a run"))?;
         Some(text.map_or_else(|error| format!("{error:#}"), |text| text.trim().to_owned()))
     }
 
-    /// Keeps why a planned_run failed.
+    /// Records the error of a run.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn note_failure(&self, planned_run: &PlannedRun, error: &anyhow::Error) -> Result<()> {
-        write_atomically(&self.failure_file(planned_run), format!("{error:#}\n").as_bytes())
+    pub fn record_failure(&self, run: &PlannedRun, error: &anyhow::Error) -> Result<()> {
+        write_atomically(&self.failure_file(run), format!("{error:#}\n").as_bytes())
     }
 
-    /// Whether a planned_run has failed since failures were forgotten.
-    pub fn has_failed(&self, planned_run: &PlannedRun) -> bool {
-        self.failure_file(planned_run).exists()
+    /// Whether an error of the run is recorded.
+    pub fn has_failed(&self, run: &PlannedRun) -> bool {
+        self.failure_file(run).exists()
     }
 
-    /// Forgets why a planned_run failed, since it is tried again.
+    /// Removes the recorded error of a run before a new attempt.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn forget_failure(&self, planned_run: &PlannedRun) -> Result<()> {
-        let path = self.failure_file(planned_run);
+    pub fn clear_failure(&self, run: &PlannedRun) -> Result<()> {
+        let path = self.failure_file(run);
         if path.exists() {
             fs::remove_file(path)?;
         }
@@ -160,22 +164,23 @@ impl SweepDir {
     }
 }
 
-/// Refuses a finished run whose config would have given another. One without a config is taken as it is.
+/// Refuses a finished run whose config differs in a key that changes the result. A run without a
+/// readable config passes.
 ///
 /// # Errors
-/// An input error that names the key.
-pub(super) fn check_same(run: &Path, config: &str) -> Result<()> {
+/// An input error with the key and both values.
+pub(super) fn check_same_config(run: &Path, config: &str) -> Result<()> {
     let text = read_small_text(&run.join("config.toml"), MAX_SUMMARY, "a config file in TOML").ok();
     let Some(old) = text.and_then(|text| config::read_table(&text).ok()) else { return Ok(()) };
     let new = config::read_table(config)?;
-    let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::is_free(key));
+    let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::may_change(key));
     match differs {
         None => Ok(()),
         Some(key) => Err(input(format!(
-            "{}: is finished, but {key} was {} there, now it is {}; sweep into another --out",
+            "{}: is finished with {key} = {}, but the config now has {}; choose another --out",
             run.display(),
-            config::shown_key(&old, &key),
-            config::shown_key(&new, &key)
+            config::format_value(&old, &key),
+            config::format_value(&new, &key)
         ))),
     }
 }

@@ -1,7 +1,9 @@
-//! Training the planned_runs of a sweep in several processes, each on a device of its own or with its share of the cores.
+//! Trains the runs of a sweep in several processes, each on its own CUDA device or its part of the
+//! cores.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,62 +16,44 @@ use crate::device;
 use crate::report::Console;
 use crate::util::signals::Signals;
 
-/// How often workers are looked after.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Interval at which workers are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A worker and who passes its lines on.
+/// A worker process and the thread that prints its lines.
 struct Worker {
     number: usize,
     child: Child,
     reader: JoinHandle<()>,
 }
 
-/// How many processes to train in, where the user does not say: one for each CUDA device.
+/// Default number of worker processes: one for each CUDA device, or 1.
 pub fn default_count() -> usize {
-    match device::cuda() {
+    match device::init_cuda() {
         Ok(()) => usize::try_from(tch::Cuda::device_count()).unwrap_or(1).max(1),
         Err(_) => 1,
     }
 }
 
-/// Runs `count` workers to their end: this program with `arguments` and a number each. A signal is passed on to them, once;
-/// it comes back.
+/// Starts `count` workers, this program with `arguments` and a number each, and waits for all of
+/// them. Returns the signal that interrupted them; it is forwarded once.
 ///
 /// # Errors
-/// A worker that cannot be started. One that dies is told; what it had not finished shows in the comparison.
+/// A worker that cannot be started. One that dies is reported; the comparison shows what it left
+/// unfinished.
 pub fn run(count: usize, arguments: &[String], signals: &Signals) -> Result<Option<i32>> {
-    let program = std::env::current_exe().context("cannot tell which program this is")?;
-    let devices = device::cuda().map_or(0, |()| usize::try_from(tch::Cuda::device_count()).unwrap_or(0));
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
+    let devices = device::init_cuda().map_or(0, |()| usize::try_from(tch::Cuda::device_count()).unwrap_or(0));
     signals.defer();
-    let mut workers = Vec::new();
-    for number in 0..count {
-        let mut command = Command::new(&program);
-        command.args(arguments).arg("--worker").arg(number.to_string());
-        if devices > 0 {
-            command.args(["--set", &format!("device=cuda:{}", number % devices)]);
-        } else {
-            command.env("OMP_NUM_THREADS", (device::cores() / count).max(1).to_string());
-        }
-        // In a group of its own, a worker hears of Ctrl-C from us, once, and not from the terminal as well. It notices by its
-        // stdin when we are gone.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start worker {}", number + 1))?;
-        let lines = BufReader::new(child.stderr.take().context("a worker has a stderr")?).lines();
-        let reader = thread::spawn(move || {
-            let mut console = Console::default();
-            // The console drops a line only when its log cannot be written, and it has none.
-            lines.map_while(Result::ok).for_each(|line| drop(console.line(&line)));
-        });
-        workers.push(Worker { number, child, reader });
-    }
-    let mut passed_on = None;
+    let spawn = |number| Worker::spawn(&program, arguments, number, count, devices);
+    let mut workers = (0..count).map(spawn).collect::<Result<Vec<_>>>()?;
+    let mut forwarded = None;
     let mut console = Console::default();
     while !workers.is_empty() {
-        thread::sleep(PAUSE);
-        if passed_on.is_none()
+        thread::sleep(POLL_INTERVAL);
+        if forwarded.is_none()
             && let Some(signal) = signals.received()
         {
-            passed_on = Some(signal);
+            forwarded = Some(signal);
             for worker in &workers {
                 send(&worker.child, signal);
             }
@@ -79,17 +63,40 @@ pub fn run(count: usize, arguments: &[String], signals: &Signals) -> Result<Opti
             match worker.child.try_wait().context("cannot wait for a worker")? {
                 None => running.push(worker),
                 Some(status) => {
-                    // A thread of ours that panicked has lost lines, not results.
+                    // A panic in the thread loses lines, not results.
                     drop(worker.reader.join());
-                    if !status.success() && passed_on.is_none() {
-                        console.line(&format!("worker {} ended with {status}", worker.number + 1))?;
+                    if !status.success() && forwarded.is_none() {
+                        console.line(&format!("worker {} failed: {status}", worker.number + 1))?;
                     }
                 }
             }
         }
         workers = running;
     }
-    Ok(passed_on)
+    Ok(forwarded)
+}
+
+impl Worker {
+    fn spawn(program: &Path, arguments: &[String], number: usize, count: usize, devices: usize) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--worker").arg(number.to_string());
+        if devices > 0 {
+            command.args(["--set", &format!("device=cuda:{}", number % devices)]);
+        } else {
+            command.env("OMP_NUM_THREADS", (device::cores() / count).max(1).to_string());
+        }
+        // In its own process group a worker gets Ctrl-C once, from this process, and not from the
+        // terminal too. Its stdin closes when this process ends.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start worker {}", number + 1))?;
+        let lines = BufReader::new(child.stderr.take().context("cannot read the stderr of a worker")?).lines();
+        let reader = thread::spawn(move || {
+            let mut console = Console::default();
+            // A line only fails with a log file, and this console has none.
+            lines.map_while(Result::ok).for_each(|line| drop(console.line(&line)));
+        });
+        Ok(Self { number, child, reader })
+    }
 }
 
 fn send(child: &Child, signal: i32) {
@@ -99,12 +106,12 @@ fn send(child: &Child, signal: i32) {
         _ => Signal::TERM,
     };
     if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // It may have ended just now.
+        // It may have exited already.
         let _ = kill_process(process, signal);
     }
 }
 
-/// In a worker: ends the process as SIGTERM does when the process that started it is gone, which closes our stdin.
+/// In a worker: raises SIGTERM when the parent process is gone, which closes stdin.
 pub fn end_with_parent() {
     thread::spawn(|| {
         let mut line = String::new();

@@ -1,9 +1,11 @@
-//! What an emotion does to a face: amounts of facial actions, in the manner of the Facial Action Coding System.
+//! Expressions as intensities of facial actions, after the Facial Action Coding System (Ekman and
+//! Friesen 1978).
 
 use super::EMOTIONS;
 use crate::util::rng::Rng;
 
-/// One facial action. Lengths are in face units (about a pixel); shares are 0 to 1 at full strength.
+/// A facial action. Lengths are in face units (about a pixel); fractions are 0 to 1 at full
+/// strength.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
     /// Brows up (length).
@@ -12,35 +14,35 @@ pub(super) enum Action {
     BrowSlope,
     /// Middle of the brows up (length).
     BrowArch,
-    /// Brows towards each other (length).
+    /// Brows toward each other (length).
     BrowPinch,
-    /// Upper lids up (share of the eye's height; negative closes).
+    /// Upper lids up (fraction of the eye's height; negative closes).
     LidRaise,
-    /// Lower lids and cheeks up (share).
+    /// Lower lids and cheeks up (fraction).
     Squint,
     /// Outer corners of the eyes down (length).
     Droop,
     /// Gaze down (length).
     GazeDown,
-    /// Wrinkles across the bridge of the nose (share).
+    /// Wrinkles across the bridge of the nose (fraction).
     NoseWrinkle,
-    /// Vertical furrows between the brows (share).
+    /// Vertical furrows between the brows (fraction).
     Furrow,
-    /// Lines across the forehead (share).
+    /// Lines across the forehead (fraction).
     ForeheadLines,
-    /// Corners of the mouth up against its middle (length).
+    /// Corners of the mouth up, relative to its middle (length).
     Smile,
     /// Lips apart (length).
     MouthOpen,
-    /// Mouth wider (share of its width).
+    /// Mouth wider (fraction of its width).
     MouthWide,
-    /// Teeth shown in an open mouth (share).
+    /// Teeth visible in an open mouth (fraction).
     Teeth,
     /// Upper lip up (length).
     Sneer,
-    /// Lips pressed thin (share).
+    /// Lips pressed thin (fraction).
     LipPress,
-    /// Folds from the nose to the corners of the mouth (share).
+    /// Folds from the nose to the corners of the mouth (fraction).
     CheekFold,
     /// One corner of the mouth lower than the other (length).
     Skew,
@@ -53,10 +55,10 @@ use Action::{
 
 const ACTIONS: usize = Skew as usize + 1;
 
-/// A display of one emotion: its actions at full strength, the others being 0.
+/// A display of an emotion: its actions at full strength; all others are 0.
 type Display = &'static [(Action, f64)];
 
-/// Displays of each emotion; people show one emotion in several ways.
+/// Displays of each emotion: there are several ways to show one.
 const DISPLAYS: [&[Display]; EMOTIONS] = [ANGRY, DISGUST, FEAR, HAPPY, SAD, SURPRISE, NEUTRAL];
 
 const ANGRY: &[Display] = &[
@@ -201,11 +203,11 @@ const SURPRISE: &[Display] = &[
 ];
 const NEUTRAL: &[Display] = &[&[]];
 
-/// The emotions that each emotion is most often mixed with or taken for.
-const NEIGHBOURS: [&[usize]; EMOTIONS] =
+/// The emotions that each emotion is most often mixed or confused with.
+const NEIGHBORS: [&[usize]; EMOTIONS] =
     [&[1, 4, 6], &[0, 4], &[5, 5, 4], &[6, 5], &[6, 6, 2, 0], &[2, 2, 3], &[4, 4, 0, 3]];
 
-/// Standard deviations, roughly, of the actions' variation from face to face whatever the emotion.
+/// Approximate standard deviations of the actions among faces of the same emotion.
 const VARIATION: [(Action, f64); 14] = [
     (BrowRaise, 0.6),
     (BrowSlope, 0.5),
@@ -223,56 +225,57 @@ const VARIATION: [(Action, f64); 14] = [
     (Skew, 0.3),
 ];
 
-/// Amounts of all actions of one face.
+/// Intensities of all actions of a face.
 #[derive(Clone, Debug)]
 pub(super) struct Expression([f64; ACTIONS]);
 
 impl Expression {
     /// A random expression of `emotion` (0 to 6).
     pub(super) fn random(rng: &mut Rng, emotion: usize) -> Expression {
-        let mut amounts = Expression([0.0; ACTIONS]);
+        let mut intensities = Expression([0.0; ACTIONS]);
         // Nearly half of all faces are weak, some of them near neutral.
         let weak = rng.uniform() < 0.45;
         let strength = if weak { rng.between(0.1, 0.7) } else { rng.between(0.8, 1.25) };
-        let stray = rng.uniform();
-        // Mixtures stay below one half, or the label would be wrong.
-        let share = if stray < 0.45 { rng.between(0.0, 0.5) } else { 0.0 };
-        let neighbors = NEIGHBOURS.get(emotion).copied().unwrap_or(&[6]);
-        let neighbor = pick(rng, neighbors).copied().unwrap_or(6);
-        amounts.add_display(rng, emotion, strength * (1.0 - share));
-        amounts.add_display(rng, neighbor, strength * share);
+        let mixed = rng.uniform();
+        // The second emotion stays below one half, or the label would be wrong.
+        let fraction = if mixed < 0.45 { rng.between(0.0, 0.5) } else { 0.0 };
+        let neighbors = NEIGHBORS.get(emotion).copied().unwrap_or(&[6]);
+        let neighbor = choose(rng, neighbors).copied().unwrap_or(6);
+        intensities.add_display(rng, emotion, strength * (1.0 - fraction));
+        intensities.add_display(rng, neighbor, strength * fraction);
         for (action, deviation) in VARIATION {
-            amounts.0[action as usize] += deviation * bell(rng);
+            intensities.0[action as usize] += deviation * bell(rng);
         }
-        amounts
+        intensities
     }
 
-    /// The amount of `action`.
+    /// The intensity of `action`.
     pub(super) fn get(&self, action: Action) -> f64 {
         self.0[action as usize]
     }
 
-    /// The amount of `action`, or 0 where variation made it negative.
-    pub(super) fn share(&self, action: Action) -> f64 {
+    /// The intensity of `action`, or 0 if variation made it negative.
+    pub(super) fn positive(&self, action: Action) -> f64 {
         self.get(action).max(0.0)
     }
 
     fn add_display(&mut self, rng: &mut Rng, emotion: usize, strength: f64) {
         let displays = DISPLAYS.get(emotion).copied().unwrap_or(NEUTRAL);
-        for &(action, amount) in pick(rng, displays).copied().unwrap_or(&[]) {
-            // Actions vary on their own: a strong smile may come with weak cheeks.
-            self.0[action as usize] += amount * strength * rng.between(0.7, 1.2);
+        for &(action, intensity) in choose(rng, displays).copied().unwrap_or(&[]) {
+            // Actions vary independently: a strong smile may come with weak cheek folds.
+            self.0[action as usize] += intensity * strength * rng.between(0.7, 1.2);
         }
     }
 }
 
-/// A random element.
-fn pick<'a, T>(rng: &mut Rng, of: &'a [T]) -> Option<&'a T> {
-    let index = rng.uniform() * of.len() as f64;
-    of.get(index as usize)
+/// Chooses a random element.
+fn choose<'a, T>(rng: &mut Rng, elements: &'a [T]) -> Option<&'a T> {
+    let index = rng.uniform() * elements.len() as f64;
+    elements.get(index as usize)
 }
 
-/// A bell-shaped random number of variance 1 within -3 to 3: made of additions alone, so the same everywhere.
+/// A bell-shaped random number in -3 to 3 with mean 0 and variance 1 (Irwin-Hall). It uses
+/// additions only, so it is the same on every platform.
 pub(super) fn bell(rng: &mut Rng) -> f64 {
     2.0 * (rng.uniform() + rng.uniform() + rng.uniform() - 1.5)
 }
@@ -282,17 +285,16 @@ mod tests {
     use super::*;
 
     fn mean(emotion: usize, action: Action) -> f64 {
-        let amounts = (0..500).map(|key| Expression::random(&mut Rng::new(&[key]), emotion).get(action));
-        amounts.sum::<f64>() / 500.0
+        let intensities = (0..500).map(|key| Expression::random(&mut Rng::new(&[key]), emotion).get(action));
+        intensities.sum::<f64>() / 500.0
     }
 
     #[test]
-    fn emotions_differ_in_their_marks() {
-        for (emotion, action, least) in
-            [(0, BrowSlope, 1.0), (1, NoseWrinkle, 0.4), (3, Smile, 1.2), (5, MouthOpen, 2.0)]
+    fn emotions_differ_in_their_actions() {
+        for (emotion, action, min) in [(0, BrowSlope, 1.0), (1, NoseWrinkle, 0.4), (3, Smile, 1.2), (5, MouthOpen, 2.0)]
         {
-            let (own, neutral) = (mean(emotion, action), mean(6, action));
-            assert!(own - neutral > least, "{action:?} of emotion {emotion}: {own}, of neutral faces {neutral}");
+            let (found, neutral) = (mean(emotion, action), mean(6, action));
+            assert!(found - neutral > min, "{action:?} of emotion {emotion}: {found}, of neutral faces {neutral}");
         }
         for (emotion, action) in [(2, BrowSlope), (4, Smile)] {
             assert!(mean(emotion, action) < -0.7, "{action:?} of emotion {emotion}: {}", mean(emotion, action));

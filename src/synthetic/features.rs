@@ -1,4 +1,4 @@
-//! The features of a face, where expressions show: nose, wrinkles, eyes, brows and mouth.
+//! Facial features: nose, wrinkles, eyes, brows and mouth.
 
 use super::expression::Action;
 use super::identity::Identity;
@@ -6,7 +6,7 @@ use super::portrait::Portrait;
 use super::raster::{Canvas, Frame, Ink};
 use super::shapes::{Almond, Area, Stroke, ellipse};
 
-/// Strength below which a wrinkle is left out.
+/// Strength below which a wrinkle is not drawn.
 const FAINT: f64 = 0.05;
 
 impl Portrait<'_> {
@@ -24,14 +24,14 @@ impl Portrait<'_> {
         self.draw_mouth(canvas);
     }
 
-    /// Ink of a wrinkle.
+    /// The ink of a wrinkle.
     fn line(&self, strength: f64) -> Ink {
         Ink { tone: self.identity.skin * 0.42, opacity: strength.clamp(0.0, 0.85), soft: 1.5 }
     }
 
     fn draw_nose(&self, canvas: &mut Canvas) {
         let Identity { nose_width, nose_end, eye_line, skin, .. } = *self.identity;
-        let end = nose_end - 0.6 * self.share(Action::NoseWrinkle) - 0.3 * self.share(Action::Sneer);
+        let end = nose_end - 0.6 * self.positive(Action::NoseWrinkle) - 0.3 * self.positive(Action::Sneer);
         let frame = self.features();
         let turned = self.yaw + 0.8 * self.light[0];
         let middle = 0.5 * (eye_line + end);
@@ -51,7 +51,7 @@ impl Portrait<'_> {
 
     fn draw_nose_wrinkles(&self, canvas: &mut Canvas) {
         let frame = self.features();
-        let wrinkle = self.share(Action::NoseWrinkle);
+        let wrinkle = self.positive(Action::NoseWrinkle);
         if wrinkle > FAINT {
             for (y, reach) in [(-1.6, 1.9), (-0.1, 2.3), (1.4, 2.7)] {
                 let stroke = Stroke([[-reach, y + 0.6, 0.2], [0.0, y - 0.9, 0.35], [reach, y + 0.6, 0.2]]);
@@ -63,7 +63,7 @@ impl Portrait<'_> {
     fn draw_furrows(&self, canvas: &mut Canvas) {
         let Identity { eye_line, brow_height, .. } = *self.identity;
         let frame = self.features();
-        let furrow = self.share(Action::Furrow);
+        let furrow = self.positive(Action::Furrow);
         if furrow > FAINT {
             let y = eye_line - brow_height + 1.2;
             for side in [-1.0, 1.0] {
@@ -76,7 +76,7 @@ impl Portrait<'_> {
     fn draw_forehead_lines(&self, canvas: &mut Canvas) {
         let Identity { age, eye_line, brow_height, .. } = *self.identity;
         let frame = self.features();
-        let lines = self.share(Action::ForeheadLines) + 0.4 * age;
+        let lines = self.positive(Action::ForeheadLines) + 0.4 * age;
         if lines > FAINT {
             let raise = self.get(Action::BrowRaise);
             for y in [-3.0, -5.2] {
@@ -92,7 +92,7 @@ impl Portrait<'_> {
 
     fn draw_cheek_folds(&self, canvas: &mut Canvas) {
         let Identity { age, mouth_line, mouth_width, nose_width, nose_end, .. } = *self.identity;
-        let fold = self.share(Action::CheekFold) + 0.5 * age;
+        let fold = self.positive(Action::CheekFold) + 0.5 * age;
         if fold > FAINT {
             let reach = mouth_width * (1.0 + self.get(Action::MouthWide)) + 1.6;
             for side in [-1.0, 1.0] {
@@ -110,7 +110,7 @@ impl Portrait<'_> {
     fn draw_eye(&self, canvas: &mut Canvas, side: f64) {
         let Identity { eye_distance, eye_line, eye_width, eye_height, eye_tilt, iris, skin, .. } = *self.identity;
         let frame = self.beside(side, eye_distance, eye_line);
-        let squint = self.share(Action::Squint).min(1.0);
+        let squint = self.positive(Action::Squint).min(1.0);
         let raise = self.get(Action::LidRaise).max(-0.75);
         let eye = Almond {
             half_width: eye_width,
@@ -140,7 +140,7 @@ impl Portrait<'_> {
         canvas.spot(frame, [-0.3, eye.down + 1.4], [eye_width, 1.5], -0.3 * bag);
     }
 
-    /// Lashes, the lower lid's edge and the upper lid's crease.
+    /// Draws the lashes, the edge of the lower lid and the crease of the upper lid.
     fn draw_lids(&self, canvas: &mut Canvas, frame: Frame, eye: &Almond) {
         let (skin, eye_width) = (self.identity.skin, eye.half_width);
         let lashes = eye.grown(0.4, 0.5, 0.5).area();
@@ -161,7 +161,7 @@ impl Portrait<'_> {
         let raise = self.get(Action::BrowRaise) + 0.2 * side * self.get(Action::Skew);
         let (slope, arch) = (self.get(Action::BrowSlope), self.get(Action::BrowArch));
         let frame = self.beside(side, eye_distance, eye_line - brow_height - raise);
-        // Gray-haired people keep darker brows, and fair brows still show.
+        // Gray-haired people keep darker brows, and fair brows stay visible.
         let ink = Ink { tone: (0.8 * hair).min(0.55 * skin), opacity: 0.85, soft: 1.3 };
         let inner = -3.9 - 0.6 * self.get(Action::BrowPinch);
         canvas.stroke(
@@ -178,9 +178,9 @@ impl Portrait<'_> {
     fn draw_mouth(&self, canvas: &mut Canvas) {
         let Identity { mouth_width, lips, lip_tone, skin, .. } = *self.identity;
         let frame = self.features().moved(0.0, self.identity.mouth_line);
-        let open = self.share(Action::MouthOpen);
-        let sneer = self.share(Action::Sneer);
-        let press = self.share(Action::LipPress).min(1.0);
+        let open = self.positive(Action::MouthOpen);
+        let sneer = self.positive(Action::Sneer);
+        let press = self.positive(Action::LipPress).min(1.0);
         let inner = Almond {
             half_width: (mouth_width * (1.0 + self.get(Action::MouthWide))).max(2.0),
             up: 0.3 * open + 0.6 * sneer,
@@ -206,13 +206,13 @@ impl Portrait<'_> {
                 frame,
                 [x + 0.4 * end, inner.middle(x)],
                 [1.6, 1.5],
-                -0.35 - 0.15 * self.share(Action::CheekFold),
+                -0.35 - 0.15 * self.positive(Action::CheekFold),
             );
         }
     }
 
     fn draw_teeth(&self, canvas: &mut Canvas, frame: Frame, mouth: &Almond, open: f64) {
-        let teeth = self.share(Action::Teeth).min(1.0);
+        let teeth = self.positive(Action::Teeth).min(1.0);
         let tall = (0.55 * (mouth.up + mouth.down)).min(2.0);
         if open < 0.8 || teeth < 0.1 {
             return;

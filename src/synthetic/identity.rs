@@ -1,20 +1,21 @@
-//! Whose face it is: what stays the same whatever the emotion.
+//! A person: everything that does not depend on the emotion.
 
 use super::expression::bell;
 use crate::util::rng::Rng;
 
-/// What grows on the head.
+/// Hairstyle.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum HairStyle {
     /// None.
     Bald,
-    /// A cap above the ears.
+    /// Ends above the ears.
     Short,
-    /// Falls beside the face down to the shoulders.
+    /// Reaches the shoulders.
     Long,
 }
 
-/// A person. Lengths are in face units: the head is about 31 wide and 41 high, its center at the origin.
+/// A person. Lengths are in face units: the head is about 31 wide and 41 high, its center at the
+/// origin.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// Skin tone, 0 to 1.
@@ -27,13 +28,13 @@ pub(super) struct Identity {
     pub(super) head_height: f64,
     /// How much narrower the jaw is than the temples, 0 to 1.
     pub(super) taper: f64,
-    /// Kind of hair.
+    /// Hairstyle.
     pub(super) style: HairStyle,
-    /// Height of the hair line at its middle (negative is up).
+    /// Height of the hairline at its middle (negative is up).
     pub(super) hair_line: f64,
-    /// How much lower the hair line is at the temples.
+    /// How much lower the hairline is at the temples.
     pub(super) hair_fall: f64,
-    /// Shift of the hair line's lowest point sideways: a parting.
+    /// Sideways offset of the parting.
     pub(super) parting: f64,
     /// Distance of each eye from the middle.
     pub(super) eye_distance: f64,
@@ -43,7 +44,7 @@ pub(super) struct Identity {
     pub(super) eye_width: f64,
     /// Half of an eye's height, about.
     pub(super) eye_height: f64,
-    /// How much the outer corners of the eyes are lower.
+    /// How much lower the outer corners of the eyes are.
     pub(super) eye_tilt: f64,
     /// Tone of the irises.
     pub(super) iris: f64,
@@ -63,13 +64,13 @@ pub(super) struct Identity {
     pub(super) lips: f64,
     /// The lips' tone, as a factor of the skin's.
     pub(super) lip_tone: f64,
-    /// Opacity of a beard on jaw and chin, 0 for none.
+    /// Opacity of the beard on jaw and chin; 0 for none.
     pub(super) beard: f64,
-    /// Opacity of a moustache, 0 for none.
-    pub(super) moustache: f64,
-    /// Whether there are glasses.
+    /// Opacity of the mustache; 0 for none.
+    pub(super) mustache: f64,
+    /// Whether the person wears glasses.
     pub(super) glasses: bool,
-    /// Depth of the lines of age, 0 to 1.
+    /// Depth of wrinkles of age, 0 to 1.
     pub(super) age: f64,
 }
 
@@ -109,7 +110,7 @@ impl Identity {
             lips: rng.between(0.7, 1.5),
             lip_tone: rng.between(0.55, 0.9),
             beard: if bearded { rng.between(0.2, 0.85) } else { 0.0 },
-            moustache: if bearded && rng.uniform() < 0.7 { rng.between(0.3, 0.9) } else { 0.0 },
+            mustache: if bearded && rng.uniform() < 0.7 { rng.between(0.3, 0.9) } else { 0.0 },
             glasses: rng.uniform() < 0.12,
             age: if rng.uniform() < 0.3 { rng.between(0.2, 1.0) } else { 0.0 },
         }

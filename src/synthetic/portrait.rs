@@ -1,28 +1,28 @@
-//! Draws a person with an expression onto a canvas: here head, hair, beard and glasses.
+//! Draws a person with an expression: head, hair, beard and glasses; `features.rs` draws the rest.
 
 use super::expression::{Action, Expression};
 use super::identity::{HairStyle, Identity};
 use super::raster::{Canvas, Frame, Ink};
 use super::shapes::{Area, Stroke, ellipse, rounded_box};
 
-/// A face about to be drawn. Frames are in face units: origin at the head's center, y downwards.
+/// A face to draw. Frames are in face units: origin at the head's center, y down.
 pub(super) struct Portrait<'a> {
-    /// Whose face it is.
+    /// The person.
     pub(super) identity: &'a Identity,
-    /// What it expresses.
+    /// The expression.
     pub(super) expression: &'a Expression,
-    /// Where the head lies in the picture.
+    /// Frame of the head in the image.
     pub(super) head: Frame,
     /// Turn of the head to the side, -1 to 1.
     pub(super) yaw: f64,
-    /// Direction that the light comes from: x, y and towards the viewer; length 1.
+    /// Unit vector toward the light: x, y and toward the viewer.
     pub(super) light: [f64; 3],
     /// Tone of the clothes.
     pub(super) clothes: f64,
 }
 
 impl Portrait<'_> {
-    /// Draws everything from the back to the front.
+    /// Draws everything from back to front.
     pub(super) fn draw(&self, canvas: &mut Canvas) {
         self.draw_back_hair(canvas);
         self.draw_body(canvas);
@@ -36,34 +36,34 @@ impl Portrait<'_> {
         }
     }
 
-    /// The amount of `action`.
+    /// The intensity of `action`.
     pub(super) fn get(&self, action: Action) -> f64 {
         self.expression.get(action)
     }
 
-    /// The amount of `action`, or 0 where it is negative.
-    pub(super) fn share(&self, action: Action) -> f64 {
-        self.expression.share(action)
+    /// The intensity of `action`, or 0 if it is negative.
+    pub(super) fn positive(&self, action: Action) -> f64 {
+        self.expression.positive(action)
     }
 
-    /// The features' frame: they slide sideways over the head, and narrow, as it turns.
+    /// Frame of the features: they slide sideways and narrow as the head turns.
     pub(super) fn features(&self) -> Frame {
         self.head.moved(2.6 * self.yaw, 0.0).scaled(1.0 - 0.08 * self.yaw.abs(), 1.0)
     }
 
-    /// A frame at (`x`, `y`) of the features, mirrored so that x points outwards on either `side` (-1 or 1); the
-    /// side that the head turns to is foreshortened.
+    /// Frame at (`x`, `y`) of the features, mirrored so that x points outward on either `side` (-1
+    /// or 1); the side that the head turns to is foreshortened.
     pub(super) fn beside(&self, side: f64, x: f64, y: f64) -> Frame {
         let near = 1.0 - 0.13 * self.yaw * side;
         self.features().moved(side * x * near, y).scaled(side * near, 1.0)
     }
 
-    /// Where the chin is: an open mouth pulls the jaw down.
+    /// How far an open mouth lowers the chin.
     fn chin_drop(&self) -> f64 {
-        0.3 * self.share(Action::MouthOpen)
+        0.3 * self.positive(Action::MouthOpen)
     }
 
-    /// Signed distance to the head's outline made larger by `grow`.
+    /// Signed distance to the outline of the head enlarged by `grow`.
     fn outline(&self, grow: f64) -> impl Fn(f64, f64) -> f64 + use<> {
         let (width, height) = (self.identity.head_width + grow, self.identity.head_height + grow);
         let (taper, drop) = (self.identity.taper, self.chin_drop());
@@ -124,7 +124,7 @@ impl Portrait<'_> {
         let Identity { head_width, head_height, skin, .. } = *self.identity;
         let light = self.light;
         let area = Area::around(0.0, 1.0, head_width + 1.0, head_height + 4.0);
-        // Lambert's law on an ellipsoid, over ambient light.
+        // Lambertian reflection on an ellipsoid, plus ambient light.
         let shade = move |x: f64, y: f64| {
             let (nx, ny) = (x / (head_width + 2.0), y / (head_height + 3.0));
             let nz = (1.0 - nx * nx - ny * ny).max(0.0).sqrt();
@@ -133,11 +133,11 @@ impl Portrait<'_> {
         canvas.fill_shaded(self.head, area, Ink::solid(skin), self.outline(0.0), shade);
     }
 
-    /// Sockets, cheeks, forehead, chin and temples, as soft shadows and highlights.
+    /// Draws eye sockets, cheeks, temples, forehead and chin as soft shadows and highlights.
     fn draw_relief(&self, canvas: &mut Canvas) {
         let Identity { eye_distance, eye_line, mouth_line, .. } = *self.identity;
         let raise = 0.5 * self.get(Action::BrowRaise);
-        let cheek = self.share(Action::Squint).max(self.share(Action::CheekFold));
+        let cheek = self.positive(Action::Squint).max(self.positive(Action::CheekFold));
         for side in [-1.0, 1.0] {
             let lit = side * self.light[0];
             canvas.spot(self.beside(side, eye_distance, eye_line), [-1.0, -1.0 - raise], [6.0, 4.6], -0.26);
@@ -149,7 +149,7 @@ impl Portrait<'_> {
     }
 
     fn draw_beard(&self, canvas: &mut Canvas) {
-        let Identity { hair, beard, moustache, mouth_line, nose_end, .. } = *self.identity;
+        let Identity { hair, beard, mustache, mouth_line, nose_end, .. } = *self.identity;
         let outline = self.outline(0.2);
         let drop = self.chin_drop();
         if beard > 0.0 {
@@ -159,9 +159,9 @@ impl Portrait<'_> {
                 outline(x, y).max(-ellipse(x, y - 1.0 - 0.3 * drop, 11.0, mouth_line - 1.0 + drop)).max(3.0 - y)
             });
         }
-        if moustache > 0.0 {
+        if mustache > 0.0 {
             let middle = 0.5 * (nose_end + mouth_line) + 0.5;
-            let ink = Ink { tone: hair, opacity: moustache, soft: 1.6 };
+            let ink = Ink { tone: hair, opacity: mustache, soft: 1.6 };
             canvas.stroke(
                 self.features(),
                 ink,
@@ -181,7 +181,7 @@ impl Portrait<'_> {
         }
         let area = Area { left: -head_width - 3.0, top: -head_height - 3.0, right: head_width + 3.0, bottom: 0.0 };
         let light = self.light;
-        // Strands: a sheen that follows the skull, broken up sideways.
+        // Strands, and a sheen that follows the skull.
         let shade = move |x: f64, y: f64| {
             let strand = (0.35 * x * x.abs().sqrt() + 0.4 * y).rem_euclid(2.0) - 1.0;
             let sheen = 1.0 - ((y + 15.0 - 0.03 * x * x) / 5.0).abs().min(1.0);

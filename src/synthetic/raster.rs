@@ -1,16 +1,16 @@
-//! A small anti-aliased rasterizer: shapes are signed distance functions, painted through affine frames.
+//! A small anti-aliased rasterizer of signed distance functions in affine frames.
 //!
-//! Only `+ - * /` and `sqrt` are used, which IEEE 754 rounds the same way everywhere, so that a face has the
-//! same bytes on every platform.
+//! It uses only `+ - * /` and `sqrt`, whose rounding IEEE 754 defines, so that a face has the same
+//! bytes on every platform.
 
 use super::shapes::{Area, Stroke, capsule};
 
-/// Side of a face in pixels.
+/// Width and height of an image in pixels.
 pub(super) const SIDE: usize = 48;
-/// Pixels of a face.
+/// Pixels of an image.
 pub(super) const AREA: usize = SIDE * SIDE;
 
-/// An affine map from local coordinates to image coordinates (pixels, y downwards).
+/// An affine transform from local coordinates to image coordinates (pixels, y down).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     origin: [f64; 2],
@@ -19,23 +19,24 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Image coordinates, with the origin at (`x`, `y`).
-    pub(super) fn at(x: f64, y: f64) -> Frame {
+    /// Image coordinates with the origin at (`x`, `y`).
+    pub(super) fn new(x: f64, y: f64) -> Frame {
         Frame { origin: [x, y], x_axis: [1.0, 0.0], y_axis: [0.0, 1.0] }
     }
 
-    /// The frame whose origin is this one's point (`x`, `y`).
+    /// The frame with its origin moved to the local point (`x`, `y`).
     pub(super) fn moved(self, x: f64, y: f64) -> Frame {
         Frame { origin: self.to_image(x, y), ..self }
     }
 
-    /// The frame with its axes stretched; a negative factor mirrors.
+    /// The frame with scaled axes; a negative factor mirrors.
     pub(super) fn scaled(self, x: f64, y: f64) -> Frame {
         Frame { x_axis: self.x_axis.map(|v| v * x), y_axis: self.y_axis.map(|v| v * y), ..self }
     }
 
-    /// The frame turned from its x axis towards its y axis by an angle given as the tangent of its half.
-    pub(super) fn turned(self, half_tangent: f64) -> Frame {
+    /// The frame rotated from its x axis toward its y axis; the argument is the tangent of half the
+    /// angle.
+    pub(super) fn rotated(self, half_tangent: f64) -> Frame {
         let square = half_tangent * half_tangent;
         let (cos, sin) = ((1.0 - square) / (1.0 + square), 2.0 * half_tangent / (1.0 + square));
         let (x, y) = (self.x_axis, self.y_axis);
@@ -59,7 +60,7 @@ impl Frame {
         self.determinant().abs().sqrt()
     }
 
-    /// Columns and rows (half open) of the pixels that a local box can touch.
+    /// Columns and rows of the pixels that a local box can cover.
     fn pixels(self, area: Area) -> [std::ops::Range<usize>; 2] {
         let corners =
             [(area.left, area.top), (area.right, area.top), (area.left, area.bottom), (area.right, area.bottom)]
@@ -73,14 +74,14 @@ impl Frame {
     }
 }
 
-/// How a shape is painted.
+/// Tone, opacity and softness of a shape.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ink {
     /// Tone, 0 (black) to 1 (white).
     pub(super) tone: f64,
     /// Opacity, 0 to 1.
     pub(super) opacity: f64,
-    /// Width in pixels over which the edge fades.
+    /// Width of the edge's fade in pixels.
     pub(super) soft: f64,
 }
 
@@ -96,7 +97,7 @@ impl Ink {
     }
 }
 
-/// A 48x48 picture, row-major; tones are about 0 to 1 until [`Canvas::bytes`] clips them.
+/// A 48x48 image, row-major; [`Canvas::bytes`] clips its tones to 0 to 1.
 #[derive(Clone, Debug)]
 pub(super) struct Canvas {
     tones: [f64; AREA],
@@ -108,7 +109,8 @@ impl Canvas {
         Canvas { tones: [tone; AREA] }
     }
 
-    /// Calls `change(tone, x, y)` for the pixels of `area`, at their centers in `frame`, and stores what it returns.
+    /// Replaces the tone of each pixel in `area` by `change(tone, x, y)` at the pixel's center in
+    /// `frame`.
     pub(super) fn map(&mut self, frame: Frame, area: Area, change: impl Fn(f64, f64, f64) -> f64) {
         let [columns, rows] = frame.pixels(area);
         let scale = 1.0 / frame.determinant();
@@ -125,13 +127,13 @@ impl Canvas {
         }
     }
 
-    /// [`Canvas::map`] over the whole picture in image coordinates relative to its center, -1 to 1 both ways.
+    /// [`Canvas::map`] over the whole image, with coordinates -1 to 1.
     pub(super) fn map_all(&mut self, change: impl Fn(f64, f64, f64) -> f64) {
         let half = SIDE as f64 / 2.0;
-        self.map(Frame::at(half, half).scaled(half, half), Area::around(0.0, 0.0, 1.0, 1.0), change);
+        self.map(Frame::new(half, half).scaled(half, half), Area::around(0.0, 0.0, 1.0, 1.0), change);
     }
 
-    /// Fills the shape of a signed distance function (negative inside, in local units).
+    /// Fills the shape of a signed distance function in local units (negative inside).
     pub(super) fn fill(&mut self, frame: Frame, area: Area, ink: Ink, distance: impl Fn(f64, f64) -> f64) {
         self.fill_shaded(frame, area, ink, distance, |_, _| 1.0);
     }
@@ -152,7 +154,8 @@ impl Canvas {
         });
     }
 
-    /// Brightens (`gain` > 0) or darkens (`gain` < 0) a soft elliptic spot by the relative amount `gain` at its center.
+    /// Brightens (`gain` > 0) or darkens (`gain` < 0) a soft elliptic spot, by the factor 1 +
+    /// `gain` at its center.
     pub(super) fn spot(&mut self, frame: Frame, center: [f64; 2], radii: [f64; 2], gain: f64) {
         self.map(frame, Area::around(center[0], center[1], radii[0], radii[1]), |tone, x, y| {
             let (dx, dy) = ((x - center[0]) / radii[0], (y - center[1]) / radii[1]);
@@ -161,16 +164,16 @@ impl Canvas {
         });
     }
 
-    /// Paints a stroke.
+    /// Draws a stroke.
     pub(super) fn stroke(&mut self, frame: Frame, ink: Ink, stroke: &Stroke) {
         let segments = stroke.flatten();
         self.fill(frame, stroke.area(), ink, |x, y| {
-            segments.windows(2).fold(f64::INFINITY, |least, pair| least.min(capsule(x, y, pair[0], pair[1])))
+            segments.windows(2).fold(f64::INFINITY, |min, pair| min.min(capsule(x, y, pair[0], pair[1])))
         });
     }
 
-    /// One pass of a three-tap blur in both directions; `share` (0 to 1/3) is each neighbor's weight.
-    pub(super) fn blur(&mut self, share: f64) {
+    /// Blurs with a separable 3-tap kernel; `weight` (0 to 1/3) is that of each neighbor.
+    pub(super) fn blur(&mut self, weight: f64) {
         let last = SIDE - 1;
         for (step, across) in [(1, SIDE), (SIDE, 1)] {
             let source = self.tones;
@@ -178,7 +181,7 @@ impl Canvas {
                 for i in 0..SIDE {
                     let at = |i: usize| source[line * across + i * step];
                     let sides = at(i.saturating_sub(1)) + at((i + 1).min(last));
-                    self.tones[line * across + i * step] = at(i) * (1.0 - 2.0 * share) + share * sides;
+                    self.tones[line * across + i * step] = at(i) * (1.0 - 2.0 * weight) + weight * sides;
                 }
             }
         }
@@ -191,7 +194,7 @@ impl Canvas {
         }
     }
 
-    /// The picture as bytes: tone 0 is 0, tone 1 is 255, anything beyond is clipped.
+    /// The image as bytes: tone 0 is 0, tone 1 is 255, everything beyond is clipped.
     pub(super) fn bytes(&self) -> [u8; AREA] {
         self.tones.map(|tone| (tone * 255.0).clamp(0.0, 255.0).round() as u8)
     }
@@ -209,9 +212,9 @@ mod tests {
     #[test]
     fn a_filled_disc_has_its_area_in_any_frame() {
         for frame in [
-            Frame::at(24.3, 23.1),
-            Frame::at(20.0, 25.0).turned(0.1).scaled(-2.0, 0.5),
-            Frame::at(24.0, 24.0).scaled(1.3, 1.3).moved(2.0, -1.0).turned(-0.4),
+            Frame::new(24.3, 23.1),
+            Frame::new(20.0, 25.0).rotated(0.1).scaled(-2.0, 0.5),
+            Frame::new(24.0, 24.0).scaled(1.3, 1.3).moved(2.0, -1.0).rotated(-0.4),
         ] {
             let mut canvas = Canvas::new(0.0);
             canvas.fill(frame, Area::around(0.0, 0.0, 7.0, 7.0), Ink::solid(1.0), |x, y| ellipse(x, y, 7.0, 7.0));
@@ -222,16 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_leads_from_the_x_axis_to_the_y_axis() {
-        let [x, y] = Frame::at(10.0, 20.0).turned(1.0).to_image(3.0, 0.0);
-        assert!((x - 10.0).abs() < 1e-12 && (y - 23.0).abs() < 1e-12, "a quarter turn led to ({x}, {y})");
+    fn rotation_goes_from_the_x_axis_to_the_y_axis() {
+        let [x, y] = Frame::new(10.0, 20.0).rotated(1.0).to_image(3.0, 0.0);
+        assert!((x - 10.0).abs() < 1e-12 && (y - 23.0).abs() < 1e-12, "a quarter turn gave ({x}, {y})");
     }
 
     #[test]
-    fn shapes_beyond_the_picture_change_nothing_in_it() {
+    fn shapes_outside_the_image_change_nothing() {
         let mut canvas = Canvas::new(0.5);
-        canvas.fill(Frame::at(-90.0, 300.0), Area::around(0.0, 0.0, 9.0, 9.0), Ink::solid(1.0), |_, _| -1.0);
-        canvas.spot(Frame::at(99.0, 24.0), [0.0, 0.0], [20.0, 20.0], 1.0);
+        canvas.fill(Frame::new(-90.0, 300.0), Area::around(0.0, 0.0, 9.0, 9.0), Ink::solid(1.0), |_, _| -1.0);
+        canvas.spot(Frame::new(99.0, 24.0), [0.0, 0.0], [20.0, 20.0], 1.0);
         assert_eq!(canvas.bytes(), [128; AREA]);
     }
 
@@ -240,7 +243,7 @@ mod tests {
         let mut canvas = Canvas::new(0.0);
         canvas.tones[20 * SIDE + 20] = 1.0;
         canvas.blur(0.2);
-        assert!((sum(&canvas) - 1.0).abs() < 1e-12, "the sum became {}", sum(&canvas));
+        assert!((sum(&canvas) - 1.0).abs() < 1e-12, "the sum is {}", sum(&canvas));
         assert!((canvas.tones[20 * SIDE + 20] - 0.36).abs() < 1e-12);
         assert!((canvas.tones[21 * SIDE + 19] - 0.04).abs() < 1e-12);
     }

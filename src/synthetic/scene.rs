@@ -1,16 +1,16 @@
-//! What surrounds a face: pose, light, background, things in front of it, and the camera's faults.
+//! The scene of a face: pose, lighting, background, occlusion, blur and noise.
 
 use super::expression::bell;
 use super::raster::{Canvas, Frame, Ink};
 use super::shapes::{Area, Stroke, capsule, ellipse};
 use crate::util::rng::Rng;
 
-/// Pixels per face unit of a face of average size: the face fills the picture.
+/// Mean pixels per face unit, at which the face fills the image.
 const CROP: f64 = 1.17;
 
-/// Where the head is and how it is turned.
+/// Position, size and rotation of the head.
 pub(super) struct Pose {
-    /// The frame of the head, in face units.
+    /// Frame of the head, in face units.
     pub(super) head: Frame,
     /// Turn to the side, -1 to 1.
     pub(super) yaw: f64,
@@ -19,33 +19,33 @@ pub(super) struct Pose {
 impl Pose {
     /// A random pose.
     pub(super) fn random(rng: &mut Rng) -> Pose {
-        // Most faces are aligned, as a face detector leaves them; some are off by up to 12 % in size, 4 pixels in
-        // place and 12 degrees in angle (0.105 is the tangent of its half).
+        // Most faces are aligned as by a face detector. Some are off by up to 12% in size, 4 pixels
+        // in position and 12 degrees in rotation (0.105 is the tangent of half of it).
         let loose = if rng.uniform() < 0.25 { 1.0 } else { 0.22 };
         let mut off = |limit: f64| loose * rng.between(-limit, limit);
         let size = CROP * (1.0 + off(0.12));
         let (shift_x, shift_y) = (off(4.0), off(4.0));
         let half_tangent = off(0.105);
         let yaw = (0.27 * bell(rng)).clamp(-1.0, 1.0);
-        let head = Frame::at(24.0 + shift_x, 23.0 + shift_y).turned(half_tangent).scaled(size, size);
+        let head = Frame::new(24.0 + shift_x, 23.0 + shift_y).rotated(half_tangent).scaled(size, size);
         Pose { head, yaw }
     }
 }
 
-/// What the light and the camera do to the whole picture.
+/// Lighting and exposure of the image.
 pub(super) struct Light {
-    /// Direction that the light comes from: x, y and towards the viewer; length 1.
+    /// Unit vector toward the light: x, y and toward the viewer.
     pub(super) direction: [f64; 3],
-    /// Relative change of the light from the center to the right edge, and to the lower edge.
+    /// Relative change of brightness from the center to the right and to the bottom edge.
     slope: [f64; 2],
     contrast: f64,
     exposure: f64,
-    /// Above 1 darkens the middle tones, below 1 brightens them.
+    /// Above 1 darkens the midtones, below 1 brightens them.
     gamma: f64,
 }
 
 impl Light {
-    /// Random light.
+    /// Random lighting.
     pub(super) fn random(rng: &mut Rng) -> Light {
         let (x, y) = (rng.between(-0.6, 0.6), rng.between(-0.6, 0.15));
         let length = (x * x + y * y + 0.64).sqrt();
@@ -59,22 +59,22 @@ impl Light {
         }
     }
 
-    /// Uneven light, gamma, contrast and exposure.
+    /// Applies uneven lighting, gamma, contrast and exposure.
     pub(super) fn apply(&self, canvas: &mut Canvas) {
         canvas.map_all(|tone, x, y| {
             let lit = (tone * (1.0 + self.slope[0] * x + self.slope[1] * y)).clamp(0.0, 1.0);
-            // A rational stand-in for gamma: 0 and 1 stay, the middle moves; powers differ between platforms.
+            // A rational approximation of gamma, because `powf` differs between platforms.
             let curved = lit / (lit + (1.0 - lit) * self.gamma);
             0.5 + self.exposure + self.contrast * (curved - 0.5)
         });
     }
 }
 
-/// A gradient and soft blobs.
+/// Draws a gradient and soft blobs.
 pub(super) fn draw_background(canvas: &mut Canvas, rng: &mut Rng) {
     let slope = [0, 1].map(|_| rng.between(-0.3, 0.3));
     canvas.map_all(|tone, x, y| (tone + slope[0] * x + slope[1] * y).clamp(0.02, 1.0));
-    let image = Frame::at(0.0, 0.0);
+    let image = Frame::new(0.0, 0.0);
     for _ in 0..(5.0 * rng.uniform()) as usize {
         let center = [0, 1].map(|_| rng.between(0.0, 48.0));
         let radii = [0, 1].map(|_| rng.between(5.0, 20.0));
@@ -82,7 +82,8 @@ pub(super) fn draw_background(canvas: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// Something in front of some faces: a hand, a scarf, or a bar such as a cable, a microphone or a frame's edge.
+/// Draws an occlusion on 20% of the faces: a hand, a scarf, or a bar such as a cable or a
+/// microphone.
 pub(super) fn draw_occlusion(canvas: &mut Canvas, rng: &mut Rng, head: Frame, skin: f64) {
     match rng.uniform() {
         roll if roll < 0.07 => draw_hand(canvas, rng, head, skin),
@@ -97,7 +98,7 @@ fn draw_hand(canvas: &mut Canvas, rng: &mut Rng, head: Frame, skin: f64) {
     let hand = head
         .moved(side * rng.between(7.0, 15.0), rng.between(6.0, 17.0))
         .scaled(side, 1.0)
-        .turned(rng.between(-0.3, 0.3));
+        .rotated(rng.between(-0.3, 0.3));
     let tone = skin * rng.between(0.75, 1.05);
     let palm = Area { left: -6.0, top: -2.0, right: 8.0, bottom: 30.0 };
     canvas.fill(hand, palm, Ink::solid(0.9 * tone), |x, y| {
@@ -138,10 +139,10 @@ fn draw_bar(canvas: &mut Canvas, rng: &mut Rng) {
     }
     let middle = [0, 1, 2].map(|i| 0.5 * (from[i] + to[i]));
     let ink = Ink { tone: rng.between(0.0, 0.9), opacity: rng.between(0.7, 1.0), soft: rng.between(1.0, 2.0) };
-    canvas.stroke(Frame::at(0.0, 0.0), ink, &Stroke([from, middle, to]));
+    canvas.stroke(Frame::new(0.0, 0.0), ink, &Stroke([from, middle, to]));
 }
 
-/// Blur and sensor noise.
+/// Adds blur and sensor noise.
 pub(super) fn degrade(canvas: &mut Canvas, rng: &mut Rng) {
     let blur = rng.between(0.0, 0.22);
     canvas.blur(blur);
@@ -151,7 +152,7 @@ pub(super) fn degrade(canvas: &mut Canvas, rng: &mut Rng) {
     let grain = rng.between(0.004, 0.026);
     let mut spare = None;
     canvas.add(|| {
-        // Four bytes add up to a bell curve; one number serves two pixels.
+        // The sum of four bytes is about normal; one 64-bit number serves two pixels.
         let bits = spare.take().unwrap_or_else(|| {
             let bits = rng.next_u64();
             spare = Some(bits >> 32);

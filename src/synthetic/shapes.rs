@@ -1,6 +1,6 @@
 //! Shapes as signed distance functions: negative inside, positive outside, in local units.
 
-/// A box in local coordinates outside of which a shape paints nothing.
+/// Bounding box of a shape in local coordinates.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Area {
     pub(super) left: f64,
@@ -10,21 +10,22 @@ pub(super) struct Area {
 }
 
 impl Area {
-    /// The box of a shape that reaches `x` and `y` from (`center_x`, `center_y`).
+    /// The box with the center (`center_x`, `center_y`) and the half sides `x` and `y`.
     pub(super) fn around(center_x: f64, center_y: f64, x: f64, y: f64) -> Area {
         Area { left: center_x - x, top: center_y - y, right: center_x + x, bottom: center_y + y }
     }
 }
 
-/// Segments a [`Stroke`] is flattened into; at 48 pixels more are not visible.
+/// Line segments of a flattened [`Stroke`]; at 48 pixels more are not visible.
 const STROKE_SEGMENTS: usize = 5;
 
-/// A quadratic Bezier curve drawn with a round brush; each point is x, y and the brush's radius there.
+/// A quadratic Bezier curve drawn with a round brush; each control point is x, y and the brush's
+/// radius.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stroke(pub(super) [[f64; 3]; 3]);
 
 impl Stroke {
-    /// The curve as a line of points.
+    /// The curve as a polyline.
     pub(super) fn flatten(&self) -> [[f64; 3]; STROKE_SEGMENTS + 1] {
         let mut step = 0;
         [(); STROKE_SEGMENTS + 1].map(|()| {
@@ -35,10 +36,10 @@ impl Stroke {
         })
     }
 
-    /// A box that holds it: the curve lies in the hull of its control points.
+    /// Bounding box: the curve lies in the convex hull of its control points.
     pub(super) fn area(&self) -> Area {
         let reach = |i: usize, sign: f64| {
-            self.0.iter().fold(f64::NEG_INFINITY, |most, point| most.max(sign * point[i] + point[2]))
+            self.0.iter().fold(f64::NEG_INFINITY, |max, point| max.max(sign * point[i] + point[2]))
         };
         Area { left: -reach(0, -1.0), top: -reach(1, -1.0), right: reach(0, 1.0), bottom: reach(1, 1.0) }
     }
@@ -53,7 +54,8 @@ pub(super) fn capsule(x: f64, y: f64, from: [f64; 3], to: [f64; 3]) -> f64 {
     (ex * ex + ey * ey).sqrt() - (from[2] + t * (to[2] - from[2]))
 }
 
-/// Signed distance to an ellipse around the origin: exact on its edge, first order near it.
+/// Signed distance to an ellipse around the origin: exact on its edge, a first-order approximation
+/// near it.
 pub(super) fn ellipse(x: f64, y: f64, radius_x: f64, radius_y: f64) -> f64 {
     let (u, v) = (x / radius_x, y / radius_y);
     let level = (u * u + v * v).sqrt();
@@ -69,53 +71,53 @@ pub(super) fn rounded_box(x: f64, y: f64, half: [f64; 2], radius: f64) -> f64 {
     (ox * ox + oy * oy).sqrt() + dx.max(dy).min(0.0) - radius
 }
 
-/// An almond between two arcs over a bent middle line: an eye's opening or a mouth.
+/// An area between two arcs over a bent middle line: the opening of an eye or a mouth.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Almond {
     /// Half of the width.
     pub(super) half_width: f64,
-    /// How far the upper edge rises above the middle line at the center.
+    /// Height of the upper edge above the middle line at the center.
     pub(super) up: f64,
-    /// How far the lower edge falls below the middle line at the center.
+    /// Depth of the lower edge below the middle line at the center.
     pub(super) down: f64,
-    /// How far the ends rise above the middle of the middle line.
+    /// Rise of both ends of the middle line against its middle.
     pub(super) bend: f64,
-    /// How far the right end lies below the center, and the left end above it.
+    /// Depth of the right end below the center, and height of the left end above it.
     pub(super) tilt: f64,
-    /// Fullness of the ends, 0 (pointed) to 1 (round).
+    /// Roundness of the ends, 0 (pointed) to 1 (round).
     pub(super) full: f64,
 }
 
 impl Almond {
-    /// The middle line's y at `x`.
+    /// y of the middle line at `x`.
     pub(super) fn middle(&self, x: f64) -> f64 {
         let t = x / self.half_width;
         self.bend * (0.5 - t * t) + self.tilt * t
     }
 
-    /// The upper edge's y at `x`.
+    /// y of the upper edge at `x`.
     pub(super) fn top(&self, x: f64) -> f64 {
         self.middle(x) - self.up * self.profile(x)
     }
 
-    /// The lower edge's y at `x`.
+    /// y of the lower edge at `x`.
     pub(super) fn bottom(&self, x: f64) -> f64 {
         self.middle(x) + self.down * self.profile(x)
     }
 
-    /// Signed distance, first order near the edge.
+    /// Signed distance: a first-order approximation near the edge.
     pub(super) fn distance(&self, x: f64, y: f64) -> f64 {
         let steep = 2.0 * (self.up.max(self.down) + self.bend.abs()) * x / (self.half_width * self.half_width);
         let vertical = (self.top(x) - y).max(y - self.bottom(x)) / (1.0 + steep * steep).sqrt();
         vertical.max(x.abs() - self.half_width)
     }
 
-    /// The almond made larger by `x` at each end, `up` above and `down` below.
+    /// The almond enlarged by `x` at each end, `up` above and `down` below.
     pub(super) fn grown(&self, x: f64, up: f64, down: f64) -> Almond {
         Almond { half_width: self.half_width + x, up: self.up + up, down: self.down + down, ..*self }
     }
 
-    /// A box that holds it.
+    /// Bounding box.
     pub(super) fn area(&self) -> Area {
         let slack = self.bend.abs() + self.tilt.abs();
         Area {
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_almond_lies_between_its_edges() {
+    fn almond_lies_between_its_edges() {
         let almond = Almond { half_width: 6.0, up: 1.0, down: 3.0, bend: 2.0, tilt: 0.5, full: 0.0 };
         assert_eq!((almond.top(0.0), almond.bottom(0.0)), (0.0, 4.0));
         assert_eq!((almond.top(6.0), almond.bottom(6.0)), (-0.5, -0.5));
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stroke_stays_in_its_box() {
+    fn stroke_stays_in_its_bounding_box() {
         let stroke = Stroke([[-3.0, 0.0, 0.5], [0.0, -6.0, 1.0], [4.0, 1.0, 0.2]]);
         let area = stroke.area();
         for [x, y, radius] in stroke.flatten() {

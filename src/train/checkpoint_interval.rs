@@ -1,10 +1,10 @@
-//! How often the state of a run is written: `train.checkpoint_every`.
+//! When to write `last.safetensors`: `train.checkpoint_every`.
 
 use std::time::Instant;
 
 use crate::config::CheckpointEvery;
 
-/// When `last.safetensors` is due.
+/// Decides when `last.safetensors` is due.
 #[derive(Debug)]
 pub struct CheckpointInterval<'a> {
     every: &'a CheckpointEvery,
@@ -12,20 +12,21 @@ pub struct CheckpointInterval<'a> {
 }
 
 impl<'a> CheckpointInterval<'a> {
-    /// Counts seconds from now.
+    /// Starts counting seconds now.
     pub fn new(every: &'a CheckpointEvery) -> Self {
         Self { every, last: Instant::now() }
     }
 
-    /// After `steps` steps of the whole run; `epochs` finished ones when an epoch has just ended.
+    /// Whether a checkpoint is due after `steps` steps of the whole run. `epochs` is the number of
+    /// finished epochs, only if one has just ended.
     pub fn is_due(&self, steps: u64, epochs: Option<u32>) -> bool {
         self.every.steps.is_some_and(|every| steps.is_multiple_of(every))
             || self.every.seconds.is_some_and(|every| self.last.elapsed().as_secs_f64() >= every)
             || self.every.epochs.zip(epochs).is_some_and(|(every, epochs)| epochs.is_multiple_of(every))
     }
 
-    /// One has just been written.
-    pub fn saved(&mut self) {
+    /// Restarts counting seconds, after a checkpoint was written.
+    pub fn reset(&mut self) {
         self.last = Instant::now();
     }
 }

@@ -1,9 +1,10 @@
-//! How a run ends; and early stopping, as Keras' `EarlyStopping`: strict improvement, stop `patience` epochs after the best one.
+//! Early stopping as in Keras' `EarlyStopping`: requires strict improvement, and stops `patience`
+//! epochs after the best epoch.
 
 use crate::config::EarlyStopConfig;
 use crate::metrics::Monitor;
 
-/// Whether `value` is better than the best so far.
+/// Whether `value` is better than the best value so far.
 pub fn improves(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
     match (monitor, best) {
         (_, None) => value.is_finite(),
@@ -12,27 +13,27 @@ pub fn improves(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
     }
 }
 
-/// Whether a run whose best epoch was `best_epoch` stops after `epoch` (both from 1).
-pub fn is_over(config: &EarlyStopConfig, epoch: u32, best_epoch: u32) -> bool {
+/// Whether to stop after `epoch` if the best epoch was `best_epoch` (both from 1).
+pub fn should_stop(config: &EarlyStopConfig, epoch: u32, best_epoch: u32) -> bool {
     config.patience > 0 && epoch.saturating_sub(best_epoch) >= config.patience
 }
 
-/// How a run ended.
+/// Why training stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// All epochs are done.
+pub enum StopReason {
+    /// `train.epochs` are finished.
     Epochs,
     /// No improvement for `patience` epochs.
     EarlyStop,
-    /// By this signal, after saving.
+    /// Received this signal; a checkpoint was saved.
     Interrupted(i32),
-    /// Something was not a finite number.
+    /// Loss, gradients, weights or optimizer state became NaN or infinite.
     Diverged,
 }
 
-impl Stopped {
-    /// As `summary.json` says it.
-    pub(super) fn word(self) -> &'static str {
+impl StopReason {
+    /// The value of `stopped` in `summary.json`.
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Epochs => "epochs",
             Self::EarlyStop => "early_stop",
@@ -46,24 +47,24 @@ impl Stopped {
 mod tests {
     use super::*;
 
-    /// The epoch after which a run with these validation figures stops.
-    fn stops_after(monitor: Monitor, patience: u32, values: &[f64]) -> Option<u32> {
+    /// The epoch after which a run with these validation metrics stops.
+    fn stopping_epoch(monitor: Monitor, patience: u32, values: &[f64]) -> Option<u32> {
         let config = EarlyStopConfig { monitor, patience };
         let mut best: Option<(f64, u32)> = None;
         (1..).zip(values).find_map(|(epoch, value)| {
             if improves(monitor, *value, best.map(|b| b.0)) {
                 best = Some((*value, epoch));
             }
-            is_over(&config, epoch, best.map_or(0, |b| b.1)).then_some(epoch)
+            should_stop(&config, epoch, best.map_or(0, |b| b.1)).then_some(epoch)
         })
     }
 
     #[test]
-    fn counts_from_the_best_and_needs_strict_improvement() {
+    fn patience_counts_from_the_best_epoch_and_requires_strict_improvement() {
         let values = [0.3, 0.5, 0.4, 0.5, 0.5, 0.6, 0.1, 0.1, 0.1];
-        assert_eq!(stops_after(Monitor::ValAccuracy, 3, &values), Some(5), "equal is not better");
-        assert_eq!(stops_after(Monitor::ValAccuracy, 4, &values), None);
-        assert_eq!(stops_after(Monitor::ValAccuracy, 0, &values), None, "0 never stops");
-        assert_eq!(stops_after(Monitor::ValLoss, 2, &values), Some(3), "a loss is better when lower");
+        assert_eq!(stopping_epoch(Monitor::ValAccuracy, 3, &values), Some(5), "equal is not better");
+        assert_eq!(stopping_epoch(Monitor::ValAccuracy, 4, &values), None);
+        assert_eq!(stopping_epoch(Monitor::ValAccuracy, 0, &values), None, "0 disables it");
+        assert_eq!(stopping_epoch(Monitor::ValLoss, 2, &values), Some(3), "a lower loss is better");
     }
 }

@@ -1,33 +1,33 @@
-//! What TensorBoard is told of a run: just the records that the run has.
+//! Writes the metrics of finished epochs to a TensorBoard event file.
 
 use std::path::Path;
 
 use anyhow::Result;
 
 use crate::config::Config;
-use crate::report::tensorboard::{EventFile, hyperparameters_of};
+use crate::report::tensorboard::{EventFile, config_hparams};
 use crate::run_dir::checkpoint::State;
 
-/// The event file of a run.
+/// The event file of a run, in step with its metrics.
 #[derive(Debug, Default)]
-pub struct Events {
+pub struct EventLog {
     file: Option<EventFile>,
-    /// How many records it has.
+    /// Number of epochs written.
     epochs: usize,
-    /// When the last of them ended, in seconds since 1970.
+    /// End of the last of them, in seconds since the Unix epoch.
     time: f64,
 }
 
-impl Events {
-    /// Adds the records that are new. A process that begins, or a run that went back to an earlier epoch, begins the file anew: what
-    /// was written cannot be taken out.
+impl EventLog {
+    /// Appends new epochs. A new process, and a run that was rolled back, start a new file, since
+    /// events cannot be removed.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn follow(&mut self, folder: &Path, config: &Config, state: &State) -> Result<()> {
+    pub fn sync(&mut self, folder: &Path, config: &Config, state: &State) -> Result<()> {
         let mut file = match self.file.take() {
             Some(file) if self.epochs <= state.records.len() => file,
-            _ => self.begin(folder, config, state)?,
+            _ => self.start_file(folder, config, state)?,
         };
         for record in state.records.iter().skip(self.epochs) {
             self.time += record.seconds;
@@ -38,21 +38,21 @@ impl Events {
         Ok(())
     }
 
-    fn begin(&mut self, folder: &Path, config: &Config, state: &State) -> Result<EventFile> {
-        // As if it had been trained without a break up to now.
+    fn start_file(&mut self, folder: &Path, config: &Config, state: &State) -> Result<EventFile> {
+        // Times are those of a run without interruption that has reached this point now.
         let trained = state.seconds + state.epoch_seconds;
         let start = (jiff::Timestamp::now().as_duration().as_secs_f64() - trained).max(0.0);
         let mut file = EventFile::create(folder, start)?;
-        file.hyperparameters(&hyperparameters_of(config)?)?;
+        file.hparams(&config_hparams(config)?)?;
         (self.epochs, self.time) = (0, start);
         Ok(file)
     }
 
-    /// Says that the run came to its end.
+    /// Marks the run as finished.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn end(&mut self) -> Result<()> {
+    pub fn finish(&mut self) -> Result<()> {
         self.file.as_mut().map_or(Ok(()), EventFile::end)
     }
 }
@@ -65,11 +65,11 @@ mod tests {
     use crate::run_dir::event_files;
 
     #[test]
-    fn a_run_that_went_back_gets_a_new_file() {
+    fn a_rolled_back_run_gets_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let text = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
         let config: Config = from_text(text, "x.toml").unwrap();
-        let record = |epoch| EpochMetrics {
+        let metrics = |epoch| EpochMetrics {
             epoch,
             lr: 0.1,
             loss: 1.0,
@@ -80,20 +80,20 @@ mod tests {
             seconds: 1.5,
             images_per_second: 10.0,
         };
-        let state = |epochs| State { records: (1..=epochs).map(record).collect(), ..State::default() };
-        let mut events = Events::default();
-        let mut follow = |epochs| {
-            events.follow(folder.path(), &config, &state(epochs)).unwrap();
+        let state = |epochs| State { records: (1..=epochs).map(metrics).collect(), ..State::default() };
+        let mut log = EventLog::default();
+        let mut sync = |epochs| {
+            log.sync(folder.path(), &config, &state(epochs)).unwrap();
             let (_, path) = event_files(folder.path()).unwrap().pop().unwrap();
             let size = fs_err::metadata(&path).unwrap().len();
             (path, size)
         };
-        let (first, two) = follow(2);
-        let (same, three) = follow(3);
+        let (first, two) = sync(2);
+        let (same, three) = sync(3);
         assert!(first == same && three > two, "one file grows");
-        assert_eq!(follow(3), (same, three), "nothing is told twice");
-        let (later, again) = follow(2);
-        assert!(later > first && again == two, "taken back");
-        assert_eq!(follow(3).1, three);
+        assert_eq!(sync(3), (same, three), "no epoch is written twice");
+        let (later, again) = sync(2);
+        assert!(later > first && again == two, "rolled back");
+        assert_eq!(sync(3).1, three);
     }
 }

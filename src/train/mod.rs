@@ -1,4 +1,4 @@
-//! Training: what a step does, how the learning rate goes, and the loop; and fitting the forest.
+//! Training: a step, the loop, and the session around it.
 
 pub mod batch;
 pub mod checkpoint_interval;

@@ -1,48 +1,48 @@
-//! `grimace train --profile`: where the time of a run went.
+//! `grimace train --profile`: time per phase of training and per libtorch operator.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tch::Device;
 
-use crate::report::table::{table, thousands};
+use crate::report::text_table::{table, thousands};
 
-/// What a run is doing, in the order of the report.
+/// A phase of training, in the order of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Order and maps of an epoch, drawn on the host.
-    Plan,
-    /// Gather, augment, scale.
+    /// Sampling the epoch schedule on the host.
+    Schedule,
+    /// Gathering, augmenting and scaling images.
     Input,
     /// Forward pass and loss.
     Forward,
     /// Backward pass.
     Backward,
-    /// The optimizer.
+    /// Optimizer update.
     Update,
-    /// Loss and correct: stored on the device, read back.
+    /// Reading back losses and correct predictions.
     Collect,
     /// Validation after an epoch.
     Validation,
-    /// Checkpoints, metrics, log.
+    /// Writing checkpoints, metrics and log.
     Files,
 }
 
 const PHASES: [(Phase, &str); 8] = [
-    (Phase::Plan, "plan of the epoch"),
+    (Phase::Schedule, "epoch schedule"),
     (Phase::Input, "gather and augment"),
     (Phase::Forward, "forward and loss"),
     (Phase::Backward, "backward"),
     (Phase::Update, "optimizer"),
-    (Phase::Collect, "loss and correct"),
+    (Phase::Collect, "loss and accuracy"),
     (Phase::Validation, "validation"),
     (Phase::Files, "checkpoints and log"),
 ];
 
-/// Operations in the report.
-const SHOWN: usize = 20;
+/// Number of operators in the report.
+const MAX_OPERATORS: usize = 20;
 
-/// A stopwatch that charges the time since the last look to a phase.
+/// Measures the wall time of phases.
 #[derive(Debug)]
 pub struct Profile {
     device: Device,
@@ -53,24 +53,23 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Begins, and has libtorch record its operations.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Starts measuring, and libtorch's profiler.
     pub fn start(device: Device) -> Result<Self> {
         torch_ext::profile::start()?;
         Ok(Self { device, last: Instant::now(), seconds: [0.0; PHASES.len()], steps: 0, first_step: None })
     }
 
-    /// Charges the time since the last call to `phase`. Waits for a GPU, whose work would otherwise be charged to whoever waits.
+    /// Adds the time since the last call to `phase`. Waits for the GPU, whose work would otherwise
+    /// count for a later phase.
     pub fn lap(&mut self, phase: Phase) {
         if let Device::Cuda(index) = self.device {
             tch::Cuda::synchronize(index as i64);
         }
         let now = Instant::now();
-        if let Some(place) = PHASES.iter().position(|(known, _)| *known == phase) {
-            let spent = (now - self.last).as_secs_f64();
-            self.seconds.get_mut(place).into_iter().for_each(|seconds| *seconds += spent);
+        let elapsed = (now - self.last).as_secs_f64();
+        let seconds = PHASES.iter().zip(&mut self.seconds).find(|((other, _), _)| *other == phase);
+        if let Some((_, seconds)) = seconds {
+            *seconds += elapsed;
         }
         self.last = now;
         if phase == Phase::Collect {
@@ -79,43 +78,40 @@ impl Profile {
         }
     }
 
-    /// Ends, and says where the time went.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Stops, and formats the report.
     pub fn finish(self) -> Result<String> {
-        let operations = torch_ext::profile::stop()?;
+        let operators = torch_ext::profile::stop()?;
         let total: f64 = self.seconds.iter().sum();
         let steps = self.steps.max(1) as f64;
         let row = |name: &str, seconds: f64, calls: String| {
-            let (share, each) = (100.0 * seconds / total.max(1e-9), 1e3 * seconds / steps);
-            vec![name.to_owned(), format!("{seconds:.2}"), format!("{share:.1}"), format!("{each:.3}"), calls]
+            let (percent, per_step) = (100.0 * seconds / total.max(1e-9), 1e3 * seconds / steps);
+            vec![name.to_owned(), format!("{seconds:.2}"), format!("{percent:.1}"), format!("{per_step:.3}"), calls]
         };
-        let header = |name: &str, last: &str| [name, "seconds", "%", "ms a step", last].map(str::to_owned).to_vec();
+        let header = |name: &str, last: &str| [name, "seconds", "%", "ms/step", last].map(str::to_owned).to_vec();
         let mut phases = vec![header("phase", "")];
         phases.extend(PHASES.iter().zip(self.seconds).map(|((_, name), seconds)| row(name, seconds, String::new())));
-        phases.push(row("all", total, String::new()));
-        let mut list = vec![header("operation", "calls a step")];
+        phases.push(row("total", total, String::new()));
+        let mut list = vec![header("operator", "calls/step")];
         let calls = |calls: u64| format!("{:.1}", calls as f64 / steps);
-        list.extend(operations.iter().take(SHOWN).map(|one| {
-            // What the engine does around a backward function; its name for it would be half a line.
+        list.extend(operators.iter().take(MAX_OPERATORS).map(|one| {
+            // Autograd's overhead around a backward function, under a shorter name.
             let name = one.name.replace("autograd::engine::evaluate_function: ", "autograd around ");
             row(&name, one.seconds, calls(one.calls))
         }));
-        let (others, rest) = operations
+        let (others, rest) = operators
             .iter()
-            .skip(SHOWN)
+            .skip(MAX_OPERATORS)
             .fold((0.0, 0), |(seconds, calls), one| (seconds + one.seconds, calls + one.calls));
         list.push(row("others", others, calls(rest)));
-        let inside: f64 = operations.iter().map(|one| one.seconds).sum();
-        list.push(row("outside of operations", total - inside, String::new()));
+        let inside: f64 = operators.iter().map(|one| one.seconds).sum();
+        list.push(row("outside operators", total - inside, String::new()));
         let gpu = if self.device == Device::Cpu {
             ""
         } else {
-            " On a GPU a phase is timed until the device is done, an operation until its work is handed over."
+            " On a GPU, phases include device time; operators only the time to launch their kernels."
         };
         Ok(format!(
-            "profile of {} steps; operations without what they call; libtorch's names.{gpu}\n\n{}\n{}{}",
+            "profile of {} steps; operators by self time, with libtorch's names.{gpu}\n\n{}\n{}{}",
             thousands(self.steps as usize),
             table(&phases),
             table(&list),
@@ -125,15 +121,17 @@ impl Profile {
     }
 }
 
-/// Since the system started this process, where Linux says it: loading libtorch's libraries comes before `main`.
+/// Time since this process was started, if `/proc` exists. `main` is too late: the libraries of
+/// libtorch are loaded before it.
 fn since_process_start() -> Option<Duration> {
-    /// The unit of /proc/self/stat, the same on every Linux.
-    const TICKS_A_SECOND: f64 = 100.0;
+    /// The unit of times in /proc/self/stat (`USER_HZ`), the same on every Linux.
+    const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs_err::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in brackets, which may hold anything; the start time is the 22nd.
+    // Field 2 is the program name in parentheses and may contain anything; field 22 is the start
+    // time.
     let start: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
     let uptime: f64 = fs_err::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()?;
-    Duration::try_from_secs_f64(uptime - start / TICKS_A_SECOND).ok()
+    Duration::try_from_secs_f64(uptime - start / TICKS_PER_SECOND).ok()
 }
 
 #[cfg(test)]
@@ -154,9 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn this_process_started_a_little_while_ago() {
+    fn time_since_process_start_is_plausible() {
         if !std::path::Path::new("/proc/self/stat").exists() {
-            println!("skipped: no /proc on this system");
+            println!("skipped: this system has no /proc");
             return;
         }
         assert!(since_process_start().unwrap() < Duration::from_secs(3600));

@@ -1,72 +1,73 @@
-//! A training from its directory to its summary: the run that is there is gone on with, or a new one begun.
+//! A training session: opens or creates the run directory, trains, and writes the report.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::early_stopping::Stopped;
-use super::resume::{self, Resumed};
-use super::training_loop::Run;
+use super::early_stopping::StopReason;
+use super::resume::{self, ResumePoint};
+use super::training_loop::TrainingLoop;
 use super::{final_report, memory_check};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
 use crate::report::Console;
-use crate::run_dir::{Newest, RunDir, Summary};
+use crate::run_dir::{LatestCheckpoint, RunDir, Summary};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 use crate::util::signals::Signals;
-use crate::util::text::legible;
+use crate::util::text::printable;
 
-/// A training before its images are read: the run that it goes on with is locked, and where to compute is settled.
+/// A session before its images are loaded: a run to resume is locked, and the device is selected.
 pub struct PreparedRun {
-    resumed: Option<(RunDir, Newest)>,
+    resumed: Option<(RunDir, LatestCheckpoint)>,
     placement: Placement,
 }
 
-/// A training that may begin.
+/// A session that is ready to train.
 pub struct Session<'a> {
     config: &'a Config,
     data: &'a Dataset,
     dir: RunDir,
-    newest: Option<Newest>,
+    latest: Option<LatestCheckpoint>,
     placement: Placement,
 }
 
-/// How to train, beside what the config says.
+/// Options of a session that are not in the config.
 pub struct RunOptions<'a> {
-    /// The command line, for the record.
+    /// The command line, for the provenance.
     pub command: String,
-    /// The command that goes on with it, for who reads the log.
+    /// The command that resumes the run, for the log.
     pub resume_command: &'a str,
-    /// Whether the user expects a run to go on with.
+    /// Whether the user passed `--resume`.
     pub resume: bool,
-    /// Whether to say where the time went.
+    /// Whether to print a profile.
     pub profile: bool,
 }
 
 impl PreparedRun {
-    /// Looks at what is at `path` (`None`: a new run in its default place), before anything takes time.
+    /// Opens the run at `path` if there is one, before anything slow happens. `None` is a new run
+    /// in the default directory.
     ///
     /// # Errors
-    /// A run that is in use, damaged, or without a checkpoint; a device that cannot be had.
+    /// If the run is in use or has no usable checkpoint, or the device is not available.
     pub fn new(config: &Config, path: Option<&Path>) -> Result<Self> {
         let resumed = match path {
-            Some(path) if !RunDir::is_free(path)? => Some(open(path)?),
+            Some(path) if !RunDir::is_available(path)? => Some(open(path)?),
             _ => None,
         };
         let (precision, threads) = match &resumed {
-            Some((_, newest)) => resume::as_before(config, &newest.checkpoint.state),
+            Some((_, latest)) => resume::inherit_precision_and_threads(config, &latest.checkpoint.state),
             None => (config.precision, config.threads),
         };
         Ok(Self { placement: device::place(config.device, precision, threads)?, resumed })
     }
 
-    /// Makes the directory of a new run. From here on a signal finds something to save: not before, so that it never leaves
-    /// half a start behind.
+    /// Creates the directory of a new run. From here on, signals are deferred until a checkpoint is
+    /// saved; before, they end the process at once, so that no empty run is left.
     ///
     /// # Errors
-    /// Too little memory; a directory that cannot be made.
+    /// If there is too little memory, or the directory cannot be created.
     pub fn begin<'a>(
         self,
         config: &'a Config,
@@ -74,87 +75,93 @@ impl PreparedRun {
         path: Option<&Path>,
         signals: &Signals,
     ) -> Result<Session<'a>> {
-        memory_check::check(config, data, &self.placement, device::memory())?;
+        memory_check::check(config, data, &self.placement, device::total_memory())?;
         signals.defer();
-        let (dir, newest) = match self.resumed {
-            Some((dir, newest)) => (dir, Some(newest)),
+        let (dir, latest) = match self.resumed {
+            Some((dir, latest)) => (dir, Some(latest)),
             None => (path.map_or_else(|| RunDir::create_default(&config.name), RunDir::create)?, None),
         };
-        Ok(Session { config, data, dir, newest, placement: self.placement })
+        Ok(Session { config, data, dir, latest, placement: self.placement })
     }
 }
 
-/// The directory of a run to go on with, locked, and its newest checkpoint.
-fn open(path: &Path) -> Result<(RunDir, Newest)> {
-    let dir = RunDir::open_to_go_on(path)?;
-    let shown = path.display();
-    let newest = dir.newest_checkpoint()?.ok_or_else(|| {
-        input(format!("{shown}: holds results but no last.safetensors to go on from; train into a new --out"))
+/// Locks the directory of a run to resume, and loads its newest checkpoint.
+fn open(path: &Path) -> Result<(RunDir, LatestCheckpoint)> {
+    let dir = RunDir::open_for_resume(path)?;
+    let latest = dir.latest_checkpoint()?.ok_or_else(|| {
+        let shown = path.display();
+        input(format!("{shown}: holds results but no last.safetensors to resume from; choose another --out"))
     })?;
-    Ok((dir, newest))
+    Ok((dir, latest))
 }
 
 impl Session<'_> {
-    /// Its directory.
+    /// The run directory.
     pub fn dir(&self) -> &RunDir {
         &self.dir
     }
 
-    /// Trains to the end, or to a signal; the lines of `console` go to the run's log, too.
+    /// Trains until finished or interrupted. Lines printed to `console` are also written to the
+    /// run's log.
     ///
     /// # Errors
-    /// As [`Run::train`], and a run that cannot be gone on with; the log has them.
+    /// As [`TrainingLoop::train`], and if the run cannot be resumed. Errors are logged.
     pub fn train(
         &mut self,
         options: RunOptions<'_>,
         signals: Signals,
         console: &mut Console,
-    ) -> Result<(Stopped, Summary)> {
+    ) -> Result<(StopReason, Summary)> {
         console.log_to(&self.dir.log_txt())?;
         let resume_command = options.resume_command;
         let result = self.run(options, signals, console);
         if let Err(error) = &result {
             console.end();
-            // For whoever reads the log later; on screen the program's last line says it. A log that cannot be written must not
-            // hide why the run ended.
-            drop(console.log_line(&legible(&format!("error: {error:#}"))));
-            if error.chain().any(|cause| cause.is::<std::io::Error>()) && self.dir.last().exists() {
-                drop(console.line(&format!("to go on when that is mended: {resume_command}")));
+            // Only to the log: `main` prints the error to the terminal. A failure to log must not
+            // hide it.
+            drop(console.log_line(&printable(&format!("error: {error:#}"))));
+            if error.chain().any(|cause| cause.is::<std::io::Error>()) && self.dir.last_safetensors().exists() {
+                drop(console.line(&format!("once fixed, resume with: {resume_command}")));
             }
         }
         result
     }
 
-    fn run(&mut self, options: RunOptions<'_>, signals: Signals, console: &mut Console) -> Result<(Stopped, Summary)> {
+    fn run(
+        &mut self,
+        options: RunOptions<'_>,
+        signals: Signals,
+        console: &mut Console,
+    ) -> Result<(StopReason, Summary)> {
         let Self { config, data, dir, placement, .. } = self;
         if let Some(reason) = dir.unlocked_reason() {
             console.line(&format!(
-                "warning: {} cannot be locked ({reason}): let no other process train in it",
+                "warning: {} cannot be locked ({reason}): do not train in it with another process",
                 dir.path().display()
             ))?;
         }
-        let resumed = match self.newest.take() {
+        let resume_point = match self.latest.take() {
             None => {
                 if options.resume {
                     let shown = dir.path().display();
-                    console.line(&format!("{shown} holds no checkpoint yet: starting from the beginning"))?;
+                    console.line(&format!("{shown} has no checkpoint yet: training from scratch"))?;
                 }
                 None
             }
-            Some(Newest { mut checkpoint, warning }) => {
-                let shown = dir.last().display().to_string();
-                let notes = resume::compare(&checkpoint, config, data, placement, &shown)?;
-                let best = resume::settle_best(dir, &mut checkpoint)?;
-                resume::follow_tta(dir, config)?;
+            Some(LatestCheckpoint { mut checkpoint, warning }) => {
+                let shown = dir.last_safetensors().display().to_string();
+                let notes = resume::check_compatible(&checkpoint, config, data, placement, &shown)?;
+                let best = resume::reconcile_best(dir, &mut checkpoint)?;
+                resume::update_best_tta(dir, config)?;
                 for note in warning.into_iter().chain(best).chain(notes) {
                     console.line(&note)?;
                 }
-                let ahead =
-                    dir.read_metrics()?.into_iter().filter(|record| record.epoch > checkpoint.state.epoch).collect();
-                Some(Resumed { checkpoint, ahead })
+                let finished = dir.read_metrics()?.into_iter();
+                let replayed = finished.filter(|metrics| metrics.epoch > checkpoint.state.epoch).collect();
+                Some(ResumePoint { checkpoint, replayed })
             }
         };
-        // A run that goes on has the split that it had, or it would have been refused.
+        // A resumed run has the same split: check_compatible refuses any other.
         write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
         console.announce(&config.data.train, data)?;
@@ -162,16 +169,16 @@ impl Session<'_> {
         let patience = config.train.early_stop.patience;
         if config.train.depends_on_epochs() && patience > 0 {
             console.line(&format!(
-                "warning: train.early_stop.patience = {patience} may end this run while its learning rate is still high or its images \
-                 are small, before most is won; 0 turns it off"
+                "warning: train.early_stop.patience = {patience} may stop this run before its learning rate has \
+                 decayed or its images have reached full size; 0 disables early stopping"
             ))?;
         }
         let RunOptions { command, profile, .. } = options;
         let (stopped, summary) =
-            Run { config, data, placement, dir, console, profile, command, signals }.train(resumed)?;
-        // A run that was finished before may have died before its report.
-        if matches!(stopped, Stopped::Epochs | Stopped::EarlyStop) && summary.best_epoch.is_some() {
-            final_report::report(dir, config, data, &summary, placement.device)?;
+            TrainingLoop { config, data, placement, dir, console, profile, command, signals }.train(resume_point)?;
+        // Also for a run that was already finished: it may have died before its report.
+        if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) && summary.best_epoch.is_some() {
+            final_report::write(dir, config, data, &summary, placement.device)?;
             console.line(&format!("report: {}", dir.report_html().display()))?;
         }
         Ok((stopped, summary))

@@ -1,6 +1,6 @@
-//! The books of a run: where it stands, the record of an epoch, the summary.
+//! The state of a run: its initial value, its update after an epoch, and the summary made from it.
 
-use super::early_stopping::{self, Stopped};
+use super::early_stopping::{self, StopReason};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
@@ -8,12 +8,12 @@ use crate::metrics::epoch::EpochMetrics;
 use crate::metrics::predictions::Predictions;
 use crate::metrics::{self, Monitor};
 use crate::optim::schedule::{SchedulePosition, learning_rate};
-use crate::run_dir::checkpoint::{Best, State};
+use crate::run_dir::checkpoint::{BestEpoch, State};
 use crate::run_dir::{Provenance, Summary};
 use crate::util::stats::{median, round};
 
-/// Where a run stands that has not begun.
-pub fn fresh_state(data: &Dataset, placement: &Placement, command: &str) -> State {
+/// The state of a new run.
+pub fn initial_state(data: &Dataset, placement: &Placement, command: &str) -> State {
     State {
         data_hash: data.data_hash.clone(),
         split_hash: data.split_hash(),
@@ -27,15 +27,15 @@ pub fn fresh_state(data: &Dataset, placement: &Placement, command: &str) -> Stat
     }
 }
 
-/// The record of an epoch: the figures of its steps, which `state` has, and of its validation.
-pub fn epoch_metrics(
+/// Metrics of an epoch (from 1), from the training sums in `state` and the validation predictions.
+pub fn compute_epoch_metrics(
     data: &Dataset,
     state: &State,
     predictions: &Predictions,
     epoch: u32,
     lr: f64,
     seconds: f64,
-    speed: f64,
+    images_per_second: f64,
 ) -> EpochMetrics {
     let (labels, predicted) = (data.validation_labels(), predictions.predicted());
     let rows = data.train.len() as f64;
@@ -46,20 +46,20 @@ pub fn epoch_metrics(
         accuracy: state.correct as f64 / rows,
         val_loss: metrics::cross_entropy(&predictions.logits, predictions.classes, labels),
         val_accuracy: metrics::accuracy(labels, &predicted),
-        val_accuracy_dedup: metrics::accuracy_without(labels, &predicted, &data.validation_seen),
+        val_accuracy_dedup: metrics::accuracy_excluding(labels, &predicted, &data.validation_duplicates),
         seconds: round(seconds, 3),
-        images_per_second: round(speed, 1),
+        images_per_second: round(images_per_second, 1),
     }
 }
 
-/// The result so far.
-pub fn summary(
+/// The summary of a run that stopped in `state`.
+pub fn build_summary(
     config: &Config,
     data: &Dataset,
     placement: &Placement,
     state: &State,
     parameters: usize,
-    stopped: Stopped,
+    stopped: StopReason,
 ) -> Summary {
     Summary {
         name: config.name.clone(),
@@ -75,7 +75,7 @@ pub fn summary(
         last_val_accuracy: state.records.last().map(|record| record.val_accuracy),
         train_rows: data.train.len(),
         validation_rows: data.validation.len(),
-        stopped: stopped.word().to_owned(),
+        stopped: stopped.as_str().to_owned(),
         rollbacks: state.rollbacks,
         seconds: round(state.seconds + state.epoch_seconds, 3),
         train_images_per_second: median(state.records.iter().map(|record| record.images_per_second).collect()),
@@ -91,31 +91,34 @@ pub fn summary(
     }
 }
 
-/// Moves `state` past a finished epoch; whether it is the best so far by validation accuracy.
-pub fn finish_epoch(state: &mut State, record: &EpochMetrics, monitor: Monitor) -> bool {
-    let watched = record.watched(monitor);
-    if early_stopping::improves(monitor, watched, state.monitor.map(|(value, _)| value)) {
-        state.monitor = Some((watched, record.epoch));
+/// Advances `state` past a finished epoch. Returns whether it is the best so far by validation
+/// accuracy. Does not add to `state.records`.
+pub fn advance_epoch(state: &mut State, metrics: &EpochMetrics, monitor: Monitor) -> bool {
+    let value = metrics.monitored_value(monitor);
+    if early_stopping::improves(monitor, value, state.monitor.map(|(best, _)| best)) {
+        state.monitor = Some((value, metrics.epoch));
     }
-    let is_best = state.best.is_none_or(|best| record.val_accuracy > best.val_accuracy);
+    let is_best = state.best.is_none_or(|best| metrics.val_accuracy > best.val_accuracy);
     if is_best {
-        state.best = Some(Best {
-            epoch: record.epoch,
-            val_accuracy: record.val_accuracy,
-            val_accuracy_dedup: record.val_accuracy_dedup,
+        state.best = Some(BestEpoch {
+            epoch: metrics.epoch,
+            val_accuracy: metrics.val_accuracy,
+            val_accuracy_dedup: metrics.val_accuracy_dedup,
         });
     }
-    state.epoch = record.epoch;
-    state.seconds += record.seconds;
+    state.epoch = metrics.epoch;
+    state.seconds += metrics.seconds;
     (state.step, state.loss_sum, state.correct, state.epoch_seconds) = (0, 0.0, 0, 0.0);
     is_best
 }
 
-/// The learning rate of `step` of the running epoch, which has `steps`: the schedule's, halved by each rollback.
-pub fn rate(config: &Config, state: &State, steps: u64, step: u64) -> f64 {
-    let halved = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
-    let at = SchedulePosition { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
-    learning_rate(&config.train.schedule, config.train.optimizer.lr(), &at) * halved
+/// Learning rate of `step` of the current epoch of `steps` steps: the schedule's, halved per
+/// rollback.
+pub fn learning_rate_at(config: &Config, state: &State, steps: u64, step: u64) -> f64 {
+    let factor = 0.5f64.powi(i32::try_from(state.rollbacks).unwrap_or(i32::MAX));
+    let position =
+        SchedulePosition { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
+    learning_rate(&config.train.schedule, config.train.optimizer.lr(), &position) * factor
 }
 
 #[cfg(test)]
@@ -123,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_epoch_is_strictly_better_and_the_rest_is_reset() {
+    fn a_best_epoch_is_strictly_better_and_the_epoch_is_reset() {
         let mut state = State { step: 9, loss_sum: 3.0, correct: 4, ..State::default() };
-        let record = |epoch, val_accuracy, val_loss| EpochMetrics {
+        let metrics = |epoch, val_accuracy, val_loss| EpochMetrics {
             epoch,
             lr: 0.1,
             loss: 1.0,
@@ -136,11 +139,11 @@ mod tests {
             seconds: 1.5,
             images_per_second: 10.0,
         };
-        assert!(finish_epoch(&mut state, &record(1, 0.5, 1.0), Monitor::ValLoss));
+        assert!(advance_epoch(&mut state, &metrics(1, 0.5, 1.0), Monitor::ValLoss));
         assert_eq!((state.step, state.loss_sum, state.correct), (0, 0.0, 0));
-        assert!(!finish_epoch(&mut state, &record(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
+        assert!(!advance_epoch(&mut state, &metrics(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
         assert_eq!(state.best.map(|best| best.epoch), Some(1));
-        assert_eq!(state.monitor, Some((0.9, 2)), "the monitored figure goes its own way");
+        assert_eq!(state.monitor, Some((0.9, 2)), "the monitored metric is tracked separately");
         assert_eq!((state.epoch, state.seconds), (2, 3.0));
     }
 }

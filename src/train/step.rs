@@ -1,9 +1,10 @@
-//! One training step: pick, augment, forward, loss, backward, update. Nothing is read back from the device.
+//! One training step: gather, augment, forward, loss, backward, update. Nothing is read back from
+//! the device.
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::batch::{self, Input};
+use super::batch::TrainingBatch;
 use super::epoch_schedule::EpochSchedule;
 use super::profile::{Phase, Profile};
 use crate::config::TrainConfig;
@@ -19,76 +20,79 @@ use crate::run_dir::checkpoint::{NamedTensors, State};
 use crate::transforms::resize::resize;
 use crate::util::rng::{Rng, Stream};
 
-/// A network in training, with everything that a step needs on one device.
+/// A network in training, with all that a step needs on one device.
 #[derive(Debug)]
 pub struct Trainer {
     /// The network.
     pub net: Net,
     parameters: FlatParameters,
     optimizer: Optimizer,
-    /// What is validated and kept as best, where `train.ema` is on.
+    /// EMA weights, which are validated and saved as best, if `train.ema` > 0.
     ema: Option<Ema>,
     loss: Loss,
-    /// Greatest norm of all gradients together; 0: any.
+    /// Maximum global gradient norm; 0 disables clipping.
     clip_norm: f64,
     images: DeviceImages,
-    /// Number format of forward and backward.
+    /// Precision of forward and backward pass.
     kind: Kind,
     seed: u64,
-    /// Edge of the images of the epoch, in pixels.
+    /// Side length of the images of the epoch, in pixels.
     side: usize,
-    /// float32 `[steps]`: the loss of each step of the epoch, filled on the device.
+    /// float32 `[steps]`: loss of each step of the epoch, written on the device.
     losses: Tensor,
-    /// float32 `[steps]`: the sum of all gradients of each step, finite where all of them are.
+    /// float32 `[steps]`: sum of all gradients of each step; not finite if any gradient is not.
     gradient_sums: Tensor,
     /// int64 `[steps]`: correct predictions of each step.
     correct: Tensor,
-    /// Steps whose losses and correct have been read back.
+    /// Number of steps whose results have been read back.
     collected: u64,
-    /// Where the time goes, when somebody asked.
+    /// Times the phases of a step, if requested.
     pub profile: Option<Profile>,
 }
 
-/// What is not a finite number any more, and since when.
+/// The first value of an epoch that is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NonFinite {
-    /// In words, with its verb.
+    /// What it is, with a verb: `the loss is`.
     pub what: &'static str,
     /// Step of the epoch, from 1.
     pub step: u64,
 }
 
-/// The prefix of optimizer tensors in a checkpoint.
+/// Prefix of optimizer tensors in a checkpoint.
 const OPTIMIZER: &str = "optimizer";
-/// The prefix of averaged tensors in a checkpoint.
+/// Prefix of EMA tensors in a checkpoint.
 const EMA: &str = "ema";
 
-/// The name within the part of a checkpoint that has `prefix`.
-fn within<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+/// Strips `prefix` and a dot from a tensor name.
+fn strip_tensor_prefix<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     name.strip_prefix(prefix)?.strip_prefix('.')
 }
 
-/// Whether a tensor of a checkpoint belongs to the network in training, not to the optimizer or the ema.
-pub fn is_weight(name: &str) -> bool {
-    [OPTIMIZER, EMA].iter().all(|prefix| within(name, prefix).is_none())
+/// Whether a tensor of a checkpoint is one of the network, not of the optimizer or the EMA.
+pub fn is_network_tensor(name: &str) -> bool {
+    [OPTIMIZER, EMA].iter().all(|prefix| strip_tensor_prefix(name, prefix).is_none())
 }
 
-/// The weights that count among the tensors of `last.safetensors`: the averaged ones, where there are any.
+/// The evaluation weights among the tensors of `last.safetensors`: the EMA weights, if there are
+/// any.
 pub fn evaluation_weights(tensors: &NamedTensors) -> NamedTensors {
-    let own = |(name, tensor): &(String, Tensor)| Some((within(name, EMA)?.to_owned(), tensor.shallow_clone()));
-    let averaged: NamedTensors = tensors.iter().filter_map(own).collect();
-    if averaged.is_empty() {
-        let weights = tensors.iter().filter(|(name, _)| is_weight(name));
+    let ema_tensor =
+        |(name, tensor): &(String, Tensor)| Some((strip_tensor_prefix(name, EMA)?.to_owned(), tensor.shallow_clone()));
+    let ema: NamedTensors = tensors.iter().filter_map(ema_tensor).collect();
+    if ema.is_empty() {
+        let weights = tensors.iter().filter(|(name, _)| is_network_tensor(name));
         return weights.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     }
-    averaged
+    ema
 }
 
 impl Trainer {
-    /// Gets a fresh network ready to train on `images` as `config` says, computing in `kind`; an epoch has `steps`.
+    /// Prepares a network for training on `images` with precision `kind` and `steps` steps per
+    /// epoch.
     ///
     /// # Errors
-    /// libtorch's, such as a device that has too little memory.
+    /// If the device has too little memory.
     pub fn new(
         net: Net,
         images: DeviceImages,
@@ -129,25 +133,23 @@ impl Trainer {
     }
 
     /// Runs `step` (from 0) of `epoch` (from 0).
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn step(&mut self, plan: &EpochSchedule, epoch: u32, step: u64, lr: f64) -> Result<()> {
+    pub fn step(&mut self, schedule: &EpochSchedule, epoch: u32, step: u64, lr: f64) -> Result<()> {
         self.seed_libtorch(epoch, step);
-        let Input { x, targets, answers } = batch::of(&self.images, &plan.batch(step)?, self.kind, self.net.classes())?;
+        let TrainingBatch { x, targets, labels } =
+            TrainingBatch::new(&self.images, &schedule.batch(step)?, self.kind, self.net.classes())?;
         let x = resize(x, self.side)?;
         self.lap(Phase::Input);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
-        let loss = self.loss.of(&logits, &targets)?;
+        let loss = self.loss.forward(&logits, &targets)?;
         self.lap(Phase::Forward);
         self.parameters.zero_gradients()?;
         loss.f_backward()?;
-        let place = i64::try_from(step)?;
-        // Before the update: SGD's weight decay is added to the gradients.
+        let index = i64::try_from(step)?;
+        // Before the update, which adds SGD's weight decay to the gradients.
         let sum = self.parameters.gradients.f_sum(Kind::Float)?;
         self.parameters.clip_gradients(self.clip_norm)?;
         self.lap(Phase::Backward);
-        let number = u64::from(epoch) * plan.steps() + step + 1;
+        let number = u64::from(epoch) * schedule.steps() + step + 1;
         self.optimizer.step(&mut self.parameters, lr, number)?;
         if let Some(ema) = &mut self.ema {
             ema.update(&self.parameters, number)?;
@@ -155,20 +157,17 @@ impl Trainer {
         self.lap(Phase::Update);
 
         tch::no_grad(|| -> Result<()> {
-            self.gradient_sums.f_narrow(0, place, 1)?.f_copy_(&sum.f_view([1])?)?;
-            self.losses.f_narrow(0, place, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
-            let right = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64)?;
-            self.correct.f_narrow(0, place, 1)?.f_copy_(&right.f_view([1])?)?;
+            self.gradient_sums.f_narrow(0, index, 1)?.f_copy_(&sum.f_view([1])?)?;
+            self.losses.f_narrow(0, index, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
+            let correct = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
+            self.correct.f_narrow(0, index, 1)?.f_copy_(&correct.f_view([1])?)?;
             Ok(())
         })
     }
 
-    /// Reads back loss and correct of the steps up to `state.step` that have not been read yet, and adds them to `state`;
-    /// the first of them whose loss or gradients are not finite, if any. Waits for the device.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn collect(&mut self, plan: &EpochSchedule, state: &mut State) -> Result<Option<NonFinite>> {
+    /// Reads back the losses and correct predictions of new steps up to `state.step` and adds them
+    /// to `state`. Returns the first loss or gradient that is not finite. Waits for the device.
+    pub fn collect(&mut self, schedule: &EpochSchedule, state: &mut State) -> Result<Option<NonFinite>> {
         let (from, count) = (i64::try_from(self.collected)?, i64::try_from(state.step.saturating_sub(self.collected))?);
         let read = |tensor: &Tensor| tensor.f_narrow(0, from, count)?.f_to_device(Device::Cpu);
         let losses: Vec<f32> = Vec::try_from(read(&self.losses)?)?;
@@ -181,17 +180,14 @@ impl Trainer {
             if !sum.is_finite() {
                 return Ok(Some(NonFinite { what: "a gradient is", step: step + 1 }));
             }
-            state.loss_sum += f64::from(loss) * plan.images(step) as f64;
+            state.loss_sum += f64::from(loss) * schedule.images(step) as f64;
             state.correct += correct;
         }
         self.collected = state.step;
         Ok(None)
     }
 
-    /// Whether every weight and all of the optimizer's state is finite: what must hold of a checkpoint to go back to.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Whether all weights and the optimizer state are finite, as required of every checkpoint.
     pub fn is_finite(&self) -> Result<bool> {
         let weights = [&self.parameters.values, &self.parameters.statistics];
         let emas = self.ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]);
@@ -202,23 +198,22 @@ impl Trainer {
         Ok(bool::try_from(all)?)
     }
 
-    /// Charges the time since the last call to `phase`, when a profile is wanted.
+    /// Adds the time since the last call to `phase`, if a profile was requested.
     pub fn lap(&mut self, phase: Phase) {
         if let Some(profile) = &mut self.profile {
             profile.lap(phase);
         }
     }
 
-    /// Begins an epoch at `step`: 0, or where a resumed run goes on. Its images are `side` x `side` pixels.
+    /// Starts an epoch at `step`, 0 unless the run is resumed in it, with images of `side` x `side`
+    /// pixels.
     pub fn begin_epoch(&mut self, step: u64, side: usize) {
         self.collected = step;
         self.side = side;
     }
 
-    /// The weights that count, averaged where they are, as `best.safetensors` holds them: sorted by name.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// The evaluation weights as `best.safetensors` holds them, sorted by name: EMA weights if
+    /// `train.ema` > 0.
     pub fn evaluation_weights(&self) -> Result<NamedTensors> {
         match &self.ema {
             Some(ema) => self.parameters.all_views(&ema.values, &ema.statistics),
@@ -226,31 +221,24 @@ impl Trainer {
         }
     }
 
-    /// What the network makes of `images` with the weights that count, see [`Predictions::unless`].
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn predictions_unless(
+    /// Predicts `images` with the evaluation weights; `None` if `should_stop` returned true.
+    pub fn predict_interruptible(
         &mut self,
         images: &DeviceImages,
-        stops: impl Fn() -> bool,
+        should_stop: impl Fn() -> bool,
     ) -> Result<Option<Predictions>> {
-        let Some(ema) = &mut self.ema else { return predict_interruptible(&self.net, images, stops) };
-        ema.exchange(&mut self.parameters)?;
-        let predictions = predict_interruptible(&self.net, images, stops);
-        ema.exchange(&mut self.parameters)?;
+        let Some(ema) = &mut self.ema else { return predict_interruptible(&self.net, images, should_stop) };
+        ema.swap(&mut self.parameters)?;
+        let predictions = predict_interruptible(&self.net, images, should_stop);
+        ema.swap(&mut self.parameters)?;
         predictions
     }
 
-    /// The network's tensors, the optimizer's and the ema, as `last.safetensors` holds them.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Tensors of network, optimizer and EMA as `last.safetensors` holds them.
     pub fn all_tensors(&self) -> Result<NamedTensors> {
         let mut all = self.parameters.all_views(&self.parameters.values, &self.parameters.statistics)?;
         if self.ema.is_some() {
-            let averaged = self.evaluation_weights()?;
-            all.extend(averaged.into_iter().map(|(name, view)| (format!("{EMA}.{name}"), view)));
+            all.extend(self.evaluation_weights()?.into_iter().map(|(name, view)| (format!("{EMA}.{name}"), view)));
         }
         for (slot, flat) in self.optimizer.state() {
             all.extend(
@@ -263,36 +251,36 @@ impl Trainer {
         Ok(all)
     }
 
-    /// Takes over what [`all_tensors`](Self::all_tensors) gave.
+    /// Loads tensors returned by [`all_tensors`](Self::all_tensors).
     ///
     /// # Errors
-    /// When a tensor is missing or has another shape, naming it.
+    /// The name of the first tensor that is missing or has another shape.
     pub fn load(&mut self, tensors: NamedTensors) -> Result<()> {
         let (weights, others): (NamedTensors, NamedTensors) =
-            tensors.into_iter().partition(|(name, _)| is_weight(name));
-        self.net.load(&weights)?;
+            tensors.into_iter().partition(|(name, _)| is_network_tensor(name));
+        self.net.load_state_dict(&weights)?;
         let mut views = Vec::new();
         for (slot, flat) in self.optimizer.state() {
-            let own = self.parameters.views(flat)?.into_iter();
-            views.extend(own.map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
+            let slot_views = self.parameters.views(flat)?.into_iter();
+            views.extend(slot_views.map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
         }
         if let Some(ema) = &self.ema {
-            let own = self.parameters.all_views(&ema.values, &ema.statistics)?.into_iter();
-            views.extend(own.map(|(name, view)| (format!("{EMA}.{name}"), view)));
+            let ema_views = self.parameters.all_views(&ema.values, &ema.statistics)?.into_iter();
+            views.extend(ema_views.map(|(name, view)| (format!("{EMA}.{name}"), view)));
         }
         for (name, mut view) in views {
             let (_, value) =
                 others.iter().find(|(n, _)| *n == name).with_context(|| format!("it holds no tensor {name}"))?;
             if value.size() != view.size() {
-                let (found, own) = (value.size(), view.size());
-                anyhow::bail!("tensor {name} has shape {found:?}; this architecture has {own:?}");
+                let (found, expected) = (value.size(), view.size());
+                anyhow::bail!("tensor {name} has shape {found:?}; this architecture has {expected:?}");
             }
             tch::no_grad(|| view.f_copy_(value))?;
         }
         Ok(())
     }
 
-    /// Makes whatever libtorch params in this step (dropout) follow from seed, epoch and step.
+    /// Seeds libtorch's generator (dropout) from seed, epoch and step.
     #[allow(clippy::disallowed_methods)]
     fn seed_libtorch(&self, epoch: u32, step: u64) {
         let key = Rng::new(&[Stream::Step as u64, self.seed, u64::from(epoch), step]).next_u64();

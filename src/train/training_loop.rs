@@ -1,17 +1,17 @@
-//! The loop, top to bottom: epochs of steps, validation, checkpoints, early stopping, going back after a divergence.
+//! The training loop: epochs, validation, checkpoints, early stopping, rollback after a divergence.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
 use super::checkpoint_interval::CheckpointInterval;
-use super::early_stopping::{self, Stopped};
+use super::early_stopping::{self, StopReason};
 use super::epoch_schedule::EpochSchedule;
-use super::event_log::Events;
+use super::event_log::EventLog;
 use super::profile::{Phase, Profile};
 use super::progress::{epoch_text, progress_text};
-use super::resume::Resumed;
-use super::state::{epoch_metrics, finish_epoch, fresh_state, rate, summary};
+use super::resume::ResumePoint;
+use super::state::{advance_epoch, build_summary, compute_epoch_metrics, initial_state, learning_rate_at};
 use super::step::{NonFinite, Trainer};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
@@ -24,133 +24,134 @@ use crate::report::Console;
 use crate::run_dir::checkpoint::{self, State};
 use crate::run_dir::{RunDir, Summary};
 use crate::transforms::Augment;
-use crate::transforms::resize::side;
+use crate::transforms::resize::side_at_epoch;
 use crate::util::error::input;
 use crate::util::signals::{self, Signals};
 
-/// What a run works with.
-pub struct Run<'a> {
-    /// The checked config.
+/// The training loop of a run, with what it needs from outside.
+pub struct TrainingLoop<'a> {
+    /// The validated config.
     pub config: &'a Config,
     /// Training and validation images.
     pub data: &'a Dataset,
-    /// Device and number format.
+    /// Device and precision.
     pub placement: &'a Placement,
-    /// Where its files go.
+    /// The run directory.
     pub dir: &'a RunDir,
-    /// Where its lines go.
+    /// Progress and log.
     pub console: &'a mut Console,
-    /// Whether to say where the time went.
+    /// Whether to print a profile.
     pub profile: bool,
-    /// The command line, for the record.
+    /// The command line, for the provenance.
     pub command: String,
-    /// Those that ask to stop.
+    /// Signals that stop the run.
     pub signals: Signals,
 }
 
-/// How the work on an epoch ended.
-enum Ended {
-    /// Trained and validated.
+/// Outcome of training and validating an epoch.
+enum EpochOutcome {
+    /// The epoch is finished.
     Finished(EpochMetrics),
-    /// By this signal, after saving.
+    /// Received this signal; a checkpoint was saved.
     Interrupted(i32),
-    /// What is not a finite number, and where.
+    /// A value is not finite: which, and in which step.
     Diverged(String),
 }
 
-/// What the loop works on.
-struct Progress<'a> {
+/// A run in progress.
+struct ActiveRun<'a> {
     trainer: Trainer,
     validation: DeviceImages,
     sampler: Sampler,
     augment: Augment,
     state: State,
-    /// Records of epochs that were finished before and will be trained again, since no checkpoint has them.
-    ahead: Vec<EpochMetrics>,
+    /// Metrics of epochs that were finished before but are in no checkpoint: they are trained
+    /// again.
+    replayed: Vec<EpochMetrics>,
     checkpoint_interval: CheckpointInterval<'a>,
-    /// What TensorBoard is told.
-    events: Events,
-    /// Steps of an epoch.
+    events: EventLog,
+    /// Steps per epoch.
     steps: u64,
     /// The resolved config, for checkpoints.
     config_toml: String,
 }
 
-impl Progress<'_> {
-    /// Whether `last.safetensors` is due; `epochs` finished ones when an epoch has just ended.
-    fn is_due(&self, epochs: Option<u32>) -> bool {
+impl ActiveRun<'_> {
+    /// Whether `last.safetensors` is due. `epochs` is the number of finished epochs, only if one
+    /// has just ended.
+    fn is_checkpoint_due(&self, epochs: Option<u32>) -> bool {
         self.checkpoint_interval.is_due(u64::from(self.state.epoch) * self.steps + self.state.step, epochs)
     }
 
-    /// Whether early stopping ends the run after the epochs that it has.
-    fn is_over(&self, config: &Config) -> bool {
+    /// Whether early stopping ends the run after its last finished epoch.
+    fn should_stop_early(&self, config: &Config) -> bool {
         let best_epoch = self.state.monitor.map_or(0, |(_, epoch)| epoch);
-        self.state.epoch > 0 && early_stopping::is_over(&config.train.early_stop, self.state.epoch, best_epoch)
+        self.state.epoch > 0 && early_stopping::should_stop(&config.train.early_stop, self.state.epoch, best_epoch)
     }
 }
 
-impl<'a> Run<'a> {
-    /// Trains until the epochs are done, early stopping says so, or a signal comes.
+impl<'a> TrainingLoop<'a> {
+    /// Trains until all epochs are finished, early stopping ends the run, or a signal arrives.
     ///
     /// # Errors
-    /// A divergence beyond `train.max_rollbacks` (the last good checkpoint stays), libtorch's errors, I/O errors with
-    /// their path.
-    pub fn train(&mut self, resumed: Option<Resumed>) -> Result<(Stopped, Summary)> {
+    /// A divergence beyond `train.max_rollbacks`; the last good checkpoint is kept.
+    pub fn train(&mut self, resume_point: Option<ResumePoint>) -> Result<(StopReason, Summary)> {
         let config = self.config;
-        let mut p = self.prepare(resumed)?;
-        let mut trained = false;
+        let mut run = self.start(resume_point)?;
+        let mut has_trained = false;
         let stopped = loop {
-            if p.state.step == 0 && p.is_over(config) {
-                break Stopped::EarlyStop;
+            if run.state.step == 0 && run.should_stop_early(config) {
+                break StopReason::EarlyStop;
             }
-            if p.state.epoch >= config.train.epochs {
-                break Stopped::Epochs;
+            if run.state.epoch >= config.train.epochs {
+                break StopReason::Epochs;
             }
-            trained = true;
-            let record = match self.epoch(&mut p)? {
-                Ended::Finished(record) => record,
-                Ended::Interrupted(signal) => break Stopped::Interrupted(signal),
-                Ended::Diverged(what) => {
-                    self.roll_back(&what, &mut p)?;
+            has_trained = true;
+            let metrics = match self.run_epoch(&mut run)? {
+                EpochOutcome::Finished(metrics) => metrics,
+                EpochOutcome::Interrupted(signal) => break StopReason::Interrupted(signal),
+                EpochOutcome::Diverged(what) => {
+                    self.roll_back(&what, &mut run)?;
                     continue;
                 }
             };
-            let is_best = self.finish(&mut p, record)?;
+            let is_best = self.finish_epoch(&mut run, metrics)?;
             if is_best {
-                checkpoint::save(&self.dir.best(), &p.config_toml, &p.state, &p.trainer.evaluation_weights()?)?;
+                let weights = run.trainer.evaluation_weights()?;
+                checkpoint::save(&self.dir.best_safetensors(), &run.config_toml, &run.state, &weights)?;
             }
-            let ends = p.state.epoch >= config.train.epochs || p.is_over(config);
+            let is_last = run.state.epoch >= config.train.epochs || run.should_stop_early(config);
             let signal = self.signals.received();
-            // Whenever there is a new best, too: the checkpoint to go on from should know of it.
-            let may_go_back = config.train.max_rollbacks > 0;
-            if ends || is_best || may_go_back || signal.is_some() || p.is_due(Some(p.state.epoch)) {
-                self.save_last(&mut p)?;
+            let may_roll_back = config.train.max_rollbacks > 0;
+            // Also after a new best epoch: the checkpoint to resume from should refer to it.
+            if is_last || is_best || may_roll_back || signal.is_some() || run.is_checkpoint_due(Some(run.state.epoch)) {
+                self.save_last(&mut run)?;
             }
-            if may_go_back {
+            if may_roll_back {
                 self.dir.keep_for_rollback()?;
             }
-            self.write_metrics(&mut p, ends)?;
-            p.trainer.lap(Phase::Files);
-            if let Some(signal) = signal.filter(|_| !ends) {
-                break Stopped::Interrupted(signal);
+            self.write_metrics(&mut run, is_last)?;
+            run.trainer.lap(Phase::Files);
+            if let Some(signal) = signal.filter(|_| !is_last) {
+                break StopReason::Interrupted(signal);
             }
         };
-        if let Some(profile) = p.trainer.profile.take() {
+        if let Some(profile) = run.trainer.profile.take() {
             self.console.line(profile.finish()?.trim_end())?;
         }
-        let summary = summary(self.config, self.data, self.placement, &p.state, p.trainer.net.parameters(), stopped);
-        // A finished run that was asked to go on and had nothing to do keeps its record.
-        if trained || !self.dir.has_summary(&summary) {
+        let summary = self.summary(&run, stopped);
+        // Resuming a finished run changes nothing: keep its summary.
+        if has_trained || !self.dir.has_summary(&summary) {
             self.dir.write_summary(&summary)?;
         }
-        if matches!(stopped, Stopped::Epochs | Stopped::EarlyStop) {
-            p.events.end()?;
+        if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) {
+            run.events.finish()?;
         }
         Ok((stopped, summary))
     }
 
-    /// The network on its device, fresh or as it was, and a checkpoint to go back to.
-    fn prepare(&mut self, resumed: Option<Resumed>) -> Result<Progress<'a>> {
+    /// Creates the network, new or from a checkpoint, and saves a checkpoint of a new run.
+    fn start(&mut self, resume_point: Option<ResumePoint>) -> Result<ActiveRun<'a>> {
         let (config, device) = (self.config, self.placement.device);
         let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
         let soft = self.data.soft_labels.as_ref();
@@ -159,226 +160,231 @@ impl<'a> Run<'a> {
         let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
         let mut trainer = Trainer::new(net, images, &config.train, self.placement.kind, config.seed, steps)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
-        let (fresh, is_fresh) = (fresh_state(self.data, self.placement, &self.command), resumed.is_none());
-        let (state, ahead) = match resumed {
-            None => (fresh, Vec::new()),
-            Some(Resumed { checkpoint, ahead }) => {
-                let shown = self.dir.last().display().to_string();
-                trainer.load(checkpoint.tensors).map_err(|error| input(format!("{shown}: {error:#}")))?;
-                // What it goes on with is recorded; what it went on from is in the log.
-                let State { threads, precision, device, kernels, .. } = fresh;
+        let (initial, is_new) = (initial_state(self.data, self.placement, &self.command), resume_point.is_none());
+        let (state, replayed) = match resume_point {
+            None => (initial, Vec::new()),
+            Some(ResumePoint { checkpoint, replayed }) => {
+                let path = self.dir.last_safetensors();
+                let named = |error: anyhow::Error| input(format!("{}: {error:#}", path.display()));
+                trainer.load(checkpoint.tensors).map_err(named)?;
+                // The state describes this process; the log has the changes.
+                let State { threads, precision, device, kernels, .. } = initial;
                 let mut state = State { threads, precision, device, kernels, ..checkpoint.state };
                 state.commands.push(self.command.clone());
-                (state, ahead)
+                (state, replayed)
             }
         };
-        let mut p = Progress {
+        let mut run = ActiveRun {
             trainer,
             validation: DeviceImages::new(&self.data.validation, device)?,
             sampler: Sampler::new(config.train.sampling, self.data.train_labels()),
             augment: Augment::new(&config.augment, config.seed),
             state,
-            ahead,
+            replayed,
             checkpoint_interval: CheckpointInterval::new(&config.train.checkpoint_every),
-            events: Events::default(),
+            events: EventLog::default(),
             steps,
             config_toml: config.to_toml()?,
         };
-        if is_fresh {
-            self.save_last(&mut p)?;
+        if is_new {
+            self.save_last(&mut run)?;
         }
-        // A run that died may have done so before this.
-        if config.train.max_rollbacks > 0 && p.state.step == 0 {
+        // Also when resuming: the run may have died just before this.
+        if config.train.max_rollbacks > 0 && run.state.step == 0 {
             self.dir.keep_for_rollback()?;
         }
-        self.write_metrics(&mut p, false)?;
-        Ok(p)
+        self.write_metrics(&mut run, false)?;
+        Ok(run)
     }
 
-    /// Trains what is left of the running epoch, and validates it.
-    fn epoch(&mut self, p: &mut Progress) -> Result<Ended> {
+    /// Trains the rest of the current epoch, and validates.
+    fn run_epoch(&mut self, run: &mut ActiveRun) -> Result<EpochOutcome> {
         let (config, device) = (self.config, self.placement.device);
-        let (epoch, rows) = (p.state.epoch, self.data.train.len());
-        // The record's learning rate is that of an epoch's first step.
-        let first_lr = rate(config, &p.state, p.steps, 0);
-        let (already, began) = (p.state.epoch_seconds, Instant::now());
-        let plan = EpochSchedule::new(config.seed, epoch, &p.sampler, config.train.batch, &p.augment, device)?;
-        p.trainer.begin_epoch(p.state.step, side(&config.train.progressive, epoch, config.train.epochs));
-        p.trainer.lap(Phase::Plan);
-        self.console.begin(&format!("epoch {:>3}/{}", epoch + 1, config.train.epochs), plan.steps(), p.state.step);
-        while p.state.step < plan.steps() {
+        let (epoch, rows) = (run.state.epoch, self.data.train.len());
+        // The metrics report the learning rate of the first step.
+        let first_lr = learning_rate_at(config, &run.state, run.steps, 0);
+        let (seconds_before, start) = (run.state.epoch_seconds, Instant::now());
+        let schedule = EpochSchedule::new(config.seed, epoch, &run.sampler, config.train.batch, &run.augment, device)?;
+        run.trainer.begin_epoch(run.state.step, side_at_epoch(&config.train.progressive, epoch, config.train.epochs));
+        run.trainer.lap(Phase::Schedule);
+        self.console.begin(
+            &format!("epoch {:>3}/{}", epoch + 1, config.train.epochs),
+            schedule.steps(),
+            run.state.step,
+        );
+        while run.state.step < schedule.steps() {
             if let Some(signal) = self.signals.received() {
-                return self.interrupt(p, &plan, signal);
+                return self.interrupt(run, &schedule, signal);
             }
-            let lr = rate(config, &p.state, p.steps, p.state.step);
-            p.trainer.step(&plan, epoch, p.state.step, lr)?;
-            p.state.step += 1;
-            p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
-            // Waiting for a CPU costs nothing; a GPU is left alone until the epoch ends.
+            let lr = learning_rate_at(config, &run.state, run.steps, run.state.step);
+            run.trainer.step(&schedule, epoch, run.state.step, lr)?;
+            run.state.step += 1;
+            run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
+            // Reading back is free on the CPU. A GPU must not be synchronized within the epoch.
             if device == tch::Device::Cpu {
-                if let Some(found) = p.trainer.collect(&plan, &mut p.state)? {
+                if let Some(found) = run.trainer.collect(&schedule, &mut run.state)? {
                     return Ok(diverged_at(found, epoch));
                 }
-                self.console.advance(p.state.step, || progress_text(&plan, &p.state));
+                self.console.advance(run.state.step, || progress_text(&schedule, &run.state));
             } else {
                 let last =
-                    || p.state.records.last().map(|last| format!("last epoch: val_acc {:.4}", last.val_accuracy));
-                self.console.advance(p.state.step, || last().unwrap_or_default());
+                    || run.state.records.last().map(|last| format!("last epoch: val_acc {:.4}", last.val_accuracy));
+                self.console.advance(run.state.step, || last().unwrap_or_default());
             }
-            p.trainer.lap(Phase::Collect);
-            if p.state.step < plan.steps()
-                && p.is_due(None)
-                && let Some(diverged) = self.checkpoint(p, &plan)?
+            run.trainer.lap(Phase::Collect);
+            if run.state.step < schedule.steps()
+                && run.is_checkpoint_due(None)
+                && let Some(diverged) = self.save_within_epoch(run, &schedule)?
             {
                 return Ok(diverged);
             }
         }
         self.console.end();
-        if let Some(found) = p.trainer.collect(&plan, &mut p.state)? {
+        if let Some(found) = run.trainer.collect(&schedule, &mut run.state)? {
             return Ok(diverged_at(found, epoch));
         }
-        p.state.epoch_seconds = already + began.elapsed().as_secs_f64();
-        let speed = rows as f64 / p.state.epoch_seconds;
+        run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
+        let images_per_second = rows as f64 / run.state.epoch_seconds;
 
-        let predictions = p.trainer.predictions_unless(&p.validation, || self.signals.received().is_some())?;
-        p.trainer.lap(Phase::Validation);
+        let predictions = run.trainer.predict_interruptible(&run.validation, || self.signals.received().is_some())?;
+        run.trainer.lap(Phase::Validation);
         let Some(predictions) = predictions else {
-            let signal = self.signals.received().context("validation was stopped by nothing")?;
-            return self.interrupt(p, &plan, signal);
+            let signal = self.signals.received().context("validation was interrupted without a signal")?;
+            return self.interrupt(run, &schedule, signal);
         };
-        let seconds = already + began.elapsed().as_secs_f64();
-        let record = epoch_metrics(self.data, &p.state, &predictions, epoch + 1, first_lr, seconds, speed);
-        if !record.val_loss.is_finite() {
-            return Ok(Ended::Diverged(format!(
-                "the validation loss after epoch {} is not a finite number",
-                epoch + 1
-            )));
+        let seconds = seconds_before + start.elapsed().as_secs_f64();
+        let state = &run.state;
+        let metrics =
+            compute_epoch_metrics(self.data, state, &predictions, epoch + 1, first_lr, seconds, images_per_second);
+        if !metrics.val_loss.is_finite() {
+            let what = format!("the validation loss after epoch {} is not a finite number", epoch + 1);
+            return Ok(EpochOutcome::Diverged(what));
         }
-        if !p.trainer.is_finite()? {
+        if !run.trainer.is_finite()? {
             let what = format!("a weight or the optimizer's state after epoch {} is not a finite number", epoch + 1);
-            return Ok(Ended::Diverged(what));
+            return Ok(EpochOutcome::Diverged(what));
         }
-        Ok(Ended::Finished(record))
+        Ok(EpochOutcome::Finished(metrics))
     }
 
-    /// Writes `last.safetensors` in the middle of an epoch, unless what it would hold is no state to go on from.
-    fn checkpoint(&mut self, p: &mut Progress, plan: &EpochSchedule) -> Result<Option<Ended>> {
-        let epoch = p.state.epoch;
-        if let Some(found) = p.trainer.collect(plan, &mut p.state)? {
+    /// Writes `last.safetensors` within an epoch, unless the run diverged.
+    fn save_within_epoch(&mut self, run: &mut ActiveRun, schedule: &EpochSchedule) -> Result<Option<EpochOutcome>> {
+        let epoch = run.state.epoch;
+        if let Some(found) = run.trainer.collect(schedule, &mut run.state)? {
             return Ok(Some(diverged_at(found, epoch)));
         }
-        if !p.trainer.is_finite()? {
-            let found = NonFinite { what: "a weight or the optimizer's state is", step: p.state.step };
+        if !run.trainer.is_finite()? {
+            let found = NonFinite { what: "a weight or the optimizer's state is", step: run.state.step };
             return Ok(Some(diverged_at(found, epoch)));
         }
-        self.save_last(p)?;
-        p.trainer.lap(Phase::Files);
+        self.save_last(run)?;
+        run.trainer.lap(Phase::Files);
         Ok(None)
     }
 
-    /// Saves where the run stands, for a signal.
-    fn interrupt(&mut self, p: &mut Progress, plan: &EpochSchedule, signal: i32) -> Result<Ended> {
+    /// Saves a checkpoint because of a signal.
+    fn interrupt(&mut self, run: &mut ActiveRun, schedule: &EpochSchedule, signal: i32) -> Result<EpochOutcome> {
         self.console.end();
-        let saved = self.checkpoint(p, plan)?;
-        let (name, step, epoch) = (signals::name(signal), p.state.step, p.state.epoch + 1);
-        self.console.line(&format!("{name}: stopped in epoch {epoch} after step {step} of {}", plan.steps()))?;
-        Ok(saved.unwrap_or(Ended::Interrupted(signal)))
+        let diverged = self.save_within_epoch(run, schedule)?;
+        let (name, step, epoch) = (signals::name(signal), run.state.step, run.state.epoch + 1);
+        self.console.line(&format!("{name}: stopped in epoch {epoch} after step {step} of {}", schedule.steps()))?;
+        Ok(diverged.unwrap_or(EpochOutcome::Interrupted(signal)))
     }
 
-    /// Moves the state past an epoch; whether it is the best so far by validation accuracy.
-    fn finish(&mut self, p: &mut Progress, mut record: EpochMetrics) -> Result<bool> {
-        match p.ahead.iter().find(|before| before.epoch == record.epoch) {
-            // It took what it took the first time, so that the line in metrics.jsonl stays as it was.
-            Some(before) if before.agrees_with(&record) => record = before.clone(),
+    /// Advances the state past an epoch and logs it. Returns whether it is the best so far by
+    /// validation accuracy.
+    fn finish_epoch(&mut self, run: &mut ActiveRun, mut metrics: EpochMetrics) -> Result<bool> {
+        match run.replayed.iter().find(|before| before.epoch == metrics.epoch) {
+            // Keep the times of the first run, so that the line in metrics.jsonl stays the same.
+            Some(before) if before.equals_except_time(&metrics) => metrics = before.clone(),
             Some(before) => {
-                let (epoch, then, now) = (record.epoch, before.val_accuracy, record.val_accuracy);
+                let (epoch, old, new) = (metrics.epoch, before.val_accuracy, metrics.val_accuracy);
                 self.console.line(&format!(
-                    "warning: epoch {epoch} came out otherwise than when it was trained before (val_acc {then:.4} then, {now:.4} now): \
-                     other threads, device or kernels?"
+                    "warning: epoch {epoch} differs from when it was trained before (val_acc {old:.4} then, {new:.4} \
+                     now); check for other threads, device or kernels"
                 ))?;
-                p.ahead.clear();
+                run.replayed.clear();
             }
             None => {}
         }
-        p.ahead.retain(|before| before.epoch > record.epoch);
-        let is_best = finish_epoch(&mut p.state, &record, self.config.train.early_stop.monitor);
-        self.console.line(&epoch_text(&record, &p.state, self.config.train.epochs))?;
-        p.state.records.push(record);
+        run.replayed.retain(|before| before.epoch > metrics.epoch);
+        let is_best = advance_epoch(&mut run.state, &metrics, self.config.train.early_stop.monitor);
+        self.console.line(&epoch_text(&metrics, &run.state, self.config.train.epochs))?;
+        run.state.records.push(metrics);
         Ok(is_best)
     }
 
-    /// Goes back to the last good checkpoint with half the learning rate, where `train.max_rollbacks` allows it.
-    fn roll_back(&mut self, what: &str, p: &mut Progress) -> Result<()> {
+    /// Rolls back to the last good checkpoint with half the learning rate, up to
+    /// `train.max_rollbacks` times.
+    fn roll_back(&mut self, what: &str, run: &mut ActiveRun) -> Result<()> {
         self.console.end();
         let limit = self.config.train.max_rollbacks;
-        if p.state.rollbacks >= limit {
-            return Err(self.diverged(what, p));
+        if run.state.rollbacks >= limit {
+            return Err(self.divergence_error(what, run));
         }
-        let newest = self.dir.rollback_checkpoint()?.context("there is no checkpoint to go back to")?;
-        if let Some(warning) = newest.warning {
+        let good = self.dir.rollback_checkpoint()?.context("there is no checkpoint to roll back to")?;
+        if let Some(warning) = good.warning {
             self.console.line(&warning)?;
         }
-        p.trainer.load(newest.checkpoint.tensors)?;
-        // What is about this process and about the best on disk holds on.
-        let State { rollbacks, best, threads, precision, device, kernels, commands, .. } = std::mem::take(&mut p.state);
+        run.trainer.load(good.checkpoint.tensors)?;
+        // These describe the process and best.safetensors, which are not rolled back.
+        let State { rollbacks, best, threads, precision, device, kernels, commands, .. } =
+            std::mem::take(&mut run.state);
         let rollbacks = rollbacks + 1;
-        p.state = State { rollbacks, best, threads, precision, device, kernels, commands, ..newest.checkpoint.state };
-        p.ahead.clear();
-        let (number, lr) = (p.state.rollbacks, rate(self.config, &p.state, p.steps, p.state.step));
-        let place = match (p.state.epoch, p.state.step) {
+        run.state = State { rollbacks, best, threads, precision, device, kernels, commands, ..good.checkpoint.state };
+        run.replayed.clear();
+        let (number, lr) = (run.state.rollbacks, learning_rate_at(self.config, &run.state, run.steps, run.state.step));
+        let target = match (run.state.epoch, run.state.step) {
             (0, 0) => "the start".to_owned(),
             (epoch, 0) => format!("the state after epoch {epoch}"),
             (epoch, step) => format!("the state in epoch {} after step {step}", epoch + 1),
         };
         self.console.line(&format!(
-            "{what}: training diverged; back to {place} with half the learning rate, {lr:.2e} (rollback {number} of {limit})"
+            "{what}: training diverged; rolled back to {target} with half the learning rate, {lr:.2e} (rollback {number} \
+             of {limit})"
         ))?;
-        self.write_metrics(p, false)?;
-        self.save_last(p)
+        self.write_metrics(run, false)?;
+        self.save_last(run)
     }
 
-    /// The error of a run that diverged; writes the summary and leaves the last good checkpoint alone.
-    fn diverged(&mut self, what: &str, p: &Progress) -> anyhow::Error {
-        if let Err(error) = self.dir.write_summary(&summary(
-            self.config,
-            self.data,
-            self.placement,
-            &p.state,
-            p.trainer.net.parameters(),
-            Stopped::Diverged,
-        )) {
+    /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
+    fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
+        if let Err(error) = self.dir.write_summary(&self.summary(run, StopReason::Diverged)) {
             return error.context(what.to_owned());
         }
-        let tried = match p.state.rollbacks {
-            0 => {
-                "with --resume --set train.max_rollbacks=3 it goes back and halves the learning rate; or try".to_owned()
-            }
-            count => format!("{count} rollbacks did not help: try"),
+        let advice = match run.state.rollbacks {
+            0 => "use --resume --set train.max_rollbacks=3 to roll back and halve the learning rate, or".to_owned(),
+            count => format!("{count} rollbacks did not help:"),
         };
         anyhow!(
-            "{what}: training diverged; {tried} a smaller train.optimizer.lr (now {:e}, scheduled and rolled back {:.2e}) in a new --out, \
-             or there precision = \"f32\"; {} keeps the last good state",
+            "{what}: training diverged; {advice} start a new run with another --out and a smaller train.optimizer.lr \
+             (now {:e}, scheduled and rolled back {:.2e}) or precision = \"f32\"; {} holds the last good state",
             self.config.train.optimizer.lr(),
-            rate(self.config, &p.state, p.steps, p.state.step),
-            self.dir.last().display()
+            learning_rate_at(self.config, &run.state, run.steps, run.state.step),
+            self.dir.last_safetensors().display()
         )
     }
 
-    fn save_last(&self, p: &mut Progress) -> Result<()> {
-        self.dir.save_last(&p.config_toml, &p.state, &p.trainer.all_tensors()?)?;
-        p.checkpoint_interval.saved();
+    fn summary(&self, run: &ActiveRun, stopped: StopReason) -> Summary {
+        let parameters = run.trainer.net.parameter_count();
+        build_summary(self.config, self.data, self.placement, &run.state, parameters, stopped)
+    }
+
+    fn save_last(&self, run: &mut ActiveRun) -> Result<()> {
+        self.dir.save_last(&run.config_toml, &run.state, &run.trainer.all_tensors()?)?;
+        run.checkpoint_interval.reset();
         Ok(())
     }
 
-    /// Writes the records of finished epochs, and unless the run `ends`, of those that will be trained again; tells TensorBoard of
-    /// the former.
-    fn write_metrics(&self, p: &mut Progress, ends: bool) -> Result<()> {
-        let ahead = if ends { &[] } else { &p.ahead[..] };
-        self.dir.write_metrics(p.state.records.iter().chain(ahead))?;
-        p.events.follow(self.dir.path(), self.config, &p.state)
+    /// Writes the metrics of finished epochs to `metrics.jsonl` and TensorBoard. Unless `is_last`,
+    /// `metrics.jsonl` keeps the epochs still to be replayed.
+    fn write_metrics(&self, run: &mut ActiveRun, is_last: bool) -> Result<()> {
+        let replayed = if is_last { &[] } else { &run.replayed[..] };
+        self.dir.write_metrics(run.state.records.iter().chain(replayed))?;
+        run.events.sync(self.dir.path(), self.config, &run.state)
     }
 }
 
-fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> Ended {
-    Ended::Diverged(format!("{what} not a finite number in epoch {}, step {step}", epoch + 1))
+fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> EpochOutcome {
+    EpochOutcome::Diverged(format!("{what} not a finite number in epoch {}, step {step}", epoch + 1))
 }

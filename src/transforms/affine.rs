@@ -1,22 +1,26 @@
-//! Affine maps of the plane, from output to input coordinates.
+//! Affine transforms of image coordinates.
+//!
+//! An [`Affine`] maps output coordinates to the input coordinates to sample from, like the `theta`
+//! of `torch.nn.functional.affine_grid` and the matrices of Keras' `apply_affine_transform`. The
+//! content of the image therefore moves by the inverse.
 
 use crate::data::images::SIDE;
 use crate::util::rng::Rng;
 
-/// `p_in = matrix p_out + offset`, in pixels from the image's center, x to the right, y down.
+/// `p_in = matrix p_out + offset`, in pixels from the image center; x points right, y down.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
-    /// Rows of the matrix.
+    /// Linear part, row by row.
     pub matrix: [[f64; 2]; 2],
-    /// Pixels.
+    /// Translation in pixels.
     pub offset: [f64; 2],
 }
 
 impl Affine {
-    /// Leaves every point where it is.
+    /// The identity.
     pub const IDENTITY: Self = Self { matrix: [[1.0, 0.0], [0.0, 1.0]], offset: [0.0, 0.0] };
 
-    /// The map that applies `self` and then `next`.
+    /// The composition that applies `self` first, then `next`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         let [[a, b], [c, d]] = next.matrix;
@@ -28,43 +32,45 @@ impl Affine {
         }
     }
 
-    /// The map as PyTorch's `affine_grid(align_corners=False)` takes it: 2 rows of 3, offsets in half edges.
+    /// The 2x3 matrix for `affine_grid(align_corners=False)`, row-major. Normalized coordinates: 1
+    /// is half an edge.
     pub fn theta(&self) -> [f32; 6] {
         let [[a, b], [c, d]] = self.matrix;
-        let half_edges = 2.0 / SIDE as f64;
-        [a, b, self.offset[0] * half_edges, c, d, self.offset[1] * half_edges].map(|value| value as f32)
+        let scale = 2.0 / SIDE as f64;
+        [a, b, self.offset[0] * scale, c, d, self.offset[1] * scale].map(|value| value as f32)
     }
 }
 
-/// Mirrored in one of two cases when on; Keras' `horizontal_flip`.
-pub fn random_flip(on: bool, rng: &mut Rng) -> Affine {
-    flip(on && rng.uniform() < 0.5)
+/// A horizontal flip with probability 1/2 if `enabled`; Keras' `horizontal_flip`.
+pub fn random_flip(enabled: bool, rng: &mut Rng) -> Affine {
+    flip(enabled && rng.uniform() < 0.5)
 }
 
-/// Mirrored, or as it is.
+/// A horizontal flip, or the identity.
 pub fn flip(flipped: bool) -> Affine {
     if flipped { Affine { matrix: [[-1.0, 0.0], [0.0, 1.0]], offset: [0.0, 0.0] } } else { Affine::IDENTITY }
 }
 
-/// Factors from U(1 - range, 1 + range) for x and y; Keras' `zoom_range`.
+/// A zoom by independent factors from U(1 - range, 1 + range) for x and y; Keras' `zoom_range`.
 pub fn random_zoom(range: f64, rng: &mut Rng) -> Affine {
     let x = rng.between(1.0 - range, 1.0 + range);
     zoom(x, rng.between(1.0 - range, 1.0 + range))
 }
 
-/// The zoom by factors `x` and `y`: above 1 the picture shrinks.
+/// A zoom by factors `x` and `y`; factors above 1 shrink the content.
 pub fn zoom(x: f64, y: f64) -> Affine {
     Affine { matrix: [[x, 0.0], [0.0, y]], offset: [0.0, 0.0] }
 }
 
-/// A shift by U(-fraction, fraction) of the edge, x and y apart; Keras' `width_shift_range` and `height_shift_range`.
+/// Independent shifts from U(-fraction, fraction) of the image size; Keras' `width_shift_range` and
+/// `height_shift_range`.
 pub fn random_shift(fraction: f64, rng: &mut Rng) -> Affine {
-    let most = fraction * SIDE as f64;
-    let x = rng.between(-most, most);
-    shift(x, rng.between(-most, most))
+    let max = fraction * SIDE as f64;
+    let x = rng.between(-max, max);
+    shift(x, rng.between(-max, max))
 }
 
-/// The shift by `x`, `y` pixels: what is read moves that way, so the picture moves the other way.
+/// A shift of the sampling position by `x`, `y` pixels; the content moves by `-x`, `-y`.
 pub fn shift(x: f64, y: f64) -> Affine {
     Affine { offset: [x + 0.0, y + 0.0], ..Affine::IDENTITY }
 }
@@ -74,7 +80,8 @@ pub fn random_rotation(degrees: f64, rng: &mut Rng) -> Affine {
     rotation(rng.between(-degrees, degrees))
 }
 
-/// The rotation by `degrees`: output points are turned from x towards y, so the picture turns the other way.
+/// A rotation of the sampling position by `degrees` from x towards y (clockwise on screen); the
+/// content rotates the other way.
 pub fn rotation(degrees: f64) -> Affine {
     if degrees == 0.0 {
         return Affine::IDENTITY;
@@ -88,11 +95,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn then_applies_left_first() {
+    fn then_applies_self_first() {
         let shift = Affine { offset: [2.0, 3.0], ..Affine::IDENTITY };
-        let turn = Affine { matrix: [[0.0, -1.0], [1.0, 0.0]], offset: [0.0, 0.0] };
-        assert_eq!(shift.then(turn).offset, [-3.0, 2.0], "shifted, then turned");
-        assert_eq!(turn.then(shift).offset, [2.0, 3.0], "turned, then shifted");
+        let rotation = Affine { matrix: [[0.0, -1.0], [1.0, 0.0]], offset: [0.0, 0.0] };
+        assert_eq!(shift.then(rotation).offset, [-3.0, 2.0], "shift, then rotation");
+        assert_eq!(rotation.then(shift).offset, [2.0, 3.0], "rotation, then shift");
         assert_eq!(shift.theta(), [1.0, 0.0, 2.0 / 24.0, 0.0, 1.0, 3.0 / 24.0]);
     }
 }

@@ -1,34 +1,34 @@
-//! `[augment]`: random changes to every training image.
+//! `[augment]`: random transforms of the training images.
 
 use serde::{Deserialize, Serialize};
 
-use crate::util::validate::require;
+use crate::util::validate::{InvalidValue, require};
 
-/// `[augment]`: random changes to every training image; 0 or false turns one off.
+/// `[augment]`: random transforms of the training images; 0 or false disables one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
-    /// Greatest rotation in degrees, either way: 0 to 180.
+    /// Rotation from U(-rotate, rotate) degrees: 0 to 180.
     pub rotate: f64,
-    /// Greatest shift as a fraction of height and width, either way: 0 to 1.
+    /// Shift from U(-shift, shift) of width and height: 0 to 1.
     pub shift: f64,
-    /// Greatest zoom, in and out, x and y apart: 0 to below 1.
+    /// Zoom factors for x and y from U(1 - zoom, 1 + zoom): 0 to below 1.
     pub zoom: f64,
-    /// Mirror every second image.
+    /// Horizontal flip with probability 1/2.
     pub flip: bool,
-    /// Greatest share of the area that a random window leaves out, before it is enlarged to the whole: 0 to below 1.
+    /// Random resized crop with a fraction of the area from U(1 - crop, 1): 0 to below 1.
     pub crop: f64,
-    /// Greatest change of the brightness factor from 1, either way: 0 to below 1.
+    /// Brightness factor from U(1 - brightness, 1 + brightness): 0 to below 1.
     pub brightness: f64,
-    /// Greatest change of the contrast factor from 1, either way: 0 to below 1.
+    /// Contrast factor from U(1 - contrast, 1 + contrast): 0 to below 1.
     pub contrast: f64,
-    /// Greatest gamma exponent less 1; the least is the reciprocal of that exponent: 0 to below 1.
+    /// Gamma log-uniform from 1 / (1 + gamma) to 1 + gamma: 0 to below 1.
     pub gamma: f64,
-    /// Probability that a rectangle of the image is painted over: 0 to 1.
+    /// Probability of erasing a random rectangle: 0 to 1.
     pub random_erasing: f64,
-    /// Images of a step are blended in pairs, the share from Beta(mixup, mixup): 0 to 10.
+    /// Mixup with lambda from Beta(mixup, mixup): 0 to 10.
     pub mixup: f64,
-    /// Images of a step get a box of another, its area from Beta(cutmix, cutmix): 0 to 10.
+    /// CutMix with lambda from Beta(cutmix, cutmix): 0 to 10.
     pub cutmix: f64,
 }
 
@@ -51,7 +51,7 @@ impl Default for AugmentConfig {
 }
 
 impl AugmentConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         require((0.0..=180.0).contains(&self.rotate), "augment.rotate", self.rotate, "0 to 180 degrees")?;
         require((0.0..=1.0).contains(&self.shift), "augment.shift", self.shift, "0 to 1, a fraction of the edge")?;
         require((0.0..1.0).contains(&self.zoom), "augment.zoom", self.zoom, "0 to below 1")?;

@@ -1,113 +1,99 @@
-//! The tta of an image that its probabilities are averaged over (test-time augmentation).
+//! Test-time augmentation (TTA): probabilities are averaged over several transforms of an image.
 //!
-//! Slicing, flipping and enlarging by fixed sizes: a tracer records them for any number of images, on any device.
+//! Only slicing, flipping and resizing by fixed sizes, so that tracing records transforms that work
+//! for any batch size and device.
 
 use std::fmt;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::data::images::SIDE;
 
-/// Edge of a crop in pixels.
+/// Height and width of a crop in pixels.
 const CROP: i64 = 44;
 
-/// Dimension of the columns in [N, 1, 48, 48].
+/// Dimensions of [N, 1, 48, 48].
+const ROWS: i64 = 2;
 const COLUMNS: i64 = 3;
 
-/// One way to look at an image.
+/// One transform of TTA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TtaTransform {
-    /// Left and right are exchanged, before anything is cropped.
-    mirrored: bool,
-    /// First row and column of the crop, where only a part is looked at.
+    /// Flip horizontally, before cropping.
+    flip: bool,
+    /// Top and left of the crop, if any.
     crop: Option<(i64, i64)>,
 }
 
 impl TtaTransform {
-    /// The image as it is.
-    pub const IDENTITY: Self = Self { mirrored: false, crop: None };
+    /// The original image.
+    pub const IDENTITY: Self = Self { flip: false, crop: None };
 
-    /// All tta that `tta` stands for. The ten crops have torchvision's order: `ten_crop` cuts top left, top right, bottom
-    /// left, bottom right and the center, first of the image, then of its mirror image.
-    pub fn all(tta: Tta) -> Vec<Self> {
-        let (far, middle) = (SIDE as i64 - CROP, (SIDE as i64 - CROP) / 2);
-        let crops: &[Option<(i64, i64)>] = match tta {
-            Tta::None | Tta::Flip => &[None],
-            Tta::TenCrop => &[Some((0, 0)), Some((0, far)), Some((far, 0)), Some((far, far)), Some((middle, middle))],
-        };
-        let mirrors: &[bool] = if tta == Tta::None { &[false] } else { &[false, true] };
-        mirrors.iter().flat_map(|&mirrored| crops.iter().map(move |&crop| Self { mirrored, crop })).collect()
-    }
-
-    /// Images in any floating-point format, [N, 1, 48, 48], as this transform shows them; shape, format and range stay. A crop is
-    /// enlarged as PyTorch's `interpolate(mode="bilinear", align_corners=False)` does it: networks have a fixed input.
-    ///
-    /// # Errors
-    /// libtorch's.
+    /// Transforms images [N, 1, 48, 48] of any floating-point dtype. Crops are resized to 48x48, as
+    /// networks have a fixed input size, like PyTorch's
+    /// `interpolate(mode="bilinear", align_corners=False)`.
     pub fn apply(self, images: &Tensor) -> Result<Tensor> {
-        let images = if self.mirrored { images.f_flip([COLUMNS])? } else { images.shallow_clone() };
+        let images = if self.flip { images.f_flip([COLUMNS])? } else { images.shallow_clone() };
         let Some((top, left)) = self.crop else { return Ok(images) };
-        let crop = images.f_narrow(COLUMNS - 1, top, CROP)?.f_narrow(COLUMNS, left, CROP)?;
+        let crop = images.f_narrow(ROWS, top, CROP)?.f_narrow(COLUMNS, left, CROP)?;
         let side = SIDE as i64;
         Ok(crop.f_upsample_bilinear2d([side, side], false, None::<f64>, None::<f64>)?)
     }
 }
 
-/// `[predict]`: how `evaluate`, `predict`, `export` and a sweep's submission use the trained network. Training itself looks
-/// at every image as it is, whatever stands here: its figures and the choice of the best epoch do not depend on it.
+/// `[predict]`: settings of `evaluate`, `predict`, `export` and a sweep's submission. Training does
+/// not use them: its metrics and the choice of the best epoch are without TTA.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PredictConfig {
-    /// Tta of each image that probabilities are averaged over.
+    /// Test-time augmentation.
     pub tta: Tta,
 }
 
-/// `predict.tta`: the tta of an image that its probabilities are averaged over (test-time augmentation).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// `predict.tta`, `--tta`: test-time augmentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum Tta {
-    /// The image as it is.
+    /// The original image
     #[default]
     None,
-    /// The image and its mirror image.
+    /// The image and its horizontal flip
     Flip,
-    /// Four corners and the center, 44 of 48 pixels enlarged to 48, each with its mirror image, after torchvision's `TenCrop`.
+    /// Four corner crops and the center crop, 44x44 resized to 48x48, and their horizontal flips
     TenCrop,
 }
 
 impl Tta {
-    /// What the tta are, for reports.
+    /// The transforms to average over. Crops are in the order of torchvision's `ten_crop`: top
+    /// left, top right, bottom left, bottom right, center; then those of the flipped image.
+    pub fn transforms(self) -> Vec<TtaTransform> {
+        let (far, middle) = (SIDE as i64 - CROP, (SIDE as i64 - CROP) / 2);
+        let crops: &[Option<(i64, i64)>] = match self {
+            Self::None | Self::Flip => &[None],
+            Self::TenCrop => &[Some((0, 0)), Some((0, far)), Some((far, 0)), Some((far, far)), Some((middle, middle))],
+        };
+        let flips: &[bool] = if self == Self::None { &[false] } else { &[false, true] };
+        flips.iter().flat_map(|&flip| crops.iter().map(move |&crop| TtaTransform { flip, crop })).collect()
+    }
+
+    /// Describes the averaging, for reports.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::None => "each image as it is",
-            Self::Flip => "probabilities averaged over each image and its mirror image",
-            Self::TenCrop => "probabilities averaged over five crops of each image and their mirror images",
+            Self::None => "no test-time augmentation",
+            Self::Flip => "probabilities averaged over each image and its horizontal flip",
+            Self::TenCrop => "probabilities averaged over five crops of each image and their horizontal flips",
         }
     }
 }
 
+/// The name in configs, on the command line and in JSON.
 impl fmt::Display for Tta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Flip => "flip",
-            Self::TenCrop => "ten_crop",
-        })
-    }
-}
-
-impl std::str::FromStr for Tta {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self::None),
-            "flip" => Ok(Self::Flip),
-            "ten_crop" => Ok(Self::TenCrop),
-            _ => Err(format!("unknown tta {text:?}: expected none, flip or ten_crop")),
-        }
+        self.serialize(f)
     }
 }
 
@@ -126,58 +112,48 @@ mod tests {
     }
 
     #[test]
-    fn one_view_is_the_image_and_the_other_its_mirror_image() {
-        let own = values(&image());
-        assert_eq!(TtaTransform::all(Tta::None), [TtaTransform::IDENTITY]);
-        assert_eq!(values(&TtaTransform::IDENTITY.apply(&image()).unwrap()), own);
-        let [whole, mirrored] = TtaTransform::all(Tta::Flip).try_into().unwrap();
-        assert_eq!(whole, TtaTransform::IDENTITY);
-        let mirrored = values(&mirrored.apply(&image()).unwrap());
-        let by_hand: Vec<f32> = own.chunks(48).flat_map(|row| row.iter().rev().copied()).collect();
-        assert_eq!(mirrored, by_hand);
+    fn none_is_the_image_and_flip_adds_its_horizontal_flip() {
+        let original = values(&image());
+        assert_eq!(Tta::None.transforms(), [TtaTransform::IDENTITY]);
+        assert_eq!(values(&TtaTransform::IDENTITY.apply(&image()).unwrap()), original);
+        let [identity, flip] = Tta::Flip.transforms().try_into().unwrap();
+        assert_eq!(identity, TtaTransform::IDENTITY);
+        let flipped = values(&flip.apply(&image()).unwrap());
+        let expected: Vec<f32> = original.chunks(48).flat_map(|row| row.iter().rev().copied()).collect();
+        assert_eq!(flipped, expected);
     }
 
-    /// Corners: `torchvision.transforms.functional.ten_crop(image, 44)`, by its definition: `five_crop` of the image, then of
-    /// `hflip(image)`; top left (0, 0), top right (0, 4), bottom left (4, 0), bottom right (4, 4), center
-    /// round((48 - 44) / 2) = 2. Enlarging: `torch.nn.functional.interpolate`, by its definition: output pixel i reads at
-    /// max(0, (i + 0.5) * 44 / 48 - 0.5), the last pixel standing for what lies beyond it.
+    /// Crops by the definition of `torchvision.transforms.functional.ten_crop(image, 44)`:
+    /// `five_crop` of the image, then of `hflip(image)`; top left (0, 0), top right (0, 4), bottom
+    /// left (4, 0), bottom right (4, 4), center round((48 - 44) / 2) = 2. Resizing by the
+    /// definition of `torch.nn.functional.interpolate`: output pixel i samples at max(0, (i + 0.5)
+    /// * 44 / 48 - 0.5), clamped to the last pixel.
     #[test]
-    fn ten_crops_read_what_torchvision_reads() {
-        let own = values(&image());
+    fn ten_crop_agrees_with_torchvision() {
+        let original = values(&image());
         let corners = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)];
-        let tta = TtaTransform::all(Tta::TenCrop);
-        assert_eq!(tta.len(), 10);
-        let source = |at: usize| {
-            let place = ((at as f64 + 0.5) * 44.0 / 48.0 - 0.5).max(0.0);
-            let first = place.floor() as usize;
-            (first, (first + 1).min(43), place - place.floor())
+        let transforms = Tta::TenCrop.transforms();
+        assert_eq!(transforms.len(), 10);
+        let source = |index: usize| {
+            let position = ((index as f64 + 0.5) * 44.0 / 48.0 - 0.5).max(0.0);
+            let first = position.floor() as usize;
+            (first, (first + 1).min(43), position - position.floor())
         };
-        for (number, transform) in tta.iter().enumerate() {
+        for (number, transform) in transforms.iter().enumerate() {
             let (top, left) = corners[number % 5];
             let pixel = |row: usize, column: usize| {
                 let column = left + column;
-                f64::from(own[48 * (top + row) + if number < 5 { column } else { 47 - column }])
+                f64::from(original[48 * (top + row) + if number < 5 { column } else { 47 - column }])
             };
-            let got = transform.apply(&image()).unwrap();
-            assert_eq!(got.size(), [1, 1, 48, 48]);
-            for (place, got) in values(&got).into_iter().enumerate() {
-                let ((y0, y1, y), (x0, x1, x)) = (source(place / 48), source(place % 48));
+            let cropped = transform.apply(&image()).unwrap();
+            assert_eq!(cropped.size(), [1, 1, 48, 48]);
+            for (index, actual) in values(&cropped).into_iter().enumerate() {
+                let ((y0, y1, y), (x0, x1, x)) = (source(index / 48), source(index % 48));
                 let upper = (1.0 - x) * pixel(y0, x0) + x * pixel(y0, x1);
                 let lower = (1.0 - x) * pixel(y1, x0) + x * pixel(y1, x1);
-                let wanted = (1.0 - y) * upper + y * lower;
-                assert!((f64::from(got) - wanted).abs() < 1e-3, "view {number}, pixel {place}: {got} for {wanted}");
+                let expected = (1.0 - y) * upper + y * lower;
+                assert!((f64::from(actual) - expected).abs() < 1e-3, "crop {number}, pixel {index}: {actual}");
             }
         }
-    }
-
-    #[test]
-    fn the_command_line_and_toml_have_the_same_names() {
-        for tta in [Tta::None, Tta::Flip, Tta::TenCrop] {
-            assert_eq!(tta.to_string().parse(), Ok(tta));
-            let read: PredictConfig = toml::from_str(&format!("tta = \"{tta}\"")).unwrap();
-            assert_eq!(read.tta, tta);
-        }
-        assert_eq!("both".parse::<Tta>(), Err("unknown tta \"both\": expected none, flip or ten_crop".to_owned()));
-        assert_eq!(PredictConfig::default().tta, Tta::None);
     }
 }

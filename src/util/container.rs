@@ -1,5 +1,6 @@
-//! safetensors files that prove to be whole and of this program: with a format, its version, and a BLAKE3 checksum over names,
-//! shapes, bytes and metadata. Reading runs no code from the file, and takes memory only for what its header may claim.
+//! Checksummed containers: safetensors files with a format name, a version, and a BLAKE3 checksum
+//! over names, shapes, bytes and metadata. Reading executes no code from the file, and allocates no
+//! more than its config allows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
@@ -14,112 +15,145 @@ use super::text::short;
 
 const CHECKSUM: &str = "checksum";
 
-/// Bytes in front of a safetensors header that tell its length.
+/// Bytes of the header's length, at the start of a safetensors file.
 const LENGTH: u64 = 8;
 
-/// Bytes of the longest header that the safetensors crate reads.
+/// Maximum bytes of a header: the limit of the safetensors crate.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// A kind of sealed file.
+/// A kind of container.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
-    /// Its name in the metadata.
-    pub format: &'static str,
-    /// Files of another version are refused.
+    /// Name in the metadata.
+    pub name: &'static str,
+    /// Version in the metadata; files of other versions are refused.
     pub version: &'static str,
-    /// What a person calls such a file.
-    pub what: &'static str,
+    /// Name in error messages, with an article.
+    pub description: &'static str,
 }
 
-/// A tensor to be written.
+/// A tensor to write.
 #[derive(Debug, Clone)]
 pub struct TensorData {
-    /// Unique in the file.
+    /// Name, unique in the file.
     pub name: String,
-    /// Number format.
+    /// Data type.
     pub dtype: Dtype,
-    /// Edges.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Little-endian values, row-major.
+    /// Values, little-endian and row-major.
     pub bytes: Vec<u8>,
 }
 
-/// A file whose seal holds.
+/// A file whose checksum matches.
 #[derive(Debug)]
 pub struct Verified<'a> {
-    /// Its tensors by name, sorted.
+    /// Tensors, sorted by name.
     pub tensors: Vec<(String, TensorView<'a>)>,
     metadata: HashMap<String, String>,
 }
 
 impl Verified<'_> {
-    /// An entry of the metadata.
+    /// A metadata entry.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the key is missing.
     pub fn text(&self, key: &str) -> Result<&str> {
         text(&self.metadata, key)
     }
 }
 
 impl Format {
-    /// The bytes of a file.
+    /// Serializes a file, with its checksum.
     ///
     /// # Errors
-    /// Metadata too large for the header of a safetensors file (100 MB), shapes that do not fit their bytes.
-    pub fn close(&self, mut metadata: HashMap<String, String>, mut parts: Vec<TensorData>) -> Result<Vec<u8>> {
-        parts.sort_by(|a, b| a.name.cmp(&b.name));
-        metadata.insert("format".to_owned(), self.format.to_owned());
+    /// When the metadata exceeds the header's limit (100 MB), or a shape does not match its bytes.
+    pub fn serialize(&self, mut metadata: HashMap<String, String>, mut tensors: Vec<TensorData>) -> Result<Vec<u8>> {
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        metadata.insert("format".to_owned(), self.name.to_owned());
         metadata.insert("format_version".to_owned(), self.version.to_owned());
         metadata.insert("written_by".to_owned(), concat!("grimace ", env!("CARGO_PKG_VERSION")).to_owned());
-        let sum = checksum(&metadata, parts.iter().map(|part| (&*part.name, &*part.shape, &*part.bytes)));
+        let sum = checksum(&metadata, tensors.iter().map(|t| (&*t.name, &*t.shape, &*t.bytes)));
         metadata.insert(CHECKSUM.to_owned(), sum);
-        let views = parts
+        let views = tensors
             .iter()
-            .map(|part| Ok((part.name.as_str(), TensorView::new(part.dtype, part.shape.clone(), &part.bytes)?)))
+            .map(|t| Ok((t.name.as_str(), TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)))
             .collect::<Result<Vec<_>>>()?;
         Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
-    /// Reads a file; `largest` says how many bytes its tensors may take, given the config in its metadata. What is wrong with
-    /// the file comes back as a value, for who has another to turn to.
+    /// Reads the bytes of a file, without verifying them. `max_tensor_bytes` computes the limit for
+    /// the tensors from the config in the metadata.
+    ///
+    /// A corrupt file is the inner error, so that callers can fall back to another file.
     ///
     /// # Errors
-    /// When it cannot be read at all: it is missing, no regular file, may not be opened.
+    /// When the file is missing, not a regular file or cannot be opened.
     pub fn read(
         &self,
         path: &Path,
-        largest: impl FnOnce(Option<&str>) -> u64,
+        max_tensor_bytes: impl FnOnce(Option<&str>) -> u64,
     ) -> Result<Result<Vec<u8>, anyhow::Error>> {
-        check_regular_file(path, self.what)?;
+        check_regular_file(path, self.description)?;
         let file = fs::File::open(path)?;
         let size = file.metadata()?.len();
-        // A bad sector is damage, too.
-        Ok(read_bounded(file, size, largest))
+        // An I/O error from here on, such as a bad sector, counts as corruption.
+        Ok(read_bounded(file, size, max_tensor_bytes))
     }
 
-    /// Verifies the bytes of a file.
+    /// Parses the bytes of a file and verifies format, version and checksum.
     ///
     /// # Errors
-    /// What is wrong with them.
-    pub fn open<'a>(&self, bytes: &'a [u8]) -> Result<Verified<'a>> {
+    /// What is wrong with the file, without its path.
+    pub fn verify<'a>(&self, bytes: &'a [u8]) -> Result<Verified<'a>> {
         let (_, header) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
+            .map_err(|error| anyhow!("it is corrupt or not a safetensors file: {error}"))?;
         let metadata = header.metadata().as_ref().context("it has no metadata")?;
-        for (key, what, expected) in
-            [("format", "format", self.format), ("format_version", "format version", self.version)]
-        {
-            let found = text(metadata, key)?;
-            ensure!(found == expected, "its {what} is {:?}; this grimace reads {expected:?}", short(found, 40));
+        let format = text(metadata, "format")?;
+        ensure!(format == self.name, "its format is {:?}, expected {:?}", short(format, 40), self.name);
+        let version = text(metadata, "format_version")?;
+        if version != self.version {
+            let written_by = text(metadata, "written_by").unwrap_or("an unknown version");
+            return Err(VersionMismatch {
+                found: short(version, 40),
+                written_by: short(written_by, 40),
+                expected: self.version,
+            }
+            .into());
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|error| anyhow!("it is damaged: {error}"))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| anyhow!("it is corrupt: {error}"))?;
         let mut tensors = file.tensors();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         let sum = checksum(metadata, tensors.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
         if sum != text(metadata, CHECKSUM)? {
-            return Err(anyhow!("it does not match its checksum: it is damaged"));
+            return Err(anyhow!("it does not match its checksum: it is corrupt"));
         }
         Ok(Verified { tensors, metadata: metadata.clone() })
+    }
+}
+
+/// A file of another format version. It need not be corrupt.
+#[derive(Debug, thiserror::Error)]
+#[error("it has format version {found:?}, written by {written_by}; this grimace ({}) reads version {expected:?}",
+    env!("CARGO_PKG_VERSION"))]
+pub struct VersionMismatch {
+    found: String,
+    written_by: String,
+    expected: &'static str,
+}
+
+/// Whether [`Format::verify`] failed because of the file's format version.
+pub fn is_version_mismatch(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<VersionMismatch>())
+}
+
+/// Advice for a file that cannot be read; `recreate` says how to create it again, such as
+/// `train again`.
+pub fn recovery_advice(error: &anyhow::Error, recreate: &str) -> String {
+    if is_version_mismatch(error) {
+        format!("{recreate}, or use the version that wrote it; files are not converted between format versions")
+    } else {
+        format!("restore it from a copy, or {recreate}")
     }
 }
 
@@ -127,44 +161,44 @@ fn text<'a>(metadata: &'a HashMap<String, String>, key: &str) -> Result<&'a str>
     metadata.get(key).map(String::as_str).with_context(|| format!("its metadata has no {key}"))
 }
 
-/// Reads a file of `size` bytes in steps: what a hostile one claims is checked before memory is taken for it.
-fn read_bounded(mut file: fs::File, size: u64, largest: impl FnOnce(Option<&str>) -> u64) -> Result<Vec<u8>> {
+/// Reads a file of `size` bytes, and checks each size that it claims before allocating for it.
+fn read_bounded(mut file: fs::File, size: u64, max_tensor_bytes: impl FnOnce(Option<&str>) -> u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.by_ref().take(LENGTH).read_to_end(&mut bytes)?;
     let header = header_length(&bytes, size)?;
     file.by_ref().take(header).read_to_end(&mut bytes)?;
-    check_size(bytes.get(LENGTH as usize..).unwrap_or_default(), size, largest)?;
+    check_size(bytes.get(LENGTH as usize..).unwrap_or_default(), size, max_tensor_bytes)?;
     bytes.reserve_exact(usize::try_from(size)?.saturating_sub(bytes.len()));
     file.take(size).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The length of the header, which the first bytes of a file of `size` bytes tell.
+/// Length of the header, from the first bytes of a file of `size` bytes.
 fn header_length(start: &[u8], size: u64) -> Result<u64> {
     let Ok(length) = <[u8; LENGTH as usize]>::try_from(start) else {
-        return Err(anyhow!("it is damaged: it has {size} bytes"));
+        return Err(anyhow!("it is corrupt: it has {size} bytes"));
     };
     let header = u64::from_le_bytes(length);
     if header > size.saturating_sub(LENGTH).min(MAX_HEADER) {
-        return Err(anyhow!("it is damaged or no safetensors file: its header is said to be {header} bytes long"));
+        return Err(anyhow!("it is corrupt or not a safetensors file: it claims a header of {header} bytes"));
     }
     Ok(header)
 }
 
-/// Whether a file of `size` bytes may hold what the config in its header allows.
-fn check_size(header: &[u8], size: u64, largest: impl FnOnce(Option<&str>) -> u64) -> Result<()> {
+/// Refuses a file larger than the config in its header allows.
+fn check_size(header: &[u8], size: u64, max_tensor_bytes: impl FnOnce(Option<&str>) -> u64) -> Result<()> {
     let header: Metadata =
-        serde_json::from_slice(header).map_err(|error| anyhow!("it is damaged or no safetensors file: {error}"))?;
+        serde_json::from_slice(header).map_err(|error| anyhow!("it is corrupt or not a safetensors file: {error}"))?;
     let metadata = header.metadata().as_ref().context("it has no metadata")?;
-    let most = LENGTH + MAX_HEADER + largest(metadata.get("config").map(String::as_str));
-    if size > most {
-        return Err(anyhow!("it is damaged: it has {size} bytes, and with its config at most {most}"));
+    let max = LENGTH + MAX_HEADER + max_tensor_bytes(metadata.get("config").map(String::as_str));
+    if size > max {
+        return Err(anyhow!("it is corrupt: it has {size} bytes, and with its config at most {max}"));
     }
     Ok(())
 }
 
-/// BLAKE3 over all metadata but the checksum itself, then over names, shapes and bytes of the tensors, each with its
-/// length; both sorted by name.
+/// BLAKE3 over the metadata without the checksum, then over names, shapes and bytes of the tensors;
+/// both sorted by name, each item preceded by its length.
 fn checksum<'a>(
     metadata: &HashMap<String, String>,
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,

@@ -1,84 +1,125 @@
-//! Files that are either whole or not there, and paths looked at before they are read.
+//! Atomic replacement of files, and checks of paths before they are read or written.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 use super::error::input;
 
-/// How names of temporary files end: `.NAME.PROCESS.tmp`.
-const TEMPORARY: &str = ".tmp";
+/// Temporary files are named `.NAME.grimace-XXXXXX.tmp`, in the folder of the file that they
+/// become.
+const TEMPORARY_INFIX: &str = ".grimace-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Writes `bytes` to `path` so that a crash or a full disk leaves the old file or the new one, never a part of either:
-/// a temporary file beside it, fsync, rename, fsync of the folder.
+/// Random letters and digits in the name of a temporary file.
+const RANDOM_CHARS: usize = 6;
+
+/// Writes `bytes` to `path` atomically: a crash or a full disk leaves the old file or the new one.
 ///
 /// # Errors
-/// Any I/O error, with the path; the temporary file is removed and what was at `path` stays.
+/// Any I/O error; the file at `path` is then unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace_atomically(path, |temporary| {
-        let mut file = fs::File::create(temporary)?;
-        file.write_all(bytes)?;
-        Ok(())
-    })
+    replace_atomically(path, |temporary| Ok(fs::write(temporary, bytes)?))
 }
 
-/// As [`write_atomically`], for writers that want a path: `write` creates the file it is given.
+/// Replaces `path` atomically with the file that `write` writes to the path it is given: a
+/// temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
 /// # Errors
-/// What `write` returns, or an I/O error with the path.
+/// The error of `write`, or an I/O error; the file at `path` is then unchanged.
 pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     replace_atomically_after(path, write, || Ok(()))
 }
 
-/// As [`replace_atomically`]; `then` runs when the new file is whole and on the disk, and has not yet taken the old one's place.
+/// Like [`replace_atomically`], and runs `then` between the fsync of the new file and the rename.
 ///
 /// # Errors
-/// What `write` and `then` return, or an I/O error with the path.
+/// The errors of `write` and `then`, or an I/O error.
 pub fn replace_atomically_after(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<()>,
     then: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    // Through a link, to the file it names: the link stays.
+    // A symbolic link stays: its target is replaced.
     let resolved = if path.is_symlink() && path.exists() { fs::canonicalize(path)? } else { path.to_path_buf() };
     let path = resolved.as_path();
     check_replaceable(path)?;
-    let temporary = temporary_beside(path)?;
-    // Created here, so that a folder that cannot be written to is named as such, whatever `write` would make of it.
-    let result =
-        fs::File::create(&temporary).map_err(anyhow::Error::from).and_then(|_| write(&temporary)).and_then(|()| {
-            fs::File::open(&temporary)?.sync_all()?;
-            then()?;
-            fs::rename(&temporary, path)?;
-            sync_folder_of(path)
-        });
-    if result.is_err() {
-        // The first error is the one to report; a temporary file that cannot be removed either is harmless.
-        drop(std::fs::remove_file(&temporary));
-    }
-    result.with_context(|| format!("cannot write {}", path.display()))
+    let replace = || -> Result<()> {
+        let temporary = temporary_file(path)?;
+        write(temporary.path())?;
+        temporary.as_file().sync_all()?;
+        then()?;
+        temporary.persist(path).map_err(std::io::Error::from)?;
+        sync_folder_of(path)
+    };
+    replace().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The name of a temporary file for what will be at `path`, in the same folder.
+/// Gives the file at `original` a second name, replacing what has that name: a hard link, or a copy
+/// on a file system without links.
 ///
 /// # Errors
-/// When `path` names no file.
-pub fn temporary_beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}{TEMPORARY}", std::process::id()));
-    Ok(path.with_file_name(temporary))
+/// An I/O error with the path.
+pub fn link_atomically(original: &Path, name: &Path) -> Result<()> {
+    // A hard link to a symbolic link would follow its later changes.
+    let original = fs::canonicalize(original)?;
+    let Ok(link) = temporary_link(&original, name) else {
+        return write_atomically(name, &fs::read(&original)?);
+    };
+    let path = link.to_path_buf();
+    let renamed = link.persist(name).map_err(std::io::Error::from);
+    renamed.with_context(|| format!("cannot write {}", name.display()))?;
+    // POSIX rename does nothing, and keeps both names, when they are links to the same file.
+    if path.exists() {
+        fs::remove_file(&path)?;
+    }
+    Ok(())
 }
 
-/// Whether a file name is one that [`replace_atomically`] gives its temporary file: what a killed process leaves behind.
-pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+/// Creates an empty temporary file for `path`, with the permissions of a new file (0666 & !umask);
+/// it is removed on drop.
+fn temporary_file(path: &Path) -> Result<NamedTempFile> {
+    let prefix = temporary_prefix(path)?;
+    Ok(builder(&prefix).permissions(Permissions::from_mode(0o666)).tempfile_in(folder_of(path))?)
+}
+
+/// Creates a temporary hard link to `original`, to be renamed to `name`; it is removed on drop.
+fn temporary_link(original: &Path, name: &Path) -> Result<TempPath> {
+    let prefix = temporary_prefix(name)?;
+    Ok(builder(&prefix).make_in(folder_of(name), |link| std::fs::hard_link(original, link))?.into_temp_path())
+}
+
+fn builder(prefix: &OsStr) -> Builder<'_, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(prefix).suffix(TEMPORARY_SUFFIX).rand_bytes(RANDOM_CHARS);
+    builder
+}
+
+fn temporary_prefix(path: &Path) -> Result<OsString> {
+    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
+    Ok([OsStr::new("."), name, OsStr::new(TEMPORARY_INFIX)].into_iter().collect())
+}
+
+/// Whether a file name is that of a temporary file of this module; a killed process leaves it
+/// behind.
+pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    let process =
-        name.strip_prefix('.').and_then(|rest| rest.strip_suffix(TEMPORARY)).and_then(|rest| rest.rsplit_once('.'));
-    process.is_some_and(|(file, process)| !file.is_empty() && process.parse::<u32>().is_ok())
+    let stem = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(TEMPORARY_SUFFIX));
+    let random = stem.and_then(|stem| stem.rsplit_once(TEMPORARY_INFIX)).filter(|(file, _)| !file.is_empty());
+    random.is_some_and(|(_, chars)| chars.len() == RANDOM_CHARS && chars.bytes().all(|c| c.is_ascii_alphanumeric()))
+}
+
+/// The folder of `path`: `.` for a bare file name.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Makes a rename or a new file in the folder of `path` durable.
@@ -86,44 +127,41 @@ pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
 /// # Errors
 /// An I/O error with the path.
 pub fn sync_folder_of(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    match fs::File::open(folder) {
-        // A folder that may be written to, but not listed.
+    match fs::File::open(folder_of(path)) {
+        // A folder that is writable but not readable.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         opened => Ok(opened?.sync_all()?),
     }
 }
 
-/// Checks that `path` is a regular file that can be opened; a folder, a FIFO or a device is refused before it is read.
+/// Checks that `path` is a regular file that can be opened. Folders, FIFOs and devices are refused
+/// before anything reads them.
 ///
 /// # Errors
-/// An input error (exit code 2) that names the path and what it is.
+/// An input error (exit code 2) that names the path and what is there.
 pub fn check_regular_file(path: &Path, what: &str) -> Result<()> {
-    let shown = path.display();
+    let name = path.display();
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(input(format!("{shown}: no such file ({what})")));
+            return Err(input(format!("{name}: no such file ({what})")));
         }
-        Err(error) => return Err(input(format!("{shown}: cannot be read as {what}: {error}"))),
+        Err(error) => return Err(input(format!("{name}: cannot be read as {what}: {error}"))),
     };
     if metadata.is_dir() {
-        return Err(input(format!("{shown}: is a folder; expected {what}")));
+        return Err(input(format!("{name}: is a folder; expected {what}")));
     }
     if !metadata.is_file() {
-        return Err(input(format!("{shown}: is not a regular file (a pipe or a device); expected {what}")));
+        return Err(input(format!("{name}: is not a regular file (a pipe or a device); expected {what}")));
     }
-    std::fs::File::open(path).map_err(|error| input(format!("{shown}: cannot be opened: {error}")))?;
+    std::fs::File::open(path).map_err(|error| input(format!("{name}: cannot be opened: {error}")))?;
     Ok(())
 }
 
-/// Reads a small text file such as a config, with a bound on its size.
+/// Reads a text file of at most `limit` bytes, such as a config.
 ///
 /// # Errors
-/// An input error when it is missing, not a regular file, larger than `limit` bytes or not UTF-8.
+/// An input error when the file is missing, not a regular file, too large or not UTF-8.
 pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
     check_regular_file(path, what)?;
     let size = fs::metadata(path)?.len();
@@ -136,57 +174,55 @@ pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
     })
 }
 
-/// Refuses to put a file in the place of something else: a folder, a pipe, a device.
+/// Refuses to replace anything but a regular file.
 fn check_replaceable(path: &Path) -> Result<()> {
-    let shown = path.display();
+    let name = path.display();
     if path.is_dir() {
-        return Err(anyhow!("{shown}: is a folder; expected the path of a file to write"));
+        return Err(anyhow!("{name}: is a folder; expected the path of a file to write"));
     }
     if path.exists() && !path.is_file() {
         return Err(anyhow!(
-            "{shown}: is a pipe or a device, which a file would replace; expected the path of a file to write"
+            "{name}: is a pipe or a device, which a file would replace; expected the path of a file to write"
         ));
     }
     Ok(())
 }
 
-/// Whether two paths name one file that exists.
+/// Whether two paths name the same existing file.
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     real(one).is_some_and(|one| real(other) == Some(one))
 }
 
-/// As [`check_output_file`], for a command that reads `inputs`: writing over one of them would lose it.
+/// [`check_output_file`] for a command that reads `inputs`, which it must not overwrite.
 ///
 /// # Errors
-/// As [`check_output_file`]; an input error when `path` is an input.
+/// As [`check_output_file`]; an input error when `path` is one of the inputs.
 pub fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
     check_output_file(path)?;
     if inputs.iter().any(|input| is_same_file(path, input)) {
         return Err(input(format!(
-            "{}: is read by this command, and would be lost; choose another --out",
+            "{}: is read by this command and would be overwritten; choose another --out",
             path.display()
         )));
     }
     Ok(())
 }
 
-/// Refuses an output file whose folder does not exist or that is a folder itself, before any work is done for it.
+/// Checks an output path before any work is done: it must not be a folder, and its folder must
+/// exist.
 ///
 /// # Errors
 /// An error (exit code 1) that names the path and what to do.
 pub fn check_output_file(path: &Path) -> Result<()> {
     check_replaceable(path)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => return Ok(()),
-    };
+    let folder = folder_of(path);
     if !folder.is_dir() {
-        let shown = folder.display();
+        let name = folder.display();
         if folder.exists() {
-            return Err(anyhow!("{shown}: is a file; expected the folder to write {} to", path.display()));
+            return Err(anyhow!("{name}: is a file; expected the folder to write {} to", path.display()));
         }
-        return Err(anyhow!("{shown}: no such folder; create it first: mkdir -p {shown}"));
+        return Err(anyhow!("{name}: no such folder; create it first: mkdir -p {name}"));
     }
     Ok(())
 }
@@ -195,8 +231,12 @@ pub fn check_output_file(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_temporary() {
+    fn a_failed_write_keeps_the_old_file_and_removes_the_temporary_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         write_atomically(&path, b"old").unwrap();
@@ -206,8 +246,19 @@ mod tests {
         })
         .unwrap_err();
         assert!(format!("{error:#}").contains("x.json"));
+        let panicked = std::panic::catch_unwind(|| replace_atomically(&path, |_| panic!("a panic while writing")));
+        assert!(panicked.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the temporary file is gone");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the temporary files are gone");
+    }
+
+    #[test]
+    fn a_replaced_file_has_the_permissions_of_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, replaced) = (folder.path().join("plain"), folder.path().join("replaced"));
+        fs::write(&plain, "x").unwrap();
+        write_atomically(&replaced, b"x").unwrap();
+        assert_eq!(mode_of(&replaced), mode_of(&plain));
     }
 
     #[test]
@@ -226,16 +277,32 @@ mod tests {
     }
 
     #[test]
-    fn temporary_files_are_known_by_their_names() {
-        let temporary = temporary_beside(Path::new("run/last.safetensors")).unwrap();
-        assert!(is_temporary(temporary.file_name().unwrap()));
-        for name in ["last.safetensors", ".lock", ".x.tmp", "x.12.tmp", ".12.tmp", ".notes.v2.tmp"] {
+    fn a_link_replaces_a_name_and_leaves_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (original, name) = (folder.path().join("original"), folder.path().join("name"));
+        fs::write(&original, "new").unwrap();
+        fs::write(&name, "old").unwrap();
+        for _ in 0..2 {
+            link_atomically(&original, &name).unwrap();
+            assert_eq!(fs::read(&name).unwrap(), b"new");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        }
+    }
+
+    #[test]
+    fn temporary_files_are_recognized_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = temporary_file(&folder.path().join("last.safetensors")).unwrap();
+        assert!(is_temporary(temporary.path().file_name().unwrap()));
+        assert!(is_temporary(".x.grimace-a1B2c3.tmp".as_ref()));
+        for name in ["last.safetensors", ".lock", ".x.tmp", "x.grimace-a1B2c3.tmp", ".grimace-a1B2c3.tmp", ".x.v2.tmp"]
+        {
             assert!(!is_temporary(name.as_ref()), "{name}");
         }
     }
 
     #[test]
-    fn odd_paths_are_named_for_what_they_are() {
+    fn errors_name_the_kind_of_path() {
         let folder = tempfile::tempdir().unwrap();
         let message = |path: &Path| format!("{:#}", check_regular_file(path, "a CSV file").unwrap_err());
         assert!(message(folder.path()).contains("is a folder; expected a CSV file"));

@@ -1,4 +1,4 @@
-//! What every module may use: errors, files, text, random numbers, statistics, signals.
+//! Utilities for every module: errors, files, text, random numbers, statistics, signals.
 
 pub mod container;
 pub mod error;

@@ -1,12 +1,12 @@
 //! Means, medians and rounding.
 
-/// `value` to so many decimal digits.
+/// Rounds `value` to `digits` decimal places.
 pub fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (value * scale).round() / scale
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// Median: the middle value, or the mean of the two middle values; `None` without values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -17,7 +17,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Mean and population standard deviation, as numpy's `mean` and `std`; of at least one value.
+/// Mean and population standard deviation (numpy's `mean` and `std`) of at least one value.
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -33,12 +33,12 @@ mod tests {
     /// np.mean([1, 2, 4, 5]), np.std([1, 2, 4, 5])     # 3.0, 1.5811388300841898
     /// ```
     #[test]
-    fn mean_and_deviation_are_numpys() {
+    fn mean_and_deviation_match_numpy() {
         assert_eq!(mean_and_deviation(&[1.0, 2.0, 4.0, 5.0]), (3.0, 2.5f64.sqrt()));
     }
 
     #[test]
-    fn median_of_few() {
+    fn median_of_odd_and_even_counts() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));

@@ -1,10 +1,10 @@
-//! Text from outside made fit to be shown: of a length that somebody reads, and without what steers a terminal.
+//! Makes untrusted text safe to print: bounded length, no terminal control sequences.
 
-/// Characters of a message that are shown.
-const LONGEST: usize = 2000;
+/// Maximum characters of a printed message.
+const MAX_MESSAGE: usize = 2000;
 
-/// The beginning of `text`, at most `length` characters of it, with dots where it was cut. For `{:?}` or data of ours:
-/// what steers a terminal stays.
+/// Cuts `text` after `length` characters and marks the cut with `...`. Control characters stay: use
+/// it with `{:?}` or [`escaped`].
 pub fn short(text: &str, length: usize) -> String {
     match text.char_indices().nth(length) {
         None => text.to_owned(),
@@ -12,21 +12,22 @@ pub fn short(text: &str, length: usize) -> String {
     }
 }
 
-/// `text` with control characters escaped, line breaks and tabs apart.
+/// Escapes control characters except line breaks and tabs.
 pub fn escaped(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect() } else { vec![c] };
-    text.chars().flat_map(shown).collect()
+    let escape =
+        |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect() } else { vec![c] };
+    text.chars().flat_map(escape).collect()
 }
 
-/// A message fit to be read: [`escaped`], and with its middle left out where it is far too long; what was expected stands at
-/// the end.
-pub fn legible(message: &str) -> String {
+/// Escapes control characters, and removes the middle of a message of more than 2000 characters;
+/// the end stays, because messages end with what was expected.
+pub fn printable(message: &str) -> String {
     let escaped = escaped(message);
     let count = escaped.chars().count();
-    if count <= LONGEST {
+    if count <= MAX_MESSAGE {
         return escaped;
     }
-    let (front, back) = (LONGEST * 3 / 4, LONGEST / 4);
+    let (front, back) = (MAX_MESSAGE * 3 / 4, MAX_MESSAGE / 4);
     let start: String = escaped.chars().take(front).collect();
     let end: String = escaped.chars().skip(count - back).collect();
     format!("{start} [{} characters left out] {end}", count - front - back)
@@ -37,15 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
-        assert_eq!(legible("a\u{1b}[31m\nb\t\0"), "a\\u{1b}[31m\nb\t\\u{0}");
+    fn control_characters_are_escaped() {
+        assert_eq!(printable("a\u{1b}[31m\nb\t\0"), "a\\u{1b}[31m\nb\t\\u{0}");
     }
 
     #[test]
-    fn beginning_and_end_of_a_long_message_stay() {
-        let shown = legible(&format!("name = {} is not allowed", "ä".repeat(100_000)));
-        assert!(shown.starts_with("name = ää") && shown.ends_with("ä is not allowed"), "{shown}");
-        assert!(shown.contains("characters left out") && shown.chars().count() < 2100);
+    fn long_messages_keep_their_start_and_end() {
+        let text = printable(&format!("name = {} is not allowed", "ä".repeat(100_000)));
+        assert!(text.starts_with("name = ää") && text.ends_with("ä is not allowed"), "{text}");
+        assert!(text.contains("characters left out") && text.chars().count() < 2100);
         assert_eq!((short("grün", 3).as_str(), short("grün", 4).as_str()), ("grü...", "grün"));
     }
 }

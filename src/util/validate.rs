@@ -1,9 +1,23 @@
 //! Range checks of config values.
 
-/// Checks that a value is allowed.
-///
-/// # Errors
-/// Key, value, and what is allowed.
-pub fn require(holds: bool, key: &str, value: impl std::fmt::Display, allowed: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(format!("{key} = {value} is not allowed: expected {allowed}")) }
+use std::fmt::Display;
+
+/// A config value that is out of range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value} is not allowed: expected {expected}")]
+pub struct InvalidValue {
+    /// Dotted key, such as `train.batch`.
+    pub key: String,
+    /// The value found.
+    pub value: String,
+    /// The values that are allowed.
+    pub expected: String,
+}
+
+/// Returns an error unless `valid`.
+pub fn require(valid: bool, key: &str, value: impl Display, expected: &str) -> Result<(), InvalidValue> {
+    if valid {
+        return Ok(());
+    }
+    Err(InvalidValue { key: key.to_owned(), value: value.to_string(), expected: expected.to_owned() })
 }

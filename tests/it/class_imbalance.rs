@@ -1,4 +1,4 @@
-//! Classes with few images, and a learning rate that falls on a plateau: `train.sampling`, `train.class_weights`,
+//! Imbalanced classes (`train.sampling`, `train.class_weights`) and
 //! `train.schedule = { kind = "plateau" }`.
 
 use std::path::Path;
@@ -10,15 +10,15 @@ fn train(folder: &Path, out: &str, sets: &[&str], more: &[&str]) {
     good(folder, &[&["train", "tiny.toml", "--out", out], &sets[..], more].concat());
 }
 
-/// The classes that a run's best weights give the validation images.
+/// The predicted classes of the validation images.
 fn predicted(run: &Path) -> Vec<String> {
     text(run.join("validation.csv")).lines().skip(1).map(|line| line.split(',').nth(3).unwrap().to_owned()).collect()
 }
 
 #[test]
-fn the_learning_rate_falls_when_validation_gets_no_better() {
+fn learning_rate_is_reduced_on_plateau() {
     let bench = bench();
-    // So small a rate leaves the accuracy as it is, but for an image now and then.
+    // At so small a learning rate the accuracy hardly changes.
     let sets = [
         "train.optimizer.lr=1e-6",
         "model.normalization=false",
@@ -28,10 +28,10 @@ fn the_learning_rate_falls_when_validation_gets_no_better() {
     ];
     train(bench.path(), "run", &sets, &[]);
     let records = timeless_metrics(&bench.path().join("run"));
-    let figure = |key: &str| records.iter().map(|record| record[key].as_f64().unwrap()).collect::<Vec<_>>();
+    let metric = |key: &str| records.iter().map(|record| record[key].as_f64().unwrap()).collect::<Vec<_>>();
     let (mut lr, mut best, mut bad_epochs) = (1e-6f64, f64::NEG_INFINITY, 0);
-    for (found, accuracy) in figure("lr").into_iter().zip(figure("val_accuracy")) {
-        assert!((found / lr - 1.0).abs() < 1e-9, "{found} instead of {lr} in {records:?}");
+    for (found, accuracy) in metric("lr").into_iter().zip(metric("val_accuracy")) {
+        assert!((found / lr - 1.0).abs() < 1e-9, "{found}, expected {lr}, in {records:?}");
         if accuracy > best * 1.0001 {
             (best, bad_epochs) = (accuracy, 0);
         } else {
@@ -41,13 +41,13 @@ fn the_learning_rate_falls_when_validation_gets_no_better() {
             (lr, bad_epochs) = ((lr * 0.25).max(1e-7), 0);
         }
     }
-    assert!(figure("lr")[5] < 1e-6, "it has fallen: {records:?}");
+    assert!(metric("lr")[5] < 1e-6, "not reduced: {records:?}");
 }
 
 #[test]
 fn only_classes_with_weight_are_learned() {
     let bench = bench();
-    // Batches of 8 images: some hold no image of class 3, and must not end in a division by zero.
+    // Some batches of 8 have no image of class 3 and must not divide by zero.
     let sets = ["train.class_weights=[0,0,0,1,0,0,0]", "train.batch=8", "train.epochs=2"];
     train(bench.path(), "one", &sets, &[]);
     let all = predicted(&bench.path().join("one"));
@@ -56,7 +56,7 @@ fn only_classes_with_weight_are_learned() {
 }
 
 #[test]
-fn balanced_runs_go_on_to_the_same_end() {
+fn resumed_balanced_run_equals_an_uninterrupted_run() {
     let bench = bench();
     let sets = [
         "train.sampling=balanced",
@@ -64,14 +64,14 @@ fn balanced_runs_go_on_to_the_same_end() {
         "train.label_smoothing=0.1",
         "train.schedule={kind=\"plateau\",patience=0,warmup=0.5,monitor=\"val_loss\"}",
     ];
-    train(bench.path(), "whole", &sets, &["--set", "train.epochs=3"]);
+    train(bench.path(), "uninterrupted", &sets, &["--set", "train.epochs=3"]);
     for (epochs, more) in [("1", &[][..]), ("2", &["--resume"]), ("3", &["--resume"])] {
-        train(bench.path(), "parts", &sets, &[&["--set", &format!("train.epochs={epochs}")], more].concat());
+        train(bench.path(), "resumed", &sets, &[&["--set", &format!("train.epochs={epochs}")], more].concat());
     }
     let result = |out: &str| {
         (timeless_metrics(&bench.path().join(out)), tensors(&bench.path().join(out).join("last.safetensors")))
     };
-    assert_eq!(result("whole"), result("parts"));
+    assert_eq!(result("uninterrupted"), result("resumed"));
 
     let plain = timeless_metrics(&workshop().join("run"));
     for set in ["train.sampling=balanced", "train.class_weights=balanced"] {
@@ -80,15 +80,20 @@ fn balanced_runs_go_on_to_the_same_end() {
     }
     let refuse = |set: &str, parts: &[&str]| {
         let sets = sets.iter().chain([&set]).flat_map(|set| ["--set", set]).collect::<Vec<_>>();
-        bad(bench.path(), &[&["train", "tiny.toml", "--out", "whole", "--resume"], &sets[..]].concat(), 2, parts);
+        bad(
+            bench.path(),
+            &[&["train", "tiny.toml", "--out", "uninterrupted", "--resume"], &sets[..]].concat(),
+            2,
+            parts,
+        );
     };
-    refuse("train.sampling=shuffle", &["cannot go on: train.sampling was \"balanced\", now it is \"shuffle\""]);
-    refuse("train.class_weights=none", &["cannot go on: train.class_weights was \"balanced\", now it is \"none\""]);
-    refuse("train.schedule.factor=0.1", &["cannot go on: train.schedule.factor was 0.5, now it is 0.1"]);
+    refuse("train.sampling=shuffle", &["cannot resume: train.sampling was \"balanced\", now it is \"shuffle\""]);
+    refuse("train.class_weights=none", &["cannot resume: train.class_weights was \"balanced\", now it is \"none\""]);
+    refuse("train.schedule.factor=0.1", &["cannot resume: train.schedule.factor was 0.5, now it is 0.1"]);
 }
 
 #[test]
-fn values_out_of_range_are_named() {
+fn invalid_values_name_the_key() {
     let bench = bench();
     for (set, parts) in [
         ("train.class_weights=[1,2]", ["train.class_weights = [1.0, 2.0]", "7 numbers, one for each class: 0 to 1e6"]),

@@ -1,27 +1,37 @@
 //! Help, arguments and exit codes.
 
+use clap::CommandFactory as _;
+
 use crate::common::{bad, good, grimace};
 
 fn here() -> &'static std::path::Path {
     std::path::Path::new(".")
 }
 
+/// All commands that have no subcommands, as words.
+fn leaf_commands(command: &clap::Command, parents: &[String]) -> Vec<Vec<String>> {
+    let leaves = command.get_subcommands().flat_map(|command| {
+        let words = [parents, &[command.get_name().to_owned()]].concat();
+        if command.has_subcommands() { leaf_commands(command, &words) } else { vec![words] }
+    });
+    leaves.collect()
+}
+
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 9] = [
-        &["data", "check"],
-        &["data", "synth"],
-        &["data", "augment"],
-        &["train"],
-        &["evaluate"],
-        &["predict"],
-        &["export"],
-        &["ensemble"],
-        &["doctor"],
-    ];
-    for command in commands {
-        let done = good(here(), &[command, &["--help"]].concat());
-        assert!(done.stdout.contains("Example:\n  grimace"), "{command:?}: {}", done.stdout);
+    let commands = leaf_commands(&grimace::cli::Cli::command(), &[]);
+    for known in ["train", "sweep", "runs", "data preview"] {
+        assert!(commands.iter().any(|command| command.join(" ") == known), "{known} is not in {commands:?}");
+    }
+    for command in &commands {
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = good(here(), &words).stdout;
+        let example = format!("Example:\n  grimace {} ", command.join(" "));
+        // `runs` and `doctor` work without arguments.
+        assert!(
+            help.contains(&example) || help.contains(&(example.trim_end().to_owned() + "\n")),
+            "{command:?}: {help}"
+        );
     }
     assert!(good(here(), &["--help"]).stdout.contains("Exit codes: 0 done, 1 failed, 2 bad"));
     assert!(good(here(), &["--version"]).stdout.starts_with("grimace 0."));
@@ -39,19 +49,19 @@ fn bad_arguments_exit_with_2() {
 }
 
 #[test]
-fn doctor_tells_what_will_be_used_and_why() {
+fn doctor_reports_the_environment() {
     let found = good(here(), &["doctor", "--json"]).json();
     assert_eq!(found["libtorch"], "2.11.0");
     assert!(found["threads"].as_i64().unwrap() >= 1);
     assert!(found["cuda"] == true || found["cuda_reason"].as_str().is_some_and(|reason| !reason.is_empty()));
-    let shown = good(here(), &["doctor"]).stdout;
+    let stdout = good(here(), &["doctor"]).stdout;
     for part in ["libtorch", "2.11.0", "CUDA", "threads", "\"auto\" means"] {
-        assert!(shown.contains(part), "{part} is not in {shown}");
+        assert!(stdout.contains(part), "{part} is not in {stdout}");
     }
 }
 
 #[test]
-fn results_go_to_stdout_and_nothing_is_colored() {
+fn results_go_to_stdout_without_color() {
     let done = grimace(here(), &["doctor"]);
     assert!(done.stderr.is_empty() && !done.stdout.contains('\u{1b}'), "{}", done.all());
 }

@@ -1,4 +1,4 @@
-//! Running the program, and one small set of drawn images and one small trained run that tests share.
+//! Runs the program; a small synthetic data set and a small trained run that tests share.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a finished command left.
+/// Exit code and output of a command.
 pub struct Done {
     pub code: i32,
     pub stdout: String,
@@ -15,7 +15,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// Both streams, for messages.
+    /// Exit code and both streams, for assertion messages.
     pub fn all(&self) -> String {
         format!("exit {}\n{}{}", self.code, self.stdout, self.stderr)
     }
@@ -35,27 +35,27 @@ impl From<Output> for Done {
     }
 }
 
-/// The program with these arguments, in an empty working folder's stead: `folder`.
+/// The program with these arguments in the working directory `folder`.
 pub fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_grimace"));
-    // Small nets on small data: more threads only fight with the tests beside this one.
+    // Small networks on small data: more threads only slow down parallel tests.
     command.current_dir(folder).args(args).env("OMP_NUM_THREADS", "1").env_remove("RUST_BACKTRACE");
     command
 }
 
-/// Runs the program to its end.
+/// Runs the program.
 pub fn grimace(folder: &Path, args: &[&str]) -> Done {
     command(folder, args).output().expect("the program starts").into()
 }
 
-/// Runs it and expects success.
+/// Runs the program and expects success.
 pub fn good(folder: &Path, args: &[&str]) -> Done {
     let done = grimace(folder, args);
     assert_eq!(done.code, 0, "grimace {}: {}", args.join(" "), done.all());
     done
 }
 
-/// Runs it, expects this exit code, no panic, and every part in what it says on stderr.
+/// Runs the program and expects this exit code, no panic, and every part on stderr.
 pub fn bad(folder: &Path, args: &[&str], code: i32, parts: &[&str]) -> Done {
     let done = grimace(folder, args);
     assert_eq!(done.code, code, "grimace {}: {}", args.join(" "), done.all());
@@ -66,7 +66,8 @@ pub fn bad(folder: &Path, args: &[&str], code: i32, parts: &[&str]) -> Done {
     done
 }
 
-/// A folder with 600 drawn training images and 150 test images in `data/`, a config `tiny.toml`, and a run of it in `run/`.
+/// A folder with 600 synthetic training images and 150 test images in `data/`, a config
+/// `tiny.toml`, and a run of it in `run/`.
 pub fn workshop() -> &'static Path {
     static WORKSHOP: OnceLock<TempDir> = OnceLock::new();
     WORKSHOP
@@ -80,7 +81,7 @@ pub fn workshop() -> &'static Path {
         .path()
 }
 
-/// Trains in a second; every part of the recipe is on.
+/// A config that trains in a second, with the full recipe.
 pub const TINY: &str = r#"name = "tiny"
 device = "cpu"
 precision = "f32"
@@ -96,7 +97,7 @@ batch = 64
 optimizer = { kind = "adam", lr = 3e-3 }
 "#;
 
-/// A fresh temporary folder with the workshop's data and config linked in.
+/// A new temporary folder with a link to the workshop's data and a copy of its config.
 pub fn bench() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::os::unix::fs::symlink(workshop().join("data"), folder.path().join("data")).expect("a link");
@@ -124,18 +125,18 @@ pub fn tensors(path: &Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// The lines of `metrics.jsonl` without what depends on the clock.
+/// The records of `metrics.jsonl` without timings.
 pub fn timeless_metrics(run: &Path) -> Vec<Value> {
-    let without_times = |line: &str| {
+    let without_timings = |line: &str| {
         let mut record: Value = serde_json::from_str(line).expect("a JSON line");
         let object = record.as_object_mut().expect("an object");
         assert!(object.remove("seconds").is_some() && object.remove("images_per_second").is_some());
         record
     };
-    text(run.join("metrics.jsonl")).lines().map(without_times).collect()
+    text(run.join("metrics.jsonl")).lines().map(without_timings).collect()
 }
 
-/// The Python that `make test` sets up; without it what others read of ours goes untested, so its absence is a failure.
+/// The Python that `make test` sets up. Compatibility tests need it, so a missing one is a failure.
 pub fn python() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     let python = std::env::var_os("GRIMACE_PYTHON").map_or(own, PathBuf::from);
@@ -147,14 +148,12 @@ pub fn python() -> PathBuf {
     python
 }
 
-/// Real images as `unpack.py` writes them, when `GRIMACE_FACES` names the folder; says so when it does not.
+/// The folder of FER2013 in `GRIMACE_FACES`; prints that the test is skipped where it is not set.
 pub fn real_images(test: &str) -> Option<PathBuf> {
     match std::env::var_os("GRIMACE_FACES") {
         Some(folder) => Some(PathBuf::from(folder)),
         None => {
-            println!(
-                "skipped {test}: GRIMACE_FACES is not set; it names a folder with FER2013 as my_emotion_train.csv and others"
-            );
+            println!("skipped {test}: set GRIMACE_FACES to a folder with FER2013 as my_emotion_train.csv and others");
             None
         }
     }

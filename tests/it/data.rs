@@ -3,14 +3,14 @@
 use crate::common::{bad, bench, good, text, workshop};
 
 #[test]
-fn drawn_images_follow_from_the_seed_and_have_the_seeds_layout() {
+fn synthetic_images_are_a_function_of_the_seed_in_kaggles_layout() {
     let folder = tempfile::tempdir().unwrap();
-    let draw = |out: &str, seed: &str| {
+    let generate = |out: &str, seed: &str| {
         good(folder.path(), &["data", "synth", "--out", out, "--train", "30", "--test", "10", "--seed", seed])
     };
-    draw("a", "1");
-    draw("b", "1");
-    draw("c", "2");
+    generate("a", "1");
+    generate("b", "1");
+    generate("c", "2");
     let file = |out: &str, name: &str| text(folder.path().join(out).join(name));
     for name in ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"] {
         assert_eq!(file("a", name), file("b", name));
@@ -22,40 +22,40 @@ fn drawn_images_follow_from_the_seed_and_have_the_seeds_layout() {
 }
 
 #[test]
-fn check_counts_and_its_exit_code_says_what_it_found() {
+fn check_reports_counts_and_exits_with_findings() {
     let folder = tempfile::tempdir().unwrap();
     let train = text(workshop().join("data/my_emotion_train.csv"));
     let rows: Vec<&str> = train.lines().skip(1).take(20).collect();
     let (label, pixels) = rows[0].split_once(',').unwrap();
     let relabeled = format!("{},{pixels}", (label.parse::<u8>().unwrap() + 1) % 7);
     let clean = format!("emotion,pixels\n{}\n", rows.join("\n"));
-    let copied = format!("{clean}{}\n{relabeled}\n4,{}\n", rows[3], vec!["0"; 2304].join(" "));
+    let duplicates = format!("{clean}{}\n{relabeled}\n4,{}\n", rows[3], vec!["0"; 2304].join(" "));
     let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
     write("clean.csv", &clean);
-    write("copied.csv", &copied);
+    write("duplicates.csv", &duplicates);
     write("broken.csv", &format!("{clean}9,1 2 3\n"));
 
     good(folder.path(), &["data", "check", "clean.csv", "--strict"]);
-    let report = good(folder.path(), &["data", "check", "clean.csv", "copied.csv", "--json"]).json();
+    let report = good(folder.path(), &["data", "check", "clean.csv", "duplicates.csv", "--json"]).json();
     assert_eq!(report["files"][1]["rows"], 23);
     assert_eq!(report["files"][1]["copies"], 2);
     assert_eq!(report["files"][1]["blank"], 1);
     assert_eq!(report["conflicting_labels"], 1);
     assert_eq!(report["copies_across"][0]["rows"], 22);
-    bad(folder.path(), &["data", "check", "copied.csv", "--strict"], 1, &[]);
+    bad(folder.path(), &["data", "check", "duplicates.csv", "--strict"], 1, &[]);
     let done = bad(folder.path(), &["data", "check", "broken.csv"], 2, &["1 row cannot be read"]);
     assert!(done.stdout.contains("line 22, column emotion: unknown label \"9\"; expected 0..6"), "{}", done.all());
-    assert!(done.stdout.contains("angry"), "readable rows are reported all the same");
+    assert!(done.stdout.contains("angry"), "readable rows are still reported");
 }
 
 #[test]
-fn the_contact_sheet_is_a_picture_of_the_right_size() {
+fn preview_has_the_expected_size() {
     let bench = bench();
     let args = ["data", "preview", "tiny.toml", "--out", "sheet.png", "--rows", "3", "--columns", "4"];
     good(bench.path(), &args);
     let bytes = fs_err::read(bench.path().join("sheet.png")).unwrap();
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
-    let edge = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
-    assert_eq!((edge(16), edge(20)), (2 + 5 * 98 + 8, 2 + 3 * 98));
+    let big_endian = |offset: usize| u32::from_be_bytes(bytes[offset..offset + 4].try_into().unwrap());
+    assert_eq!((big_endian(16), big_endian(20)), (2 + 5 * 98 + 8, 2 + 3 * 98));
     bad(bench.path(), &["data", "preview", "tiny.toml", "--out", "none/sheet.png"], 1, &["none: no such folder"]);
 }

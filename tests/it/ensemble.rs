@@ -11,7 +11,8 @@ use crate::common::{bad, bench, good, json, text, workshop};
 const TEST: &str = "data/my_emotion_test.csv";
 const LABELS: &str = "data/my_emotion_test_labels.csv";
 
-/// The workshop's images, and three runs of one epoch: `a`, `b` of another network on the same split, `c` on another split.
+/// The workshop's data and three runs of one epoch: `a`; `b`, another network on the same split;
+/// `c`, on another split.
 fn trio() -> &'static Path {
     static TRIO: OnceLock<TempDir> = OnceLock::new();
     TRIO.get_or_init(|| {
@@ -34,107 +35,107 @@ fn score(runs: &[&str], more: &[&str]) -> Value {
     good(trio(), &[&["ensemble"], runs, &data[..], more].concat()).json()
 }
 
-/// What `predict --probabilities` gives for the test images, row by row.
-fn probabilities(run: &str, views: &str) -> Vec<Vec<f64>> {
+/// Output of `predict --probabilities` for the test images, one row per image.
+fn probabilities(run: &str, tta: &str) -> Vec<Vec<f64>> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.csv");
     let out = out.to_str().unwrap();
-    good(trio(), &["predict", run, "--data", TEST, "--out", out, "--probabilities", "--tta", views]);
+    good(trio(), &["predict", run, "--data", TEST, "--out", out, "--probabilities", "--tta", tta]);
     text(out).lines().skip(1).map(|line| line.split(',').skip(2).map(|v| v.parse().unwrap()).collect()).collect()
 }
 
 #[test]
-fn the_score_is_that_of_the_mean_of_the_members() {
+fn the_score_is_that_of_the_mean_probabilities() {
     let truth: Vec<usize> = text(trio().join(LABELS))
         .lines()
         .skip(1)
         .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
         .collect();
-    for views in ["one", "flip"] {
-        let found = score(&["a", "b"], &["--tta", views]);
-        let (a, b) = (probabilities("a", views), probabilities("b", views));
+    for tta in ["none", "flip"] {
+        let found = score(&["a", "b"], &["--tta", tta]);
+        let (a, b) = (probabilities("a", tta), probabilities("b", tta));
         let rows = a.iter().zip(&b).zip(&truth);
         let loss: f64 = rows.map(|((a, b), label)| -((a[*label] + b[*label]) / 2.0).ln()).sum();
-        assert_eq!((&found["views"], &found["one_split"], &found["out"]), (&views.into(), &true.into(), &Value::Null));
-        assert!((found["evaluation"]["loss"].as_f64().unwrap() - loss / 150.0).abs() < 1e-5, "{views}: {found}");
-        for (number, run) in ["a", "b"].into_iter().enumerate() {
-            let args = ["evaluate", run, "--data", TEST, "--labels", LABELS, "--tta", views, "--json"];
+        assert_eq!((&found["tta"], &found["one_split"], &found["out"]), (&tta.into(), &true.into(), &Value::Null));
+        assert!((found["evaluation"]["loss"].as_f64().unwrap() - loss / 150.0).abs() < 1e-5, "{tta}: {found}");
+        for (index, run) in ["a", "b"].into_iter().enumerate() {
+            let args = ["evaluate", run, "--data", TEST, "--labels", LABELS, "--tta", tta, "--json"];
             let alone = good(trio(), &args).json();
-            let member = &found["members"][number];
-            assert_eq!((member["run"].as_str(), &member["evaluation"]["loss"]), (Some(run), &alone["loss"]));
-            assert_eq!(member["evaluation"]["accuracy"], alone["accuracy"]);
+            let model = &found["models"][index];
+            assert_eq!((model["run"].as_str(), &model["evaluation"]["loss"]), (Some(run), &alone["loss"]));
+            assert_eq!(model["evaluation"]["accuracy"], alone["accuracy"]);
         }
     }
 }
 
 #[test]
-fn images_that_any_member_was_trained_on_do_not_count_dedup() {
+fn dedup_metrics_exclude_training_images_of_any_model() {
     let train = ["--data", "data/my_emotion_train.csv", "--json"];
     let rows = |runs: &[&str]| good(trio(), &[&["ensemble"], runs, &train[..]].concat()).json();
     let trained_on = |run: &str| -> Vec<bool> {
         text(trio().join(run).join("split.csv")).lines().skip(1).map(|line| line.contains(",train,")).collect()
     };
     let (a, c) = (trained_on("a"), trained_on("c"));
-    let by_neither = a.iter().zip(&c).filter(|(a, c)| !**a && !**c).count();
-    assert!(by_neither > 0 && by_neither < 120, "the splits differ: {by_neither}");
+    let unseen = a.iter().zip(&c).filter(|(a, c)| !**a && !**c).count();
+    assert!(unseen > 0 && unseen < 120, "the splits differ: {unseen}");
     let found = rows(&["a", "c"]);
     assert_eq!(found["one_split"], false);
-    assert_eq!(found["evaluation"]["rows_dedup"].as_u64(), Some(by_neither as u64));
-    assert_eq!(found["members"][0]["evaluation"]["rows_dedup"].as_u64(), Some(by_neither as u64));
+    assert_eq!(found["evaluation"]["rows_dedup"].as_u64(), Some(unseen as u64));
+    assert_eq!(found["models"][0]["evaluation"]["rows_dedup"].as_u64(), Some(unseen as u64));
     assert_eq!(rows(&["a", "b"])["evaluation"]["rows_dedup"], 120);
-    let shown = good(trio(), &["ensemble", "a", "c", "--data", "data/my_emotion_train.csv"]).stdout;
-    for part in ["2 networks", "different splits", "ensemble", "without copies", "ECE", "600 images"] {
-        assert!(shown.contains(part), "{part} is not in {shown}");
+    let stdout = good(trio(), &["ensemble", "a", "c", "--data", "data/my_emotion_train.csv"]).stdout;
+    for part in ["2 networks", "different splits", "ensemble", "deduplicated", "ECE", "600 images"] {
+        assert!(stdout.contains(part), "{part} is not in {stdout}");
     }
 }
 
 #[test]
-fn the_file_names_its_members_and_nothing_is_scored_unasked() {
+fn export_lists_the_models_and_scores_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.pt");
     let done = good(trio(), &["ensemble", "a", "b", "--out", out.to_str().unwrap()]);
-    for part in ["compared on 256 images", "validated on one split", "not scored"] {
+    for part in ["compared on 256 images", "validated on one split", "not evaluated"] {
         assert!(done.stdout.contains(part), "{part} is not in {}", done.all());
     }
-    let beside = json(folder.path().join("model.json"));
+    let description = json(folder.path().join("model.json"));
     assert_eq!(
-        (&beside["name"], &beside["views"], &beside["labels"][3]),
-        (&"tiny+other".into(), &"one".into(), &"happy".into())
+        (&description["name"], &description["tta"], &description["labels"][3]),
+        (&"tiny+other".into(), &"none".into(), &"happy".into())
     );
-    let members = beside["members"].as_array().unwrap();
-    assert_eq!(members.len(), 2);
-    for (member, (run, seed)) in members.iter().zip([("a", 42), ("b", 43)]) {
+    let models = description["models"].as_array().unwrap();
+    assert_eq!(models.len(), 2);
+    for (model, (run, seed)) in models.iter().zip([("a", 42), ("b", 43)]) {
         let summary = json(trio().join(run).join("summary.json"));
-        assert_eq!((&member["run"], &member["provenance"]["seed"]), (&run.into(), &seed.into()));
-        assert_eq!(member["provenance"]["val_accuracy"], summary["best_val_accuracy"]);
-        assert_eq!(member["provenance"]["split_hash"], summary["provenance"]["split_hash"]);
-        assert!(member["config"].as_str().unwrap().contains("[model]"));
+        assert_eq!((&model["run"], &model["provenance"]["seed"]), (&run.into(), &seed.into()));
+        assert_eq!(model["provenance"]["val_accuracy"], summary["best_val_accuracy"]);
+        assert_eq!(model["provenance"]["split_hash"], summary["provenance"]["split_hash"]);
+        assert!(model["config"].as_str().unwrap().contains("[model]"));
     }
-    let sum: u64 = members.iter().map(|member| member["parameters"].as_u64().unwrap()).sum();
-    assert_eq!(beside["parameters"].as_u64(), Some(sum));
+    let sum: u64 = models.iter().map(|model| model["parameters"].as_u64().unwrap()).sum();
+    assert_eq!(description["parameters"].as_u64(), Some(sum));
 }
 
 #[test]
-fn members_that_are_no_members_of_their_own_are_told() {
+fn models_with_the_same_weights_or_seed_give_a_warning() {
     let twice = good(trio(), &["ensemble", "a", "./a", "--data", TEST, "--labels", LABELS]);
     assert!(twice.stderr.contains("warning: a and ./a have the same weights"), "{}", twice.all());
-    // `a` again: one command, one result.
+    // The same command as `a`, so the same weights.
     good(trio(), &["train", "tiny.toml", "--set", "train.epochs=1", "--out", "d"]);
     let same = good(trio(), &["ensemble", "a", "d", "--data", TEST, "--labels", LABELS]);
     assert!(same.stderr.contains("a and d have the same weights"), "{}", same.all());
     let longer = workshop().join("run");
     let close = good(trio(), &["ensemble", "a", longer.to_str().unwrap(), "--data", TEST, "--labels", LABELS]);
-    assert!(close.stderr.contains("the same network and the same seed, 42"), "{}", close.all());
-    let fine = good(trio(), &["ensemble", "a", "b", "--data", TEST, "--labels", LABELS]);
-    assert!(!fine.stderr.contains("warning"), "{}", fine.all());
+    assert!(close.stderr.contains("the same architecture and the same seed, 42"), "{}", close.all());
+    let distinct = good(trio(), &["ensemble", "a", "b", "--data", TEST, "--labels", LABELS]);
+    assert!(!distinct.stderr.contains("warning"), "{}", distinct.all());
 }
 
 #[test]
-fn what_cannot_be_averaged_is_named() {
+fn invalid_ensembles_are_refused() {
     let bench = bench();
     let here = bench.path();
-    let member = trio().join("a");
-    let a = member.to_str().unwrap();
+    let run = trio().join("a");
+    let a = run.to_str().unwrap();
     bad(here, &["ensemble", a], 2, &["RUN"]);
     bad(here, &["ensemble", a, a], 2, &["nothing to do", "--out FILE", "--data CSV"]);
     bad(here, &["ensemble", a, a, "--labels", LABELS], 2, &["--data"]);
@@ -142,7 +143,7 @@ fn what_cannot_be_averaged_is_named() {
     bad(here, &["ensemble", a, "data", "--data", TEST], 2, &["data: is not a run directory"]);
     bad(here, &["ensemble", a, a, "--data", TEST], 2, &["no column emotion", "--labels"]);
     bad(here, &["ensemble", a, a, "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);
-    let best = member.join("best.safetensors");
+    let best = run.join("best.safetensors");
     bad(here, &["ensemble", a, a, "--out", best.to_str().unwrap()], 2, &["belongs to the run"]);
     let data = ["--data", TEST, "--labels", LABELS];
     bad(here, &[&["ensemble", a, a, "--out", LABELS], &data[..]].concat(), 2, &["is read by this command"]);
@@ -151,9 +152,9 @@ fn what_cannot_be_averaged_is_named() {
         good(here, &["train", "tiny.toml", "--set", "train.epochs=1", "--set", set, "--out", out]);
     };
     train("flip", "predict.tta=flip");
-    let views: &[&str] = &["predict.tta is one in", "and flip in flip", "--tta"];
-    bad(here, &[&["ensemble", a, "flip"], &data[..]].concat(), 2, views);
-    good(here, &[&["ensemble", a, "flip", "--tta", "one"], &data[..]].concat());
+    let tta: &[&str] = &["predict.tta is none in", "and flip in flip", "--tta"];
+    bad(here, &[&["ensemble", a, "flip"], &data[..]].concat(), 2, tta);
+    good(here, &[&["ensemble", a, "flip", "--tta", "none"], &data[..]].concat());
     train("renamed", r#"data.classes=["sad","b","c","d","e","f","g"]"#);
     let classes: &[&str] = &["angry,disgust", "renamed has sad,b,c,d,e,f,g", "the same classes in the same order"];
     bad(here, &[&["ensemble", a, "renamed"], &data[..]].concat(), 2, classes);
@@ -161,6 +162,6 @@ fn what_cannot_be_averaged_is_named() {
     let forest = "name = \"woods\"\n[data]\ntrain = \"data/my_emotion_train.csv\"\n[forest]\ntrees = 3\nfolds = 0\n";
     fs_err::write(here.join("forest.toml"), forest).unwrap();
     good(here, &["forest", "forest.toml", "--out", "wood"]);
-    bad(here, &["ensemble", a, "wood", "--out", "x.pt"], 2, &["wood: is a forest's run; expected a network's"]);
+    bad(here, &["ensemble", a, "wood", "--out", "x.pt"], 2, &["wood: is a forest run; expected a network run"]);
     assert!(!here.join("x.pt").exists());
 }

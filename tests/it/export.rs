@@ -1,4 +1,4 @@
-//! `grimace export` and `grimace ensemble`, looked at from Python without this repository.
+//! `grimace export` and `grimace ensemble`: the exported file, checked in Python with torch alone.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,16 +7,16 @@ use crate::common::{Done, bad, bench, good, json, python, workshop};
 
 const TEST: &str = "data/my_emotion_test.csv";
 
-/// Runs check_export.py on `model`, which averages the runs `runs` over `views`.
-fn check(model: &Path, runs: &[&Path], views: &str) {
+/// Runs check_export.py on `model`, the export of `runs` with `tta`.
+fn check(model: &Path, runs: &[&Path], tta: &str) {
     let folder = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/check_export.py");
     let mut command = Command::new(python());
     command.arg(script).arg(model).arg(workshop().join(TEST));
-    for (number, run) in runs.iter().enumerate() {
-        let predicted = folder.path().join(format!("{number}.csv"));
+    for (index, run) in runs.iter().enumerate() {
+        let predicted = folder.path().join(format!("{index}.csv"));
         let (run_text, out) = (run.to_str().unwrap(), predicted.to_str().unwrap());
-        good(workshop(), &["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--tta", views]);
+        good(workshop(), &["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--tta", tta]);
         command.arg(run.join("best.safetensors")).arg(predicted);
     }
     let done: Done = command.output().unwrap().into();
@@ -26,21 +26,21 @@ fn check(model: &Path, runs: &[&Path], views: &str) {
 }
 
 #[test]
-fn the_exported_file_stands_on_its_own() {
+fn an_exported_model_works_in_python() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.pt");
     let run = workshop().join("run");
-    for views in ["one", "flip", "ten_crop"] {
-        let done = good(workshop(), &["export", "run", "--out", model.to_str().unwrap(), "--tta", views]);
+    for tta in ["none", "flip", "ten_crop"] {
+        let done = good(workshop(), &["export", "run", "--out", model.to_str().unwrap(), "--tta", tta]);
         assert!(done.stdout.contains("compared on 256 images"), "{}", done.all());
-        let beside = json(folder.path().join("model.json"));
-        assert_eq!((&beside["labels"][3], &beside["views"]), (&"happy".into(), &views.into()));
-        check(&model, &[&run], views);
+        let description = json(folder.path().join("model.json"));
+        assert_eq!((&description["labels"][3], &description["tta"]), (&"happy".into(), &tta.into()));
+        check(&model, &[&run], tta);
     }
 }
 
 #[test]
-fn an_exported_ensemble_stands_on_its_own() {
+fn an_exported_ensemble_works_in_python() {
     let bench = bench();
     let sets = ["--set", "train.epochs=1", "--set", "seed=43", "--set", "model.filters=[16]"];
     good(bench.path(), &[&["train", "tiny.toml", "--out", "other"], &sets[..]].concat());
@@ -51,9 +51,9 @@ fn an_exported_ensemble_stands_on_its_own() {
 }
 
 #[test]
-fn export_refuses_what_it_cannot_write() {
+fn export_refuses_bad_paths() {
     bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);
-    bad(workshop(), &["export", "run", "--out", "run/summary.pt"], 2, &["run/summary.json: would be replaced"]);
+    bad(workshop(), &["export", "run", "--out", "run/summary.pt"], 2, &["run/summary.json: would be overwritten"]);
     bad(workshop(), &["export", "run", "--out", "data"], 1, &["data: is a folder"]);
     bad(workshop(), &["export", "data", "--out", "model.pt"], 2, &["data: is not a run directory"]);
 }

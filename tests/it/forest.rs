@@ -1,4 +1,4 @@
-//! `grimace forest`, and what evaluate, predict and export make of its run.
+//! `grimace forest`, and its run in evaluate, predict and export.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ trees = 20
 folds = 3
 "#;
 
-/// The workshop's images, a config `forest.toml`, and its run in `wood/`.
+/// A folder with the workshop's images, a config `forest.toml`, and its run in `wood/`.
 fn wood() -> &'static Path {
     static WOOD: OnceLock<TempDir> = OnceLock::new();
     WOOD.get_or_init(|| {
@@ -30,7 +30,7 @@ fn wood() -> &'static Path {
 }
 
 #[test]
-fn a_run_directory_holds_the_forest_and_its_figures() {
+fn a_run_directory_holds_the_forest_and_its_results() {
     let run = wood().join("wood");
     for name in ["config.toml", "split.csv", "log.txt", "forest.safetensors", "importance.png", "summary.json"] {
         assert!(run.join(name).exists(), "{name}");
@@ -46,9 +46,9 @@ fn a_run_directory_holds_the_forest_and_its_figures() {
     assert!((summary["cv_mean"].as_f64().unwrap() - mean).abs() < 1e-12);
     let deviation = (folds.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 3.0).sqrt();
     assert!((summary["cv_std"].as_f64().unwrap() - deviation).abs() < 1e-12);
-    // 160 of 480 rows are tested in each fold.
+    // Each fold validates on 160 of 480 rows.
     assert!(folds.iter().all(|v| ((v * 160.0).round() - v * 160.0).abs() < 1e-9), "{folds:?}");
-    assert!(summary["val_accuracy"].as_f64().unwrap() > 0.25, "seven classes, more than guessed");
+    assert!(summary["val_accuracy"].as_f64().unwrap() > 0.25, "better than chance for seven classes");
     for key in ["val_accuracy_dedup", "cv_seconds", "fit_seconds"] {
         assert!(summary[key].is_f64(), "{key}");
     }
@@ -58,7 +58,7 @@ fn a_run_directory_holds_the_forest_and_its_figures() {
 }
 
 #[test]
-fn it_is_the_same_whatever_the_number_of_threads() {
+fn the_forest_is_independent_of_the_number_of_threads() {
     let tensors = |run: &str| crate::common::tensors(&wood().join(run).join("forest.safetensors"));
     for threads in ["1", "3"] {
         let (set, out) = (format!("threads={threads}"), format!("wood-{threads}"));
@@ -73,19 +73,20 @@ fn it_is_the_same_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn linfa_finds_the_splits_when_asked() {
+fn the_linfa_finder_fits_a_forest() {
     let sets = ["--set", "forest.finder=linfa", "--set", "forest.trees=10", "--set", "forest.folds=2"];
-    let shown = good(wood(), &[&["forest", "forest.toml", "--out", "linfa"], &sets[..]].concat()).stdout;
-    assert!(shown.contains("cross-validation accuracy") && shown.contains("over 2 folds"), "{shown}");
+    let stdout = good(wood(), &[&["forest", "forest.toml", "--out", "linfa"], &sets[..]].concat()).stdout;
+    assert!(stdout.contains("cross-validation accuracy") && stdout.contains("over 2 folds"), "{stdout}");
     let summary = json(wood().join("linfa/summary.json"));
     assert_eq!(summary["finder"], "linfa");
-    // Of 120 images, seven classes; half the trees of the other finder's, and not the same in every process.
+    // 120 images and seven classes; half the trees of the histogram finder, and different in every
+    // process.
     let accuracy = summary["val_accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.19, "{accuracy}");
 }
 
 #[test]
-fn evaluate_and_predict_work_as_on_a_network() {
+fn evaluate_and_predict_work_as_for_a_network() {
     let (test, labels) = ("data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
     let found = good(wood(), &["evaluate", "wood", "--data", test, "--labels", labels, "--json"]).json();
     good(wood(), &["predict", "wood", "--data", test, "--out", "wood.csv"]);
@@ -100,14 +101,14 @@ fn evaluate_and_predict_work_as_on_a_network() {
         assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-5 && values.len() == 7, "{line}");
     }
 
-    // The validation figure of the run, from outside: all training rows, less those that were trained on.
+    // Evaluation on all rows without the training images gives the validation accuracy of the run.
     let found = good(wood(), &["evaluate", "wood", "--data", "data/my_emotion_train.csv", "--json"]).json();
     assert_eq!(found["accuracy_dedup"], json(wood().join("wood/summary.json"))["val_accuracy_dedup"]);
 }
 
 #[test]
-fn what_does_not_fit_is_told() {
-    bad(wood(), &["export", "wood", "--out", "model.pt"], 2, &["wood: is a forest's run; expected a network's"]);
+fn bad_arguments_are_input_errors() {
+    bad(wood(), &["export", "wood", "--out", "model.pt"], 2, &["wood: is a forest run; expected a network run"]);
     bad(wood(), &["forest", "forest.toml", "--out", "wood"], 2, &["wood: exists and is not empty"]);
     bad(wood(), &["forest", "tiny.toml"], 2, &["tiny.toml:", "model: this is a network's config", "grimace train"]);
     bad(wood(), &["train", "forest.toml"], 2, &["forest.toml:4: forest: this is a forest's config", "grimace forest"]);
@@ -121,12 +122,7 @@ fn what_does_not_fit_is_told() {
     let damaged = wood().join("damaged");
     fs_err::create_dir(&damaged).unwrap();
     fs_err::copy(wood().join("wood/config.toml"), damaged.join("config.toml")).unwrap();
-    bad(
-        wood(),
-        &["predict", "damaged", "--data", test, "--out", "x.csv"],
-        2,
-        &["damaged: holds no forest.safetensors"],
-    );
+    bad(wood(), &["predict", "damaged", "--data", test, "--out", "x.csv"], 2, &["damaged: has no forest.safetensors"]);
     let mut bytes = fs_err::read(wood().join("wood/forest.safetensors")).unwrap();
     let end = bytes.len() - 40;
     bytes[end] ^= 1;
@@ -136,7 +132,7 @@ fn what_does_not_fit_is_told() {
 }
 
 #[test]
-fn a_signal_reports_the_folds_done_as_partial() {
+fn a_signal_reports_finished_folds_as_a_partial_result() {
     let mut child =
         command(wood(), &["forest", "forest.toml", "--set", "forest.finder=linfa", "--set", "forest.trees=40"])
             .args(["--set", "forest.folds=10", "--out", "cut"])
@@ -145,9 +141,9 @@ fn a_signal_reports_the_folds_done_as_partial() {
             .spawn()
             .unwrap();
     let log = wood().join("cut/log.txt");
-    let began = Instant::now();
+    let start = Instant::now();
     while !(log.exists() && text(&log).contains("run: cut")) {
-        assert!(began.elapsed() < Duration::from_secs(60), "it never began");
+        assert!(start.elapsed() < Duration::from_secs(60), "it did not start");
         std::thread::sleep(Duration::from_millis(10));
     }
     // Long enough for a fold or two, not for ten.
@@ -167,8 +163,8 @@ fn a_signal_reports_the_folds_done_as_partial() {
     assert!(summary["cv_accuracies"].as_array().unwrap().len() < 10);
     assert!(!wood().join("cut/forest.safetensors").exists());
     let data = "data/my_emotion_test.csv";
-    bad(wood(), &["predict", "cut", "--data", data, "--out", "x.csv"], 2, &["cut: holds no forest.safetensors"]);
-    // It is begun anew in the same place, as the message says.
+    bad(wood(), &["predict", "cut", "--data", data, "--out", "x.csv"], 2, &["cut: has no forest.safetensors"]);
+    // The fit starts over in the same directory.
     good(wood(), &["forest", "forest.toml", "--out", "cut"]);
     assert_eq!(json(wood().join("cut/summary.json"))["stopped"], "done");
 }
@@ -184,8 +180,8 @@ fn fer2013_is_classified_as_well_as_by_scikit_learn() {
     fs_err::write(folder.path().join("forest.toml"), config).unwrap();
     good(folder.path(), &["forest", "forest.toml", "--out", "run"]);
     let summary = json(folder.path().join("run/summary.json"));
-    // scikit-learn's forests have 0.44 to 0.45 with copies of training images among the validation rows, ours the same there;
-    // the default split has none, and there about 0.41.
+    // With duplicates of training images in the validation split, scikit-learn's forests and this
+    // one have 0.44 to 0.45. The default split has no duplicates: about 0.41.
     let accuracy = summary["val_accuracy"].as_f64().unwrap();
     assert!((0.39..0.44).contains(&accuracy), "{accuracy}");
     assert_eq!(summary["val_accuracy"], summary["val_accuracy_dedup"]);

@@ -1,6 +1,6 @@
-//! Tests through the command line: what a user types, and what comes back.
+//! Command-line tests.
 
-// A test that cannot go on panics.
+// Failed tests panic.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice, clippy::unwrap_used)]
 
 mod class_imbalance;
@@ -12,6 +12,7 @@ mod ensemble;
 mod export;
 mod forest;
 mod fuzz;
+mod layers;
 mod malformed;
 mod models;
 mod predict;

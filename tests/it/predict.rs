@@ -2,7 +2,7 @@
 
 use crate::common::{Done, bad, bench, command, good, grimace, json, text, workshop};
 
-/// Writes the run's own validation rows as a CSV.
+/// Writes the validation rows of the workshop's run as a CSV.
 fn validation_rows(path: &std::path::Path) {
     let split = text(workshop().join("run/split.csv"));
     let train = text(workshop().join("data/my_emotion_train.csv"));
@@ -16,7 +16,7 @@ fn validation_rows(path: &std::path::Path) {
 }
 
 #[test]
-fn evaluate_gives_the_accuracy_that_training_reported() {
+fn evaluate_repeats_the_accuracy_of_training() {
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("validation.csv");
     validation_rows(&csv);
@@ -37,19 +37,19 @@ fn evaluate_gives_the_accuracy_that_training_reported() {
     for key in ["macro_f1", "ece"] {
         assert!((0.0..=1.0).contains(&found[key].as_f64().unwrap()), "{key}");
     }
-    let shown = good(workshop(), &["evaluate", "run", "--data", csv]).stdout;
-    assert!(shown.contains("macro F1") && shown.contains("confusion") && shown.contains("surprise"), "{shown}");
+    let stdout = good(workshop(), &["evaluate", "run", "--data", csv]).stdout;
+    assert!(stdout.contains("macro F1") && stdout.contains("confusion") && stdout.contains("surprise"), "{stdout}");
 }
 
 #[test]
-fn training_images_do_not_count_dedup() {
+fn dedup_metrics_exclude_training_images() {
     let found = good(workshop(), &["evaluate", "run", "--data", "data/my_emotion_train.csv", "--json"]).json();
     assert_eq!((found["rows"].as_u64(), found["rows_dedup"].as_u64()), (Some(600), Some(120)));
     assert_eq!(found["accuracy_dedup"], json(workshop().join("run/summary.json"))["best_val_accuracy"]);
 }
 
 #[test]
-fn a_submission_scored_by_hand_agrees_with_evaluate() {
+fn evaluate_agrees_with_the_submission() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("submission.csv");
     let (out, test, labels) = (out.to_str().unwrap(), "data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
@@ -68,12 +68,12 @@ fn a_submission_scored_by_hand_agrees_with_evaluate() {
         let values: Vec<f64> = line.split(',').skip(2).map(|v| v.parse().unwrap()).collect();
         assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-5);
         let label: usize = plain.split(',').nth(1).unwrap().parse().unwrap();
-        assert!(values.iter().all(|v| *v <= values[label]), "the label is the most probable class");
+        assert!(values.iter().all(|v| *v <= values[label]), "the prediction is the most probable class");
     }
 }
 
 #[test]
-fn what_cannot_be_used_is_named() {
+fn bad_inputs_and_runs_are_named() {
     let (test, labels) = ("data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
     bad(workshop(), &["evaluate", "run", "--data", test], 2, &["no column emotion", "--labels"]);
     bad(workshop(), &["evaluate", "run", "--data", labels], 2, &["no column pixels"]);
@@ -88,16 +88,16 @@ fn what_cannot_be_used_is_named() {
     );
 
     let folder = tempfile::tempdir().unwrap();
-    let damaged = folder.path().join("run");
-    fs_err::create_dir(&damaged).unwrap();
+    let corrupt = folder.path().join("run");
+    fs_err::create_dir(&corrupt).unwrap();
     for name in ["config.toml", "split.csv"] {
-        fs_err::copy(workshop().join("run").join(name), damaged.join(name)).unwrap();
+        fs_err::copy(workshop().join("run").join(name), corrupt.join(name)).unwrap();
     }
-    let run = damaged.to_str().unwrap();
+    let run = corrupt.to_str().unwrap();
     bad(workshop(), &["predict", run, "--data", test, "--out", "x.csv"], 2, &["no best.safetensors"]);
-    fs_err::copy(workshop().join("run/best.safetensors"), damaged.join("best.safetensors")).unwrap();
-    let split = text(damaged.join("split.csv"));
-    fs_err::write(damaged.join("split.csv"), split.replacen("train", "validation", 1)).unwrap();
+    fs_err::copy(workshop().join("run/best.safetensors"), corrupt.join("best.safetensors")).unwrap();
+    let split = text(corrupt.join("split.csv"));
+    fs_err::write(corrupt.join("split.csv"), split.replacen("train", "validation", 1)).unwrap();
     bad(
         workshop(),
         &["evaluate", run, "--data", test, "--labels", labels],
@@ -107,12 +107,12 @@ fn what_cannot_be_used_is_named() {
     let mut bytes = fs_err::read(workshop().join("run/best.safetensors")).unwrap();
     let end = bytes.len() - 40;
     bytes[end] ^= 1;
-    fs_err::write(damaged.join("best.safetensors"), bytes).unwrap();
+    fs_err::write(corrupt.join("best.safetensors"), bytes).unwrap();
     bad(workshop(), &["evaluate", run, "--data", test, "--labels", labels], 2, &["best.safetensors", "checksum"]);
 }
 
 #[test]
-fn what_is_read_is_never_written_over() {
+fn inputs_are_never_overwritten() {
     let bench = bench();
     let run = bench.path().join("run");
     fs_err::create_dir(&run).unwrap();
@@ -124,14 +124,14 @@ fn what_is_read_is_never_written_over() {
     let predict = |out: &str, parts: &[&str]| {
         bad(bench.path(), &["predict", "run", "--data", "x.csv", "--out", out], 2, parts);
     };
-    predict("./x.csv", &["x.csv: is read by this command, and would be lost"]);
+    predict("./x.csv", &["x.csv: is read by this command and would be overwritten"]);
     predict("run/best.safetensors", &["run/best.safetensors: belongs to the run"]);
     bad(bench.path(), &["export", "run", "--out", "run/split.csv"], 2, &["run/split.csv: belongs to the run"]);
     assert!(text(bench.path().join("x.csv")) == test && run.join("best.safetensors").exists());
 
     let row = test.lines().nth(1).unwrap();
     fs_err::write(bench.path().join("x.csv"), format!("id,pixels\n{row}\n{row}\n")).unwrap();
-    predict("none.csv", &["x.csv: column id: \"0\" stands there twice"]);
+    predict("none.csv", &["x.csv: column id: duplicate id \"0\""]);
     assert!(!bench.path().join("none.csv").exists());
 }
 

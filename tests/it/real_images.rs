@@ -28,9 +28,9 @@ fn the_honest_split_tears_no_copies_apart() {
         good(folder.path(), &[&["train", "tiny.toml", "--out", out], &small[..], sets].concat())
     };
     let honest = run("honest", &[]);
-    assert!(!honest.stderr.contains("exact copies"), "{}", honest.all());
+    assert!(!honest.stderr.contains("exact duplicates"), "{}", honest.all());
     let plain = run("plain", &["--set", "data.split=random", "--set", "data.group_duplicates=false"]);
-    assert!(plain.stderr.contains("validation images are exact copies of training images"), "{}", plain.all());
+    assert!(plain.stderr.contains("validation images are exact duplicates of training images"), "{}", plain.all());
     let summary = |out: &str| json(folder.path().join(out).join("summary.json"));
     assert_eq!(summary("plain")["validation_rows"], 5742, "ceil(0.2 * 28709), as scikit-learn");
     assert_eq!(summary("honest")["best_val_accuracy"], summary("honest")["best_val_accuracy_dedup"]);

@@ -97,18 +97,18 @@ fn requests_of_a_page_are_seen() {
 }
 
 #[test]
-fn a_report_stands_alone_and_opens_with_the_answer() {
+fn a_report_is_self_contained_and_opens_with_the_result() {
     let page = text(workshop().join("run/report.html"));
     let addresses = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!addresses.contains("http://") && !addresses.contains("https://"), "an address");
     assert!(!page.contains("<script"));
-    // But for the bytes of pictures, which may spell anything.
+    // Except in the bytes of images, which may spell anything.
     let words = page.split("base64,").map(|part| part.split_once('"').map_or(part, |(_, rest)| rest));
     assert!(words.skip(1).all(|part| !part.contains("NaN")));
     let body = page.split("<body>").nth(1).unwrap();
     let place = |part: &str| body.find(part).unwrap_or_else(|| panic!("{part} is not in the report"));
     let answer = place("validation images are classified rightly");
-    assert!(answer < 400 && place("flatters it") < place("<svg") && place("<svg") < place("By class"));
+    assert!(answer < 400 && place("optimistic") < place("<svg") && place("<svg") < place("By class"));
     for part in ["surprise", "data:image/png;base64,", "validation accuracy", "kind = &quot;cnn&quot;"] {
         place(part);
     }
@@ -116,7 +116,7 @@ fn a_report_stands_alone_and_opens_with_the_answer() {
     let run = workshop().join("run");
     let summary = crate::common::json(run.join("summary.json"));
     assert!(body.contains(&format!("{:.4}", summary["best_val_accuracy"].as_f64().unwrap())));
-    for name in ["curves", "confusion", "reliability"] {
+    for name in ["curves", "confusion", "reliability", "mistakes"] {
         assert!(run.join(format!("{name}.svg")).exists() && run.join(format!("{name}.png")).exists(), "{name}");
     }
     let answers = text(run.join("validation.csv"));

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 use crate::common::{Done, TINY, bad, bench, command, good, grimace, json, tensors, text, timeless_metrics, workshop};
 
-/// The workshop's images, two configs, one whose training cannot even begin, and one of a forest.
-fn field() -> TempDir {
+/// A folder with the workshop's images, two configs, one whose images are missing, and one of a
+/// forest.
+fn setup() -> TempDir {
     let folder = bench();
     let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
     let tiny =
@@ -23,33 +24,34 @@ fn field() -> TempDir {
     folder
 }
 
-const MEMBERS: [&str; 4] = ["tiny-seed42", "tiny-seed43", "other-seed42", "other-seed43"];
+const RUNS: [&str; 4] = ["tiny-seed42", "tiny-seed43", "other-seed42", "other-seed43"];
 
 fn rows(sweep: &Path) -> Vec<Vec<String>> {
     text(sweep.join("comparison.csv")).lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
 #[test]
-fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
-    let folder = field();
+fn every_config_and_seed_is_compared_with_the_forest() {
+    let folder = setup();
     let args = ["sweep", "tiny.toml", "other.toml", "--seeds", "2", "--forest", "forest.toml", "--out", "s"];
     let done = good(folder.path(), &args);
     let sweep = folder.path().join("s");
     let rows = rows(&sweep);
-    assert_eq!(rows[0][..4], ["Model", "Mean Accuracy", "Std Deviation", "Best Accuracy"]);
+    let header = ["Model", "Mean Accuracy", "Std Deviation", "Best Accuracy", "Best Accuracy (Deduplicated)"];
+    assert_eq!(rows[0][..5], header);
     let model =
         |name: &str| rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}: {}", done.all()));
     assert_eq!(rows.len(), 4);
-    let summary = |member: &str| json(sweep.join(member).join("summary.json"));
+    let summary = |run: &str| json(sweep.join(run).join("summary.json"));
     let number = |value: &Value, key: &str| value[key].as_f64().unwrap();
     for name in ["tiny", "other"] {
         let both = [42, 43].map(|seed| summary(&format!("{name}-seed{seed}")));
-        let last = [0, 1].map(|place: usize| number(&both[place], "last_val_accuracy"));
+        let last = [0, 1].map(|index: usize| number(&both[index], "last_val_accuracy"));
         let (mean, half) = ((last[0] + last[1]) / 2.0, (last[0] - last[1]).abs() / 2.0);
         assert_eq!(model(name)[1..3], [format!("{mean:.6}"), format!("{half:.6}")]);
         let best = both.iter().map(|summary| number(summary, "best_val_accuracy")).fold(0.0, f64::max);
         assert_eq!(model(name)[3], format!("{best:.6}"));
-        // One split for both seeds.
+        // Both seeds share a split.
         assert_eq!(both[0]["provenance"]["split_hash"], both[1]["provenance"]["split_hash"]);
         assert_ne!(both[0]["seed"], both[1]["seed"]);
     }
@@ -57,14 +59,12 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
     assert_eq!(model("woods")[1], format!("{:.6}", number(&woods, "cv_mean")));
     assert!(rows[3][0] == "woods", "the baseline comes last");
 
-    // What is handed over is the best run.
+    // The exported model and submission are of the best run.
     let found = json(sweep.join("summary.json"));
     let best_run = found["best_run"].as_str().unwrap();
     assert!(
-        MEMBERS
-            .iter()
-            .all(|member| number(&summary(member), "best_val_accuracy")
-                <= number(&summary(best_run), "best_val_accuracy"))
+        RUNS.iter()
+            .all(|run| number(&summary(run), "best_val_accuracy") <= number(&summary(best_run), "best_val_accuracy"))
     );
     good(
         folder.path(),
@@ -77,12 +77,12 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
     assert!(number(difference, "low") <= number(difference, "difference"));
     assert!(number(difference, "high") >= number(difference, "difference"));
     let markdown = text(sweep.join("comparison.md"));
-    assert!(markdown.contains("flatters it") && markdown.contains("| woods |"), "{markdown}");
+    assert!(markdown.contains("optimistic") && markdown.contains("| woods |"), "{markdown}");
     assert!(done.stdout.contains("comparison: s/comparison.md"), "{}", done.stdout);
     let report = text(sweep.join("report.html"));
     assert!(report.contains(best_run) && report.contains("woods") && report.contains("<svg"), "the report");
 
-    // A member is the run that `train` makes of its config.
+    // `train` repeats a run of the sweep from its config.
     good(folder.path(), &["train", "s/other-seed43/config.toml", "--out", "again"]);
     let again = folder.path().join("again");
     assert!(tensors(&again.join("best.safetensors")) == tensors(&sweep.join("other-seed43/best.safetensors")));
@@ -90,11 +90,15 @@ fn every_config_and_seed_stands_in_one_comparison_with_the_forest() {
 }
 
 #[test]
-fn a_member_that_fails_is_told_and_does_not_end_the_sweep() {
-    let folder = field();
+fn a_failed_run_is_reported_and_does_not_end_the_sweep() {
+    let folder = setup();
     let args = ["sweep", "tiny.toml", "torn.toml", "other.toml", "--out", "s"];
-    let done =
-        bad(folder.path(), &args, 1, &["torn-seed42: failed: data/none.csv: no such file", "1 of 3 runs did not come"]);
+    let done = bad(
+        folder.path(),
+        &args,
+        1,
+        &["torn-seed42: failed: data/none.csv: no such file", "1 of 3 runs did not finish"],
+    );
     assert!(
         done.stdout.contains("0 of 1 run; 1 failed") && done.stdout.contains("torn-seed42 failed:"),
         "{}",
@@ -102,32 +106,32 @@ fn a_member_that_fails_is_told_and_does_not_end_the_sweep() {
     );
     let found = json(folder.path().join("s/summary.json"));
     assert_eq!(found["complete"], false);
-    assert!(folder.path().join("s/submission.csv").exists(), "the others' best is handed over all the same");
-    // Mended, it is trained, and nothing else.
+    assert!(folder.path().join("s/submission.csv").exists(), "the best of the other runs is exported");
+    // With its images, only the failed run is trained.
     let before = tensors(&folder.path().join("s/tiny-seed42/last.safetensors"));
     std::os::unix::fs::symlink(workshop().join("data/my_emotion_train.csv"), folder.path().join("none.csv")).unwrap();
     fs_err::write(folder.path().join("torn.toml"), text(folder.path().join("torn.toml")).replace("data/none", "none"))
         .unwrap();
-    // As a run leaves it that died just before its report.
+    // As after a kill just before the report.
     fs_err::remove_file(folder.path().join("s/tiny-seed42/report.html")).unwrap();
     let done = good(folder.path(), &[&args[..], &["--resume"]].concat());
-    assert!(done.stderr.contains("1 of 3: tiny-seed42: finished before"), "{}", done.stderr);
+    assert!(done.stderr.contains("1 of 3: tiny-seed42: already finished"), "{}", done.stderr);
     assert!(done.stderr.contains("report: s/tiny-seed42/report.html"), "{}", done.stderr);
     assert!(done.stderr.contains("2 of 3: torn-seed42: training"), "{}", done.stderr);
     assert!(tensors(&folder.path().join("s/tiny-seed42/last.safetensors")) == before);
     assert_eq!(json(folder.path().join("s/summary.json"))["complete"], true);
 }
 
-/// Starts a sweep of long trainings and sends it a signal when the first lines of an epoch are there.
-fn interrupted(folder: &Path, args: &[&str], signal: &str) -> Done {
+/// Starts a sweep of long trainings and sends it a signal after a few epochs.
+fn interrupt(folder: &Path, args: &[&str], signal: &str) -> Done {
     let mut child = command(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let (metrics, lock) = (folder.join("s/tiny-seed42/metrics.jsonl"), folder.join("s/.lock"));
-    // A sweep that goes on finds metrics; the lock tells that this one is at work.
-    let own = format!("process {},", child.id());
-    let works = || lock.exists() && text(&lock).starts_with(&own) && metrics.exists();
-    while !(works() && text(&metrics).lines().count() > 2) {
-        assert!(began.elapsed() < Duration::from_secs(60), "it never began");
+    // A resumed sweep has metrics from before; the lock shows that this one has started.
+    let holder = format!("process {},", child.id());
+    let is_running = || lock.exists() && text(&lock).starts_with(&holder) && metrics.exists();
+    while !(is_running() && text(&metrics).lines().count() > 2) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it did not start");
         std::thread::sleep(Duration::from_millis(10));
     }
     let resumed: Vec<&str> = args.iter().copied().filter(|word| *word != "--resume").chain(["--resume"]).collect();
@@ -138,34 +142,31 @@ fn interrupted(folder: &Path, args: &[&str], signal: &str) -> Done {
 }
 
 #[test]
-fn an_interrupted_sweep_goes_on_where_it_stopped() {
-    let (folder, whole) = (field(), field());
+fn an_interrupted_sweep_resumes_where_it_stopped() {
+    let (folder, uninterrupted) = (setup(), setup());
     let long = ["--set", "train.epochs=40", "--set", "train.early_stop={patience=0}"];
     let args = [&["sweep", "tiny.toml", "other.toml"], &long[..], &["--out", "s"]].concat();
-    let done = interrupted(folder.path(), &args, "-INT");
+    let done = interrupt(folder.path(), &args, "-INT");
     assert_eq!(done.code, 130, "{}", done.all());
     assert!(
-        done.stderr.contains("to go on: grimace sweep tiny.toml other.toml --set train.epochs=40"),
+        done.stderr.contains("resume with: grimace sweep tiny.toml other.toml --set 'train.epochs=40'"),
         "{}",
         done.stderr
     );
     assert!(done.stdout.contains("Unfinished: tiny-seed42, other-seed42."), "{}", done.stdout);
-    let shown = good(folder.path(), &["runs", "s"]).stdout;
-    assert!(shown.contains("s/tiny-seed42") && shown.contains("interrupted"), "{shown}");
+    let stdout = good(folder.path(), &["runs", "s"]).stdout;
+    assert!(stdout.contains("s/tiny-seed42") && stdout.contains("interrupted"), "{stdout}");
     good(folder.path(), &[&args[..], &["--resume"]].concat());
-    good(whole.path(), &args);
-    for member in ["tiny-seed42", "other-seed42"] {
-        let of = |folder: &TempDir| folder.path().join("s").join(member);
-        assert!(
-            tensors(&of(&folder).join("last.safetensors")) == tensors(&of(&whole).join("last.safetensors")),
-            "{member}"
-        );
+    good(uninterrupted.path(), &args);
+    for run in ["tiny-seed42", "other-seed42"] {
+        let last = |folder: &TempDir| tensors(&folder.path().join("s").join(run).join("last.safetensors"));
+        assert!(last(&folder) == last(&uninterrupted), "{run}");
     }
 }
 
 #[test]
-fn a_forest_is_checked_first_and_never_costs_the_comparison() {
-    let folder = field();
+fn a_forest_is_checked_first_and_its_failure_keeps_the_comparison() {
+    let folder = setup();
     fn run<'a>(args: &[&'a str]) -> Vec<&'a str> {
         [&["sweep", "tiny.toml", "other.toml", "--out", "s"], args].concat()
     }
@@ -181,88 +182,135 @@ fn a_forest_is_checked_first_and_never_costs_the_comparison() {
     bad(folder.path(), &run(&["--forest", "data"]), 2, &["--forest data: is not the run of a fitted forest"]);
     let test = ["--set", "data.test=tiny.toml"];
     bad(folder.path(), &run(&test), 2, &["tiny.toml: line 1: no column pixels"]);
-    assert!(!folder.path().join("s").exists(), "nothing was begun");
+    assert!(!folder.path().join("s").exists(), "nothing was started");
 
     good(folder.path(), &run(&["--forest", "forest.toml"]));
     let again = run(&["--resume", "--forest", "forest.toml"]);
-    bad(folder.path(), &run(&["--resume", "--forest", "larger.toml"]), 2, &["forest.trees was 15 there, now it is 16"]);
-    // As a forest leaves it that died before its summary: it is fitted again.
+    bad(
+        folder.path(),
+        &run(&["--resume", "--forest", "larger.toml"]),
+        2,
+        &["is finished with forest.trees = 15, but the config now has 16"],
+    );
+    // As after a kill before the summary: the forest is fitted again.
     fs_err::remove_file(folder.path().join("s/woods-seed42/summary.json")).unwrap();
     assert!(good(folder.path(), &again).stderr.contains("fit: 15 trees"));
-    // Where it cannot be fitted, the networks are compared all the same.
+    // Without the forest, the networks are still compared.
     fs_err::remove_file(folder.path().join("s/woods-seed42/summary.json")).unwrap();
     fs_err::create_dir(folder.path().join("s/woods-seed42/summary.json")).unwrap();
-    let done = bad(folder.path(), &again, 1, &["the forest failed; to try again"]);
+    let done = bad(folder.path(), &again, 1, &["the forest failed; to retry: grimace sweep"]);
     assert!(done.stdout.contains("The forest failed:") && done.stdout.contains("Best run:"), "{}", done.all());
-    // Without test images no submission of an earlier sweep stays.
+    // Without test images the submission of the earlier sweep is removed.
     assert!(folder.path().join("s/submission.csv").exists());
     good(folder.path(), &run(&["--resume", "--set", "data.test=nowhere.csv"]));
     assert!(!folder.path().join("s/submission.csv").exists());
 }
 
 #[test]
-fn runs_on_other_images_are_told_apart() {
-    let folder = field();
+fn runs_on_other_images_are_reported() {
+    let folder = setup();
     let wide = text(folder.path().join("other.toml")).replace("test = ", "validation = 0.4\ntest = ");
     fs_err::write(folder.path().join("wide.toml"), wide).unwrap();
     let done = good(folder.path(), &["sweep", "tiny.toml", "wide.toml", "--out", "s"]);
     assert!(done.stdout.contains("they were not validated on the same images"), "{}", done.stdout);
     assert!(
-        done.stdout.contains("on other images than the best run, so that accuracies do not compare: "),
+        done.stdout.contains("on other images than the best run, so the accuracies cannot be compared: "),
         "{}",
         done.stdout
     );
 }
 
 #[test]
-fn members_are_spread_over_processes() {
-    let folder = field();
+fn runs_are_distributed_over_processes() {
+    let folder = setup();
     let args = ["sweep", "tiny.toml", "torn.toml", "other.toml", "--parallel", "2", "--out", "f"];
     let done = bad(folder.path(), &args, 1, &["torn-seed42: failed"]);
-    assert_eq!(done.stderr.matches("torn-seed42: failed").count(), 1, "one try is enough: {}", done.stderr);
+    assert_eq!(done.stderr.matches("torn-seed42: failed").count(), 1, "it is tried once: {}", done.stderr);
 
     let args = ["sweep", "tiny.toml", "other.toml", "--seeds", "2", "--parallel", "2", "--out", "s"];
     let done = good(folder.path(), &args);
-    for member in MEMBERS {
-        assert!(done.stderr.contains(&format!("[{member}] epoch   2/2")), "{}", done.stderr);
+    for run in RUNS {
+        assert!(done.stderr.contains(&format!("[{run}] epoch   2/2")), "{}", done.stderr);
     }
     assert_eq!(done.stderr.matches("epoch   1/2").count(), 4, "each is trained once: {}", done.stderr);
     assert_eq!(json(folder.path().join("s/summary.json"))["complete"], true);
 }
 
 #[test]
+fn varied_keys_are_models_of_the_comparison() {
+    let folder = setup();
+    let args = |out: &'static str| {
+        let vary = ["--vary", "train.ema=0,0.9", "--vary", "model.filters=[8, 16],[16]"];
+        [&["sweep", "tiny.toml", "--seeds", "2", "--set", "train.epochs=1"], &vary[..], &["--out", out]].concat()
+    };
+    let done = good(folder.path(), &args("s"));
+    let sweep = folder.path().join("s");
+    let mut models: Vec<String> = rows(&sweep).into_iter().skip(1).map(|row| row[0].clone()).collect();
+    models.sort();
+    let filters = |ema: &str| ["8-16", "16"].map(|filters| format!("tiny-train.ema-{ema}-model.filters-{filters}"));
+    let mut expected = [filters("0"), filters("0.9")].concat();
+    expected.sort();
+    assert_eq!(models, expected, "{}", done.all());
+    let runs = json(sweep.join("sweep.json"))["runs"].as_array().unwrap().clone();
+    assert_eq!(runs.len(), 8);
+    assert_eq!(runs[0], "tiny-train.ema-0-model.filters-8-16-seed42");
+    let config = text(sweep.join("tiny-train.ema-0.9-model.filters-16-seed43/config.toml"));
+    for line in ["name = \"tiny-train.ema-0.9-model.filters-16\"", "seed = 43", "ema = 0.9", "filters = [16]"] {
+        assert!(config.contains(line), "{line} is not in {config}");
+    }
+
+    // Finished runs are kept; workers get the option.
+    fs_err::remove_dir_all(sweep.join("tiny-train.ema-0.9-model.filters-16-seed43")).unwrap();
+    let done = good(folder.path(), &[&args("s")[..], &["--resume", "--parallel", "2"]].concat());
+    assert_eq!(done.stderr.matches("] epoch   1/1").count(), 1, "{}", done.stderr);
+    assert!(done.stderr.contains("[tiny-train.ema-0.9-model.filters-16-seed43] epoch"), "{}", done.stderr);
+    assert_eq!(json(sweep.join("summary.json"))["complete"], true);
+
+    for (vary, part) in [
+        ("train.ema=0,2", "tiny.toml with --vary train.ema=2: train.ema = 2"),
+        ("train.ama=0", "--vary train.ama=0: train.ama: unknown field"),
+        ("train.ema=", "--vary train.ema=: a value is empty"),
+        ("model.filters=[8,16", "--vary model.filters=[8,16: a bracket or quote is not closed"),
+        ("seed=1,2", "--vary seed=1,2: use --seeds N"),
+    ] {
+        bad(folder.path(), &["sweep", "tiny.toml", "--vary", vary, "--out", "none"], 2, &[part]);
+    }
+    assert!(!folder.path().join("none").exists());
+}
+
+#[test]
 fn a_signal_reaches_every_process_once() {
-    let folder = field();
+    let folder = setup();
     let long = ["--set", "train.epochs=4000", "--set", "train.early_stop={patience=0}"];
     let args = [&["sweep", "tiny.toml", "other.toml", "--parallel", "2"], &long[..], &["--out", "s"]].concat();
-    let done = interrupted(folder.path(), &args, "-TERM");
+    let done = interrupt(folder.path(), &args, "-TERM");
     assert_eq!(done.code, 143, "{}", done.all());
     for run in good(folder.path(), &["runs", "s", "--json"]).json().as_array().unwrap() {
         assert_eq!(run["state"], "interrupted", "{run}");
     }
-    // A parent that is killed takes its workers along; they save first.
+    // When the parent is killed, its workers save and exit.
     let resumed = [&args[..], &["--resume"]].concat();
-    interrupted(folder.path(), &resumed, "-KILL");
-    let began = Instant::now();
+    interrupt(folder.path(), &resumed, "-KILL");
+    let start = Instant::now();
     loop {
         let runs = good(folder.path(), &["runs", "s", "--json"]).json();
         if runs.as_array().unwrap().iter().all(|run| run["state"] == "interrupted") {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(30), "{runs}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{runs}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 #[test]
-fn what_does_not_fit_is_told() {
-    let folder = field();
+fn bad_arguments_are_input_errors() {
+    let folder = setup();
     let bad = |args: &[&str], parts: &[&str]| drop(bad(folder.path(), args, 2, parts));
     bad(&["sweep", "tiny.toml", "tiny.toml"], &["its name is \"tiny\", as that of tiny.toml"]);
     bad(&["sweep", "torn.toml", "--out", "s"], &["data/none.csv: no such file"]);
     assert!(!folder.path().join("s").exists(), "nothing is left behind");
     bad(&["sweep", "tiny.toml", "--forest", "tiny.toml"], &["this is a network's config"]);
-    bad(&["sweep", "tiny.toml", "--out", "data"], &["data: exists and is no sweep"]);
+    bad(&["sweep", "tiny.toml", "--out", "data"], &["data: exists and is not a sweep"]);
     bad(&["sweep", "tiny.toml", "--resume"], &["there is no runs/sweep-<time>"]);
     bad(&["runs", "nowhere"], &["nowhere: no such folder of runs"]);
     bad(&["runs", "tiny.toml"], &["tiny.toml: is a file"]);
@@ -270,12 +318,12 @@ fn what_does_not_fit_is_told() {
     bad(&["sweep", "tiny.toml", "--out", "s"], &["s: holds a sweep", "--resume"]);
     bad(&["evaluate", "s", "--data", "data/my_emotion_train.csv"], &["s: is a sweep, expected one of its runs"]);
     let other = ["sweep", "tiny.toml", "--set", "train.batch=32", "--out", "s", "--resume"];
-    bad(&other, &["s/tiny-seed42: is finished, but train.batch was 64 there, now it is 32"]);
+    bad(&other, &["s/tiny-seed42: is finished with train.batch = 64, but the config now has 32"]);
 }
 
 #[test]
 fn runs_are_listed_newest_first_with_their_state() {
-    let folder = field();
+    let folder = setup();
     fs_err::create_dir(folder.path().join("runs")).unwrap();
     assert_eq!(good(folder.path(), &["runs"]).stdout, "runs: no runs\n");
     good(folder.path(), &["train", "tiny.toml", "--out", "runs/one"]);
@@ -295,15 +343,15 @@ fn runs_are_listed_newest_first_with_their_state() {
             "runs/three",
         ],
     );
-    let shown = good(folder.path(), &["runs"]).stdout;
-    let lines: Vec<&str> = shown.lines().collect();
-    assert!(lines[0].starts_with("run") && lines.len() == 4, "{shown}");
+    let stdout = good(folder.path(), &["runs"]).stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert!(lines[0].starts_with("run") && lines.len() == 4, "{stdout}");
     assert!(
         lines[1].contains("runs/three") && lines[2].contains("runs/two") && lines[3].contains("runs/one"),
-        "{shown}"
+        "{stdout}"
     );
-    assert!(lines[3].contains("tiny") && lines[3].ends_with("done"), "{shown}");
-    assert!(lines[1].ends_with(if done.code == 0 { "done" } else { "diverged" }), "{shown}");
+    assert!(lines[3].contains("tiny") && lines[3].ends_with("done"), "{stdout}");
+    assert!(lines[1].ends_with(if done.code == 0 { "done" } else { "diverged" }), "{stdout}");
     let found = good(folder.path(), &["runs", "--json"]).json();
     assert_eq!(found[2]["epochs"], 2);
     assert_eq!(found[2]["best"], json(folder.path().join("runs/one/summary.json"))["best_val_accuracy"]);

@@ -1,11 +1,11 @@
-//! The event file of a run, read by TensorBoard's own reader.
+//! Event files, read with TensorBoard's own reader.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::common::{Done, bad, bench, good, python, text, workshop};
 
-/// The event files in a folder, in their order, each with whether it is empty.
+/// Event files in a folder, sorted by name, with whether each is empty.
 fn event_files(folder: &Path) -> Vec<(String, bool)> {
     let entries = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let all = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len() == 0));
@@ -23,7 +23,7 @@ fn tensorboard_reads_every_epoch_once() {
     let before = event_files(&run);
     let [(name, false)] = &before[..] else { panic!("{before:?}") };
 
-    // The script reads, goes on with the run as told, and reads on.
+    // The script reads the events, resumes the run with the given command, and reads again.
     let config: toml::Table = text(run.join("config.toml")).parse().unwrap();
     let output = Command::new(python())
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/check_tensorboard.py"))
@@ -43,19 +43,19 @@ fn tensorboard_reads_every_epoch_once() {
 }
 
 #[test]
-fn what_is_in_the_way_of_an_event_file_is_named() {
+fn a_folder_in_place_of_an_event_file_is_reported() {
     let bench = bench();
     good(bench.path(), &["train", "tiny.toml", "--out", "run", "--set", "train.epochs=1"]);
     let name = "events.out.tfevents.0000000007.1.grimace";
     fs_err::create_dir(bench.path().join("run").join(name)).unwrap();
-    let go_on = ["train", "tiny.toml", "--out", "run", "--resume"];
-    bad(bench.path(), &go_on, 1, &[name, "is a folder"]);
+    let resume = ["train", "tiny.toml", "--out", "run", "--resume"];
+    bad(bench.path(), &resume, 1, &[name, "is a folder"]);
     fs_err::remove_dir(bench.path().join("run").join(name)).unwrap();
-    good(bench.path(), &go_on);
+    good(bench.path(), &resume);
 }
 
 #[test]
-fn no_command_writes_over_an_event_file() {
+fn no_command_overwrites_an_event_file() {
     let event_file = format!("run/{}", event_files(&workshop().join("run"))[0].0);
     let predict = ["predict", "run", "--data", "data/my_emotion_test.csv", "--out", &event_file];
     bad(workshop(), &predict, 2, &["belongs to the run"]);

@@ -1,4 +1,4 @@
-//! `grimace train`: what a run leaves behind, that it repeats exactly, stops, goes on, and refuses.
+//! `grimace train`: run directory, reproducibility, interruption and resume, early stopping, errors.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{Done, bad, bench, command, good, json, tensors, text, timeless_metrics, workshop};
 
 #[test]
-fn a_run_directory_holds_everything() {
+fn a_run_directory_is_complete() {
     let run = workshop().join("run");
     let summary = json(run.join("summary.json"));
     for key in [
@@ -40,16 +40,12 @@ fn a_run_directory_holds_everything() {
             assert!(line[key].is_number(), "metrics.jsonl has no {key}");
         }
     }
-    assert!(lines[2]["loss"].as_f64() < lines[0]["loss"].as_f64(), "it learns");
+    assert!(lines[2]["loss"].as_f64() < lines[0]["loss"].as_f64(), "the loss decreases");
     let split = text(run.join("split.csv"));
     assert!(split.starts_with("row,part,hash\n0,"));
     assert_eq!(split.lines().count(), 601);
-    assert_eq!(
-        split.lines().filter(|line| line.contains(",validation,")).count(),
-        120,
-        "a fifth of every class, rounded"
-    );
-    assert!(text(run.join("config.toml")).contains("beta2 = 0.999"), "config.toml is resolved");
+    assert_eq!(split.lines().filter(|line| line.contains(",validation,")).count(), 120, "20% of each class, rounded");
+    assert!(text(run.join("config.toml")).contains("beta2 = 0.999"), "config.toml has defaults filled in");
     assert!(text(run.join("log.txt")).contains("epoch   3/3"));
     let best: Vec<String> = tensors(&run.join("best.safetensors")).into_iter().map(|(name, _)| name).collect();
     assert!(best.contains(&"block1.conv.weight".to_owned()) && best.iter().all(|name| !name.starts_with("optimizer")));
@@ -58,15 +54,14 @@ fn a_run_directory_holds_everything() {
 }
 
 #[test]
-fn a_profile_says_where_the_time_went() {
+fn profile_reports_phases_and_operators() {
     let bench = bench();
     let done = good(bench.path(), &["train", "tiny.toml", "--out", "profiled", "--set", "train.epochs=1", "--profile"]);
-    for part in
-        ["gather and augment", "backward", "validation", "aten::", "outside of operations", "start to first step: "]
+    for part in ["gather and augment", "backward", "validation", "aten::", "outside operators", "start to first step: "]
     {
         assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
     }
-    assert!(text(bench.path().join("profiled/log.txt")).contains("profile of "), "the log has it, too");
+    assert!(text(bench.path().join("profiled/log.txt")).contains("profile of "), "the profile is also in the log");
     assert!(
         !good(bench.path(), &["train", "tiny.toml", "--out", "plain", "--set", "train.epochs=1"])
             .stderr
@@ -74,27 +69,27 @@ fn a_profile_says_where_the_time_went() {
     );
 }
 
-/// Two threads, bf16, a last batch of one image, stopped in the middle of an epoch and gone on with: still one result.
+/// With two threads, bf16, a last batch of one image, and a run resumed after its first epoch.
 #[test]
-fn one_seed_gives_one_result_on_two_threads_too() {
+fn a_resumed_run_is_identical_with_two_threads_and_bf16() {
     let bench = bench();
     let sets = ["threads=2", "precision=bf16", "train.batch=479", "train.epochs=2", "train.checkpoint_every={steps=1}"];
     let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
     let run = |out: &str, more: &[&str]| {
         good(bench.path(), &[&["train", "tiny.toml", "--out", out], &sets[..], more].concat())
     };
-    run("whole", &[]);
-    run("halves", &["--set", "train.epochs=1"]);
-    run("halves", &["--resume"]);
+    run("unbroken", &[]);
+    run("resumed", &["--set", "train.epochs=1"]);
+    run("resumed", &["--resume"]);
     let result = |out: &str| {
         (timeless_metrics(&bench.path().join(out)), tensors(&bench.path().join(out).join("last.safetensors")))
     };
-    assert_eq!(result("whole"), result("halves"));
+    assert_eq!(result("unbroken"), result("resumed"));
 }
 
-/// The kernels against libtorch's operations, as a user would compare them: the same run but for rounding.
+/// Compares a run with custom kernels to one with libtorch's operators: equal up to rounding.
 #[test]
-fn the_kernels_change_no_result() {
+fn custom_kernels_match_libtorch() {
     let bench = bench();
     fn arguments(out: &str) -> [&str; 7] {
         ["train", "tiny.toml", "--out", out, "--set", "train.epochs=1", "--profile"]
@@ -104,29 +99,29 @@ fn the_kernels_change_no_result() {
         let done = Done::from(done);
         assert_eq!(done.code, 0, "{}", done.all());
         assert_eq!(done.stderr.contains("grimace::conv_max_pool backward"), kernels != "none", "{}", done.all());
-        assert_eq!(done.stderr.contains("grimace::batch_norm backward"), kernels != "none", "{}", done.all());
+        assert_eq!(done.stderr.contains("grimace::norm_act backward"), kernels != "none", "{}", done.all());
         let line = text(bench.path().join(kernels).join("metrics.jsonl"));
         serde_json::from_str::<serde_json::Value>(line.lines().next().unwrap()).unwrap()["loss"].as_f64().unwrap()
     };
-    let (fast, avx2, plain) = (loss("auto"), loss("avx2"), loss("none"));
-    assert!((fast - plain).abs() < 0.02 && (avx2 - plain).abs() < 0.02, "{fast}, {avx2}, {plain}");
+    let (auto, avx2, reference) = (loss("auto"), loss("avx2"), loss("none"));
+    assert!((auto - reference).abs() < 0.02 && (avx2 - reference).abs() < 0.02, "{auto}, {avx2}, {reference}");
     let done: Done = command(bench.path(), &arguments("x")).env("GRIMACE_KERNELS", "sse").output().unwrap().into();
     assert!(done.code == 2 && done.stderr.contains("GRIMACE_KERNELS"), "{}", done.all());
 }
 
 #[test]
-fn one_seed_gives_one_result() {
+fn the_same_seed_gives_the_same_result() {
     let bench = bench();
-    good(bench.path(), &["train", "tiny.toml", "--out", "again"]);
+    good(bench.path(), &["train", "tiny.toml", "--out", "same"]);
     good(bench.path(), &["train", "tiny.toml", "--out", "other", "--set", "seed=43"]);
-    assert_eq!(timeless_metrics(&bench.path().join("again")), timeless_metrics(&workshop().join("run")));
+    assert_eq!(timeless_metrics(&bench.path().join("same")), timeless_metrics(&workshop().join("run")));
     let best = |run: &Path| tensors(&run.join("best.safetensors"));
-    assert_eq!(best(&bench.path().join("again")), best(&workshop().join("run")));
+    assert_eq!(best(&bench.path().join("same")), best(&workshop().join("run")));
     assert_ne!(timeless_metrics(&bench.path().join("other")), timeless_metrics(&workshop().join("run")));
 }
 
 #[test]
-fn a_stopped_run_goes_on_as_if_nothing_had_happened() {
+fn a_resumed_run_equals_an_unbroken_one() {
     let bench = bench();
     let out = bench.path().join("stopped");
     let long =
@@ -145,7 +140,7 @@ fn a_stopped_run_goes_on_as_if_nothing_had_happened() {
     assert!(signalled.success());
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, 130, "{}", done.all());
-    assert!(done.stderr.contains("to go on: grimace train tiny.toml"), "{}", done.all());
+    assert!(done.stderr.contains("resume with: grimace train tiny.toml"), "{}", done.all());
     assert_eq!(json(out.join("summary.json"))["stopped"], "interrupted");
     let before = text(out.join("metrics.jsonl"));
     let epochs = before.lines().count() + 2;
@@ -153,18 +148,21 @@ fn a_stopped_run_goes_on_as_if_nothing_had_happened() {
     let epochs = format!("train.epochs={epochs}");
     let changed = ["--set", &epochs, "--set", "train.early_stop.patience=0"];
     let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "stopped", "--resume"], &changed[..]].concat());
-    assert!(done.stderr.contains("going on"), "{}", done.all());
-    assert!(text(out.join("metrics.jsonl")).starts_with(&before), "finished epochs stay byte for byte");
-    good(bench.path(), &[&["train", "tiny.toml", "--out", "whole"], &changed[..]].concat());
-    let whole = bench.path().join("whole");
-    assert_eq!(timeless_metrics(&out), timeless_metrics(&whole));
+    assert!(done.stderr.contains("resuming"), "{}", done.all());
+    assert!(text(out.join("metrics.jsonl")).starts_with(&before), "lines of finished epochs stay byte for byte");
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "unbroken"], &changed[..]].concat());
+    let unbroken = bench.path().join("unbroken");
+    assert_eq!(timeless_metrics(&out), timeless_metrics(&unbroken));
     for name in ["best.safetensors", "last.safetensors"] {
-        assert!(tensors(&out.join(name)) == tensors(&whole.join(name)), "{name} differs from that of an unbroken run");
+        assert!(
+            tensors(&out.join(name)) == tensors(&unbroken.join(name)),
+            "{name} differs from that of an unbroken run"
+        );
     }
 }
 
 #[test]
-fn early_stopping_ends_the_run_patience_epochs_after_the_best() {
+fn early_stopping_stops_patience_epochs_after_the_best() {
     let bench = bench();
     let sets = ["--set", "train.epochs=60", "--set", "train.early_stop.patience=2"];
     good(bench.path(), &[&["train", "tiny.toml", "--out", "early"], &sets[..]].concat());
@@ -174,9 +172,9 @@ fn early_stopping_ends_the_run_patience_epochs_after_the_best() {
 }
 
 #[test]
-fn every_choice_of_the_config_trains() {
+fn config_variants_train() {
     let bench = bench();
-    let choices: [&[&str]; 6] = [
+    let variants: [&[&str]; 6] = [
         &["precision=bf16"],
         &["train.optimizer={kind=\"adamw\",weight_decay=0.05}", "train.schedule={kind=\"constant\"}"],
         &["train.optimizer={kind=\"sgd\",lr=0.05}", "train.early_stop.monitor=val_loss"],
@@ -184,18 +182,18 @@ fn every_choice_of_the_config_trains() {
         &["augment.rotate=0", "augment.shift=0", "augment.zoom=0", "augment.flip=false", "model.dense=[]"],
         &["threads=2", "train.batch=1000", "train.checkpoint_every={steps=1}", "model.normalization=false"],
     ];
-    for (number, choice) in choices.iter().enumerate() {
-        let out = format!("choice{number}");
-        let sets = choice.iter().flat_map(|set| ["--set", set]);
+    for (number, variant) in variants.iter().enumerate() {
+        let out = format!("variant{number}");
+        let sets = variant.iter().flat_map(|set| ["--set", set]);
         let args: Vec<&str> =
             ["train", "tiny.toml", "--out", &out, "--set", "train.epochs=2"].into_iter().chain(sets).collect();
         good(bench.path(), &args);
         let summary = json(bench.path().join(&out).join("summary.json"));
-        assert_eq!(summary["epochs"], 2, "{choice:?}");
+        assert_eq!(summary["epochs"], 2, "{variant:?}");
         assert_eq!(summary["precision"], if number == 0 { "bf16" } else { "f32" });
         assert_eq!(summary["threads"], if number == 5 { 2 } else { 1 });
         let lines = text(bench.path().join(&out).join("metrics.jsonl"));
-        assert!(!lines.contains("null"), "{choice:?}: {lines}");
+        assert!(!lines.contains("null"), "{variant:?}: {lines}");
     }
 }
 
@@ -217,7 +215,11 @@ fn validation_can_be_a_file_or_a_usage() {
     let by_path = ["--set", "data.train=train.csv", "--set", "data.validation=validation.csv"];
     let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "p"], &by_path[..], &short].concat());
     assert!(done.stderr.contains("450 training and 160 validation images"), "{}", done.all());
-    assert!(done.stderr.contains("10 of 160 validation images are exact copies of training images"), "{}", done.all());
+    assert!(
+        done.stderr.contains("10 of 160 validation images are exact duplicates of training images"),
+        "{}",
+        done.all()
+    );
     let by_usage = ["--set", "data.train=fer2013.csv", "--set", "data.validation=PublicTest"];
     let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "u"], &by_usage[..], &short].concat());
     assert!(done.stderr.contains("450 training and 150 validation images"), "{}", done.all());
@@ -226,7 +228,7 @@ fn validation_can_be_a_file_or_a_usage() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_stops_with_epoch_step_and_advice() {
+fn a_loss_that_is_not_finite_stops_the_run() {
     let bench = bench();
     let sets = [
         "--set",
@@ -240,14 +242,14 @@ fn a_loss_that_is_not_finite_stops_with_epoch_step_and_advice() {
     bad(bench.path(), &args, 1, &["the loss is not a finite number in epoch ", "step ", "smaller train.optimizer.lr"]);
     assert_eq!(json(bench.path().join("nan/summary.json"))["stopped"], "diverged");
     assert!(text(bench.path().join("nan/log.txt")).contains("not a finite number"));
-    // With ReLU and batch norm, too, where kernels must let what is not a number through.
+    // Also with ReLU and batch norm: custom kernels must propagate NaN.
     let args =
         ["train", "tiny.toml", "--out", "nan2", "--set", "train.optimizer={kind=\"sgd\",lr=100.0,momentum=0.99}"];
     bad(bench.path(), &args, 1, &["is not a finite number"]);
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_with_a_reason() {
+fn invalid_arguments_are_refused() {
     let bench = bench();
     let folder = bench.path();
     let train = |args: &[&str], parts: &[&str]| bad(folder, &[&["train", "tiny.toml"], args].concat(), 2, parts);
@@ -268,18 +270,18 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     );
     assert_eq!(text(folder.join("full/notes.txt")), "mine");
 
-    good(folder, &["train", "tiny.toml", "--out", "done"]);
-    let resume = |sets: &[&str], parts: &[&str]| train(&[&["--out", "done", "--resume"], sets].concat(), parts);
-    resume(&["--set", "model.dropout=0.4"], &["cannot go on: model.dropout was 0.5, now it is 0.4"]);
-    resume(&["--set", "data.validation=0.3"], &["cannot go on: the split into training and validation differs"]);
-    resume(&["--set", "seed=7"], &["cannot go on: seed was 42, now it is 7"]);
-    resume(&["--set", "train.epochs=2"], &["cannot go on: 3 epochs are done already"]);
+    good(folder, &["train", "tiny.toml", "--out", "finished"]);
+    let resume = |sets: &[&str], parts: &[&str]| train(&[&["--out", "finished", "--resume"], sets].concat(), parts);
+    resume(&["--set", "model.dropout=0.4"], &["cannot resume: model.dropout was 0.5, now it is 0.4"]);
+    resume(&["--set", "data.validation=0.3"], &["cannot resume: the split into training and validation differs"]);
+    resume(&["--set", "seed=7"], &["cannot resume: seed was 42, now it is 7"]);
+    resume(&["--set", "train.epochs=2"], &["cannot resume: 3 epochs are finished"]);
     let rows = text(folder.join("data/my_emotion_train.csv"));
     let reversed: String = rows.lines().rev().take(600).map(|line| format!("{line}\n")).collect();
     fs_err::write(folder.join("other.csv"), format!("emotion,pixels\n{reversed}")).unwrap();
-    resume(&["--set", "data.train=other.csv"], &["cannot go on: the images or labels of other.csv differ"]);
-    let summary = text(folder.join("done/summary.json"));
-    good(folder, &["train", "tiny.toml", "--out", "done", "--resume"]);
-    assert_eq!(text(folder.join("done/summary.json")), summary, "a finished run is left as it is");
-    train(&["--out", "x", "--set", "data.validation=Training"], &["those are the training rows"]);
+    resume(&["--set", "data.train=other.csv"], &["cannot resume: the images or labels in other.csv differ"]);
+    let summary = text(folder.join("finished/summary.json"));
+    good(folder, &["train", "tiny.toml", "--out", "finished", "--resume"]);
+    assert_eq!(text(folder.join("finished/summary.json")), summary, "the summary of a finished run is unchanged");
+    train(&["--out", "x", "--set", "data.validation=Training"], &["these are the training rows"]);
 }

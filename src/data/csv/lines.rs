@@ -1,4 +1,4 @@
-//! What readers through the csv crate need beside it: a file without its byte order mark, and the line of a record.
+//! Additions to the csv crate: line numbers of records, and files without their byte order mark.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -6,63 +6,55 @@ use std::path::Path;
 use anyhow::Result;
 use fs_err as fs;
 
-/// Counts lines of a file up to given places, which may only move forward.
+/// Converts byte offsets of a file to line numbers. Offsets must not decrease.
 ///
-/// The csv crate counts line feeds and stops before those that end a record (CRLF) or stand alone (blank lines), so its own
-/// numbers are too low. Only bad rows ask, so a good file is never counted.
+/// The csv crate's own line numbers are too low: it counts line feeds only, and not those of CRLF
+/// record ends and blank lines before a record. Only bad rows need a line, so valid files are never
+/// counted.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineCounter {
     reader: BufReader<fs::File>,
-    /// Bytes counted.
-    at: u64,
-    /// Line breaks among them: line feeds, and carriage returns without one.
+    /// Bytes read so far.
+    position: u64,
+    /// Line breaks so far: LF, CRLF or CR.
     breaks: u64,
-    /// Whether the last of them was a carriage return.
+    /// Whether the last byte was a carriage return.
     after_return: bool,
 }
 
-impl Lines {
-    /// Counts from the beginning of the file.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
+impl LineCounter {
+    /// Opens the file and starts at its first line.
     pub fn new(path: &Path) -> Result<Self> {
-        Ok(Self { reader: BufReader::new(fs::File::open(path)?), at: 0, breaks: 0, after_return: false })
+        Ok(Self { reader: BufReader::new(fs::File::open(path)?), position: 0, breaks: 0, after_return: false })
     }
 
-    /// The line, from 1, of the record that begins at byte `start` or behind the line breaks that follow there.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
-    pub fn of(&mut self, start: u64) -> Result<u64> {
+    /// The line, from 1, of the record at byte `start`. Line breaks at `start` are skipped.
+    pub fn line_at(&mut self, start: u64) -> Result<u64> {
         loop {
             let block = self.reader.fill_buf()?;
             let mut used = 0;
             for byte in block {
                 let is_break = matches!(byte, b'\n' | b'\r');
-                if self.at >= start && !is_break {
+                if self.position >= start && !is_break {
                     break;
                 }
-                // The line feed of a pair was counted with its carriage return.
+                // CRLF was counted at its CR.
                 self.breaks += u64::from(is_break && !(*byte == b'\n' && self.after_return));
                 self.after_return = *byte == b'\r';
-                self.at += 1;
+                self.position += 1;
                 used += 1;
             }
-            let ended = used < block.len() || block.is_empty();
+            let found = used < block.len() || block.is_empty();
             self.reader.consume(used);
-            if ended {
+            if found {
                 return Ok(self.breaks + 1);
             }
         }
     }
 }
 
-/// The file from behind a byte order mark, if it has one (the csv crate would take it for part of the first name), and the
-/// bytes of the mark.
-///
-/// # Errors
-/// An I/O error.
+/// Skips a byte order mark, which the csv crate would read as part of the first column name.
+/// Returns the rest of the file and the length of the mark in bytes.
 pub fn without_bom(mut file: std::fs::File) -> Result<(impl Read, u64)> {
     let mut start = Vec::new();
     file.by_ref().take(3).read_to_end(&mut start)?;
@@ -78,12 +70,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_line_break_counts_once() {
+    fn lf_crlf_and_cr_each_count_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
         fs::write(&path, "a,b\r\n1,2\n\n\r\n3,4\r5,6\n").unwrap();
-        let mut lines = Lines::new(&path).unwrap();
-        // As the csv crate gives them: right behind the first character of the line break before.
-        assert_eq!([0, 4, 9, 14, 18, 19].map(|start| lines.of(start).unwrap()), [1, 2, 5, 5, 6, 7]);
+        let mut lines = LineCounter::new(&path).unwrap();
+        // The csv crate's offsets: right after the first character of the preceding line break.
+        assert_eq!([0, 4, 9, 14, 18, 19].map(|start| lines.line_at(start).unwrap()), [1, 2, 5, 5, 6, 7]);
     }
 }

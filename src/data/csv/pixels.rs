@@ -1,18 +1,18 @@
-//! The `pixels` cell of a CSV: 2304 integers 0..255, separated by spaces.
+//! Parsing a `pixels` cell: 2304 integers 0..255, separated by spaces.
 
 use std::fmt;
 
 use crate::data::images::PIXELS;
 
-/// Bytes of the shortest cell there can be: a digit for each pixel and the spaces between.
-pub const MIN_CELL: u64 = 2 * PIXELS as u64 - 1;
+/// Minimum length of a cell in bytes: a digit per pixel, and the spaces between.
+pub const MIN_CELL_BYTES: u64 = 2 * PIXELS as u64 - 1;
 
 /// Why a `pixels` cell could not be read; positions count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PixelError {
-    /// Another number of pixels than 2304.
+    /// Not 2304 pixels.
     Count(usize),
-    /// Something that is not a number.
+    /// Not a nonnegative integer.
     NotANumber { position: usize, text: String },
     /// A number above 255.
     OutOfRange { position: usize, text: String },
@@ -24,7 +24,7 @@ impl fmt::Display for PixelError {
             Self::Count(0) => write!(f, "no pixels; expected {PIXELS} integers 0..255, separated by spaces"),
             Self::Count(count) => write!(f, "{count} pixels; expected {PIXELS} (48x48)"),
             Self::NotANumber { position, text } => {
-                let hint = if text.contains('\n') { " (is a quote not closed?)" } else { "" };
+                let hint = if text.contains('\n') { " (unclosed quote?)" } else { "" };
                 write!(f, "pixel {position} is {text:?}{hint}; expected an integer 0..255")
             }
             Self::OutOfRange { position, text } => write!(f, "pixel {position} is {text}; expected 0..255"),
@@ -32,16 +32,17 @@ impl fmt::Display for PixelError {
     }
 }
 
-/// Reads a cell into `image`, row-major. Spaces may be more than one, and stand at both ends.
+/// Parses a cell into `image`, row-major. Repeated, leading and trailing spaces are allowed.
 ///
 /// # Errors
-/// The first thing wrong with the cell; `image` then holds what was read before it.
+/// The first error in the cell; `image` then holds the pixels before it.
 pub fn parse(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
-    if parse_plain(cell, image) { Ok(()) } else { parse_any(cell, image) }
+    if parse_fast(cell, image) { Ok(()) } else { parse_general(cell, image) }
 }
 
-/// The usual cell: numbers of one to three digits with a single space between. `false` when it is anything else.
-fn parse_plain(cell: &[u8], image: &mut [u8]) -> bool {
+/// Parses numbers of one to three digits separated by single spaces. Returns `false` for any other
+/// cell.
+fn parse_fast(cell: &[u8], image: &mut [u8]) -> bool {
     let mut rest = cell;
     for pixel in image.iter_mut() {
         let digit = |byte: u8| u32::from(byte.wrapping_sub(b'0'));
@@ -57,12 +58,12 @@ fn parse_plain(cell: &[u8], image: &mut [u8]) -> bool {
         *pixel = value;
         rest = rest.get(used + 1..).unwrap_or_default();
     }
-    // Nothing may follow, not even the space that the last number would have left behind.
+    // Nothing may follow, not even the space that the last number consumed.
     rest.is_empty() && !cell.ends_with(b" ")
 }
 
-/// Any cell, with the reason when it cannot be read.
-fn parse_any(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
+/// Parses any cell, with an error for an invalid one.
+fn parse_general(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
     let mut count = 0;
     let mut at = 0;
     while let Some(&byte) = cell.get(at) {
@@ -85,20 +86,21 @@ fn parse_any(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
         }
         let pixel = u8::try_from(value)
             .map_err(|_| PixelError::OutOfRange { position: count + 1, text: token(cell, start) })?;
-        if let Some(place) = image.get_mut(count) {
-            *place = pixel;
+        if let Some(slot) = image.get_mut(count) {
+            *slot = pixel;
         }
         count += 1;
     }
     if count == image.len() { Ok(()) } else { Err(PixelError::Count(count)) }
 }
 
-/// The token at `start`, cut to a length that fits an error message.
+/// The token at `start`, truncated for an error message.
 fn token(cell: &[u8], start: usize) -> String {
     let rest = cell.get(start..).unwrap_or_default();
     let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-    let shown: String = String::from_utf8_lossy(rest.get(..end.min(64)).unwrap_or_default()).chars().take(20).collect();
-    if end > 20 { format!("{shown}...") } else { shown }
+    let truncated: String =
+        String::from_utf8_lossy(rest.get(..end.min(64)).unwrap_or_default()).chars().take(20).collect();
+    if end > 20 { format!("{truncated}...") } else { truncated }
 }
 
 #[cfg(test)]
@@ -111,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_spaces() {
+    fn valid_cells() {
         assert_eq!(read("0 7 42 255"), Ok([0, 7, 42, 255]));
         assert_eq!(read("  0 7  42 255 "), Ok([0, 7, 42, 255]));
         assert_eq!(read("000 07 042 255"), Ok([0, 7, 42, 255]));
     }
 
     #[test]
-    fn the_plain_way_agrees_with_the_general_one() {
+    fn fast_parser_agrees_with_general_parser() {
         for cell in [
             "0 7 42 255",
             "1 2 3 4",
@@ -133,17 +135,17 @@ mod tests {
             "1 2 3 0004",
             "",
         ] {
-            let (mut plain, mut general) = ([9; 4], [9; 4]);
-            let read = parse_any(cell.as_bytes(), &mut general);
-            if parse_plain(cell.as_bytes(), &mut plain) {
-                assert_eq!((read, general), (Ok(()), plain), "{cell:?}");
+            let (mut fast, mut general) = ([9; 4], [9; 4]);
+            let result = parse_general(cell.as_bytes(), &mut general);
+            if parse_fast(cell.as_bytes(), &mut fast) {
+                assert_eq!((result, general), (Ok(()), fast), "{cell:?}");
             }
         }
-        assert!(parse_plain(b"0 7 42 255", &mut [0; 4]), "the usual cell takes the plain way");
+        assert!(parse_fast(b"0 7 42 255", &mut [0; 4]));
     }
 
     #[test]
-    fn whatever_else_is_named() {
+    fn invalid_cells() {
         assert_eq!(read(""), Err(PixelError::Count(0)));
         assert_eq!(read("1 2 3"), Err(PixelError::Count(3)));
         assert_eq!(read("1 2 3 4 5"), Err(PixelError::Count(5)));
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!(message("1 2 -3 4"), "pixel 3 is \"-3\"; expected an integer 0..255");
         assert_eq!(message("1 2 3.5 4"), "pixel 3 is \"3.5\"; expected an integer 0..255");
         assert_eq!(message("1,2,3,4"), "pixel 1 is \"1,2,3,4\"; expected an integer 0..255");
-        assert!(message("1 2 3\n0,4").contains("(is a quote not closed?)"));
+        assert!(message("1 2 3\n0,4").contains("(unclosed quote?)"));
         assert!(message(&"x".repeat(100)).contains("xxx...\""));
         assert_eq!(message("1 2 \0 4"), "pixel 3 is \"\\0\"; expected an integer 0..255");
     }

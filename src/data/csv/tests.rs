@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::columns::Labels;
+use super::columns::LabelColumn;
 use super::*;
 use crate::data::config::OnBadRow;
 
@@ -12,25 +12,26 @@ fn image(value: usize) -> String {
     (0..PIXELS).map(|i| ((i * 7 + value) % 256).to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn read_text(text: &[u8], labels: Labels, on_bad_row: OnBadRow) -> anyhow::Result<Images> {
+fn read_text(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow) -> anyhow::Result<Images> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
     read(&path, ReadOptions { classes: &classes(), labels, on_bad_row })
 }
 
+/// Reads a valid file with both readers, which must agree.
 fn good(text: &str) -> Images {
-    let options = ReadOptions { classes: &classes(), labels: Labels::IfPresent, on_bad_row: OnBadRow::Error };
+    let options = ReadOptions { classes: &classes(), labels: LabelColumn::Optional, on_bad_row: OnBadRow::Error };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
-    let columns = read_header(&path, Labels::IfPresent).unwrap();
-    let quote = match scan::check(&path).unwrap().quoting {
+    let columns = read_header(&path, LabelColumn::Optional).unwrap();
+    let quote = match scan::scan_file(&path).unwrap().quoting {
         Quoting::None => None,
-        Quoting::Regular => Some(b'"'),
-        Quoting::Odd => panic!("a known layout quotes oddly"),
+        Quoting::Standard => Some(b'"'),
+        Quoting::Ambiguous => panic!("ambiguous quoting in a known layout"),
     };
-    let fast = read_fast(&path, &columns, options, quote).expect("the fast way reads a file without mistakes");
+    let fast = read_fast(&path, &columns, options, quote).expect("the fast reader accepts a valid file");
     let slow = diagnose::read(&path, &columns, options).unwrap();
     assert_eq!(fast.pixels, slow.pixels);
     assert_eq!(
@@ -41,16 +42,16 @@ fn good(text: &str) -> Images {
 }
 
 fn message(text: &[u8]) -> String {
-    format!("{:#}", read_text(text, Labels::Needed, OnBadRow::Error).unwrap_err())
+    format!("{:#}", read_text(text, LabelColumn::Required, OnBadRow::Error).unwrap_err())
 }
 
 #[test]
-fn every_kaggle_layout_reads_the_same_on_both_ways() {
+fn both_readers_agree_on_every_kaggle_layout() {
     let (a, b) = (image(1), image(2));
-    let seed = good(&format!("emotion,pixels\n3,{a}\n6,{b}\n"));
-    assert_eq!(seed.len(), 2);
-    assert_eq!(seed.labels.as_deref(), Some(&[3, 6][..]));
-    assert_eq!(&seed.image(0)[..3], &[1, 8, 15]);
+    let train = good(&format!("emotion,pixels\n3,{a}\n6,{b}\n"));
+    assert_eq!(train.len(), 2);
+    assert_eq!(train.labels.as_deref(), Some(&[3, 6][..]));
+    assert_eq!(&train.image(0)[..3], &[1, 8, 15]);
 
     let test = good(&format!("id,pixels\n17,{a}\nx9,{b}\n"));
     assert_eq!(test.ids.as_deref(), Some(&["17".to_owned(), "x9".to_owned()][..]));
@@ -66,36 +67,36 @@ fn every_kaggle_layout_reads_the_same_on_both_ways() {
     assert_eq!(icml.usages.as_deref(), Some(&["Training".to_owned(), "PrivateTest".to_owned()][..]));
 
     let quoted = good(&format!("\u{feff}emotion,pixels\r\n0,\"{a}\"\r\n2,\"{b}\"\r\n"));
-    assert_eq!(quoted.pixels, seed.pixels);
+    assert_eq!(quoted.pixels, train.pixels);
     let ids = good(&format!("id,pixels\n\"17\",{a}\n\"x,9\",{b}\n"));
     assert_eq!(ids.ids.as_deref(), Some(&["17".to_owned(), "x,9".to_owned()][..]));
     let usages = good(&format!("emotion,pixels,Usage,note\n0,{a},\"Training\",\"a\nb\"\n1,{b},\"PublicTest\",c\n"));
     assert_eq!(usages.usages.as_deref(), Some(&["Training".to_owned(), "PublicTest".to_owned()][..]));
     let bare = good(&format!("pixels\r\n\"{a}\"\r\n\"{b}\""));
-    assert_eq!((bare.pixels, bare.rows), (seed.pixels.clone(), vec![0, 1]));
+    assert_eq!((bare.pixels, bare.rows), (train.pixels.clone(), vec![0, 1]));
 
     let extra =
         good(&format!("note,pixels,emotion,who\nx,{a},0,y\n,{b},1,\n").replace("\n,", "\nq,").replace(",\n", ",z\n"));
-    assert_eq!(extra.pixels, seed.pixels);
+    assert_eq!(extra.pixels, train.pixels);
 }
 
 #[test]
-fn empty_cells_of_ignored_columns_are_fine() {
+fn empty_cells_of_ignored_columns_are_allowed() {
     let text = format!("note,pixels,emotion,who\n,{},0,\nx,{},1,y\n", image(1), image(2));
-    assert_eq!(read_text(text.as_bytes(), Labels::Needed, OnBadRow::Error).unwrap().len(), 2);
+    assert_eq!(read_text(text.as_bytes(), LabelColumn::Required, OnBadRow::Error).unwrap().len(), 2);
 }
 
 #[test]
-fn bad_input_is_named_by_line_and_column() {
+fn errors_name_line_and_column() {
     let a = image(1);
     let short = a.rsplit_once(' ').unwrap().0;
     let high = a.replacen("8", "300", 1);
     let cases: Vec<(Vec<u8>, Vec<&str>)> = vec![
         (b"".to_vec(), vec!["is empty", "emotion and pixels"]),
-        (b"emotion,pixels\n".to_vec(), vec!["no rows of images"]),
+        (b"emotion,pixels\n".to_vec(), vec!["no images"]),
         (b"emotion,pixel\n0,1\n".to_vec(), vec!["line 1: no column pixels", "\"emotion\", \"pixel\""]),
         (format!("id,pixels\n0,{a}\n").into_bytes(), vec!["line 1: no column emotion"]),
-        (format!("emotion,pixels,pixels\n0,{a},{a}\n").into_bytes(), vec!["two columns are named pixels"]),
+        (format!("emotion,pixels,pixels\n0,{a},{a}\n").into_bytes(), vec!["duplicate column pixels"]),
         (
             format!("emotion,pixels\n0,{a}\n1,{short}\n").into_bytes(),
             vec!["line 3, column pixels: 2303 pixels; expected 2304"],
@@ -119,27 +120,27 @@ fn bad_input_is_named_by_line_and_column() {
         (b"emo\xfftion,pixels\n".to_vec(), vec!["line 1: not UTF-8 at byte 4"]),
         (format!("emotion,pixels\n0,\"{a}\n1,{a}\n").into_bytes(), vec!["line 2, column pixels", "expected"]),
         (format!("emotion;pixels\n0;{a}\n").into_bytes(), vec!["no column pixels", "emotion;pixels"]),
-        ([b"a,".repeat(40_000), b"\n".to_vec()].concat(), vec!["line 1 is over 65536 bytes long"]),
+        ([b"a,".repeat(40_000), b"\n".to_vec()].concat(), vec!["line 1 is longer than 65536 bytes"]),
     ];
-    for (text, wanted) in cases {
+    for (text, expected) in cases {
         let message = message(&text);
-        for part in wanted {
+        for part in expected {
             assert!(message.contains(part), "{part:?} is not in {:.400?}", message);
         }
     }
 }
 
 #[test]
-fn skip_leaves_bad_rows_out_and_keeps_row_numbers() {
+fn skip_drops_bad_rows_and_keeps_row_indices() {
     let text = format!("emotion,pixels\n0,{a}\n9,{a}\n1,1 2 3\n2,{a}\n", a = image(1));
-    let images = read_text(text.as_bytes(), Labels::Needed, OnBadRow::Skip).unwrap();
+    let images = read_text(text.as_bytes(), LabelColumn::Required, OnBadRow::Skip).unwrap();
     assert_eq!(images.rows, [0, 3]);
     assert_eq!(images.labels.as_deref(), Some(&[0, 2][..]));
     let skipped: Vec<String> = images.skipped.kept().iter().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 2);
     assert!(skipped[0].starts_with("line 3, column emotion"), "{skipped:?}");
     assert_eq!(skipped[1], "line 4, column pixels: 3 pixels; expected 2304 (48x48)");
-    let all_bad = read_text(b"emotion,pixels\n9,1\n", Labels::Needed, OnBadRow::Skip).unwrap_err().to_string();
+    let all_bad = read_text(b"emotion,pixels\n9,1\n", LabelColumn::Required, OnBadRow::Skip).unwrap_err().to_string();
     assert!(all_bad.contains("all 1 were skipped"), "{all_bad}");
 }
 
@@ -150,8 +151,8 @@ proptest! {
     fn any_bytes_give_images_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300), header in any::<bool>()) {
         let mut text = if header { b"emotion,pixels\n".to_vec() } else { Vec::new() };
         text.extend(bytes);
-        // Neither way may panic; an image of 2304 pixels does not fit into 300 bytes.
-        prop_assert!(read_text(&text, Labels::Ignored, OnBadRow::Error).is_err());
-        prop_assert!(read_text(&text, Labels::Needed, OnBadRow::Skip).is_err());
+        // Neither reader may panic; an image of 2304 pixels does not fit into 300 bytes.
+        prop_assert!(read_text(&text, LabelColumn::Ignored, OnBadRow::Error).is_err());
+        prop_assert!(read_text(&text, LabelColumn::Required, OnBadRow::Skip).is_err());
     }
 }

@@ -1,13 +1,13 @@
-//! CSV files of labels to score with.
+//! CSV files of labels for `evaluate --labels`.
 
 use super::*;
 
 #[test]
-fn labels_for_scoring() {
+fn invalid_label_files() {
     let mut cases = Cases::new();
     let good = text(cases.path("data/my_emotion_test_labels.csv"));
     let lines: Vec<&str> = good.lines().collect();
-    // The row of id 6 stands on line 8.
+    // The row of id 6 is on line 8.
     let row = |new: &str| [&lines[..7], &[new], &lines[8..]].concat().join("\n");
     let repeated = format!("{good}4,1\n");
     let missing = lines[..150].join("\n");
@@ -20,13 +20,13 @@ fn labels_for_scoring() {
         (vec![], vec!["labels.csv: is empty".into()]),
         ("id,emotion\n".into(), vec!["labels.csv: no label for id \"0\"".into()]),
         (missing.into(), vec!["labels.csv: no label for id \"149\"".into()]),
-        (repeated.into(), vec!["labels.csv: line 152, column id: \"4\" stands there twice".into()]),
+        (repeated.into(), vec!["labels.csv: line 152, column id: duplicate id \"4\"".into()]),
         (row("6\0,1").into(), vec!["labels.csv: no label for id \"6\"".into()]),
         (good.replace("emotion", "label").into(), vec!["labels.csv: line 1: no column emotion".into()]),
         (good.replace("id,", "image,").into(), vec!["labels.csv: line 1: no column id".into()]),
         (good.replace(',', ";").into(), vec!["labels.csv: line 1: no column id; expected id,emotion".into()]),
-        (columns("id,emotion,emotion", ",1").into(), vec!["line 1: two columns are named emotion".into()]),
-        (columns("id,emotion,id", ",1").into(), vec!["line 1: two columns are named id".into()]),
+        (columns("id,emotion,emotion", ",1").into(), vec!["line 1: duplicate column emotion".into()]),
+        (columns("id,emotion,id", ",1").into(), vec!["line 1: duplicate column id".into()]),
         (row("6,1,1").into(), vec!["labels.csv: line 8".into(), "3 fields".into()]),
         (row("6").into(), vec!["labels.csv: line 8".into(), "1 fields".into()]),
         (format!("{good}garbage\n").into(), vec!["labels.csv: line 152".into(), "1 fields".into()]),
@@ -36,7 +36,7 @@ fn labels_for_scoring() {
         ([good.as_bytes(), b"\xe9,1\n"].concat(), vec!["labels.csv".into(), "line 152".into(), "UTF-8".into()]),
         (vec![0; 1000], vec!["labels.csv: line 1: no column id".into()]),
         (b"\x1f\x8b\x08\0\n".to_vec(), vec!["labels.csv: line 1".into(), "UTF-8".into()]),
-        (quote_open.into(), vec!["labels.csv: line 2 is over 1048576 bytes long".into(), "quote".into()]),
+        (quote_open.into(), vec!["labels.csv: line 2 is longer than 1048576 bytes".into(), "quote".into()]),
     ];
     for text in ["7", "-1", "happy", "3.0", "", "99999999999999999999", "\0"] {
         table.push((row(&format!("6,{text}")).into(), vec![unknown(text)]));
@@ -49,10 +49,10 @@ fn labels_for_scoring() {
     }
     for (start, line) in [("", 1), ("id,emotion\n0,1\n", 3), ("id,emotion\n0,\"1", 2)] {
         cases.write_sparse("labels.csv", start, 10 * GIB);
-        cases.expect(&score, 2, &[&format!("labels.csv: line {line} is over 1048576 bytes long")]);
+        cases.expect(&score, 2, &[&format!("labels.csv: line {line} is longer than 1048576 bytes")]);
     }
     cases.write_many("labels.csv", "id,emotion\n0,1", ",a", 10_000_000);
-    cases.expect(&score, 2, &["labels.csv: line 2 is over 1048576 bytes long"]);
+    cases.expect(&score, 2, &["labels.csv: line 2 is longer than 1048576 bytes"]);
     cases.write_many("labels.csv", "id,emotion\n", "a\n", 1_000_000);
     cases.expect(&score, 2, &["labels.csv: line 2", "1 fields"]);
     cases.write_many("labels.csv", "id,emotion\n", "\n", 1_000_000);

@@ -1,7 +1,7 @@
-//! Malformed files and arguments of every kind: each ends with the right exit code and a message that helps.
+//! Malformed files and arguments: each ends with the right exit code and a helpful message.
 //!
-//! Every case also ends by itself within a minute, takes little memory whatever the file claims, and says what is wrong
-//! in a message that can be read. A table tells of all its failures at once.
+//! Every case also ends within a minute, and uses little memory whatever size the file claims. A
+//! table reports all its failures together.
 
 mod configs;
 mod images;
@@ -21,15 +21,15 @@ use tempfile::TempDir;
 
 use crate::common::{Done, TINY, bench, command, text, workshop};
 
-/// Whoever is given nonsense says so at once; a minute is for a machine that is busy with other tests.
-const LONGEST: Duration = Duration::from_secs(60);
-/// Bytes of memory that no case comes near: libtorch alone takes a tenth of it.
+/// Time limit of a case. Errors take milliseconds; the rest is for a busy machine.
+const MAX_TIME: Duration = Duration::from_secs(60);
+/// Memory limit of a case in bytes. libtorch alone needs a tenth of it.
 const MAX_MEMORY: u64 = 2 << 30;
-/// Bytes of the longest error that a person would read; a file's contents belong into it in short.
+/// Maximum bytes of an error message; contents of a file are shortened.
 const MAX_MESSAGE: usize = 4000;
-/// What no message may hold: a panic, an escape sequence from a file.
-const NEVER: [&str; 2] = ["panicked", "\u{1b}"];
-/// How messages name Rust's types; a config's reader does not know them.
+/// Text that no message may contain: a panic, an escape sequence from a file.
+const FORBIDDEN: [&str; 2] = ["panicked", "\u{1b}"];
+/// Rust types in serde's messages, which users do not know.
 const RUST_TYPES: [&str; 7] =
     ["expected u8", "expected u32", "expected u64", "expected usize", "expected i64", "expected f64", "unit variant"];
 
@@ -37,9 +37,9 @@ const GIB: u64 = 1 << 30;
 
 // Running the program.
 
-/// Runs the program to its end; what went wrong when that takes too long or too much memory.
+/// Runs the program. An error where it takes too long or too much memory.
 fn run(folder: &Path, args: &[&str]) -> Result<Done, String> {
-    // Into files: a full pipe would hold the program up, and nobody reads it before the end.
+    // Into files: a full pipe would block the program, because nobody reads it before the end.
     let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let mut child = command(folder, args)
         .stdin(Stdio::null())
@@ -47,44 +47,45 @@ fn run(folder: &Path, args: &[&str]) -> Result<Done, String> {
         .stderr(stderr.try_clone().unwrap())
         .spawn()
         .expect("the program starts");
-    let began = Instant::now();
+    let start = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        let memory = most_memory(child.id());
-        if began.elapsed() > LONGEST || memory > MAX_MEMORY {
+        let memory = peak_memory(child.id());
+        if start.elapsed() > MAX_TIME || memory > MAX_MEMORY {
             child.kill().unwrap();
             child.wait().unwrap();
             let megabytes = memory >> 20;
-            return Err(format!("stopped after {:.0} s with {megabytes} MB", began.elapsed().as_secs_f64()));
+            return Err(format!("stopped after {:.0} s with {megabytes} MB", start.elapsed().as_secs_f64()));
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    Ok(Output { status, stdout: written(&mut stdout), stderr: written(&mut stderr) }.into())
+    Ok(Output { status, stdout: read_all(&mut stdout), stderr: read_all(&mut stderr) }.into())
 }
 
-/// The most memory that a process has had so far, where the system tells.
-fn most_memory(process: u32) -> u64 {
+/// Peak memory of a process in bytes; 0 where `/proc` is missing.
+fn peak_memory(process: u32) -> u64 {
     let status = fs_err::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
     kilobytes.and_then(|number| number.parse::<u64>().ok()).map_or(0, |number| number << 10)
 }
 
-/// What was written to a file from its beginning.
-fn written(file: &mut File) -> Vec<u8> {
+/// The whole content of an open file.
+fn read_all(file: &mut File) -> Vec<u8> {
     let mut bytes = Vec::new();
     file.rewind().unwrap();
     file.read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-/// The beginning of a text that may be long.
+/// The first 700 characters of a text.
 fn short(text: &str) -> String {
     text.chars().take(700).collect()
 }
 
-/// A folder with the workshop's data, config and trained run, and what went wrong with the cases that ran in it.
+/// A folder with the workshop's data, config and trained run, and the failures of the cases that
+/// ran in it.
 struct Cases {
     bench: TempDir,
     count: usize,
@@ -106,13 +107,13 @@ impl Cases {
         fs_err::write(self.path(name), bytes).expect("a file");
     }
 
-    /// A file that begins with `start` and goes on with zeros up to `size`; they take no room on the disk.
+    /// Writes a sparse file of `size` bytes: `start`, then zeros.
     fn write_sparse(&self, name: &str, start: impl AsRef<[u8]>, size: u64) {
         self.write(name, start);
         fs_err::OpenOptions::new().append(true).open(self.path(name)).unwrap().set_len(size).expect("a sparse file");
     }
 
-    /// A file of `start` and then `piece`, many times.
+    /// Writes `start` and then `piece` many times.
     fn write_many(&self, name: &str, start: &str, piece: &str, times: usize) {
         let mut file = std::io::BufWriter::new(fs_err::File::create(self.path(name)).unwrap());
         file.write_all(start.as_bytes()).unwrap();
@@ -122,14 +123,15 @@ impl Cases {
         file.flush().unwrap();
     }
 
-    /// Runs a case: it must end with this exit code and say every part on stderr. What it left, where it ended.
+    /// Runs a case, which must end with this exit code and every part on stderr. Returns its
+    /// output, unless it was stopped.
     fn expect(&mut self, args: &[&str], code: i32, parts: &[&str]) -> Option<Done> {
         self.count += 1;
-        let shown = short(&args.join(" "));
+        let arguments = short(&args.join(" "));
         let done = match run(self.bench.path(), args) {
             Ok(done) => done,
             Err(trouble) => {
-                self.failures.push(format!("grimace {shown}: {trouble}"));
+                self.failures.push(format!("grimace {arguments}: {trouble}"));
                 return None;
             }
         };
@@ -138,28 +140,29 @@ impl Cases {
             wrong.push(format!("exit {}, expected {code}", done.code));
         }
         wrong.extend(parts.iter().filter(|part| !done.stderr.contains(**part)).map(|part| format!("no {part:?}")));
-        wrong.extend(NEVER.iter().filter(|part| done.stderr.contains(**part)).map(|part| format!("{part:?} in it")));
+        let forbidden = FORBIDDEN.iter().filter(|part| done.stderr.contains(**part));
+        wrong.extend(forbidden.map(|part| format!("{part:?} in it")));
         if code != 0 && done.stderr.len() > MAX_MESSAGE {
-            wrong.push(format!("{} bytes, which nobody reads", done.stderr.len()));
+            wrong.push(format!("{} bytes, too long to read", done.stderr.len()));
         }
         if !wrong.is_empty() {
-            self.failures.push(format!("grimace {shown}: {}: {}", wrong.join("; "), short(&done.stderr)));
+            self.failures.push(format!("grimace {arguments}: {}: {}", wrong.join("; "), short(&done.stderr)));
         }
         Some(done)
     }
 
-    /// Notes a failure of the last case unless something holds.
-    fn also(&mut self, holds: bool, what: &str) {
+    /// Records a failure of the last case unless the condition holds.
+    fn check(&mut self, holds: bool, message: &str) {
         if !holds {
-            self.failures.push(what.to_owned());
+            self.failures.push(message.to_owned());
         }
     }
 
-    /// The last case must not have begun a run in `none`; where it has, the next one finds it gone.
-    fn no_run_begun(&mut self) {
-        let begun = self.path("none");
-        self.also(!begun.exists(), "that left a run behind");
-        drop(fs_err::remove_dir_all(begun));
+    /// Checks that the last case did not create a run in `none`, and removes it for the next.
+    fn check_no_run(&mut self) {
+        let run = self.path("none");
+        self.check(!run.exists(), "that left a run behind");
+        drop(fs_err::remove_dir_all(run));
     }
 
     fn finish(self) {
@@ -168,7 +171,7 @@ impl Cases {
     }
 }
 
-// Making files.
+// Creating files.
 
 const HEADER: &str = "emotion,pixels\n";
 
@@ -177,13 +180,13 @@ fn image(number: usize) -> String {
     (0..2304).map(|place| ((place * 7 + number) % 256).to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// A CSV with this header and these rows.
+/// A CSV of a header and rows.
 fn csv<Row: AsRef<str>>(header: &str, rows: &[Row]) -> Vec<u8> {
     let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
     format!("{header}{}\n", rows.join("\n")).into_bytes()
 }
 
-/// A CSV with one row: a label, and an image whose fifth pixel is `text`.
+/// A CSV of one image with `text` as its fifth pixel.
 fn fifth_pixel(text: &str) -> Vec<u8> {
     let image = image(1);
     let mut pixels: Vec<&str> = image.split(' ').collect();
@@ -191,12 +194,12 @@ fn fifth_pixel(text: &str) -> Vec<u8> {
     csv(HEADER, &[format!("0,{}", pixels.join(" "))])
 }
 
-/// A CSV of one good row with this label.
+/// A CSV of one valid image with this label.
 fn label(text: &str) -> Vec<u8> {
     csv(HEADER, &[format!("{text},{}", image(1))])
 }
 
-/// Behind a header five good rows and then one with the label 9, each followed by `end`.
+/// Five valid rows after a header, then one with the label 9, each followed by `end`.
 fn bad_sixth_row(header: &str, end: &str) -> Vec<u8> {
     let rows = [0, 1, 2, 3, 4, 9].map(|label| format!("{label},{}{end}", image(label)));
     format!("{header}{}", rows.concat()).into_bytes()
@@ -210,12 +213,12 @@ fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
 }
 
-/// The arguments that predict the images of a CSV.
+/// Arguments to predict the images of a CSV.
 fn predict(data: &str) -> [&str; 8] {
     ["predict", "run", "--data", data, "--out", "none.csv", "--device", "cpu"]
 }
 
-/// The arguments that score the workshop's test images with a CSV of labels.
+/// Arguments to evaluate on the workshop's test images with a CSV of labels.
 fn score(labels: &str) -> [&str; 8] {
     ["evaluate", "run", "--data", "data/my_emotion_test.csv", "--labels", labels, "--device", "cpu"]
 }

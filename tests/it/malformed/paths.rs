@@ -1,9 +1,10 @@
-//! Paths that are not what they should be.
+//! Paths of the wrong kind.
 
 use super::images::refuse_training_on;
 use super::*;
 
-/// Makes things that are no regular files; their names, and what a message about each must say.
+/// Creates paths that are not regular files. Returns each with a part of the expected error
+/// message.
 fn odd_paths(cases: &Cases) -> Vec<(String, &'static str)> {
     fs_err::create_dir(cases.path("folder.csv")).unwrap();
     make_fifo(&cases.path("pipe.csv"));
@@ -28,7 +29,7 @@ fn odd_paths(cases: &Cases) -> Vec<(String, &'static str)> {
     cases.write("secret.csv", HEADER);
     fs_err::set_permissions(cases.path("secret.csv"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if File::open(cases.path("secret.csv")).is_ok() {
-        println!("skipped: a file without permissions, which this user (root?) may read all the same");
+        println!("skipped: a file without permissions, which this user (root?) can read");
     } else {
         odd.push(("secret.csv".into(), "cannot be opened"));
     }
@@ -36,12 +37,12 @@ fn odd_paths(cases: &Cases) -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn input_paths_that_are_no_files() {
+fn input_paths_that_are_not_files() {
     let mut cases = Cases::new();
     for (path, problem) in odd_paths(&cases) {
         let path = path.as_str();
         cases.expect(&["data", "check", path], 2, &[path, problem]);
-        // Every command looks at its files in the same way.
+        // All commands check their files in the same way.
         if !["none.csv", "folder.csv", "pipe.csv", "/dev/zero", "loop.csv"].contains(&path) {
             continue;
         }
@@ -76,8 +77,8 @@ fn output_paths_that_cannot_be_written() {
         cases.expect(&["train", "tiny.toml", "--out", path], 1, &[path]);
         cases.expect(&["data", "synth", "--out", path, "--train", "1", "--test", "1"], 1, &[path]);
     }
-    cases.also(text(cases.path("tiny.toml")) == TINY, "an output replaced the config");
+    cases.check(text(cases.path("tiny.toml")) == TINY, "an output replaced the config");
     let left = fs_err::read_dir(cases.path("folder")).unwrap().count();
-    cases.also(left == 0 && !cases.path("nowhere").exists(), "something was left behind");
+    cases.check(left == 0 && !cases.path("nowhere").exists(), "files were left behind");
     cases.finish();
 }

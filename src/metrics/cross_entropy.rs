@@ -1,12 +1,12 @@
-//! Cross entropy in nats, 0 and up, lower is better.
+//! Cross-entropy in nats, at least 0, lower is better.
 
-/// Mean over images of -log softmax(logits)\[label\], in double precision; 0 for no images.
+/// Mean of -log softmax(logits)\[label\], computed in float64; 0 if there are no images.
 pub fn cross_entropy(logits: &[f32], classes: usize, labels: &[u8]) -> f64 {
     let row_loss = |(row, label): (&[f32], &u8)| {
-        let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|logit| f64::from(logit - greatest).exp()).sum();
-        let own = row.get(usize::from(*label)).copied().unwrap_or(f32::NEG_INFINITY);
-        sum.ln() - f64::from(own - greatest)
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|logit| f64::from(logit - max).exp()).sum();
+        let logit = row.get(usize::from(*label)).copied().unwrap_or(f32::NEG_INFINITY);
+        sum.ln() - f64::from(logit - max)
     };
     let total: f64 = logits.chunks(classes.max(1)).zip(labels).map(row_loss).sum();
     if labels.is_empty() { 0.0 } else { total / labels.len() as f64 }

@@ -1,30 +1,28 @@
-//! What a forest is to be like: unchecked, then checked, as linfa has it.
-
-use std::fmt;
+//! Hyperparameters of a forest, unchecked and checked, following linfa's `ParamGuard`.
 
 use linfa::ParamGuard;
 
 use super::config::{Finder, ForestConfig, MaxFeatures};
 
-/// What watches a forest grow.
-pub trait Watch: Sync {
-    /// Another tree is grown; called from any thread.
-    fn tree_grown(&self) {}
+/// Observes and stops a fit.
+pub trait FitCallback: Sync {
+    /// Called after each tree, from any thread.
+    fn on_tree_fitted(&self) {}
 
-    /// Whether to stop: fitting then ends with [`ForestError::Stopped`].
-    fn stops(&self) -> bool {
+    /// Whether to stop the fit with [`ForestError::Stopped`].
+    fn should_stop(&self) -> bool {
         false
     }
 }
 
-/// Nobody watches.
-impl Watch for () {}
+/// Does nothing.
+impl FitCallback for () {}
 
-/// What a forest is to be like; fitting checks it first.
+/// Hyperparameters; fitting checks them first.
 #[derive(Clone, Copy)]
 pub struct ForestParams<'a>(ForestValidParams<'a>);
 
-/// What a forest is to be like, checked.
+/// Checked hyperparameters.
 #[derive(Clone, Copy)]
 pub struct ForestValidParams<'a> {
     pub(super) trees: usize,
@@ -32,12 +30,12 @@ pub struct ForestValidParams<'a> {
     pub(super) finder: Finder,
     pub(super) classes: usize,
     pub(super) seed: u64,
-    pub(super) watch: &'a dyn Watch,
+    pub(super) callback: &'a dyn FitCallback,
 }
 
 impl<'a> ForestParams<'a> {
-    /// A forest as the config says.
-    pub fn of(config: &ForestConfig, watch: &'a dyn Watch) -> Self {
+    /// The hyperparameters of a config.
+    pub fn from_config(config: &ForestConfig, callback: &'a dyn FitCallback) -> Self {
         let table = &config.forest;
         Self(ForestValidParams {
             trees: table.trees,
@@ -45,11 +43,11 @@ impl<'a> ForestParams<'a> {
             finder: table.finder,
             classes: config.data.classes.len(),
             seed: config.seed,
-            watch,
+            callback,
         })
     }
 
-    /// scikit-learn's defaults: 100 trees, the root of the number of features at each node.
+    /// scikit-learn's defaults: 100 trees, the square root of the number of features at each node.
     pub fn new(classes: usize, seed: u64) -> ForestParams<'static> {
         ForestParams(ForestValidParams {
             trees: 100,
@@ -57,25 +55,25 @@ impl<'a> ForestParams<'a> {
             finder: Finder::Histogram,
             classes,
             seed,
-            watch: &(),
+            callback: &(),
         })
     }
 
-    /// Another number of trees.
+    /// Sets the number of trees.
     #[must_use]
     pub fn trees(mut self, trees: usize) -> Self {
         self.0.trees = trees;
         self
     }
 
-    /// Another number of features drawn at each node.
+    /// Sets the number of features sampled at each node.
     #[must_use]
     pub fn max_features(mut self, max_features: MaxFeatures) -> Self {
         self.0.max_features = max_features;
         self
     }
 
-    /// Another split finder.
+    /// Sets the split finder.
     #[must_use]
     pub fn finder(mut self, finder: Finder) -> Self {
         self.0.finder = finder;
@@ -88,15 +86,15 @@ impl<'a> ParamGuard for ForestParams<'a> {
     type Error = ForestError;
 
     fn check_ref(&self) -> Result<&Self::Checked, ForestError> {
-        let refuse = |what: String| Err(ForestError::Parameters(what));
+        let refuse = |problem: String| Err(ForestError::Parameters(problem));
         if self.0.trees == 0 {
-            return refuse("a forest has at least one tree".into());
+            return refuse("0 trees; expected at least 1".into());
         }
         if !(1..=kernels::gini::MAX_CLASSES).contains(&self.0.classes) {
             return refuse(format!("{} classes; expected 1 to {}", self.0.classes, kernels::gini::MAX_CLASSES));
         }
         if self.0.max_features == MaxFeatures::Count(0) {
-            return refuse("at least one feature is drawn at a node".into());
+            return refuse("0 features at a node; expected at least 1".into());
         }
         Ok(&self.0)
     }
@@ -106,31 +104,16 @@ impl<'a> ParamGuard for ForestParams<'a> {
     }
 }
 
-/// Why a forest was not fitted.
-#[derive(Debug)]
+/// Error of a fit.
+#[derive(Debug, thiserror::Error)]
 pub enum ForestError {
-    /// A parameter or the data is out of range.
+    /// A hyperparameter or the data is out of range.
+    #[error("{0}")]
     Parameters(String),
-    /// The watch said so.
+    /// The callback stopped the fit.
+    #[error("fitting the forest was stopped")]
     Stopped,
-    /// linfa's own.
-    Linfa(linfa::Error),
-}
-
-impl fmt::Display for ForestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Parameters(what) => f.write_str(what),
-            Self::Stopped => f.write_str("fitting the forest was stopped"),
-            Self::Linfa(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ForestError {}
-
-impl From<linfa::Error> for ForestError {
-    fn from(error: linfa::Error) -> Self {
-        Self::Linfa(error)
-    }
+    /// An error of linfa.
+    #[error(transparent)]
+    Linfa(#[from] linfa::Error),
 }

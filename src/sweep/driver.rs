@@ -1,0 +1,239 @@
+//! A sweep from its plan to its report.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+
+use super::baseline::{Baseline, BaselineSource};
+use super::comparison::{self, Comparison};
+use super::plan::{PlannedRun, plan_runs};
+use super::runner::{DatasetCache, Trainer};
+use super::sweep_dir::SweepDir;
+use super::vary::Variation;
+use super::{artifacts, workers};
+use crate::report::Console;
+use crate::util::error::Outcome;
+use crate::util::signals::Signals;
+
+/// What to sweep and where.
+#[derive(Debug, Clone)]
+pub struct SweepOptions {
+    /// Config files.
+    pub configs: Vec<PathBuf>,
+    /// `--set KEY=VALUE` for every config.
+    pub sets: Vec<String>,
+    /// `--vary KEY=V1,V2` for every config.
+    pub vary: Vec<String>,
+    /// Seeds of each config.
+    pub seeds: u32,
+    /// A forest's config or run directory.
+    pub forest: Option<PathBuf>,
+    /// Processes; one for each CUDA device, or 1, where it is not given.
+    pub parallel: Option<u32>,
+    /// The sweep's directory; a new one in `runs/`, or with `resume` the newest there, where it is
+    /// not given.
+    pub out: Option<PathBuf>,
+    /// Whether to resume the sweep in the directory.
+    pub resume: bool,
+    /// The command line, for the provenance of runs.
+    pub command: String,
+}
+
+/// A planned sweep.
+pub struct Sweep<'a> {
+    options: &'a SweepOptions,
+    signals: &'a Signals,
+    runs: Vec<PlannedRun>,
+    forest: Option<BaselineSource>,
+    datasets: DatasetCache,
+}
+
+/// The result of a sweep. It holds the lock of the directory.
+pub struct SweepResult {
+    /// The comparison, also in the directory.
+    pub comparison: Comparison,
+    /// The sweep's directory.
+    pub dir: SweepDir,
+    /// A line for each file made from the best run, or why there is none.
+    pub exported: Result<Vec<String>>,
+    /// The signal that interrupted it.
+    pub signal: Option<i32>,
+    /// The command that resumes it.
+    pub resume_command: String,
+}
+
+impl SweepOptions {
+    /// The arguments after `grimace` that resume the sweep in `path`.
+    fn resume_arguments(&self, path: &Path) -> Vec<String> {
+        let mut words = vec!["sweep".to_owned()];
+        words.extend(self.configs.iter().map(|config| config.display().to_string()));
+        let mut option = |name: &str, value: String| words.extend([format!("--{name}"), value]);
+        if self.seeds > 1 {
+            option("seeds", self.seeds.to_string());
+        }
+        if let Some(forest) = &self.forest {
+            option("forest", forest.display().to_string());
+        }
+        if let Some(count) = self.parallel {
+            option("parallel", count.to_string());
+        }
+        self.sets.iter().for_each(|set| option("set", set.clone()));
+        self.vary.iter().for_each(|vary| option("vary", vary.clone()));
+        option("out", path.display().to_string());
+        words.push("--resume".to_owned());
+        words
+    }
+
+    fn resume_command(&self, path: &Path) -> Result<String> {
+        let words = self.resume_arguments(path);
+        Ok(format!("grimace {}", shlex::try_join(words.iter().map(String::as_str))?))
+    }
+}
+
+impl<'a> Sweep<'a> {
+    /// Reads the configs and plans the runs. Nothing is written.
+    ///
+    /// # Errors
+    /// Those of a config; an input error for runs or a forest that do not fit together.
+    pub fn plan(options: &'a SweepOptions, signals: &'a Signals) -> Result<Self> {
+        let variations = Variation::parse_all(&options.vary)?;
+        let runs = plan_runs(&options.configs, &options.sets, &variations, options.seeds)?;
+        let open = |path: &Path| BaselineSource::open(path, &options.sets, &runs);
+        let forest = options.forest.as_deref().map(open).transpose()?;
+        Ok(Self { options, signals, runs, forest, datasets: DatasetCache::default() })
+    }
+
+    /// Trains as worker `number` in the directory of a sweep that another process runs, until no
+    /// run is left.
+    ///
+    /// # Errors
+    /// As [`Trainer::train`].
+    pub fn work(mut self, number: u32, path: &Path) -> Result<Outcome> {
+        workers::end_with_parent();
+        // Each worker starts at another run, so that they do not all try to lock the first.
+        let start = number as usize % self.runs.len().max(1);
+        self.runs.rotate_left(start);
+        let resume_command = &self.options.resume_command(path)?;
+        let dir = &SweepDir::open(path, true)?;
+        let command = &self.options.command;
+        let trainer = Trainer { dir, signals: self.signals, command, resume_command, is_worker: true };
+        let signal = trainer.train(&self.runs, &mut self.datasets)?;
+        Ok(signal.map_or(Outcome::Done, Outcome::Interrupted))
+    }
+
+    /// Trains all runs and the forest, compares them, and exports the best run. A run or a forest
+    /// that fails is part of the result.
+    ///
+    /// # Errors
+    /// Inputs that cannot be read, before anything is written; a directory that cannot be used or
+    /// written to.
+    pub fn run(mut self) -> Result<SweepResult> {
+        self.check_inputs()?;
+        let path = match &self.options.out {
+            Some(path) => path.clone(),
+            None => SweepDir::default_path(self.options.resume)?,
+        };
+        let resume_command = self.options.resume_command(&path)?;
+        let dir = self.prepare_dir(&path)?;
+        let mut signal = self.train(&dir, &resume_command)?;
+        let (mut baseline, mut baseline_error) = (None, None);
+        if signal.is_none() {
+            match self.fit_forest(&dir).transpose() {
+                Ok(fitted) => baseline = fitted,
+                Err(error) => baseline_error = Some(format!("{error:#}")),
+            }
+        }
+        signal = signal.or(baseline.as_ref().and_then(|baseline| baseline.signal));
+        let comparison = Comparison { baseline_error, ..comparison::gather(&dir, &self.runs, baseline.as_ref())? };
+        artifacts::write(&dir, &comparison, &self.runs, &self.options.command, signal.is_some())?;
+        let best = self.runs.iter().find(|run| Some(&run.folder) == comparison.best_run.as_ref());
+        let exported = match best {
+            Some(best) if signal.is_none() => artifacts::export_best(&dir, best),
+            _ => Ok(Vec::new()),
+        };
+        Ok(SweepResult { comparison, dir, exported, signal, resume_command })
+    }
+
+    /// Reads what can be read before a directory is made: test images, the forest's images, those
+    /// of the first run.
+    fn check_inputs(&mut self) -> Result<()> {
+        artifacts::check_test_images(&self.runs)?;
+        if let Some(forest) = &self.forest {
+            forest.check(None, &mut self.datasets)?;
+        }
+        if let Some(run) = self.runs.first() {
+            self.datasets.get(&run.config)?;
+        }
+        Ok(())
+    }
+
+    /// Opens and locks the directory, checks what earlier sweeps left in it, and clears their
+    /// failures.
+    fn prepare_dir(&mut self, path: &Path) -> Result<SweepDir> {
+        let dir = SweepDir::open(path, self.options.resume)?.locked()?;
+        self.runs.iter().try_for_each(|run| dir.progress(run).map(drop))?;
+        if let Some(forest) = &self.forest {
+            forest.check(Some(&dir), &mut self.datasets)?;
+        }
+        self.runs.iter().try_for_each(|run| dir.clear_failure(run))?;
+        dir.mark(&self.runs, &self.options.command)?;
+        let mut console = Console::default();
+        console.line(&format!("sweep: {} runs in {}", self.runs.len(), dir.path().display()))?;
+        if let Some(reason) = dir.unlocked_reason() {
+            console.line(&format!("warning: it cannot be locked ({reason}): let no other process sweep in it"))?;
+        }
+        Ok(dir)
+    }
+
+    /// Trains all runs, in this process or in workers; the signal that interrupted it.
+    fn train(&mut self, dir: &SweepDir, resume_command: &str) -> Result<Option<i32>> {
+        let count = self.options.parallel.map_or_else(workers::default_count, |count| count as usize);
+        let count = count.min(self.runs.len());
+        let command = &self.options.command;
+        let trainer = Trainer { dir, signals: self.signals, command, resume_command, is_worker: false };
+        let signal = if count > 1 {
+            workers::run(count, &self.options.resume_arguments(dir.path()), self.signals)?
+        } else {
+            trainer.train(&self.runs, &mut self.datasets)?
+        };
+        if signal.is_none() {
+            trainer.write_missing_reports(&self.runs, &mut self.datasets)?;
+        }
+        Ok(signal)
+    }
+
+    fn fit_forest(&mut self, dir: &SweepDir) -> Option<Result<Baseline>> {
+        let forest = self.forest.as_ref()?;
+        Some(forest.fit(dir, self.signals, &mut self.datasets, &self.options.command))
+    }
+}
+
+impl SweepResult {
+    /// How the command ends: its exit code, or what is missing and the command that resumes the
+    /// sweep.
+    ///
+    /// # Errors
+    /// A best run that could not be exported; runs or a forest that failed or did not finish.
+    pub fn into_outcome(self) -> Result<Outcome> {
+        if let Some(signal) = self.signal {
+            Console::default().line(&format!("resume with: {}", self.resume_command))?;
+            return Ok(Outcome::Interrupted(signal));
+        }
+        if let Err(error) = self.exported {
+            // As text: an input error would end the program with exit code 2, but the sweep's own
+            // work is done.
+            return Err(anyhow!("the best run could not be exported: {error:#}"));
+        }
+        let Comparison { runs, baseline_error, .. } = &self.comparison;
+        if !self.comparison.is_complete() {
+            let missing = runs.iter().filter(|run| run.error.is_some() || run.state == "unfinished").count();
+            let forest = if baseline_error.is_some() { "; the forest failed" } else { "" };
+            return Err(anyhow!(
+                "{missing} of {} runs did not finish{forest}; to retry: {}",
+                runs.len(),
+                self.resume_command
+            ));
+        }
+        Ok(Outcome::Done)
+    }
+}
