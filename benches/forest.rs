@@ -49,8 +49,8 @@ fn finders(criterion: &mut Criterion) {
         let mut features = || {
             // Different pixels each time, as at every node.
             number += 1;
-            let drawn = Rng::new(&[number]).permutation(PIXELS);
-            drawn.into_iter().take(FEATURES).map(|feature| feature as u16).collect::<Vec<_>>()
+            let permuted = Rng::new(&[number]).permutation(PIXELS);
+            permuted.into_iter().take(FEATURES).map(|feature| feature as u16).collect::<Vec<_>>()
         };
         let mut run = |name: &str, finder: &mut dyn SplitFinder| {
             group.bench_function(BenchmarkId::new(name, count), |bencher| {

@@ -22,11 +22,11 @@ use ndarray::{Array1, Array2};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-fn read(path: &str, most: usize) -> DatasetBase<Array2<f32>, Array1<usize>> {
+fn read(path: &str, max_rows: usize) -> DatasetBase<Array2<f32>, Array1<usize>> {
     let classes = CLASSES.map(String::from);
     let options = ReadOptions { classes: &classes, labels: LabelColumn::Required, on_bad_row: OnBadRow::Error };
     let images = csv::read(path.as_ref(), options).expect("a CSV of images");
-    let count = images.len().min(most);
+    let count = images.len().min(max_rows);
     let pixels = images.pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();
     let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("2304 pixels an image");
     let labels = images.labels.expect("labels");
@@ -41,17 +41,17 @@ fn main() {
     };
     let (rows, trees) = (rows.parse().expect("a number of rows"), trees.parse().expect("a number of trees"));
     let (train, validation) = (read(train, rows), read(validation, usize::MAX));
-    let share = 48.0 / PIXELS as f64;
+    let fraction = 48.0 / PIXELS as f64;
     let began = Instant::now();
     let forest = EnsembleLearnerParams::new_fixed_rng(DecisionTree::params(), SmallRng::seed_from_u64(42))
         .ensemble_size(trees)
         .bootstrap_proportion(1.0)
-        .feature_proportion(share)
+        .feature_proportion(fraction)
         .fit(&train)
         .expect("a forest");
     let seconds = began.elapsed().as_secs_f64();
     let predicted: Array1<usize> = forest.predict(&validation.records);
-    let hits = predicted.iter().zip(&validation.targets).filter(|(guess, truth)| guess == truth).count();
-    let accuracy = hits as f64 / predicted.len() as f64;
+    let correct = predicted.iter().zip(&validation.targets).filter(|(guess, truth)| guess == truth).count();
+    let accuracy = correct as f64 / predicted.len() as f64;
     println!("{} rows, {trees} trees: {seconds:.1} s, validation accuracy {accuracy:.4}", train.records.nrows());
 }

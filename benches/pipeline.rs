@@ -21,16 +21,16 @@ use grimace::model::config::ModelConfig;
 use grimace::synthetic::{generate, label};
 use grimace::train::epoch_schedule::EpochSchedule;
 use grimace::train::step::Trainer;
-use grimace::transforms::config::AugmentConfig;
-use grimace::transforms::{Augment, pick};
+use grimace::transforms::AugmentConfig;
+use grimace::transforms::{Augment, gather_warp};
 use tch::{Device, Kind, Tensor};
 
-const FACES: u64 = 2_000;
+const IMAGES: u64 = 2_000;
 const BATCH: usize = 64;
 
 fn write_csv(path: &Path) {
     let mut text = String::from("emotion,pixels\n");
-    for index in 0..FACES {
+    for index in 0..IMAGES {
         let emotion = label(1, index);
         let pixels: Vec<String> = generate(1, index, emotion).iter().map(ToString::to_string).collect();
         writeln!(text, "{emotion},{}", pixels.join(" ")).expect("writing to a String");
@@ -61,8 +61,8 @@ fn pipeline(criterion: &mut Criterion) {
     let _ = std::fs::remove_file(&path);
 
     let augment = Augment::new(&AugmentConfig::default(), 1);
-    let rows: Vec<i64> = (0..FACES as i64).collect();
-    group.throughput(Throughput::Elements(FACES));
+    let rows: Vec<i64> = (0..IMAGES as i64).collect();
+    group.throughput(Throughput::Elements(IMAGES));
     group.bench_function("sample 2,000 affine transforms", |bencher| bencher.iter(|| augment.sample_thetas(0, &rows)));
 
     let on_device = DeviceImages::new(&images, Device::Cpu).expect("images fit into memory");
@@ -71,7 +71,7 @@ fn pipeline(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
         group.bench_function(format!("pick and sample a batch of 64, {name}"), |bencher| {
-            bencher.iter(|| pick(&on_device, &picked, &thetas, kind).expect("sampling"));
+            bencher.iter(|| gather_warp(&on_device, &picked, &thetas, kind).expect("sampling"));
         });
     }
 

@@ -81,7 +81,7 @@ def versions(root: Path, doctor: dict, peers_python: Path | None) -> dict:
         "commit": commit and commit + (" with changes" if changed else ""),
         "libtorch": doctor.get("libtorch"),
         "libtorch kernels": doctor.get("cpu_kernels"),
-        "custom kernels": doctor.get("custom_kernels") or doctor.get("own_kernels"),
+        "custom kernels": doctor["custom_kernels"],
         "rustc": rustc and rustc.removeprefix("rustc "),
         **(json.loads(peers) if peers else {}),
     }

@@ -65,12 +65,12 @@ fn rows(number: usize) -> String {
 fn describe(report: &CheckReport) -> String {
     let mut text: String = report.files.iter().map(describe_file).collect();
     text += &format!("all files\n  images with conflicting labels  {}\n", thousands(report.conflicting_labels));
-    if !report.copies_across.is_empty() {
+    if !report.duplicates_across.is_empty() {
         text += "\nexact duplicates across splits: rows of the second whose image is also in the first\n";
         let line = |across: &crate::data::check::SplitOverlap| {
             vec![format!("  {} -> {}", across.from, across.to), thousands(across.rows)]
         };
-        text += &table(&report.copies_across.iter().map(line).collect::<Vec<_>>());
+        text += &table(&report.duplicates_across.iter().map(line).collect::<Vec<_>>());
     }
     text
 }
@@ -86,7 +86,7 @@ fn describe_file(file: &FileReport) -> String {
         lines.push(vec![format!("  Usage {usage}"), thousands(*count), percent(*count)]);
     }
     lines.push(vec!["  blank images".into(), thousands(file.blank)]);
-    lines.push(vec!["  exact duplicates of an earlier row".into(), thousands(file.copies)]);
+    lines.push(vec!["  exact duplicates of an earlier row".into(), thousands(file.duplicates)]);
     lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_row_count)]);
     text += &table(&lines);
     for bad in file.bad_rows.iter().take(MAX_SHOWN) {

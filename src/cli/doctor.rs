@@ -25,7 +25,7 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::torch_version(),
         "cpu_kernels": torch_ext::cpu_capability(),
-        "own_kernels": device::describe_kernels(),
+        "custom_kernels": device::describe_kernels(),
         "cpu_bf16": device::cpu_has_bf16(),
         "mkldnn": tch::utils::has_mkldnn(),
         "cores": device::cores(),

@@ -110,7 +110,7 @@ fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Op
         "out": exported.map(|(out, _)| out.to_string_lossy()),
         "description": exported.map(|(_, done)| done.description.to_string_lossy()),
         "checked_images": exported.map(|(_, done)| done.images),
-        "greatest_difference": exported.map(|(_, done)| done.difference),
+        "max_difference": exported.map(|(_, done)| done.difference),
     })
 }
 

@@ -43,7 +43,7 @@ pub fn run(args: &ExportArgs) -> Result<Outcome> {
     let done = export(&run, tta, &args.out)?;
     if args.json {
         let (out, description) = (args.out.to_string_lossy(), done.description.to_string_lossy());
-        let found = json!({"out": out, "description": description, "tta": tta, "checked_images": done.images, "greatest_difference": done.difference});
+        let found = json!({"out": out, "description": description, "tta": tta, "checked_images": done.images, "max_difference": done.difference});
         print_json(&found)?;
     } else {
         print(&format!("{}\nTTA {tta}: {}\n", done.describe(&args.out), tta.describe()))?;

@@ -30,7 +30,7 @@ pub struct FileReport {
     /// Images of a single gray value.
     pub blank: usize,
     /// Rows whose image is an exact duplicate of an earlier row of the file.
-    pub copies: usize,
+    pub duplicates: usize,
     /// Rows that could not be read.
     pub bad_row_count: usize,
     /// The first 1000 of them, each with line and reason.
@@ -59,7 +59,7 @@ pub struct CheckReport {
     /// Distinct images with more than one label, over all files.
     pub conflicting_labels: usize,
     /// Exact duplicates between each pair of splits (files, or usages of a file).
-    pub copies_across: Vec<SplitOverlap>,
+    pub duplicates_across: Vec<SplitOverlap>,
 }
 
 /// Exact duplicates between two splits.
@@ -82,8 +82,8 @@ impl CheckReport {
     /// Whether there are blank images, exact duplicates (within a file or across splits) or
     /// conflicting labels.
     pub fn has_findings(&self) -> bool {
-        let in_files = self.files.iter().any(|file| file.blank + file.copies > 0);
-        in_files || self.conflicting_labels > 0 || self.copies_across.iter().any(|overlap| overlap.rows > 0)
+        let in_files = self.files.iter().any(|file| file.blank + file.duplicates > 0);
+        in_files || self.conflicting_labels > 0 || self.duplicates_across.iter().any(|overlap| overlap.rows > 0)
     }
 }
 
@@ -98,7 +98,7 @@ pub fn check_files(files: &[(PathBuf, Images)], classes: &[String]) -> CheckRepo
     CheckReport {
         files: files.iter().map(|(path, images)| check_file(path, images, classes)).collect(),
         conflicting_labels: labels.values().filter(|labels| labels.len() > 1).count(),
-        copies_across: overlaps(files),
+        duplicates_across: overlaps(files),
     }
 }
 
@@ -120,7 +120,7 @@ fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> Fi
         }),
         usages,
         blank: (0..images.len()).filter(blank).count(),
-        copies: images.len() - unique.len(),
+        duplicates: images.len() - unique.len(),
         bad_row_count: images.skipped.count(),
         bad_rows: images.skipped.kept().iter().map(ToString::to_string).collect(),
     }
@@ -196,11 +196,12 @@ mod tests {
         let test = images(&[4, 6, 10], &[0, 1, 0], Some(&["PublicTest", "PublicTest", "Training"]));
         let report = check_files(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes);
         let [first, second] = &report.files[..] else { panic!("two files") };
-        assert_eq!((first.rows, first.blank, first.copies), (5, 1, 1));
+        assert_eq!((first.rows, first.blank, first.duplicates), (5, 1, 1));
         assert_eq!(first.classes.as_ref().unwrap().iter().map(|c| c.rows).collect::<Vec<_>>(), [2, 3]);
-        assert_eq!((second.copies, second.usages["PublicTest"]), (0, 2));
+        assert_eq!((second.duplicates, second.usages["PublicTest"]), (0, 2));
         assert_eq!(report.conflicting_labels, 1, "image 4 has both labels");
-        let across: Vec<_> = report.copies_across.iter().map(|a| (a.from.as_str(), a.to.as_str(), a.rows)).collect();
+        let across: Vec<_> =
+            report.duplicates_across.iter().map(|a| (a.from.as_str(), a.to.as_str(), a.rows)).collect();
         assert_eq!(across[0], ("train.csv", "test.csv [Training]", 0));
         assert_eq!(across[1], ("train.csv", "test.csv [PublicTest]", 2));
         assert_eq!(across[2], ("test.csv [Training]", "test.csv [PublicTest]", 0));
@@ -218,7 +219,7 @@ mod tests {
                 &["a".into(), "b".into()],
             )
         };
-        assert_eq!((report(20).files[0].usages.len(), report(20).copies_across.len()), (20, 190));
-        assert_eq!((report(21).files[0].usages.len(), report(21).copies_across.len()), (0, 0));
+        assert_eq!((report(20).files[0].usages.len(), report(20).duplicates_across.len()), (20, 190));
+        assert_eq!((report(21).files[0].usages.len(), report(21).duplicates_across.len()), (0, 0));
     }
 }

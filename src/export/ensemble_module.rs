@@ -15,7 +15,7 @@ use crate::model::Net;
 /// models.
 ///
 /// # Errors
-/// Like [`write_module`].
+/// Like `write_module`.
 pub fn export_ensemble(ensemble: &Ensemble, out: &Path) -> Result<Exported> {
     let nets = ensemble.models().map(|run| run.net(Device::Cpu)).collect::<Result<Vec<_>>>()?;
     let names: Vec<&str> = ensemble.models().map(|run| run.config.name.as_str()).collect();

@@ -58,7 +58,7 @@ impl Exported {
 /// Exports the best weights of `run` to `out`, with a description.
 ///
 /// # Errors
-/// Like [`write_module`].
+/// Like `write_module`.
 pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
     let net = run.net(Device::Cpu)?;
     let mut description = describe_model(&run.config.name, &run.config.data.classes, tta);

@@ -21,7 +21,7 @@ use crate::metrics::predictions::Predictions;
 use crate::report::html::RunReport;
 use crate::report::text_table::thousands;
 use crate::report::{Console, heat_map, provenance_facts, seconds};
-use crate::run_dir::{ForestProvenance, ForestSummary, MAX_SUMMARY, RunDir};
+use crate::run_dir::{ForestProvenance, ForestSummary, MAX_SUMMARY, RunDir, ValidationPredictions};
 use crate::util::error::input;
 use crate::util::files::{read_small_text, write_atomically};
 use crate::util::signals::{self, Signals};
@@ -263,9 +263,10 @@ impl ForestRun<'_> {
         forest::save(&self.dir.forest_safetensors(), forest, &self.config.to_toml()?, &origin)
     }
 
-    /// Writes `importance.png` and the HTML report.
+    /// Writes `validation.csv`, `importance.png` and the HTML report.
     fn write_report(&self, forest: &Forest, predictions: &Predictions, summary: &ForestSummary) -> Result<()> {
         let (config, data) = (self.config, self.data);
+        ValidationPredictions::write(&self.dir.validation_csv(), data, predictions, &config.data.classes)?;
         let importance = heat_map::render(forest.importance(), &data.train.mean())?;
         write_atomically(&self.dir.importance_png(), &importance)?;
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
@@ -288,7 +289,7 @@ impl ForestRun<'_> {
             data,
             split: describe_split(&config.data, config.seed),
             classes: &config.data.classes,
-            outputs: predictions,
+            predictions,
             caveat: "No choice was made on the validation images.",
             facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             records: &[],

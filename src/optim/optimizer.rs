@@ -8,7 +8,7 @@ use anyhow::Result;
 use kernels::adam::{self, Update};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
-use torch_ext::{parallel, profile, tensor_slice};
+use torch_ext::{op_profile, parallel, tensor_slice};
 
 use crate::device;
 use crate::model::FlatParameters;
@@ -73,7 +73,7 @@ impl Optimizer {
             }
             _ => anyhow::bail!("the optimizer state does not match its kind"),
         };
-        tch::no_grad(|| profile::operation("grimace::optimizer", update))
+        tch::no_grad(|| op_profile::operation("grimace::optimizer", update))
     }
 }
 

@@ -97,7 +97,7 @@ impl RunDir {
             Err(error) => return Err(input(format!("{problem}; {}", checkpoint::unusable(&previous, &error)))),
         };
         if last.exists() {
-            fs::rename(&last, self.path.join("damaged-last.safetensors"))?;
+            fs::rename(&last, self.path.join("corrupt-last.safetensors"))?;
         }
         let warning = format!("warning: {problem}; resuming from {} instead", previous.display());
         Ok(Some(LatestCheckpoint { checkpoint, warning: Some(warning) }))

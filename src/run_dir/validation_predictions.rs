@@ -92,7 +92,7 @@ mod tests {
         let back = ValidationPredictions::read(&path).unwrap();
         assert_eq!(back.correct, [true, false]);
         assert_eq!(back.hashes, [ImageHash::new(b"a").to_string(), ImageHash::new(b"b").to_string()]);
-        fs_err::write(&path, "row,image\n1,2\n").unwrap();
-        assert!(ValidationPredictions::read(&path).unwrap_err().to_string().contains("line 2: expected row,image"));
+        fs_err::write(&path, "row,hash\n1,2\n").unwrap();
+        assert!(ValidationPredictions::read(&path).unwrap_err().to_string().contains("line 2: expected row,hash"));
     }
 }

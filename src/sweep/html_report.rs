@@ -12,7 +12,7 @@ use crate::report::text_table::thousands;
 /// Writes `report.html` and the plot of the comparison.
 ///
 /// # Errors
-/// An I/O error with the path; a picture that cannot be drawn.
+/// An I/O error with the path, or a plot that cannot be rasterized.
 pub fn write(dir: &SweepDir, comparison: &Comparison, split: &str, provenance: Vec<Fact>) -> Result<()> {
     let (head, cells) = comparison.to_table();
     let rows = comparison.rows.iter().zip(cells).map(|(row, cells)| SweepRow {

@@ -14,12 +14,13 @@ use crate::report::html::RunReport;
 use crate::report::tensorboard::EventFile;
 use crate::report::text_table::thousands;
 use crate::report::{provenance_facts, seconds};
-use crate::run_dir::{RunDir, Summary};
+use crate::run_dir::{RunDir, Summary, ValidationPredictions};
 
 /// Writes `validation.csv`, plots and `report.html` of the run in `dir`.
 pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, device: Device) -> Result<()> {
     let best = TrainedNet::open(RunDir::open(dir.path())?)?;
     let predictions = predict(&best.net_for_inference(device)?, &DeviceImages::new(&data.validation, device)?)?;
+    ValidationPredictions::write(&dir.validation_csv(), data, &predictions, &config.data.classes)?;
     let facts = [
         ("best epoch", summary.best_epoch.map_or("-".to_owned(), |epoch| format!("{epoch} of {}", summary.epochs))),
         ("last epoch accuracy", summary.last_val_accuracy.map_or("-".to_owned(), |value| format!("{value:.4}"))),
@@ -37,7 +38,7 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         data,
         split: describe_split(&config.data, config.seed),
         classes: &config.data.classes,
-        outputs: &predictions,
+        predictions: &predictions,
         caveat: "The best epoch was selected on these validation images, so its metrics are optimistic; expect lower \
                  ones on unseen images.",
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),

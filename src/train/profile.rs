@@ -55,7 +55,7 @@ pub struct Profile {
 impl Profile {
     /// Starts measuring, and libtorch's profiler.
     pub fn start(device: Device) -> Result<Self> {
-        torch_ext::profile::start()?;
+        torch_ext::op_profile::start()?;
         Ok(Self { device, last: Instant::now(), seconds: [0.0; PHASES.len()], steps: 0, first_step: None })
     }
 
@@ -80,7 +80,7 @@ impl Profile {
 
     /// Stops, and formats the report.
     pub fn finish(self) -> Result<String> {
-        let operators = torch_ext::profile::stop()?;
+        let operators = torch_ext::op_profile::stop()?;
         let total: f64 = self.seconds.iter().sum();
         let steps = self.steps.max(1) as f64;
         let row = |name: &str, seconds: f64, calls: String| {

@@ -188,23 +188,30 @@ pub fn check_compatible(
         };
         return refuse(&now);
     }
+    notes.extend(environment_warnings(&saved.state, placement));
+    Ok(notes)
+}
+
+/// Warnings about what affects the digits of results: device, precision, threads, CPU kernels.
+fn environment_warnings(saved: &State, placement: &Placement) -> Vec<String> {
+    let mut notes = Vec::new();
     let threads = device::threads();
     let (device, precision) = (placement.device_name(), placement.precision_name());
-    if saved.state.device != device || saved.state.precision != precision {
-        let before = format!("{}, {}", saved.state.device, saved.state.precision);
+    if saved.device != device || saved.precision != precision {
+        let before = format!("{}, {}", saved.device, saved.precision);
         notes.push(format!("warning: {before} before, {device}, {precision} now: results may differ"));
     }
-    if saved.state.threads != threads {
+    if saved.threads != threads {
         notes.push(format!(
             "warning: {} threads before, {threads} now: results may differ in the last digits",
-            saved.state.threads
+            saved.threads
         ));
     }
     let kernels = device::describe_kernels();
-    if saved.state.kernels != kernels {
+    if saved.kernels != kernels {
         notes.push(format!("warning: other CPU kernels before, {kernels} now: results may differ in the last digits"));
     }
-    Ok(notes)
+    notes
 }
 
 /// The files that the images were read from.

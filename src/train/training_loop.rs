@@ -256,15 +256,10 @@ impl<'a> TrainingLoop<'a> {
         let state = &run.state;
         let metrics =
             compute_epoch_metrics(self.data, state, &predictions, epoch + 1, first_lr, seconds, images_per_second);
-        if !metrics.val_loss.is_finite() {
-            let what = format!("the validation loss after epoch {} is not a finite number", epoch + 1);
-            return Ok(EpochOutcome::Diverged(what));
+        match divergence(&run.trainer, &metrics)? {
+            Some(what) => Ok(EpochOutcome::Diverged(what)),
+            None => Ok(EpochOutcome::Finished(metrics)),
         }
-        if !run.trainer.is_finite()? {
-            let what = format!("a weight or the optimizer's state after epoch {} is not a finite number", epoch + 1);
-            return Ok(EpochOutcome::Diverged(what));
-        }
-        Ok(EpochOutcome::Finished(metrics))
     }
 
     /// Writes `last.safetensors` within an epoch, unless the run diverged.
@@ -383,6 +378,18 @@ impl<'a> TrainingLoop<'a> {
         self.dir.write_metrics(run.state.records.iter().chain(replayed))?;
         run.events.sync(self.dir.path(), self.config, &run.state)
     }
+}
+
+/// What is not finite after an epoch, if anything.
+fn divergence(trainer: &Trainer, metrics: &EpochMetrics) -> Result<Option<String>> {
+    let epoch = metrics.epoch;
+    if !metrics.val_loss.is_finite() {
+        return Ok(Some(format!("the validation loss after epoch {epoch} is not a finite number")));
+    }
+    if !trainer.is_finite()? {
+        return Ok(Some(format!("a weight or the optimizer's state after epoch {epoch} is not a finite number")));
+    }
+    Ok(None)
 }
 
 fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> EpochOutcome {

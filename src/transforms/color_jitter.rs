@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{parallel, profile, tensor_slice};
+use torch_ext::{op_profile, parallel, tensor_slice};
 
 pub use kernels::color_jitter::COLOR_JITTER;
 
@@ -33,7 +33,7 @@ pub fn sample(config: &AugmentConfig, rng: [Rng; COLOR_JITTER]) -> [f32; COLOR_J
 /// float32 [B, 3], see [`sample`]. Runs a fused kernel on the CPU, libtorch operations in float32
 /// elsewhere.
 pub fn apply(images: Tensor, jitter: &Tensor) -> Result<Tensor> {
-    profile::operation("grimace::color_jitter", || match (images.device(), images.f_kind()?) {
+    op_profile::operation("grimace::color_jitter", || match (images.device(), images.f_kind()?) {
         (Device::Cpu, Kind::Float) => apply_fused::<f32>(images, jitter),
         (Device::Cpu, Kind::BFloat16) => apply_fused::<bf16>(images, jitter),
         _ => apply_reference(&images, jitter),

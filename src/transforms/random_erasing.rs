@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{parallel, profile, tensor_slice};
+use torch_ext::{op_profile, parallel, tensor_slice};
 
 use crate::data::images::{PIXELS, SIDE};
 use crate::device;
@@ -48,7 +48,7 @@ pub fn sample(probability: f64, rng: &mut Rng) -> [f32; RECTANGLE] {
 /// or bf16), which may be modified in place. On the CPU it writes only the rectangles; elsewhere it
 /// builds a mask with libtorch operations.
 pub fn apply(images: Tensor, rectangles: &Tensor) -> Result<Tensor> {
-    profile::operation("grimace::random_erasing", || match (images.device(), images.f_kind()?) {
+    op_profile::operation("grimace::random_erasing", || match (images.device(), images.f_kind()?) {
         (Device::Cpu, Kind::Float) => apply_on_cpu::<f32>(images, rectangles),
         (Device::Cpu, Kind::BFloat16) => apply_on_cpu::<bf16>(images, rectangles),
         _ => apply_reference(&images, rectangles),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{parallel, profile, tensor_slice};
+use torch_ext::{op_profile, parallel, tensor_slice};
 
 use super::THETA;
 use crate::data::device_images::{DeviceImages, scale_to_unit};
@@ -27,7 +27,7 @@ pub fn warp(images: &Tensor, theta: &Tensor) -> Result<Tensor> {
 /// [B, 1, 48, 48] of dtype `kind`. Runs a fused kernel on uint8 pixels on the CPU if it has one,
 /// libtorch operations elsewhere.
 pub fn gather_warp(images: &DeviceImages, rows: &Tensor, thetas: &Tensor, kind: Kind) -> Result<Tensor> {
-    profile::operation("grimace::gather_warp", || match kind {
+    op_profile::operation("grimace::gather_warp", || match kind {
         Kind::Float if has_kernel::<f32>(images) => gather_warp_fused::<f32>(images, rows, thetas),
         Kind::BFloat16 if has_kernel::<bf16>(images) => gather_warp_fused::<bf16>(images, rows, thetas),
         _ => Ok(warp(&scale_to_unit(&images.gather(rows)?)?, thetas)?.f_to_dtype(kind, false, false)?),

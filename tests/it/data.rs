@@ -38,10 +38,10 @@ fn check_reports_counts_and_exits_with_findings() {
     good(folder.path(), &["data", "check", "clean.csv", "--strict"]);
     let report = good(folder.path(), &["data", "check", "clean.csv", "duplicates.csv", "--json"]).json();
     assert_eq!(report["files"][1]["rows"], 23);
-    assert_eq!(report["files"][1]["copies"], 2);
+    assert_eq!(report["files"][1]["duplicates"], 2);
     assert_eq!(report["files"][1]["blank"], 1);
     assert_eq!(report["conflicting_labels"], 1);
-    assert_eq!(report["copies_across"][0]["rows"], 22);
+    assert_eq!(report["duplicates_across"][0]["rows"], 22);
     bad(folder.path(), &["data", "check", "duplicates.csv", "--strict"], 1, &[]);
     let done = bad(folder.path(), &["data", "check", "broken.csv"], 2, &["1 row cannot be read"]);
     assert!(done.stdout.contains("line 22, column emotion: unknown label \"9\"; expected 0..6"), "{}", done.all());

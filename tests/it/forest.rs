@@ -119,15 +119,15 @@ fn bad_arguments_are_input_errors() {
     bad(wood(), &args, 2, &["--device mps: a forest runs on the CPU"]);
     bad(wood(), &["predict", "wood", "--data", test, "--out", "wood/forest.safetensors"], 2, &["belongs to the run"]);
 
-    let damaged = wood().join("damaged");
-    fs_err::create_dir(&damaged).unwrap();
-    fs_err::copy(wood().join("wood/config.toml"), damaged.join("config.toml")).unwrap();
-    bad(wood(), &["predict", "damaged", "--data", test, "--out", "x.csv"], 2, &["damaged: has no forest.safetensors"]);
+    let corrupt = wood().join("corrupt");
+    fs_err::create_dir(&corrupt).unwrap();
+    fs_err::copy(wood().join("wood/config.toml"), corrupt.join("config.toml")).unwrap();
+    bad(wood(), &["predict", "corrupt", "--data", test, "--out", "x.csv"], 2, &["corrupt: has no forest.safetensors"]);
     let mut bytes = fs_err::read(wood().join("wood/forest.safetensors")).unwrap();
     let end = bytes.len() - 40;
     bytes[end] ^= 1;
-    fs_err::write(damaged.join("forest.safetensors"), &bytes).unwrap();
-    bad(wood(), &["predict", "damaged", "--data", test, "--out", "x.csv"], 2, &["not a usable forest", "checksum"]);
+    fs_err::write(corrupt.join("forest.safetensors"), &bytes).unwrap();
+    bad(wood(), &["predict", "corrupt", "--data", test, "--out", "x.csv"], 2, &["not a usable forest", "checksum"]);
     assert!(!wood().join("x.csv").exists());
 }
 

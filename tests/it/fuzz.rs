@@ -39,7 +39,7 @@ fn soft_labels() {
     fuzz("soft_labels", targets::soft_labels, 800);
 }
 
-/// Runs a target over its corpus, and over so many mutations of every file in it.
+/// Runs a target over its corpus, and over mutations of every file in it.
 fn fuzz(name: &str, target: fn(&[u8]), mutations: u64) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let mut paths: Vec<PathBuf> =
@@ -77,7 +77,7 @@ fn tokens(path: &Path) -> Vec<Vec<u8>> {
     text.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).map(unescaped).collect()
 }
 
-/// An entry of a dictionary as bytes: `\\`, `\"` and `\xAB` stand for one each.
+/// An entry of a dictionary as bytes: `\\`, `\"` and `\xAB` are one byte each.
 fn unescaped(entry: &str) -> Vec<u8> {
     let mut parts = entry.split('\\');
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
@@ -85,7 +85,7 @@ fn unescaped(entry: &str) -> Vec<u8> {
         let hex = part.strip_prefix('x').and_then(|hex| hex.split_at_checked(2));
         match hex.and_then(|(hex, rest)| Some((u8::from_str_radix(hex, 16).ok()?, rest))) {
             Some((byte, rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
-            // Two backslashes have nothing between them; what stands behind them is a part of its own.
+            // An empty part between two backslashes is a literal backslash; the next part follows it.
             None if part.is_empty() => bytes.extend([b"\\", parts.next().unwrap().as_bytes()].concat()),
             None => bytes.extend(part.bytes()),
         }

@@ -11,15 +11,15 @@ fn fer2013_is_read_whole_and_its_leaks_are_found() {
     let report = good(folder.path(), &args).json();
     assert_eq!(report["files"][0]["rows"], 28_709);
     assert_eq!(report["files"][1]["rows"], 3_589);
-    assert_eq!(report["copies_across"][0]["rows"], 280, "PublicTest rows that stand in Training");
+    assert_eq!(report["duplicates_across"][0]["rows"], 280, "PublicTest images that are also in Training");
     let classes: Vec<u64> =
         report["files"][0]["classes"].as_array().unwrap().iter().map(|c| c["rows"].as_u64().unwrap()).collect();
     assert_eq!(classes, [3995, 436, 4097, 7215, 4830, 3171, 4965]);
 }
 
 #[test]
-fn the_honest_split_tears_no_copies_apart() {
-    let Some(images) = real_images("the_honest_split_tears_no_copies_apart") else { return };
+fn stratified_split_keeps_duplicates_together() {
+    let Some(images) = real_images("stratified_split_keeps_duplicates_together") else { return };
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("tiny.toml"), TINY).unwrap();
     let train = format!("data.train={}", images.join("my_emotion_train.csv").display());
@@ -27,12 +27,12 @@ fn the_honest_split_tears_no_copies_apart() {
     let run = |out: &str, sets: &[&str]| {
         good(folder.path(), &[&["train", "tiny.toml", "--out", out], &small[..], sets].concat())
     };
-    let honest = run("honest", &[]);
-    assert!(!honest.stderr.contains("exact duplicates"), "{}", honest.all());
+    let stratified = run("stratified", &[]);
+    assert!(!stratified.stderr.contains("exact duplicates"), "{}", stratified.all());
     let plain = run("plain", &["--set", "data.split=random", "--set", "data.group_duplicates=false"]);
     assert!(plain.stderr.contains("validation images are exact duplicates of training images"), "{}", plain.all());
     let summary = |out: &str| json(folder.path().join(out).join("summary.json"));
     assert_eq!(summary("plain")["validation_rows"], 5742, "ceil(0.2 * 28709), as scikit-learn");
-    assert_eq!(summary("honest")["best_val_accuracy"], summary("honest")["best_val_accuracy_dedup"]);
+    assert_eq!(summary("stratified")["best_val_accuracy"], summary("stratified")["best_val_accuracy_dedup"]);
     assert_ne!(summary("plain")["best_val_accuracy"], summary("plain")["best_val_accuracy_dedup"]);
 }

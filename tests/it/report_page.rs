@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::common::{good, text, workshop};
 
-/// A Chromium that runs without a window; says so when there is none.
+/// A Chromium that runs without a window; reports when there is none.
 fn chromium(test: &str) -> Option<PathBuf> {
     let named = std::env::var_os("GRIMACE_CHROMIUM").map(PathBuf::from);
     let known = ["chromium", "chromium-browser", "google-chrome"];
@@ -107,21 +107,21 @@ fn a_report_is_self_contained_and_opens_with_the_result() {
     assert!(words.skip(1).all(|part| !part.contains("NaN")));
     let body = page.split("<body>").nth(1).unwrap();
     let place = |part: &str| body.find(part).unwrap_or_else(|| panic!("{part} is not in the report"));
-    let answer = place("validation images are classified rightly");
-    assert!(answer < 400 && place("optimistic") < place("<svg") && place("<svg") < place("By class"));
+    let result = place("Validation accuracy: ");
+    assert!(result < 400 && place("optimistic") < place("<svg") && place("<svg") < place("Metrics by class"));
     for part in ["surprise", "data:image/png;base64,", "validation accuracy", "kind = &quot;cnn&quot;"] {
         place(part);
     }
-    // What the report says is what evaluate says.
+    // The report and evaluate agree.
     let run = workshop().join("run");
     let summary = crate::common::json(run.join("summary.json"));
     assert!(body.contains(&format!("{:.4}", summary["best_val_accuracy"].as_f64().unwrap())));
     for name in ["curves", "confusion", "reliability", "mistakes"] {
         assert!(run.join(format!("{name}.svg")).exists() && run.join(format!("{name}.png")).exists(), "{name}");
     }
-    let answers = text(run.join("validation.csv"));
-    assert!(answers.starts_with("row,hash,label,predicted,duplicate,angry,disgust,"), "{}", &answers[..80]);
-    assert_eq!(answers.lines().count(), 121);
+    let predictions = text(run.join("validation.csv"));
+    assert!(predictions.starts_with("row,hash,label,predicted,duplicate,angry,disgust,"), "{}", &predictions[..80]);
+    assert_eq!(predictions.lines().count(), 121);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn setup() -> TempDir {
         TINY.replace("[model]", "test = \"data/my_emotion_test.csv\"\n[model]").replace("epochs = 3", "epochs = 2");
     write("tiny.toml", &tiny);
     write("other.toml", &tiny.replace("\"tiny\"", "\"other\"").replace("[16, 32]", "[16, 16]"));
-    write("torn.toml", &tiny.replace("\"tiny\"", "\"torn\"").replace("my_emotion_train", "none"));
+    write("broken.toml", &tiny.replace("\"tiny\"", "\"broken\"").replace("my_emotion_train", "none"));
     let forest = "name = \"woods\"\n[data]\ntrain = \"data/my_emotion_train.csv\"\n[forest]\ntrees = 15\nfolds = 3\n";
     write("forest.toml", forest);
     folder
@@ -92,15 +92,15 @@ fn every_config_and_seed_is_compared_with_the_forest() {
 #[test]
 fn a_failed_run_is_reported_and_does_not_end_the_sweep() {
     let folder = setup();
-    let args = ["sweep", "tiny.toml", "torn.toml", "other.toml", "--out", "s"];
+    let args = ["sweep", "tiny.toml", "broken.toml", "other.toml", "--out", "s"];
     let done = bad(
         folder.path(),
         &args,
         1,
-        &["torn-seed42: failed: data/none.csv: no such file", "1 of 3 runs did not finish"],
+        &["broken-seed42: failed: data/none.csv: no such file", "1 of 3 runs did not finish"],
     );
     assert!(
-        done.stdout.contains("0 of 1 run; 1 failed") && done.stdout.contains("torn-seed42 failed:"),
+        done.stdout.contains("0 of 1 run; 1 failed") && done.stdout.contains("broken-seed42 failed:"),
         "{}",
         done.all()
     );
@@ -110,14 +110,17 @@ fn a_failed_run_is_reported_and_does_not_end_the_sweep() {
     // With its images, only the failed run is trained.
     let before = tensors(&folder.path().join("s/tiny-seed42/last.safetensors"));
     std::os::unix::fs::symlink(workshop().join("data/my_emotion_train.csv"), folder.path().join("none.csv")).unwrap();
-    fs_err::write(folder.path().join("torn.toml"), text(folder.path().join("torn.toml")).replace("data/none", "none"))
-        .unwrap();
+    fs_err::write(
+        folder.path().join("broken.toml"),
+        text(folder.path().join("broken.toml")).replace("data/none", "none"),
+    )
+    .unwrap();
     // As after a kill just before the report.
     fs_err::remove_file(folder.path().join("s/tiny-seed42/report.html")).unwrap();
     let done = good(folder.path(), &[&args[..], &["--resume"]].concat());
     assert!(done.stderr.contains("1 of 3: tiny-seed42: already finished"), "{}", done.stderr);
     assert!(done.stderr.contains("report: s/tiny-seed42/report.html"), "{}", done.stderr);
-    assert!(done.stderr.contains("2 of 3: torn-seed42: training"), "{}", done.stderr);
+    assert!(done.stderr.contains("2 of 3: broken-seed42: training"), "{}", done.stderr);
     assert!(tensors(&folder.path().join("s/tiny-seed42/last.safetensors")) == before);
     assert_eq!(json(folder.path().join("s/summary.json"))["complete"], true);
 }
@@ -174,11 +177,11 @@ fn a_forest_is_checked_first_and_its_failure_keeps_the_comparison() {
         fs_err::write(folder.path().join(name), text(folder.path().join("forest.toml")).replace(from, to)).unwrap();
     };
     write("clash.toml", "woods", "tiny");
-    write("torn-forest.toml", "my_emotion_train", "none");
+    write("broken-forest.toml", "my_emotion_train", "none");
     write("folds.toml", "folds = 3", "folds = 99");
     write("larger.toml", "trees = 15", "trees = 16");
     bad(folder.path(), &run(&["--forest", "clash.toml"]), 2, &["its name is \"tiny\", as that of a network"]);
-    bad(folder.path(), &run(&["--forest", "torn-forest.toml"]), 2, &["data/none.csv: no such file"]);
+    bad(folder.path(), &run(&["--forest", "broken-forest.toml"]), 2, &["data/none.csv: no such file"]);
     bad(folder.path(), &run(&["--forest", "data"]), 2, &["--forest data: is not the run of a fitted forest"]);
     let test = ["--set", "data.test=tiny.toml"];
     bad(folder.path(), &run(&test), 2, &["tiny.toml: line 1: no column pixels"]);
@@ -223,9 +226,9 @@ fn runs_on_other_images_are_reported() {
 #[test]
 fn runs_are_distributed_over_processes() {
     let folder = setup();
-    let args = ["sweep", "tiny.toml", "torn.toml", "other.toml", "--parallel", "2", "--out", "f"];
-    let done = bad(folder.path(), &args, 1, &["torn-seed42: failed"]);
-    assert_eq!(done.stderr.matches("torn-seed42: failed").count(), 1, "it is tried once: {}", done.stderr);
+    let args = ["sweep", "tiny.toml", "broken.toml", "other.toml", "--parallel", "2", "--out", "f"];
+    let done = bad(folder.path(), &args, 1, &["broken-seed42: failed"]);
+    assert_eq!(done.stderr.matches("broken-seed42: failed").count(), 1, "it is tried once: {}", done.stderr);
 
     let args = ["sweep", "tiny.toml", "other.toml", "--seeds", "2", "--parallel", "2", "--out", "s"];
     let done = good(folder.path(), &args);
@@ -307,7 +310,7 @@ fn bad_arguments_are_input_errors() {
     let folder = setup();
     let bad = |args: &[&str], parts: &[&str]| drop(bad(folder.path(), args, 2, parts));
     bad(&["sweep", "tiny.toml", "tiny.toml"], &["its name is \"tiny\", as that of tiny.toml"]);
-    bad(&["sweep", "torn.toml", "--out", "s"], &["data/none.csv: no such file"]);
+    bad(&["sweep", "broken.toml", "--out", "s"], &["data/none.csv: no such file"]);
     assert!(!folder.path().join("s").exists(), "nothing is left behind");
     bad(&["sweep", "tiny.toml", "--forest", "tiny.toml"], &["this is a network's config"]);
     bad(&["sweep", "tiny.toml", "--out", "data"], &["data: exists and is not a sweep"]);

@@ -136,8 +136,8 @@ fn a_resumed_run_equals_an_unbroken_one() {
     while finished_epochs() < 2 {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(signalled.success());
+    let signaled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signaled.success());
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, 130, "{}", done.all());
     assert!(done.stderr.contains("resume with: grimace train tiny.toml"), "{}", done.all());

@@ -72,5 +72,5 @@ fn resumed_run_samples_the_same_transforms_as_an_uninterrupted_run() {
     assert_eq!(json(uninterrupted.join("summary.json"))["epochs"], 3);
     assert!(text(uninterrupted.join("config.toml")).contains("brightness = 0.5"));
     let other = [&train("uninterrupted", &["augment.gamma=0.1", "train.epochs=4"])[..], &["--resume"]].concat();
-    bad(folder, &other, 2, &["augment.gamma was 0.9, now it is 0.1", "new --out"]);
+    bad(folder, &other, 2, &["augment.gamma was 0.9, now it is 0.1", "another --out"]);
 }

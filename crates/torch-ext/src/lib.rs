@@ -7,13 +7,13 @@
 //!   with and without a GPU.
 //! - [`autograd`] makes functions implemented in Rust differentiable, [`tensor_slice`] gives them
 //!   the values of tensors as slices, and [`parallel`] runs them on libtorch's thread pool.
-//! - [`profile`] measures the time of libtorch's operations and of custom ones.
+//! - [`op_profile`] measures the time of libtorch's operations and of custom ones.
 //! - [`cpu_capability`] and [`torch_version`] return the instruction set and the version of
 //!   libtorch.
 
 pub mod autograd;
+pub mod op_profile;
 pub mod parallel;
-pub mod profile;
 pub mod tensor_slice;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

@@ -6,7 +6,7 @@ use anyhow::Result;
 use kernels::conv_pool::{self, Gradients, KERNEL, Saved, Shape};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, parallel, profile, tensor_slice};
+use torch_ext::{autograd, op_profile, parallel, tensor_slice};
 
 use super::{empty_like, has_kernels, to_channels_last};
 use crate::device::chunk_size;
@@ -38,7 +38,7 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
 /// Computes `max_pool2d(conv2d(x, weight, bias, padding), 2)`. `x` is float32 or bf16 [N, C, H, W],
 /// as is the result; weights are float32.
 pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    profile::operation("grimace::conv_max_pool", || match x.f_kind()? {
+    op_profile::operation("grimace::conv_max_pool", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
         _ => forward_as::<f32>(shape, x, weight, bias),
     })

@@ -10,7 +10,7 @@ use crate::metrics::epoch::EpochMetrics;
 use crate::metrics::predictions::Predictions;
 use crate::metrics::{Evaluation, calibration_bins, most_confident_mistakes};
 use crate::report::plot::{self, Mistake, Plot};
-use crate::run_dir::{RunDir, ValidationPredictions};
+use crate::run_dir::RunDir;
 use crate::util::files::write_atomically;
 
 /// Max images on the contact sheet of mistakes.
@@ -31,7 +31,7 @@ pub struct RunReport<'a> {
     /// Class names.
     pub classes: &'a [String],
     /// Predictions of the saved model on the validation images.
-    pub outputs: &'a Predictions,
+    pub predictions: &'a Predictions,
     /// A sentence about bias of the accuracy: how the model was selected.
     pub caveat: &'a str,
     /// Facts in boxes, beside the validation metrics.
@@ -49,12 +49,11 @@ pub struct RunReport<'a> {
 }
 
 impl RunReport<'_> {
-    /// Writes `validation.csv`, the plots and `report.html`; returns name and PNG of each plot.
+    /// Writes the plots and `report.html`; returns name and PNG of each plot.
     pub fn write(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let (data, outputs) = (self.data, self.outputs);
+        let (data, predictions) = (self.data, self.predictions);
         let labels = data.validation_labels();
-        let found = Evaluation::new(outputs, labels, &data.validation_duplicates, self.classes);
-        ValidationPredictions::write(&self.dir.validation_csv(), data, outputs, self.classes)?;
+        let found = Evaluation::new(predictions, labels, &data.validation_duplicates, self.classes);
         let plots = self.plots(&found)?;
         let mut figures = Vec::new();
         for (name, plot, caption) in &plots {
@@ -69,15 +68,15 @@ impl RunReport<'_> {
 
     /// Name, plot and caption of each plot.
     fn plots(&self, found: &Evaluation) -> Result<Vec<(&'static str, Plot, &'static str)>> {
-        let (outputs, labels) = (self.outputs, self.data.validation_labels());
+        let (predictions, labels) = (self.predictions, self.data.validation_labels());
         let mut plots = Vec::new();
         if !self.records.is_empty() {
             let caption = "Loss, accuracy and learning rate by epoch. Training metrics are measured on augmented images with dropout, while the weights change.";
             plots.push(("curves", plot::curves(self.records, self.best_epoch)?, caption));
         }
-        let caption = "ConfusionMatrix matrix of the validation images, and the recall of each class.";
+        let caption = "Confusion matrix of the validation images, and the recall of each class.";
         plots.push(("confusion", plot::confusion(&found.confusion, self.classes)?, caption));
-        let bins = calibration_bins(&outputs.probabilities, outputs.classes, labels);
+        let bins = calibration_bins(&predictions.probabilities, predictions.classes, labels);
         let caption =
             "Reliability diagram. On the diagonal, predictions with 70% confidence are correct in 70% of cases.";
         plots.push(("reliability", plot::reliability(&bins, found.ece)?, caption));
@@ -91,9 +90,9 @@ impl RunReport<'_> {
 
     /// The most confident wrong predictions.
     fn mistakes(&self) -> Vec<Mistake<'_>> {
-        let outputs = self.outputs;
+        let predictions = self.predictions;
         let labels = self.data.validation_labels();
-        let worst = most_confident_mistakes(&outputs.probabilities, outputs.classes, labels, MAX_MISTAKES);
+        let worst = most_confident_mistakes(&predictions.probabilities, predictions.classes, labels, MAX_MISTAKES);
         let class = |class: u8| self.classes.get(usize::from(class)).map_or("?", String::as_str);
         let mistakes = worst.iter().map(|(row, predicted, confidence)| Mistake {
             image: self.data.validation.image(*row),

@@ -72,7 +72,7 @@ impl SweepReport<'_> {
         if let Some(best) = self.best_run {
             for (name, caption) in [
                 ("curves", "Training curves of the best run."),
-                ("confusion", "ConfusionMatrix matrix of the best run on the validation images."),
+                ("confusion", "Confusion matrix of the best run on the validation images."),
             ] {
                 let path = self.folder.join(best).join(format!("{name}.svg"));
                 // The page is useful without them.

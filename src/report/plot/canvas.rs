@@ -22,7 +22,7 @@ pub const GRID: Color = "#D0D7DE";
 // The palette of Okabe and Ito (2008), safe for color-blind readers; these differ in lightness too.
 pub const BLUE: Color = "#0072B2";
 pub const ORANGE: Color = "#E69F00";
-pub const VERMILLION: Color = "#D55E00";
+pub const VERMILION: Color = "#D55E00";
 pub const WHITE: Color = "#FFFFFF";
 
 /// Width of most plots.

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::Plot;
 use super::axis::{Axis, Unit, is_plottable, range, with_margin};
-use super::canvas::{Align, BLUE, Canvas, GRID, INK, ORANGE, SMALL, TEXT, TextStyle, VERMILLION, WIDTH};
+use super::canvas::{Align, BLUE, Canvas, GRID, INK, ORANGE, SMALL, TEXT, TextStyle, VERMILION, WIDTH};
 use super::legend::{Mark, draw_error_bar, draw_legend};
 
 /// Height of a row, of what is above the rows and of what is below them.
@@ -117,7 +117,7 @@ impl<'a> Comparison<'a> {
         let any = |is: fn(&Bar) -> bool| self.bars.iter().any(is);
         let entries = [
             (any(|bar| !bar.is_best && !bar.is_baseline), Mark::Circle(BLUE), "mean"),
-            (any(|bar| bar.is_best), Mark::Diamond(VERMILLION), "model with the best run"),
+            (any(|bar| bar.is_best), Mark::Diamond(VERMILION), "model with the best run"),
             (any(|bar| bar.is_baseline && !bar.is_best), Mark::Square(ORANGE), "baseline"),
             (any(|bar| bar.deviation.is_some()), Mark::ErrorBar(INK), "standard deviation"),
             (any(|bar| !bar.values.is_empty()), Mark::Run(INK), "single run"),
@@ -128,7 +128,7 @@ impl<'a> Comparison<'a> {
 
 fn mark(bar: &Bar) -> Mark {
     match bar {
-        Bar { is_best: true, .. } => Mark::Diamond(VERMILLION),
+        Bar { is_best: true, .. } => Mark::Diamond(VERMILION),
         Bar { is_baseline: true, .. } => Mark::Square(ORANGE),
         _ => Mark::Circle(BLUE),
     }

@@ -1,4 +1,4 @@
-//! ConfusionMatrix matrix: rows by true class, columns by predicted class.
+//! Confusion matrix: rows by true class, columns by predicted class.
 
 use anyhow::Result;
 use indicatif::HumanCount;

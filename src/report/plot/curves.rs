@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Plot;
 use super::axis::{Axis, Unit, is_plottable, range, with_margin};
-use super::canvas::{Align, BLUE, Canvas, Color, GRID, INK, ORANGE, Point, SMALL, TEXT, VERMILLION, WIDTH};
+use super::canvas::{Align, BLUE, Canvas, Color, GRID, INK, ORANGE, Point, SMALL, TEXT, VERMILION, WIDTH};
 use super::legend::{Mark, draw_heading};
 use crate::metrics::epoch::EpochMetrics;
 
@@ -147,7 +147,7 @@ impl Curves<'_> {
         panel.axis.draw_horizontal_grid(canvas, COLUMN, panel.ticks.0, panel.ticks.1);
         canvas.horizontal(bottom, COLUMN, 1.0, INK);
         if let Some(x) = self.best().and_then(|best| epochs.position(f64::from(best.epoch))) {
-            canvas.dashed((x, bottom), (x, top), 1.0, VERMILLION);
+            canvas.dashed((x, bottom), (x, top), 1.0, VERMILION);
         }
         let thickness = if self.records.len() > 200 { 1.25 } else { 2.0 };
         for (color, value) in panel.lines {
@@ -158,7 +158,7 @@ impl Curves<'_> {
                 };
                 let points: Vec<Point> = part.iter().filter_map(point).collect();
                 let points = if panel.stepped { steps(&points) } else { points };
-                canvas.polyline(&points, thickness, *color);
+                canvas.polyline(&points, thickness, color);
             }
         }
     }
@@ -176,7 +176,7 @@ impl Curves<'_> {
         };
         let Some(best) = self.best() else { return };
         let Some((x, y)) = point(best, best.val_accuracy) else { return };
-        canvas.circle((x, y), 4.5, VERMILLION, 1.0);
+        canvas.circle((x, y), 4.5, VERMILION, 1.0);
         let label = format!("best: {:.1}% in epoch {}", best.val_accuracy * 100.0, best.epoch);
         let width = TEXT.width(&label);
         let (bottom, top) = ACCURACY;

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Plot;
 use super::axis::{Axis, Unit, is_plottable};
-use super::canvas::{Align, BLUE, Canvas, GRID, INK, SMALL, TEXT, VERMILLION, WIDTH};
+use super::canvas::{Align, BLUE, Canvas, GRID, INK, SMALL, TEXT, VERMILION, WIDTH};
 use super::legend::{Mark, draw_translucent_area};
 use crate::metrics::CalibrationBin;
 
@@ -84,14 +84,14 @@ fn draw_bin(canvas: &mut Canvas, bin: &CalibrationBin, axes: &Axes) {
     let Some(top) = position(&axes.accuracy, bin.accuracy) else { return };
     canvas.rect((left, top), (right, ACCURACY.0), BLUE, 1.0);
     if let Some(expected) = position(&axes.accuracy, bin.confidence).filter(|_| is_plottable(bin.confidence)) {
-        draw_translucent_area(canvas, (left, top), (right, expected), VERMILLION);
+        draw_translucent_area(canvas, (left, top), (right, expected), VERMILION);
     }
 }
 
 fn draw_legend(canvas: &mut Canvas, bins: &[CalibrationBin], ece: f64) {
     let entries = [
         (Mark::Area(BLUE), "accuracy of the bin"),
-        (Mark::TranslucentArea(VERMILLION), "gap to its confidence"),
+        (Mark::TranslucentArea(VERMILION), "gap to its confidence"),
         (Mark::Dashes(INK), "perfect calibration"),
     ];
     for ((mark, text), line) in entries.into_iter().zip(0..) {

@@ -100,7 +100,7 @@ fn configs_with_unknown_and_missing_keys() {
             in_section("train", "schedule = { kind = \"constant\", hold = 3 }"),
             &["c.toml:11: train.schedule.hold: unkn"],
         ),
-        // A name in quotes is one name, whatever stands in it.
+        // A name in quotes is one name, whatever it contains.
         (format!("\"train.batch\" = 3\n{TINY}"), &["c.toml:1: ", "unknown field `train.batch`"]),
         (format!("\"a\\u001b[31m\" = 3\n{TINY}"), &["c.toml", "unknown field"]),
         (format!("{} = 3\n{TINY}", "x".repeat(100_000)), &["c.toml:1: xxx", "unknown field"]),

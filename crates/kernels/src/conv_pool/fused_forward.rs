@@ -41,7 +41,7 @@ pub fn pack_for_forward<E: Element>(shape: &Shape, filters: &[E]) -> Vec<E> {
 }
 
 /// Convolves `input` ([N, H, W, C]) with filters from [`pack_for_forward`], pools 2x2, adds `bias`
-/// ([F]), and writes `pooled` and `argmax` like [`max_pool`](super::max_pool). Sums are `f32`.
+/// (`[F]`), and writes `pooled` and `argmax` like [`max_pool`](super::max_pool). Sums are `f32`.
 ///
 /// # Panics
 /// If the lengths of the slices disagree with `shape` or with one another, or [`has_forward`] is

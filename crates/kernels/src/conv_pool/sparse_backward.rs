@@ -26,7 +26,7 @@ pub struct Saved<'a, E> {
 pub struct Gradients<'a, E> {
     /// Gradient of the filters, [F, 3, 3, C].
     pub filters: &'a mut [f32],
-    /// Gradient of the bias, [F].
+    /// Gradient of the bias, `[F]`.
     pub bias: &'a mut [f32],
     /// Gradient of the input, [N, H, W, C], and the filters from [`pack_for_backward`]; `None` if
     /// it is not required.

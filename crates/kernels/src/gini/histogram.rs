@@ -27,7 +27,7 @@ impl Histogram {
     }
 
     /// Finds the best split of a node by a feature with `values` ([rows of the node]). `marks` are
-    /// of the same rows; `totals` ([classes]) is the node's weight per class. `None` if all values
+    /// of the same rows; `totals` (`[classes]`) is the node's weight per class. `None` if all values
     /// are equal.
     ///
     /// # Panics

@@ -21,7 +21,7 @@ use anyhow::Result;
 use kernels::norm_act::OutputGradient;
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, profile, tensor_slice};
+use torch_ext::{autograd, op_profile, tensor_slice};
 
 pub use batch_norm::BatchNorm;
 pub use image_transform::ImageTransform;
@@ -51,7 +51,7 @@ pub fn is_supported(x: &Tensor) -> bool {
 /// Computes `relu(transform(x) + shortcut)`, or `transform(relu(x))` with ReLU before, for `x`
 /// [N, C, H, W] in float32 or bf16.
 pub fn forward(x: &Tensor, transform: &Transform<'_>, relu: Relu) -> Result<Tensor> {
-    profile::operation("grimace::norm_act", || match x.f_kind()? {
+    op_profile::operation("grimace::norm_act", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(x, transform, relu),
         _ => forward_as::<f32>(x, transform, relu),
     })
