@@ -9,11 +9,11 @@ ARGS ?=
 GRIMACE := ./target/release/grimace
 
 help:
-	@echo "make setup     install libtorch into .venv, or use LIBTORCH where it is set"
+	@echo "make setup     install libtorch into .venv, or use LIBTORCH if it is set"
 	@echo "make build     build target/release/grimace"
-	@echo "make train     train $(CONFIG) on data/, or on synthetic images where that is missing"
+	@echo "make train     train $(CONFIG) on data/, or on synthetic images if that is missing"
 	@echo "               CONFIG=configs/x.toml ARGS='--set train.batch=128' select and override the config"
-	@echo "make sweep     train the configs in configs/sweep and the forest, and compare them: hours on 2 cores"
+	@echo "make sweep     train the configs in configs/sweep and the forest, and compare them"
 	@echo "               ARGS='--seeds 5 --out runs/five'; add --resume to resume an interrupted sweep"
 	@echo "make export    export a run to TorchScript: RUN=runs/notebook-... OUT=model.pt (default: the newest run, model.pt)"
 	@echo "make test      run all tests"

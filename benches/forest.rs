@@ -1,4 +1,5 @@
-//! Benches of the forest: the best split of a node over 48 pixels, with both finders, for small and large nodes.
+//! Benches of the forest: the best split of a node over 48 pixels, with both finders, for small and
+//! large nodes.
 //!
 //! Part of `make bench`, on synthetic images.
 

@@ -1,10 +1,12 @@
 //! Times linfa-ensemble's random forest, for comparison with Grimace's:
 //!
 //! ```text
-//! cargo run --release -p grimace-benches --example linfa_ensemble -- TRAIN.csv VALIDATION.csv ROWS TREES
+//! cargo run --release -p grimace-benches --example linfa_ensemble -- \
+//!     TRAIN.csv VALIDATION.csv ROWS TREES
 //! ```
 //!
-//! It is a different forest: 48 pixels are sampled once per tree, not at every node, and its votes are hard.
+//! It is a different forest: 48 pixels are sampled once per tree, not at every node, and its votes
+//! are hard.
 
 #![allow(clippy::expect_used)] // a benchmark that cannot run should stop
 

@@ -21,8 +21,7 @@ use grimace::model::config::ModelConfig;
 use grimace::synthetic::{generate, label};
 use grimace::train::epoch_schedule::EpochSchedule;
 use grimace::train::step::Trainer;
-use grimace::transforms::AugmentConfig;
-use grimace::transforms::{Augment, gather_warp};
+use grimace::transforms::{Augment, AugmentConfig, gather_warp};
 use tch::{Device, Kind, Tensor};
 
 const IMAGES: u64 = 2_000;

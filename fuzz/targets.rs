@@ -1,7 +1,7 @@
 //! Fuzz targets: each processes an input and panics when an invariant is violated.
 //!
 //! `fuzz_targets/` passes these functions to libFuzzer; `tests/it/fuzz.rs` runs them on the corpus
-//! and on mutations of it in every test run. Inputs are short texts where possible; README.md
+//! and on mutations of it in every test run. Inputs are short texts if possible; README.md
 //! describes them.
 
 mod assemble;
@@ -216,7 +216,7 @@ pub fn soft_labels(data: &[u8]) {
     assert!(again.weights.iter().zip(&soft.weights).all(is_near), "{again:?} instead of {soft:?}");
 }
 
-/// A temporary file for an input, in memory where possible; removed on drop.
+/// A temporary file for an input, in memory if possible; removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -30,7 +30,7 @@ def log(text: str) -> None:
 
 
 def checked(child: measure.Child, name: str) -> measure.Child:
-    """The child; exits the script where it failed."""
+    """The child; exits the script if it failed."""
     if child.code != 0:
         log(f"{name} failed: {measure.reason(child)}")
         sys.exit(1)
@@ -62,7 +62,7 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def accuracy(found: dict, key: str, dedup_key: str) -> str:
-    """An accuracy and, where it is known, the deduplicated one."""
+    """An accuracy and, if it is known, the deduplicated one."""
     if found.get(key) is None:
         return ""
     return f"{found[key]:.4f}" + (f" ({found[dedup_key]:.4f})" if found.get(dedup_key) is not None else "")
@@ -70,8 +70,8 @@ def accuracy(found: dict, key: str, dedup_key: str) -> str:
 
 def table(rounds: list[dict[str, dict]]) -> str:
     """A row per program: times and memory over the rounds, accuracies of the first round."""
-    lines = ["| program | fit, seconds | ours to it | cross-validation, seconds | peak memory, MB | validation accuracy "
-             "(dedup) | cross-validation accuracy (dedup) |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| program | fit, seconds | speedup of Grimace, histogram | cross-validation, seconds | peak memory, MB | "
+             "validation accuracy (dedup) | cross-validation accuracy (dedup) |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for name in (OURS, LINFA, PEER, PEER_ALONE):
         all_ = [found[name] for found in rounds if name in found]
         if not all_:

@@ -7,7 +7,7 @@
 #   scripts/fuzz.sh 60 csv       one target
 #
 # Installs nothing. Output is in fuzz/target: new inputs in corpus/, failing ones in artifacts/, logs in
-# logs/. A table with a row per target comes last; the exit code is 1 where an input failed.
+# logs/. A table with a row per target comes last; the exit code is 1 if an input failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

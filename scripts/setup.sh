@@ -33,7 +33,7 @@ python_ok() { "$1" -c 'import torch, tensorboard' >/dev/null 2>&1; }
 if [ -n "${LIBTORCH:-}" ]; then
   [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || [ -e "$LIBTORCH/lib/libtorch_cpu.dylib" ] ||
     die "LIBTORCH=$LIBTORCH has no lib/libtorch_cpu. Point it at an unpacked libtorch $TORCH, or unset it to install one into .venv"
-  # Where LIBTORCH is the folder of a Python wheel, that Python can run the tests.
+  # If LIBTORCH is the folder of a Python wheel, that Python can run the tests.
   [ "$need" = runtime ] || { [ -n "${GRIMACE_PYTHON:-}" ] && python_ok "$GRIMACE_PYTHON"; } ||
     die "LIBTORCH is set, so nothing is installed; the tests also need a Python that can import torch and tensorboard: set GRIMACE_PYTHON to it, or unset LIBTORCH"
   log "using LIBTORCH=$LIBTORCH"

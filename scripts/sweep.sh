@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sweeps configs/sweep and the forest, on data/ or, where that is missing, on synthetic images.
+# Sweeps configs/sweep and the forest, on data/ or, if that is missing, on synthetic images.
 # Arguments go to `grimace sweep`; --set data.train overrides.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains CONFIG (default configs/notebook.toml). Where its data.train is in data/ and missing, it
+# Trains CONFIG (default configs/notebook.toml). If its data.train is in data/ and missing, it
 # trains on synthetic images instead. Arguments go to `grimace train`; --set data.train overrides.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,7 +8,7 @@ config=${CONFIG:-configs/notebook.toml}
 grimace=target/release/grimace
 [ -e "$config" ] || { echo "train: $config: no such config; choose one of: $(echo configs/*.toml)" >&2; exit 2; }
 
-# `train = "..."` of [data]; empty where it is written differently, and then the config is used unchanged.
+# `train = "..."` of [data]; empty if it is written differently, and then the config is used unchanged.
 train=$(awk -F'"' '/^[ \t]*\[/ { table = $0 } table ~ /^[ \t]*\[data\]/ && /^[ \t]*train[ \t]*=[ \t]*"/ { print $2; exit }' "$config")
 if [[ " $* " == *data.train=* ]] || [ -e "$train" ] || [[ "$train" != data/* ]]; then
   [ ! -e "$train" ] || [[ " $* " == *data.train=* ]] || echo "training $config on $train" >&2

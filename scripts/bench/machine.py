@@ -25,7 +25,7 @@ print(json.dumps(found))
 
 
 def output_of(*command: str | Path, cwd: Path | None = None) -> str | None:
-    """The stripped output of a command; None where it is missing or fails."""
+    """The stripped output of a command; None if it is missing or fails."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -34,7 +34,7 @@ def output_of(*command: str | Path, cwd: Path | None = None) -> str | None:
 
 
 def read(path: str) -> str:
-    """The text of a file in /proc; empty where there is none."""
+    """The text of a file in /proc; empty if there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -89,7 +89,7 @@ def versions(root: Path, doctor: dict, peers_python: Path | None) -> dict:
 
 
 def ticks() -> tuple[float, float] | None:
-    """Busy and total CPU seconds since boot, over all cores; None where /proc/stat is missing.
+    """Busy and total CPU seconds since boot, over all cores; None if /proc/stat is missing.
 
     Time stolen by the hypervisor counts as busy: it was not available to the measured program
     either.

@@ -144,7 +144,7 @@ def doctor(grimace: Path, root: Path) -> dict:
 
 
 def precisions(doctor: dict, device: str) -> list[str]:
-    """f32, and bf16 where the device supports it natively."""
+    """f32, and bf16 if the device supports it natively."""
     has_bf16 = doctor["cpu_bf16"] if device == "cpu" else doctor["auto_precision"] == "bf16"
     return ["f32", "bf16"] if has_bf16 else ["f32"]
 
@@ -244,7 +244,7 @@ def predict(setup: Setup) -> tuple[list[dict], Child]:
 
 
 def start_to_first_step(setup: Setup) -> tuple[float | None, Child]:
-    """Seconds from the start of `grimace train` to its first finished step; None where it prints
+    """Seconds from the start of `grimace train` to its first finished step; None if it prints
     none."""
     out = setup.work / "run"
     shutil.rmtree(out, ignore_errors=True)

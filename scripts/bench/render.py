@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 
 from . import results as store
 
@@ -9,7 +10,7 @@ GRIMACE = ["Grimace f32", "Grimace bf16"]
 TORCH_F32 = ["PyTorch fp32", "PyTorch fp32 channels_last", "PyTorch fp32 compiled"]
 TORCH_BF16 = ["PyTorch bf16 channels_last", "PyTorch bf16 channels_last compiled"]
 SPEEDUP, KERAS_SPEEDUP, START_S, PREDICT_S = 1.25, 2.5, 2.0, 3.0       # the project's targets
-DISTURBED_CORES = 0.2           # a run counts as disturbed where other work kept more cores busy than this
+DISTURBED_CORES = 0.2           # a run counts as disturbed if other work kept more cores busy than this
 
 Rows = list[list[str]]
 
@@ -65,7 +66,7 @@ def programs(results: dict) -> list[str]:
 
 
 def ratio(results: dict, stage: str, ours: str | None, theirs: str | None) -> list[float]:
-    """Ratios of images per second, round by round; empty where either is missing."""
+    """Ratios of images per second, round by round; empty if either is missing."""
     if not ours or not theirs:
         return []
     return store.ratios(store.series(results, stage, ours), store.series(results, stage, theirs))
@@ -77,7 +78,7 @@ def missing(results: dict, stage: str, program: str) -> str:
 
 
 def failures(results: dict, expected: list[tuple[str, str]]) -> str:
-    """Why metrics are missing, a line per (stage, program); empty where none are."""
+    """Why metrics are missing, a line per (stage, program); empty if none are."""
     lines = []
     for stage, program in expected:
         problem = store.error(results, stage, program)
@@ -105,7 +106,7 @@ def speed_table(results: dict, rows: list[str], ours: str | None) -> str:
         note = f" ({lost} of {rounds(results['settings']['rounds'])} missing)" if lost else ""
         same = "1" if program == ours else spread(ratio(results, "main", ours, program), 2)
         cells.append([program + note, median(speeds), extent(speeds), median(steps, 1), same])
-    return table(["program", "images/s", "min–max", "ms per step", f"{ours or 'Grimace'} to it"], cells)
+    return table(["program", "images/s", "min–max", "ms per step", f"speedup of {ours or 'Grimace'}"], cells)
 
 
 # --- sections ---------------------------------------------------------------------------------------------------------
@@ -196,11 +197,11 @@ def method(results: dict) -> str:
         "- **Grimace**: `grimace train configs/notebook.toml --set train.epochs=2 --set precision=...`, images per second "
         "of the second epoch from `metrics.jsonl`: training rows over training seconds. That includes everything a "
         "training step needs: gathering images, augmentation, the epoch schedule, accumulating and reading back the loss.",
-        f"- **PyTorch**: `scripts/peers/torch_eager.py`, the median of {steps} steps after 15 warm-up steps, on 4,096 "
+        f"- **PyTorch**: `scripts/peers/torch_eager.py`, the median of {steps} steps after 15 warmup steps, on 4,096 "
         "random images in memory. It reads back no loss and counts no correct predictions, and a median ignores slow "
         "steps: both are in its favor. `compiled` is `torch.compile`, without the compilation time.",
         "- **Keras**: `scripts/peers/keras_notebook.py --speed`, the notebook's code with its `ImageDataGenerator`, the "
-        "mean of 60 steps after 10 warm-up steps. It accumulates loss and accuracy.",
+        "mean of 60 steps after 10 warmup steps. It accumulates loss and accuracy.",
         f"- **Rounds**: {settings['rounds']}, every second one in reverse order, so that drift of the machine affects all "
         "programs equally. Ratios are taken within each round; the tables show their median and, in parentheses, min to "
         "max over the rounds. A median of ratios is not exactly the ratio of the medians.",
@@ -266,7 +267,7 @@ def scaling_section(results: dict) -> str:
     batches = scaling_table(results, "batch", [(f"{size:,}", f"batch {size}") for size in settings["batches"]])
     threads = scaling_table(results, "threads", [(str(count), stage) for count, stage in at.items()]) if at else ""
     rows = ("One epoch of the training rows, and of the same rows repeated ten times. It is the first epoch and includes "
-            "warm-up, which weighs more on fewer rows. The whole run includes startup, loading, training, validation and "
+            "warmup, which weighs more on fewer rows. The whole run includes startup, loading, training, validation and "
             "saving.")
     stages = [f"batch {size}" for size in settings["batches"]] + [stage for stage in at.values() if "threads" in stage]
     expected = [(stage, program) for stage in stages + ["rows 1x", "rows 10x"]
@@ -349,8 +350,19 @@ def cuda_section(results: dict) -> str:
                    "`python3 scripts/bench.py --device cuda --out docs/benchmarks-cuda.md` measures the GPU.")
 
 
+def wrap(text: str) -> str:
+    """Wraps prose and list items at 100 columns; tables, headings and comments stay as they are."""
+    def lines(line: str) -> list[str]:
+        if line.startswith(("|", "#", "<")):
+            return [line]
+        indent = "  " if line.startswith("- ") else ""
+        return textwrap.wrap(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+
+    return "\n".join(part for line in text.split("\n") for part in lines(line))
+
+
 def page(results: dict) -> str:
     """The page in Markdown."""
     parts = [opening, speed_section, targets_section, process_section, scaling_section, cuda_section, method,
              machine_section]
-    return "\n\n".join(part(results) for part in parts) + "\n"
+    return wrap("\n\n".join(part(results) for part in parts)) + "\n"

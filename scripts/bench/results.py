@@ -45,7 +45,7 @@ def series(results: dict, stage: str, program: str, what: str = "images_per_seco
 
 
 def error(results: dict, stage: str, program: str) -> str | None:
-    """Why a program has no metrics in a stage, in its last failed round; None where it never
+    """Why a program has no metrics in a stage, in its last failed round; None if it never
     failed."""
     found = None
     for record in results["jobs"].values():
@@ -65,7 +65,7 @@ def ratios(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
 
 
 def best(results: dict, stage: str, programs: list[str]) -> str | None:
-    """The program with the highest median images per second; None where none was measured."""
+    """The program with the highest median images per second; None if none was measured."""
     medians = {program: statistics.median(values.values())
                for program in programs if (values := series(results, stage, program))}
     return max(medians, key=medians.__getitem__) if medians else None

@@ -15,7 +15,7 @@ class Row:
     check: str
     count: int = 0
     passed: int = 0
-    max_s: float | None = None         # the longest time, where there is a limit
+    max_s: float | None = None         # the longest time, if there is a limit
     note: str = ""
     skipped: bool = False              # the note has the reason
 

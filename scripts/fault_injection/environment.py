@@ -40,7 +40,7 @@ def loss_problems(before: run_dir.Snapshot, folder: Path) -> list[str]:
 
 
 class OnTmpfs:
-    """A case on its own tmpfs; where it fails, the files are copied into the case's folder."""
+    """A case on its own tmpfs; if it fails, the files are copied into the case's folder."""
 
     def __init__(self, harness: Harness, case: Case) -> None:
         self.case, self.tmpfs = case, Tmpfs(harness.work / "tmpfs")
@@ -83,7 +83,7 @@ def full_new(harness: Harness, case: Case, row: Row) -> None:
     reference = harness.reference(harness.variants[0])
     for room in (0, 0.4, 1.5, 2.25, 2.5):
         with OnTmpfs(harness, case) as place:
-            # last and previous take 2, the best model 1/3. The last amount suffices where no later
+            # last and previous take 2, the best model 1/3. The last amount suffices if no later
             # epoch is better.
             run_out_of_space(case, row, place, reference, room, must_fail=room < 2.3)
 
@@ -202,7 +202,7 @@ def stale_temporary(harness: Harness, case: Case, row: Row) -> None:
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 def wait_for_epoch(case: Case, process: Process) -> bool:
-    """Waits until the run has finished an epoch and saved its best model; false where it exited
+    """Waits until the run has finished an epoch and saved its best model; false if it exited
     before."""
     start = time.monotonic()
     while not (run_dir.metrics_lines(case.folder) and run_dir.read_best(case.folder)):

@@ -114,7 +114,7 @@ class Case:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def check(self, row: Row, expected: str, problems: list[str]) -> bool:
-        """Counts a pass, or a failure where there are problems."""
+        """Counts a pass, or a failure if there are problems."""
         row.count += 1
         row.passed += not problems
         if problems:

@@ -21,7 +21,7 @@ def command_line(arguments: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process exited; the code is negative where a signal killed it."""
+    """How a process exited; the code is negative if a signal killed it."""
     arguments: tuple[str, ...]
     code: int
     stdout: str
@@ -60,7 +60,7 @@ class Process:
             return False
 
     def send(self, number: int) -> None:
-        """Sends a signal; does nothing where the process has exited."""
+        """Sends a signal; does nothing if the process has exited."""
         self.popen.send_signal(number)
 
     def wait(self) -> Exit:

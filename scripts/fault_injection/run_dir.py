@@ -27,7 +27,7 @@ class Snapshot:
 
 
 def inspect(folder: Path) -> Snapshot:
-    """Inspects a run directory that no process uses; empty where there is none."""
+    """Inspects a run directory that no process uses; empty if there is none."""
     snapshot = Snapshot(lines=metrics_lines(folder), temporary=temporary_files(folder))
     for name in CHECKPOINTS:
         if not (folder / name).exists():
@@ -95,7 +95,7 @@ def without_times(record: dict) -> dict:
 
 
 def read_final(folder: Path) -> Final:
-    """Reads a finished run; raises `ValueError`, `KeyError` or `OSError` where it is incomplete."""
+    """Reads a finished run; raises `ValueError`, `KeyError` or `OSError` if it is incomplete."""
     summary = without_times(json.loads((folder / "summary.json").read_text()))
     summary["provenance"] = {key: value for key, value in summary["provenance"].items() if key not in COMMANDS}
     metrics = (folder / "metrics.jsonl").read_text().splitlines()

@@ -48,7 +48,7 @@ def stop_reason(case: Case) -> str | None:
 
 
 def resume_arguments(exit_: Exit) -> tuple[str, ...]:
-    """The arguments of the resume command that the process printed; empty where it printed none."""
+    """The arguments of the resume command that the process printed; empty if it printed none."""
     lines = [line for line in exit_.stderr.splitlines() if ": grimace train " in line]
     return tuple(shlex.split(lines[-1].partition(": grimace ")[2])) if lines else ()
 
@@ -100,7 +100,7 @@ def run_case(harness: Harness, row: Row, case: Case, sent: signal.Signals) -> st
     problems = exit_problems(case, exit_, sent, seconds, may_finish)
     problems += interrupted_problems(case, exit_) if exit_.code else []
     when = moment(case, exit_)
-    # As a user would: with the printed command, where there is one.
+    # As a user would: with the printed command, if there is one.
     problems += case.resume_problems(reference, arguments=resume_arguments(exit_))
     expected = (f"exit code {128 + sent} within {MAX_EXIT_S:g} s; nothing left behind, or stopped = \"interrupted\" and "
                 f"the resume command; then {SAME_RESULT}")

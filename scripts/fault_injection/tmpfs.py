@@ -58,7 +58,7 @@ def mount(*command: str) -> None:
 
 
 def unavailable(folder: Path) -> str | None:
-    """Why no tmpfs can be mounted; `None` where one can."""
+    """Why no tmpfs can be mounted; `None` if one can."""
     try:
         with Tmpfs(folder):
             return None

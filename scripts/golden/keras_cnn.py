@@ -60,7 +60,7 @@ comparison can tell Keras' epsilon from PyTorch's. `losses` are the training-mod
 before steps 1, 2, 3 and after step 3. `torch_gap` is the difference of PyTorch in f64 with
 Keras' update rule, `torch_rule_gap` that of PyTorch's own rule.
 
-Where a gradient is zero up to rounding (such as a convolution's bias in a channel that ReLU
+If a gradient is zero up to rounding (such as a convolution's bias in a channel that ReLU
 never clips, which batch norm cancels), rounding decides the direction of a step of up to the
 learning rate. Single values may then differ by several steps; means and losses do not.
 """

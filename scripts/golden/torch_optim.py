@@ -13,7 +13,7 @@ With signed(i, k) from formulas.py, index i = 0..23 over both tensors, step s = 
 
 The gradient does not depend on the parameters. Each configuration runs twice: with a
 constant learning rate (`lr_after_10` equal to `lr`), and with a tenth of it for steps 11
-to 20. Where `decay_second` is 0 and `weight_decay` is not, the tensors are two parameter
+to 20. If `decay_second` is 0 and `weight_decay` is not, the tensors are two parameter
 groups and only `first` is decayed.
 
 Each configuration holds the 24 parameters after steps 1, 2, 10, 11 and 20 at nine
@@ -30,7 +30,7 @@ from formulas import digits, signed, write
 KEEP = (1, 2, 10, 11, 20)
 SPLIT, COUNT = 16, 24
 
-CONFIGURATIONS = [  # name, kind, options, weight decay of `second` where it differs
+CONFIGURATIONS = [  # name, kind, options, weight decay of `second` if it differs
     ("adam", "Adam", dict(lr=1e-3, betas=(0.9, 0.999), eps=1e-7), None),
     ("adam_betas", "Adam", dict(lr=1e-3, betas=(0.8, 0.95), eps=1e-7), None),
     ("adamw", "AdamW", dict(lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05), None),

@@ -36,7 +36,7 @@ pub fn own_command() -> Result<String> {
 }
 
 /// Reads images for a model trained on `data`, with its classes and `on_bad_row`; only rows of
-/// `usage` where it is given.
+/// `usage` if it is given.
 pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, usage: Option<&str>) -> Result<Images> {
     let images = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
     if let Some(first) = images.skipped.first() {

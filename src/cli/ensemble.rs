@@ -27,7 +27,8 @@ pub struct EnsembleArgs {
     /// Two or more run directories of networks
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// TorchScript file to write; model.json goes beside it
+    /// TorchScript file to write; its description goes beside it with the extension .json (model.pt
+    /// -> model.json)
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// CSV of images to evaluate the ensemble and each model on, with a column emotion or with
@@ -40,7 +41,7 @@ pub struct EnsembleArgs {
     /// Read only rows with this Usage
     #[arg(long, requires = "data")]
     pub usage: Option<String>,
-    /// Test-time augmentation [default: the runs' predict.tta, where they
+    /// Test-time augmentation [default: the runs' predict.tta, if they
     /// agree]
     #[arg(long)]
     pub tta: Option<Tta>,
@@ -116,12 +117,11 @@ fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Op
 
 fn describe(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> String {
     let count = ensemble.models().count();
-    let tta = ensemble.tta();
-    let mut text = format!("{count} networks; TTA {tta}: {}\n", tta.describe());
+    let mut text = format!("{count} networks; TTA: {}\n", ensemble.tta().describe());
     text += if ensemble.has_one_split() {
-        "all were validated on one split, which also selected their best epochs\n"
+        "All models share one validation split, which also selected their best epochs; evaluate on other data.\n"
     } else {
-        "they were validated on different splits: validation images of one may be training images of another\n"
+        "The models have different validation splits: validation images of one may be training images of another.\n"
     };
     match scores {
         Some(scores) => text += &describe_scores(ensemble, scores),
@@ -144,10 +144,10 @@ fn describe_scores(ensemble: &Ensemble, scores: &Scores) -> String {
         rows.push(line(run.dir.path().display().to_string(), evaluation));
     }
     let e = &scores.ensemble;
-    format!(
-        "\n{}\n{} images; deduplicated: without the {} duplicates of a model's training images\n",
-        table(&rows),
-        thousands(e.rows),
-        thousands(e.rows - e.rows_dedup)
-    )
+    let dedup = match e.rows - e.rows_dedup {
+        0 => "no duplicates of a model's training images".to_owned(),
+        1 => "deduplicated: without 1 duplicate of the models' training images".to_owned(),
+        count => format!("deduplicated: without the {} duplicates of a model's training images", thousands(count)),
+    };
+    format!("\n{}\n{} images; {dedup}\n", table(&rows), thousands(e.rows))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::common::{print, print_json, read_labeled_images};
-use crate::data::split::duplicate_mask;
+use crate::data::duplicates::duplicate_mask;
 use crate::device::DeviceChoice;
 use crate::inference::trained_run::TrainedRun;
 use crate::metrics::Evaluation;
@@ -70,14 +70,17 @@ struct Report {
 fn describe(evaluation: &Evaluation, tta: Tta, classes: &[String]) -> String {
     let e = evaluation;
     let dedup = e.accuracy_dedup.map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"));
-    let duplicates = e.rows - e.rows_dedup;
+    let dedup = match e.rows - e.rows_dedup {
+        0 => "no duplicates of training images".to_owned(),
+        1 => format!("{dedup} without 1 duplicate of a training image"),
+        count => format!("{dedup} without the {} duplicates of training images", thousands(count)),
+    };
     let mut text = format!(
-        "accuracy {:.4} on {} images\n         {dedup} without the {} duplicates of training images\n\
+        "accuracy {:.4} on {} images\n         {dedup}\n\
          macro F1 {:.4}   ECE {:.4}   loss {:.4}\n\
-         TTA {tta}: {}\n\n",
+         TTA: {}\n\n",
         e.accuracy,
         thousands(e.rows),
-        thousands(duplicates),
         e.macro_f1,
         e.ece,
         e.loss,

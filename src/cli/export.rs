@@ -17,12 +17,13 @@ use crate::util::files::check_output_file;
 /// `grimace export`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  probabilities = model(images)    # uint8 or float32, 0..255, [N, 1, 48, 48]"
+    after_help = "Example:\n  grimace export runs/mine --out model.pt\n\nIn Python:\n  model = torch.jit.load(\"model.pt\")\n  with torch.no_grad():\n      probabilities = model(images)    # uint8 or float32, 0..255, [N, 1, 48, 48]"
 )]
 pub struct ExportArgs {
     /// Run directory
     pub run: PathBuf,
-    /// TorchScript file to write; model.json goes beside it
+    /// TorchScript file to write; its description goes beside it with the extension .json (model.pt
+    /// -> model.json)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Test-time augmentation inside the module [default: the run's
@@ -46,7 +47,7 @@ pub fn run(args: &ExportArgs) -> Result<Outcome> {
         let found = json!({"out": out, "description": description, "tta": tta, "checked_images": done.images, "max_difference": done.difference});
         print_json(&found)?;
     } else {
-        print(&format!("{}\nTTA {tta}: {}\n", done.describe(&args.out), tta.describe()))?;
+        print(&format!("{}\nTTA: {}\n", done.describe(&args.out), tta.describe()))?;
     }
     Ok(Outcome::Done)
 }

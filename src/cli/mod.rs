@@ -39,7 +39,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check, preview or generate images
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv"
+    )]
     Data(Data),
     /// Fit and cross-validate the random-forest baseline
     Forest(forest::ForestArgs),

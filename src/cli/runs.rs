@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::common::{print, print_json};
-use crate::report::text_table::table;
+use crate::report::text_table::table_with_text;
 use crate::run_dir::listing::{self, RunEntry};
 use crate::util::error::Outcome;
 use crate::util::text::escaped;
@@ -23,6 +23,9 @@ pub struct RunsArgs {
     pub json: bool,
 }
 
+/// Columns of the table that are text: run, name, changed and state.
+const TEXT_COLUMNS: [usize; 4] = [0, 1, 2, 5];
+
 pub fn run(args: &RunsArgs) -> Result<Outcome> {
     let found = listing::list_runs(&args.folder)?;
     if args.json {
@@ -31,7 +34,8 @@ pub fn run(args: &RunsArgs) -> Result<Outcome> {
         print(&format!("{}: no runs\n", args.folder.display()))?;
     } else {
         let head = ["run", "name", "changed (UTC)", "epochs", "best", "state"].map(String::from).to_vec();
-        print(&table(&[vec![head], found.iter().map(line).collect()].concat()))?;
+        let rows = [vec![head], found.iter().map(line).collect()].concat();
+        print(&table_with_text(&rows, &TEXT_COLUMNS))?;
     }
     Ok(Outcome::Done)
 }

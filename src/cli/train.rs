@@ -97,22 +97,28 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
     let display = dir.path().display();
     let Some(best) = summary.best_val_accuracy else {
         return match summary.epochs {
-            0 => format!("{display}: stopped ({}) in the first epoch\n", summary.stopped),
-            epochs => {
-                format!(
-                    "{display}: stopped ({}) after {epochs} epochs; its best weights are missing\n",
-                    summary.stopped
-                )
-            }
+            0 => format!("{display}: {} in the first epoch\n", summary.stopped),
+            _ => format!("{display}: {}; its best weights are missing\n", describe_end(summary)),
         };
     };
     let dedup = summary.best_val_accuracy_dedup.map_or("-".into(), |value| format!("{value:.4}"));
     format!(
-        "best validation accuracy {best:.4} in epoch {} ({dedup} without duplicates of training images); stopped after {} epochs \
-         ({}), {}; best weights: {display}/best.safetensors\n",
+        "best validation accuracy {best:.4} in epoch {} ({dedup} without duplicates of training images); {}, {}; \
+         best weights: {display}/best.safetensors\n",
         summary.best_epoch.unwrap_or(0),
-        summary.epochs,
-        summary.stopped,
+        describe_end(summary),
         seconds(summary.seconds),
     )
+}
+
+/// Why and after how many epochs training ended, such as `finished all 40 epochs`.
+fn describe_end(summary: &Summary) -> String {
+    let count = summary.epochs;
+    let epochs = if count == 1 { "1 epoch".to_owned() } else { format!("{count} epochs") };
+    match summary.stopped.as_str() {
+        "epochs" if count == 1 => format!("finished {epochs}"),
+        "epochs" => format!("finished all {epochs}"),
+        "early_stop" => format!("early stopping after {epochs}"),
+        other => format!("{other} after {epochs}"),
+    }
 }

@@ -54,7 +54,7 @@ pub trait ConfigFile: Sized {
 /// order.
 ///
 /// # Errors
-/// An input error that names the file, the line where known, the key and what is allowed.
+/// An input error that names the file, the line if known, the key and what is allowed.
 pub fn load<C: ConfigFile>(path: &Path, sets: &[String]) -> anyhow::Result<C> {
     let text = read_small_text(path, MAX_CONFIG, "a config file in TOML")?;
     let source = path.display().to_string();

@@ -17,12 +17,12 @@ pub use overrides::Override;
 pub use toml_table::{differing_keys, format_value, read_table};
 pub use train_config::{CheckpointEvery, EarlyStopConfig, MAX_EPOCHS, MAX_ROLLBACKS, TrainConfig};
 
-use crate::data::config::{DataConfig, Validation};
+use crate::data::config::DataConfig;
 use crate::device::{DeviceChoice, Precision};
 use crate::model::ModelConfig;
 use crate::transforms::AugmentConfig;
 use crate::transforms::tta::PredictConfig;
-use crate::util::validate::{InvalidValue, require};
+use crate::util::validate::{InvalidValue, check_seed, require};
 
 /// A checked config: every value is in range. Dereferences to [`RawConfig`].
 #[derive(Debug, Clone, PartialEq)]
@@ -122,22 +122,7 @@ pub(crate) fn check_common(name: &str, seed: u64, threads: usize, data: &DataCon
         name,
         "1 to 100 letters, digits or -_.+, not starting with a dot",
     )?;
-    for (key, seed) in [("seed", Some(seed)), ("data.split_seed", data.split_seed)] {
-        let seed = seed.unwrap_or(0);
-        require(seed <= i64::MAX as u64, key, seed, "at most 9223372036854775807, TOML's maximum integer")?;
-    }
+    check_seed("seed", seed)?;
     require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
-    require(!data.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
-    if let Some(path) = &data.soft_labels {
-        require(!path.as_os_str().is_empty(), "data.soft_labels", "\"\"", "the path of a CSV file")?;
-    }
-    if let Validation::Fraction(fraction) = data.validation {
-        require(
-            fraction > 0.0 && fraction < 1.0,
-            "data.validation",
-            fraction,
-            "a fraction above 0 and below 1, the path of a CSV file, or a Usage",
-        )?;
-    }
     data.check()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::{Context as _, Result, bail};
 use toml::{Table, Value};
 
 use super::diagnostic::MAX_SHOWN;
@@ -38,23 +39,21 @@ const MAX_KEY_PARTS: usize = 16;
 ///
 /// # Errors
 /// What is wrong with the key.
-pub fn apply(table: &mut Table, set: &str) -> Result<(), String> {
-    let (key, text) = set.split_once('=').ok_or("expected key=value, such as train.batch=128")?;
+pub fn apply(table: &mut Table, set: &str) -> Result<()> {
+    let (key, text) = set.split_once('=').context("expected key=value, such as train.batch=128")?;
     let parts: Vec<&str> = key.trim().split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err("the key is empty or has an empty part; expected key=value, such as train.batch=128".into());
+        bail!("the key is empty or has an empty part; expected key=value, such as train.batch=128");
     }
     if parts.len() > MAX_KEY_PARTS {
-        return Err(format!(
-            "the key has more than {MAX_KEY_PARTS} parts; expected key=value, such as train.batch=128"
-        ));
+        bail!("the key has more than {MAX_KEY_PARTS} parts; expected key=value, such as train.batch=128");
     }
     let value = parse_value(text.trim());
-    let (last, parents) = parts.split_last().ok_or("the key is empty")?;
+    let (last, parents) = parts.split_last().context("the key is empty")?;
     let mut target = table;
     for parent in parents {
         let entry = target.entry((*parent).to_owned()).or_insert_with(|| Value::Table(Table::new()));
-        target = entry.as_table_mut().ok_or_else(|| format!("{parent} is not a table, so it has no key {last}"))?;
+        target = entry.as_table_mut().with_context(|| format!("{parent} is not a table, so it has no key {last}"))?;
     }
     match (target.get_mut(*last), value) {
         (Some(Value::Table(old)), Value::Table(new))

@@ -161,7 +161,7 @@ fn overlaps(files: &[(PathBuf, Images)]) -> Vec<SplitOverlap> {
     for (number, (from, first)) in splits.iter().enumerate() {
         let reference = first.iter().copied().collect();
         for (to, second) in splits.iter().skip(number + 1) {
-            let mask = super::split::duplicate_mask(second, &reference);
+            let mask = super::duplicates::duplicate_mask(second, &reference);
             let rows = mask.iter().filter(|duplicate| **duplicate).count();
             found.push(SplitOverlap { from: from.clone(), to: to.clone(), rows });
         }

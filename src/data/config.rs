@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::util::validate::{InvalidValue, require};
+use crate::util::validate::{InvalidValue, check_seed, require};
 
 /// Names of FER2013's classes 0..6.
 pub const CLASSES: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
@@ -83,8 +83,21 @@ fn default_classes() -> Vec<String> {
 }
 
 impl DataConfig {
-    /// Checks the class names.
+    /// Checks what the types do not: paths, the validation fraction, seed and class names.
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        check_seed("data.split_seed", self.split_seed.unwrap_or(0))?;
+        require(!self.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
+        if let Some(path) = &self.soft_labels {
+            require(!path.as_os_str().is_empty(), "data.soft_labels", "\"\"", "the path of a CSV file")?;
+        }
+        if let Validation::Fraction(fraction) = self.validation {
+            require(
+                fraction > 0.0 && fraction < 1.0,
+                "data.validation",
+                fraction,
+                "a fraction above 0 and below 1, the path of a CSV file, or a Usage",
+            )?;
+        }
         check_classes(&self.classes)
     }
 }

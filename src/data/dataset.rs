@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::config::{DataConfig, Validation};
 use super::csv;
+use super::duplicates::duplicate_mask;
 use super::images::{ImageHash, Images};
 use super::soft_labels::{self, SoftLabels};
 use super::split::{self, SplitRequest};
@@ -117,7 +118,7 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let soft_labels =
         soft_labels.map(|path| soft_labels::read(path, &data.classes, &train, &data.train)).transpose()?;
     let train_hashes: HashSet<ImageHash> = train.hashes.iter().copied().collect();
-    let validation_duplicates = split::duplicate_mask(&validation.hashes, &train_hashes);
+    let validation_duplicates = duplicate_mask(&validation.hashes, &train_hashes);
     let duplicates = validation_duplicates.iter().filter(|duplicate| **duplicate).count();
     if duplicates > 0 {
         notes.push(format!(

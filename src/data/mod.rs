@@ -5,6 +5,7 @@ pub mod config;
 pub mod csv;
 pub mod dataset;
 pub mod device_images;
+pub mod duplicates;
 pub mod images;
 pub mod labels;
 pub mod sampler;

@@ -4,8 +4,6 @@
 //! It runs in polars because polars does all data work of the project, reading and splitting. A
 //! plain sort of a `Vec` would do as well.
 
-use std::collections::HashSet;
-
 use anyhow::Result;
 use polars::prelude::*;
 
@@ -108,11 +106,6 @@ fn equal_runs(values: &UInt32Chunked) -> Vec<(i64, usize)> {
         last = Some(value);
     }
     runs
-}
-
-/// Returns a mask `[N]` that is true for images in `reference`, usually the training images.
-pub fn duplicate_mask(hashes: &[ImageHash], reference: &HashSet<ImageHash>) -> Vec<bool> {
-    hashes.iter().map(|hash| reference.contains(hash)).collect()
 }
 
 #[cfg(test)]

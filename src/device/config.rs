@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for DeviceChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bfloat16 where the device computes it natively, else float32.
+    /// bfloat16 if the device computes it natively, else float32.
     #[default]
     Auto,
     /// float32.

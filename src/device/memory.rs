@@ -2,7 +2,7 @@
 
 use sysinfo::System;
 
-/// Total memory in bytes: that of the machine, or the limit of the container (cgroup) where it is
+/// Total memory in bytes: that of the machine, or the limit of the container (cgroup) if it is
 /// lower; `None` when the operating system does not report it.
 pub fn total_memory() -> Option<u64> {
     let mut system = System::new();

@@ -109,7 +109,7 @@ pub fn chunk_size(count: usize) -> usize {
     count.div_ceil(threads().max(1)).max(1)
 }
 
-/// Cores that this process may use, at most OMP_NUM_THREADS where that is set (as in libtorch).
+/// Cores that this process may use, at most OMP_NUM_THREADS if that is set (as in libtorch).
 pub fn cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let limit = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.parse::<usize>().ok());

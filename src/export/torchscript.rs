@@ -46,7 +46,7 @@ impl Exported {
     /// Describes the export in a sentence.
     pub fn describe(&self, out: &Path) -> String {
         format!(
-            "wrote {} and {}; reloaded and compared on {} images: max difference of a probability {}",
+            "wrote {} and {}; reloaded and compared on {} images: max probability difference {}",
             out.display(),
             self.description.display(),
             self.images,

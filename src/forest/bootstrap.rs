@@ -4,8 +4,8 @@ use kernels::gini::Mark;
 
 use crate::util::rng::Rng;
 
-/// Draws a bootstrap sample: as many rows as there are labels, with replacement. Returns the
-/// distinct rows in ascending order, each with its label and multiplicity.
+/// Samples as many rows as there are labels, with replacement. Returns the distinct rows in
+/// ascending order, each with its label and multiplicity.
 pub(super) fn bootstrap(rng: &mut Rng, labels: &[u8]) -> (Vec<u32>, Vec<Mark>) {
     let mut counts = vec![0u32; labels.len()];
     for _ in labels {
@@ -30,7 +30,7 @@ impl FeatureSampler {
         Self { order: (0..width as u16).collect(), sampled: 0 }
     }
 
-    /// Starts a node: samples `count` features, or all where there are fewer.
+    /// Starts a node: samples `count` features, or all if there are fewer.
     pub(super) fn sample(&mut self, rng: &mut Rng, count: usize) -> &[u16] {
         self.sampled = 0;
         for _ in 0..count {

@@ -13,7 +13,7 @@ use super::config::ForestConfig;
 use super::tree::{LEAF, Tree, TreeNode};
 use crate::config;
 use crate::data::images::PIXELS;
-use crate::util::container::{Format, TensorData, Verified, recovery_advice};
+use crate::util::container::{Format, LoadError, TensorData, Verified, recovery_advice};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 
@@ -52,10 +52,13 @@ pub fn save(path: &Path, forest: &Forest, config: &str, origin: &Origin) -> Resu
 /// An input error with the path for a file that is missing, corrupt or not a forest of this
 /// version.
 pub fn load(path: &Path) -> Result<(Forest, ForestConfig, Origin)> {
-    let found = FORMAT.read(path, |_| MAX_BYTES)?.and_then(|bytes| from_bytes(&bytes));
-    found.map_err(|damage| {
-        let display = path.display();
-        input(format!("{display}: not a usable forest: {damage:#}; {}", recovery_advice(&damage, "fit it again")))
+    let read = || from_bytes(&FORMAT.read(path, |_| MAX_BYTES)?).map_err(LoadError::Unusable);
+    read().map_err(|error| match error {
+        LoadError::Open(error) => error,
+        LoadError::Unusable(error) => {
+            let display = path.display();
+            input(format!("{display}: not a usable forest: {error:#}; {}", recovery_advice(&error, "fit it again")))
+        }
     })
 }
 

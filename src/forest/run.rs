@@ -15,8 +15,8 @@ use super::config::ForestConfig;
 use super::{FitCallback, Forest, ForestError, ForestParams, Origin, stratified_folds};
 use crate::data::config::describe_split;
 use crate::data::dataset::Dataset;
+use crate::data::duplicates::duplicate_mask;
 use crate::data::images::PIXELS;
-use crate::data::split::duplicate_mask;
 use crate::metrics::predictions::Predictions;
 use crate::report::html::RunReport;
 use crate::report::text_table::thousands;
@@ -46,7 +46,7 @@ pub struct ForestRun<'a> {
 /// interrupted fit is reused; the fit starts over.
 ///
 /// # Errors
-/// An input error where the directory holds something else.
+/// An input error if the directory holds something else.
 pub fn create_dir(path: Option<&Path>, name: &str) -> Result<RunDir> {
     match path {
         None => RunDir::create_default(name),
@@ -61,7 +61,7 @@ pub fn create_dir(path: Option<&Path>, name: &str) -> Result<RunDir> {
 /// Checks that [`create_dir`] can use a path.
 ///
 /// # Errors
-/// An input error where the directory holds something else.
+/// An input error if the directory holds something else.
 pub fn check_dir(path: &Path) -> Result<()> {
     RunDir::check_folder(path)?;
     let is_unfinished = || RunDir::open(path).is_ok_and(|run| run.is_forest()) && read_finished(path).is_none();
@@ -290,7 +290,7 @@ impl ForestRun<'_> {
             split: describe_split(&config.data, config.seed),
             classes: &config.data.classes,
             predictions,
-            caveat: "No choice was made on the validation images.",
+            caveat: "Nothing was selected on the validation images, so no selection makes these metrics optimistic.",
             facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             records: &[],
             best_epoch: None,

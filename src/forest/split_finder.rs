@@ -30,7 +30,7 @@ pub struct Split {
 
 /// Finds the splits of one tree, node by node.
 pub trait SplitFinder {
-    /// The split of `node` by one of `features` with the minimum Gini impurity; `None` where all
+    /// The split of `node` by one of `features` with the minimum Gini impurity; `None` if all
     /// are constant.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl SplitFinder for Linfa {
         let weights: Array1<f32> = node.marks.iter().map(|mark| mark.weight() as f32).collect();
         let dataset = DatasetBase::new(records, targets).with_weights(weights);
         let stump = DecisionTree::params().max_depth(Some(1)).min_impurity_decrease(f32::EPSILON).fit(&dataset)?;
-        // The root alone: linfa prunes its children where both have the same majority.
+        // The root alone: linfa prunes its children if both have the same majority.
         let (index, value, decrease) = stump.root_node().split();
         let found = features.get(index).filter(|_| decrease > 0.0);
         // Midway between two uint8 values, so at least 0 and below 255.

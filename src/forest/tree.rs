@@ -139,7 +139,7 @@ pub(super) fn grow(
     Ok((Tree { nodes, counts, classes }, importance))
 }
 
-/// The best split by the sampled features; where all are constant, by the first further one that is
+/// The best split by the sampled features; if all are constant, by the first further one that is
 /// not.
 fn find(
     matrix: &FeatureMatrix<'_>,

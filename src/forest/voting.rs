@@ -33,7 +33,7 @@ impl Forest {
 
     /// The [`Predictions`] of `values` `[N, features]`; logits are the logarithms of probabilities.
     /// They are clipped to float32's epsilon, as in scikit-learn's `log_loss`, to keep the loss
-    /// finite where no tree votes for the label.
+    /// finite if no tree votes for the label.
     pub fn predictions(&self, values: &[u8]) -> Predictions {
         let probabilities = self.probabilities(values);
         let logits = probabilities.iter().map(|probability| probability.max(f32::EPSILON).ln()).collect();

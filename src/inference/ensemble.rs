@@ -1,5 +1,5 @@
-//! Ensembles: the mean of the probabilities of several networks ([`Predictions::average`] says why
-//! not of the logits).
+//! Ensembles: the mean of the probabilities of several networks ([`Predictions::average`] explains
+//! why not of the logits).
 //!
 //! Networks that differ only in their seed disagree where they are uncertain; their mean is more
 //! accurate and better calibrated than each of them (deep ensembles; Lakshminarayanan, Pritzel,
@@ -13,8 +13,8 @@ use tch::Tensor;
 
 use super::trained_run::TrainedNet;
 use crate::data::config::DataConfig;
+use crate::data::duplicates::duplicate_mask;
 use crate::data::images::{ImageHash, Images};
-use crate::data::split::duplicate_mask;
 use crate::device::DeviceChoice;
 use crate::metrics::Evaluation;
 use crate::metrics::predictions::Predictions;

@@ -142,7 +142,7 @@ impl TrainedNet {
     pub fn open(dir: RunDir) -> Result<Self> {
         let run_dir = dir.path().display();
         if dir.is_forest() {
-            return Err(input(format!("{run_dir}: is a forest run; expected a network run")));
+            return Err(input(format!("{run_dir}: is a forest run; only networks can be exported or ensembled")));
         }
         if !dir.best_safetensors().exists() {
             return Err(input(format!(

@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accuracy_by_hand() {
+    fn accuracy_is_the_fraction_of_correct_predictions() {
         assert_eq!(accuracy(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
         assert_eq!(accuracy_excluding(&[1, 2, 3, 4], &[1, 2, 0, 4], &[false, true, false, true]), Some(0.5));
         assert_eq!(accuracy_excluding(&[1], &[1], &[true]), None);

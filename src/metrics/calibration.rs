@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn bins_by_hand() {
+    fn bins_match_hand_computed_values() {
         // Confidences 0.5, 0.5, 1 and 0.2; the second and the last are wrong.
         let probabilities = [0.5, 0.25, 0.25, 0.25, 0.5, 0.25, 0.0, 0.0, 1.0, 0.2, 0.1, 0.1];
         let bins = calibration_bins(&probabilities, 3, &[0, 0, 2, 1]);

@@ -17,7 +17,8 @@ mod tests {
     use super::*;
 
     /// ```python
-    /// torch.nn.functional.cross_entropy(torch.tensor([[1., 2., 3.], [300., 1., 1.]]), torch.tensor([2, 1]))
+    /// logits, labels = torch.tensor([[1., 2., 3.], [300., 1., 1.]]), torch.tensor([2, 1])
+    /// torch.nn.functional.cross_entropy(logits, labels)
     /// # tensor(149.7038)
     /// ```
     #[test]

@@ -53,7 +53,8 @@ mod tests {
     /// ```python
     /// from sklearn.metrics import precision_recall_fscore_support as prfs
     /// prfs([0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 2, 0], zero_division=0)
-    /// # (array([0.5, 0.5, 1.]), array([0.5, 1., 0.66666667]), array([0.5, 0.66666667, 0.8]), array([2, 1, 3]))
+    /// # (array([0.5, 0.5, 1.]), array([0.5, 1., 0.66666667]), array([0.5, 0.66666667, 0.8]),
+    /// #  array([2, 1, 3]))
     /// ```
     #[test]
     fn agrees_with_scikit_learn() {
@@ -67,7 +68,8 @@ mod tests {
     }
 
     /// ```python
-    /// f1_score([0, 0, 0, 2], [0, 0, 1, 2], average="macro")  # 0.6: class 1 is predicted, so it counts
+    /// # Class 1 is predicted, so it counts.
+    /// f1_score([0, 0, 0, 2], [0, 0, 1, 2], average="macro")  # 0.6
     /// ```
     #[test]
     fn macro_f1_ignores_classes_that_never_occur() {

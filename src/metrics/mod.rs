@@ -3,11 +3,11 @@
 
 mod accuracy;
 mod calibration;
-mod confusion;
+mod confident_mistakes;
+mod confusion_matrix;
 mod cross_entropy;
 pub mod epoch;
 mod f1;
-mod mistakes;
 mod monitor;
 pub mod predictions;
 
@@ -15,11 +15,11 @@ use serde::Serialize;
 
 pub use accuracy::{accuracy, accuracy_excluding};
 pub use calibration::{CalibrationBin, calibration_bins, expected_calibration_error};
-pub use confusion::ConfusionMatrix;
+pub use confident_mistakes::most_confident_mistakes;
+pub use confusion_matrix::ConfusionMatrix;
 pub use cross_entropy::cross_entropy;
 pub use epoch::EpochMetrics;
 pub use f1::{ClassMetrics, macro_f1, per_class};
-pub use mistakes::most_confident_mistakes;
 pub use monitor::Monitor;
 pub use predictions::Predictions;
 

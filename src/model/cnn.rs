@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::layers::{Activation, BatchNorm, Convolution, Dense, KERAS};
+use super::layers::{Activation, BatchNorm, Convolution, Dense, KERAS, dropout};
 use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
 use crate::util::validate::{InvalidValue, require};
@@ -72,9 +72,7 @@ impl Cnn {
         x = x.f_flatten(1, -1)?;
         for dense in &self.dense {
             x = self.activation.forward(&dense.forward(&x)?)?;
-            if mode == Mode::Train && self.dropout > 0.0 {
-                x = x.f_dropout(self.dropout, true)?;
-            }
+            x = dropout(x, self.dropout, mode)?;
         }
         self.output.forward(&x)
     }

@@ -179,7 +179,7 @@ impl BatchNorm {
         let NormConstants { update, epsilon } = self.constants;
         // In training libtorch updates a copy of the running variance: it saves that tensor for the
         // backward pass, so the correction below must not change it.
-        let variance = if training { self.running_var.f_mul_scalar(1.0)? } else { self.running_var.shallow_clone() };
+        let variance = if training { self.running_var.f_detach_copy()? } else { self.running_var.shallow_clone() };
         let statistics = (Some(&self.running_mean), Some(&variance));
         let affine = (Some(&self.weight), Some(&self.bias));
         let y = x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, update, epsilon, true)?;
@@ -196,6 +196,12 @@ impl BatchNorm {
         }
         Ok(y)
     }
+}
+
+/// Dropout with `probability` in training (`torch.nn.functional.dropout`); nothing in inference or
+/// at 0.
+pub fn dropout(x: Tensor, probability: f64, mode: Mode) -> Result<Tensor> {
+    if mode == Mode::Train && probability > 0.0 { Ok(x.f_dropout(probability, true)?) } else { Ok(x) }
 }
 
 /// Activation functions: PyTorch's of the same name, with its default parameters.

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_images_are_scaled_up() {
+    fn stochastic_depth_drops_images_and_scales_the_others() {
         let keep = sample_keep(&Tensor::zeros([10_000, 1, 1, 1], (Kind::Float, Device::Cpu)), 0.25).unwrap();
         let values = Vec::<f32>::try_from(keep).unwrap();
         assert!(values.iter().all(|value| *value == 0.0 || (value - 4.0 / 3.0).abs() < 1e-6));

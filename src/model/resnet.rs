@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::layers::{Convolution, Dense};
+use super::layers::{Convolution, Dense, dropout};
 use super::norm_act::{NormAct, SqueezeExcite, channel_means};
 use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
@@ -60,9 +60,7 @@ impl Resnet {
             x = block.forward(&x, mode)?;
         }
         x = channel_means(&x)?;
-        if mode == Mode::Train && self.dropout > 0.0 {
-            x = x.f_dropout(self.dropout, true)?;
-        }
+        x = dropout(x, self.dropout, mode)?;
         self.output.forward(&x)
     }
 }

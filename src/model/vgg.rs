@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::layers::{Convolution, Dense};
+use super::layers::{Convolution, Dense, dropout};
 use super::norm_act::NormAct;
 use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
@@ -61,9 +61,7 @@ impl Vgg {
         x = x.f_flatten(1, -1)?;
         for dense in &self.dense {
             x = dense.forward(&x)?.f_relu()?;
-            if mode == Mode::Train && self.dropout > 0.0 {
-                x = x.f_dropout(self.dropout, true)?;
-            }
+            x = dropout(x, self.dropout, mode)?;
         }
         self.output.forward(&x)
     }

@@ -49,7 +49,7 @@ impl Ema {
             for (average, current) in
                 [(&mut self.values, &mut parameters.values), (&mut self.statistics, &mut parameters.statistics)]
             {
-                let copy = average.f_mul_scalar(1.0)?;
+                let copy = average.f_detach_copy()?;
                 average.f_copy_(current)?;
                 current.f_copy_(&copy)?;
             }
@@ -68,7 +68,7 @@ mod tests {
 
     /// ema <- d ema + (1 - d) w with d = min(decay, (1 + n) / (10 + n)).
     #[test]
-    fn agrees_with_the_formula_by_hand() {
+    fn matches_the_formula() {
         let mut parameters = FlatParameters::for_tests(&[1.0, 2.0], 2);
         let mut ema = Ema::new(0.5, &parameters).unwrap();
         let mut expected = [1.0f64, 2.0];

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_cross_entropy_by_hand() {
+    fn matches_the_cross_entropy_formula() {
         let log_sum = |row: [f64; 3]| row.iter().map(|z| z.exp()).sum::<f64>().ln();
         let rows = [[1.0, 2.0, 3.0], [0.5, 0.0, -0.5]];
         let by_hand = |soft: [[f64; 3]; 2], smoothing: f64| {

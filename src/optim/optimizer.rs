@@ -98,20 +98,28 @@ fn adam_coefficients(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Updat
     }
 }
 
+/// Elements per call of the kernel: its steps stay in a first-level cache.
+const ADAM_BLOCK: usize = 2048;
+
 fn adam_fused(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], update: Update) -> Result<()> {
     let chunk = device::chunk_size(p.values.numel());
-    // The parameters share memory with the network, so the kernel writes the steps to subtract.
-    let mut steps = p.values.f_empty_like()?;
+    // The parameters share memory with the network, so they are updated in place, not borrowed.
+    let values = tensor_slice::in_place_chunks::<f32>(&mut p.values, chunk)?;
     let moments = tensor_slice::slice_mut::<f32>(first)?
         .chunks_mut(chunk)
         .zip(tensor_slice::slice_mut::<f32>(second)?.chunks_mut(chunk));
     let gradients = tensor_slice::slice::<f32>(&p.gradients)?.chunks(chunk);
-    let work = tensor_slice::slice_mut::<f32>(&mut steps)?.chunks_mut(chunk).zip(moments).zip(gradients).collect();
-    parallel::for_each(work, |((steps, (first, second)), gradients)| {
-        adam::update(first, second, gradients, update, steps);
-    })?;
-    let _ = p.values.f_sub_(&steps)?;
-    Ok(())
+    let work = values.into_iter().zip(moments).zip(gradients).collect();
+    parallel::for_each(work, |((mut values, (first, second)), gradients)| {
+        let mut steps = [0.0; ADAM_BLOCK];
+        let moments = first.chunks_mut(ADAM_BLOCK).zip(second.chunks_mut(ADAM_BLOCK));
+        for (block, ((first, second), gradients)) in moments.zip(gradients.chunks(ADAM_BLOCK)).enumerate() {
+            if let Some(steps) = steps.get_mut(..gradients.len()) {
+                adam::update(first, second, gradients, update, steps);
+                values.subtract(block * ADAM_BLOCK, steps);
+            }
+        }
+    })
 }
 
 fn adam_reference(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], update: Update) -> Result<()> {
@@ -235,7 +243,7 @@ impl OptimizerConfig {
                     !sgd.nesterov || sgd.momentum > 0.0,
                     "train.optimizer.nesterov",
                     "true",
-                    "false where momentum is 0",
+                    "false if momentum is 0",
                 )?;
                 decay(sgd.weight_decay)
             }

@@ -86,9 +86,9 @@ mod tests {
     /// Expected values from a Python transcription of PyTorch's documentation, not from PyTorch
     /// itself:
     /// ```python
-    /// best, bad, out = -math.inf, 0, [lr]
+    /// best, bad, out = -math.inf, 0, [lr]     # mode "min": best = math.inf
     /// for a in values:
-    ///     if a > best * (1 + 1e-4): best, bad = a, 0      # mode "min": a < best * (1 - 1e-4) from math.inf
+    ///     if a > best * (1 + 1e-4): best, bad = a, 0      # mode "min": a < best * (1 - 1e-4)
     ///     else: bad += 1
     ///     if bad > patience:
     ///         new = max(lr * factor, min_lr)

@@ -68,7 +68,7 @@ mod tests {
     use fs_err as fs;
 
     #[test]
-    fn a_sheet_reads_back() {
+    fn a_written_sheet_has_its_pixels() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sheet.png");
         let mut sheet = ContactSheet::new(2, &[1, 2], 2);

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_max_is_where_it_belongs() {
+    fn the_pixel_of_the_max_is_the_brightest() {
         let mut values = vec![0.0; SIDE * SIDE];
         values[3 * SIDE + 5] = 0.5;
         let png = render(&values, &[77; SIDE * SIDE]).unwrap();

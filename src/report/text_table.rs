@@ -1,10 +1,16 @@
-//! Plain-text tables: the first column aligned left, the others right, two spaces between.
+//! Plain-text tables: text aligned left, numbers right, two spaces between columns.
 
 use indicatif::HumanCount;
 use unicode_width::UnicodeWidthStr as _;
 
-/// Lays out `rows`, of which the first is the header. Rows may have fewer cells than the header.
+/// Lays out `rows`, of which the first is the header: the first column is text, the others are
+/// numbers. Rows may have fewer cells than the header.
 pub fn table(rows: &[Vec<String>]) -> String {
+    table_with_text(rows, &[0])
+}
+
+/// [`table`] with text in these columns, counted from 0.
+pub fn table_with_text(rows: &[Vec<String>], text_columns: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0);
@@ -18,7 +24,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
             .map(|(column, (cell, width))| {
                 // Not by a format's width, which counts characters and ends at 65,535.
                 let padding = " ".repeat(width.saturating_sub(cell.width()));
-                if column == 0 { format!("{cell}{padding}") } else { format!("{padding}{cell}") }
+                if text_columns.contains(&column) { format!("{cell}{padding}") } else { format!("{padding}{cell}") }
             })
             .collect();
         text += cells.join("  ").trim_end();
@@ -43,6 +49,15 @@ mod tests {
     #[test]
     fn columns_line_up() {
         assert_eq!(table(&[row(&["class", "rows"]), row(&["fear", "7"])]), "class  rows\nfear      7\n");
+    }
+
+    #[test]
+    fn text_columns_are_aligned_left() {
+        let rows = [row(&["run", "epochs", "state"]), row(&["a", "7", "done"]), row(&["bcde", "12", "interrupted"])];
+        assert_eq!(
+            table_with_text(&rows, &[0, 2]),
+            "run   epochs  state\na          7  done\nbcde      12  interrupted\n"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{self, Config};
-use crate::util::container::{Format, TensorData, recovery_advice};
+use crate::util::container::{Format, LoadError, TensorData, recovery_advice};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
 use crate::util::text::short;
@@ -78,16 +78,19 @@ pub fn to_bytes(config: &str, state: &State, tensors: &[(String, Tensor)]) -> Re
 /// An input error that names the path if the file is missing, corrupt, or of another format
 /// version.
 pub fn load(path: &Path) -> Result<Checkpoint> {
-    try_load(path)?.map_err(|error| unusable(path, &error))
+    try_load(path).map_err(|error| match error {
+        LoadError::Open(error) => error,
+        LoadError::Unusable(error) => unusable(path, &error),
+    })
 }
 
-/// As [`load`], for callers that can fall back to another file: what is wrong with the content is
-/// the inner error.
+/// As [`load`], for callers that can fall back to another file.
 ///
 /// # Errors
-/// If the file cannot be read: it is missing, not a regular file, or not readable.
-pub fn try_load(path: &Path) -> Result<Result<Checkpoint, anyhow::Error>> {
-    Ok(FORMAT.read(path, max_tensor_bytes)?.and_then(|bytes| from_bytes(&bytes)))
+/// See [`LoadError`].
+pub fn try_load(path: &Path) -> Result<Checkpoint, LoadError> {
+    let bytes = FORMAT.read(path, max_tensor_bytes)?;
+    from_bytes(&bytes).map_err(LoadError::Unusable)
 }
 
 /// Upper limit on the tensor bytes of a checkpoint with this config: weights, two optimizer moments
@@ -235,8 +238,12 @@ mod tests {
     fn another_format_version_is_not_reported_as_corrupt() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("best.safetensors");
-        let metadata = HashMap::from([("config".to_owned(), CONFIG.to_owned())]);
+        // A config of that version, which this one cannot parse, and a file over the limit that a
+        // config gives.
+        let config = CONFIG.replace("train = ", "keep_copies_together = true\ntrain = ");
+        let metadata = HashMap::from([("config".to_owned(), config)]);
         fs::write(&path, Format { version: "2", ..FORMAT }.serialize(metadata, Vec::new()).unwrap()).unwrap();
+        fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(200 << 20).unwrap();
         let message = load(&path).unwrap_err().to_string();
         let written_by = concat!("version \"2\", written by grimace ", env!("CARGO_PKG_VERSION"));
         for part in [written_by, "reads version \"3\"", "train again", "not converted"] {

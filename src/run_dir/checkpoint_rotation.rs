@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::RunDir;
 use super::checkpoint::{self, Checkpoint, State};
-use crate::util::container::is_version_mismatch;
+use crate::util::container::{LoadError, is_version_mismatch};
 use crate::util::error::input;
 use crate::util::files::{link_atomically, replace_atomically_after};
 
@@ -22,14 +22,14 @@ pub struct LatestCheckpoint {
 }
 
 impl RunDir {
-    /// Writes `last.safetensors` and renames the old one to `previous.safetensors`. At any moment
-    /// at least one of them is complete.
+    /// Writes `last.safetensors` and gives the old one the name `previous.safetensors`. At any
+    /// moment at least one of them is complete.
     ///
     /// # Errors
     /// An I/O error with the path; existing files are kept.
     pub fn save_last(&self, config: &str, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
         let bytes = checkpoint::to_bytes(config, state, tensors)?;
-        // The new file is on disk before the old one is renamed.
+        // The new file is on disk before the old one gets the name `previous.safetensors`.
         let write = |temporary: &Path| Ok(fs::write(temporary, &bytes)?);
         let rotate = || self.link_last(&self.previous_safetensors());
         replace_atomically_after(&self.last_safetensors(), write, rotate)
@@ -52,9 +52,10 @@ impl RunDir {
         if !rollback.exists() {
             return self.latest_checkpoint();
         }
-        match checkpoint::try_load(&rollback)? {
+        match checkpoint::try_load(&rollback) {
             Ok(checkpoint) => Ok(Some(LatestCheckpoint { checkpoint, warning: None })),
-            Err(error) => {
+            Err(LoadError::Open(error)) => Err(error),
+            Err(LoadError::Unusable(error)) => {
                 let problem = checkpoint::describe_unusable(&rollback, &error);
                 let warning = format!("warning: {problem}; rolling back to the newest checkpoint instead");
                 Ok(self.latest_checkpoint()?.map(|latest| LatestCheckpoint { warning: Some(warning), ..latest }))
@@ -78,23 +79,27 @@ impl RunDir {
     pub fn latest_checkpoint(&self) -> Result<Option<LatestCheckpoint>> {
         let (last, previous) = (self.last_safetensors(), self.previous_safetensors());
         let problem = if last.exists() {
-            match checkpoint::try_load(&last)? {
+            match checkpoint::try_load(&last) {
                 Ok(checkpoint) => return Ok(Some(LatestCheckpoint { checkpoint, warning: None })),
                 // Of another version, it is not corrupt: keep it, and do not fall back to an older
                 // state.
-                Err(error) if is_version_mismatch(&error) || !previous.exists() => {
+                Err(LoadError::Open(error)) => return Err(error),
+                Err(LoadError::Unusable(error)) if is_version_mismatch(&error) || !previous.exists() => {
                     return Err(checkpoint::unusable(&last, &error));
                 }
-                Err(error) => checkpoint::describe_unusable(&last, &error),
+                Err(LoadError::Unusable(error)) => checkpoint::describe_unusable(&last, &error),
             }
         } else if previous.exists() {
             format!("{}: is missing", last.display())
         } else {
             return Ok(None);
         };
-        let checkpoint = match checkpoint::try_load(&previous)? {
+        let checkpoint = match checkpoint::try_load(&previous) {
             Ok(checkpoint) => checkpoint,
-            Err(error) => return Err(input(format!("{problem}; {}", checkpoint::unusable(&previous, &error)))),
+            Err(LoadError::Open(error)) => return Err(error),
+            Err(LoadError::Unusable(error)) => {
+                return Err(input(format!("{problem}; {}", checkpoint::unusable(&previous, &error))));
+            }
         };
         if last.exists() {
             fs::rename(&last, self.path.join("corrupt-last.safetensors"))?;
@@ -137,7 +142,7 @@ mod tests {
         save(1);
         assert!(!dir.previous_safetensors().exists());
         save(2);
-        // The state after a kill between the two renames.
+        // The state after a kill between the hard link and the rename.
         fs::remove_file(dir.previous_safetensors()).unwrap();
         fs::hard_link(dir.last_safetensors(), dir.previous_safetensors()).unwrap();
         save(3);

@@ -8,7 +8,7 @@ use fs_err as fs;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::summary::describe_stop_reason;
+use super::summary::{RUNNING, describe_stop_reason};
 use super::{MAX_SUMMARY, RunDir};
 use crate::config::read_table;
 use crate::util::error::input;
@@ -92,8 +92,8 @@ fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
     let stopped = summary.get("stopped").and_then(Value::as_str);
     let state = match stopped {
         _ if RunDir::is_in_use(run.path()) => "running",
+        Some(RUNNING) | None => "died",
         Some(stopped) => describe_stop_reason(stopped),
-        None => "died",
     };
     // A resumed run may have finished epochs since its last summary: metrics.jsonl has them.
     let epochs = run.read_metrics().unwrap_or_default();
@@ -108,4 +108,21 @@ fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
         state: state.to_owned(),
     };
     (changed, entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_killed_after_a_resume_is_not_listed_by_its_earlier_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("config.toml"), "name = \"x\"\n").unwrap();
+        let state = |stopped: &str| {
+            fs::write(folder.path().join("summary.json"), format!("{{\"stopped\": {stopped:?}}}")).unwrap();
+            list_runs(folder.path()).unwrap().pop().unwrap().state
+        };
+        assert_eq!(state("epochs"), "done");
+        assert_eq!(state(RUNNING), "died");
+    }
 }

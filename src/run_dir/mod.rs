@@ -27,14 +27,14 @@ use crate::util::files::{
 pub use checkpoint_rotation::LatestCheckpoint;
 pub use event_files::{event_file_name, event_files};
 pub use lock::Lock;
-pub use summary::{ForestProvenance, ForestSummary, MAX_SUMMARY, Provenance, Summary};
+pub use summary::{ForestProvenance, ForestSummary, MAX_SUMMARY, Provenance, RUNNING, Summary};
 pub use validation_predictions::ValidationPredictions;
 
 /// Maximum size of `split.csv` in bytes.
 pub const MAX_SPLIT_CSV: u64 = 1 << 30;
 
 /// Lock file, held while a process trains in the directory.
-const LOCK_FILE: &str = ".lock";
+pub const LOCK_FILE: &str = ".lock";
 
 /// File that marks the directory of a sweep.
 pub const SWEEP_JSON: &str = "sweep.json";
@@ -126,7 +126,7 @@ impl RunDir {
         Self::check_folder(path)?;
         if !Self::is_available(path)? {
             return Err(input(format!(
-                "{}: exists and is not empty; choose another --out, or continue that run with --resume",
+                "{}: exists and is not empty; choose another --out, or resume it with --resume",
                 path.display()
             )));
         }

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::RunDir;
 
+/// Base names of the plots in a report, each written as SVG and PNG.
+pub const PLOTS: [&str; 4] = ["curves", "confusion", "reliability", "mistakes"];
+
 impl RunDir {
     /// The directory itself.
     pub fn path(&self) -> &Path {
@@ -76,8 +79,11 @@ impl RunDir {
     }
 
     /// Files that are written atomically and replaced.
-    pub(super) fn replaced_files(&self) -> [PathBuf; 11] {
-        [
+    pub(super) fn replaced_files(&self) -> Vec<PathBuf> {
+        let plots = PLOTS
+            .iter()
+            .flat_map(|name| ["svg", "png"].map(|extension| self.path.join(name).with_extension(extension)));
+        let files = [
             self.config_toml(),
             self.split_csv(),
             self.metrics_jsonl(),
@@ -89,6 +95,8 @@ impl RunDir {
             self.forest_safetensors(),
             self.importance_png(),
             self.validation_csv(),
-        ]
+            self.report_html(),
+        ];
+        files.into_iter().chain(plots).collect()
     }
 }

@@ -83,6 +83,9 @@ pub struct Provenance {
     pub split_hash: String,
 }
 
+/// `stopped` in `summary.json` while a run trains; it stays there if the process is killed.
+pub const RUNNING: &str = "running";
+
 /// Display text of `stopped` in `summary.json`.
 pub fn describe_stop_reason(stopped: &str) -> &str {
     match stopped {

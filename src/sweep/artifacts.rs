@@ -64,7 +64,7 @@ pub fn check_test_images(runs: &[PlannedRun]) -> Result<()> {
     Ok(())
 }
 
-/// The test images of a config and their path; `None` where `data.test` is not set or the file does
+/// The test images of a config and their path; `None` if `data.test` is not set or the file does
 /// not exist.
 fn read_test_images(data: &DataConfig) -> Result<Option<(&Path, Images)>> {
     let Some(test) = data.test.as_deref().filter(|test| test.exists()) else { return Ok(None) };
@@ -74,7 +74,7 @@ fn read_test_images(data: &DataConfig) -> Result<Option<(&Path, Images)>> {
     Ok(Some((test, images)))
 }
 
-/// Exports the best run as `model.pt` and `model.json`, and writes `submission.csv` where its
+/// Exports the best run as `model.pt` and `model.json`, and writes `submission.csv` if its
 /// config has test images. Returns a line about each.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ pub enum BaselineSource {
 /// A fitted forest.
 #[derive(Debug)]
 pub struct Baseline {
-    /// Its run directory, relative to the sweep's where it is inside.
+    /// Its run directory, relative to the sweep's if it is inside.
     pub folder: String,
     /// Its results.
     pub summary: ForestSummary,
@@ -56,7 +56,7 @@ impl BaselineSource {
         let config: ForestConfig = config::load(path, &sets)?;
         if runs.iter().any(|run| run.model == config.name) {
             return Err(input(format!(
-                "{}: its name is {:?}, as that of a network in the sweep; models are compared by name: rename one",
+                "{}: name {:?} is already used by a network in the sweep; models are compared by name: rename one",
                 path.display(),
                 config.name
             )));

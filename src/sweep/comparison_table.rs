@@ -5,12 +5,20 @@ use anyhow::Result;
 use super::comparison::{Comparison, ModelRow, NextBest};
 use crate::report::text_table::thousands;
 
-/// Explains the columns of the table.
-pub const LEGEND: &str = "Mean Accuracy and Std Deviation are over seeds of the validation accuracy after the last epoch (population \
-     standard deviation), for the forest over the folds of its cross-validation. 95% CI is the confidence interval of the mean \
-     (Student's t). Best Accuracy is the maximum over epochs and seeds, for the forest that of the one fitted on all training \
-     rows; Deduplicated leaves out validation images that are exact duplicates of training images. Mean Best is over seeds of \
-     the best epoch's accuracy. Parameters of the forest are nodes. Seconds are those of a run, for the forest of one fit.";
+/// Explains the columns of the table, one line each.
+pub const LEGEND: [&str; 11] = [
+    "Mean Accuracy: the mean over seeds of the validation accuracy after the last epoch; for the forest, the mean over its folds.",
+    "Std Deviation: the population standard deviation of the same values.",
+    "95% CI: the confidence interval of the mean (Student's t).",
+    "Best Accuracy: the maximum over epochs and seeds; for the forest, the accuracy of the one fitted on all training rows.",
+    "Best (Deduplicated): the same without validation images that are exact duplicates of training images.",
+    "Mean Best: the mean and standard deviation over seeds of the best epoch's accuracy.",
+    "Runs: the finished runs of the model.",
+    "Epochs: the mean number of epochs of a run.",
+    "Parameters: the number of parameters; for the forest, of nodes.",
+    "Seconds: the mean time of a run; for the forest, the time of one fit.",
+    "Images/s: the median over runs of training images per second.",
+];
 
 const CSV_HEADER: [&str; 15] = [
     "Model",
@@ -68,7 +76,8 @@ impl Comparison {
         let mut text = line(&header) + &line(&vec!["---".to_owned(); header.len()]);
         rows.iter().for_each(|row| text += &line(row));
         text.push('\n');
-        let notes = [vec![LEGEND.to_owned()], self.caveats()].concat();
+        let legend = LEGEND.map(|line| format!("- {line}")).join("\n");
+        let notes = [vec![legend], self.caveats()].concat();
         notes.iter().for_each(|note| text += &format!("{note}\n\n"));
         text.trim_end().to_owned() + "\n"
     }
@@ -127,7 +136,7 @@ fn describe_significance(next: &NextBest) -> Option<String> {
     next.why_not.as_ref().map(|reason| format!("Not compared with {run} image by image: {reason}."))
 }
 
-/// A number with this many digits, or a text where it is missing.
+/// A number with this many digits, or a text if it is missing.
 fn number(value: Option<f64>, digits: usize, missing: &str) -> String {
     value.map_or(missing.to_owned(), |value| format!("{value:.digits$}"))
 }

@@ -28,10 +28,9 @@ pub struct SweepOptions {
     pub seeds: u32,
     /// A forest's config or run directory.
     pub forest: Option<PathBuf>,
-    /// Processes; one for each CUDA device, or 1, where it is not given.
+    /// Processes [default: one for each CUDA device, or 1].
     pub parallel: Option<u32>,
-    /// The sweep's directory; a new one in `runs/`, or with `resume` the newest there, where it is
-    /// not given.
+    /// The sweep's directory [default: a new one in `runs/`, or with `resume` the newest there].
     pub out: Option<PathBuf>,
     /// Whether to resume the sweep in the directory.
     pub resume: bool,
@@ -154,8 +153,8 @@ impl<'a> Sweep<'a> {
         Ok(SweepResult { comparison, dir, exported, signal, resume_command })
     }
 
-    /// Reads what can be read before a directory is made: test images, the forest's images, those
-    /// of the first run.
+    /// Reads test images, the forest's images and those of the first run before a directory is made.
+    /// Other runs fail on their own: a failed run does not end a sweep.
     fn check_inputs(&mut self) -> Result<()> {
         artifacts::check_test_images(&self.runs)?;
         if let Some(forest) = &self.forest {
@@ -178,7 +177,11 @@ impl<'a> Sweep<'a> {
         self.runs.iter().try_for_each(|run| dir.clear_failure(run))?;
         dir.mark(&self.runs, &self.options.command)?;
         let mut console = Console::default();
-        console.line(&format!("sweep: {} runs in {}", self.runs.len(), dir.path().display()))?;
+        let runs = match self.runs.len() {
+            1 => "1 run".to_owned(),
+            count => format!("{count} runs"),
+        };
+        console.line(&format!("sweep: {runs} in {}", dir.path().display()))?;
         if let Some(reason) = dir.unlocked_reason() {
             console.line(&format!("warning: it cannot be locked ({reason}): let no other process sweep in it"))?;
         }

@@ -1,4 +1,4 @@
-//! The HTML report of a sweep: the comparison, the result first.
+//! Fills [`SweepReport`], the HTML report of a sweep, from a comparison.
 
 use anyhow::Result;
 
@@ -44,7 +44,7 @@ pub fn write(dir: &SweepDir, comparison: &Comparison, split: &str, provenance: V
         folder: dir.path(),
         result: describe_result(comparison),
         caveats: &caveats,
-        legend: LEGEND,
+        legend: &LEGEND,
         facts: facts(comparison),
         head,
         rows: rows.collect(),

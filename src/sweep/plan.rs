@@ -53,7 +53,7 @@ pub fn plan_runs(
             let source = describe_source(path, point);
             if let Some(other) = sources.insert(first.name.clone(), source.clone()) {
                 return Err(input(format!(
-                    "{source}: its name is {:?}, as that of {other}; models are compared by name: rename one, or drop it",
+                    "{source}: name {:?} is already used by {other}; models are compared by name: rename one, or drop it",
                     first.name
                 )));
             }
@@ -168,7 +168,7 @@ mod tests {
             ),
             (
                 &["data.train=a b,a+b,a-b"],
-                &["with --vary data.train=a-b: its name is \"a-data.train-a-b\", as that of"],
+                &["with --vary data.train=a-b: name \"a-data.train-a-b\" is already used by"],
             ),
         ] {
             let message = message(texts);
@@ -199,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn names_must_differ_and_seeds_fit() {
+    fn names_must_be_unique_and_seeds_in_range() {
         let folder = tempfile::tempdir().unwrap();
         let message = |sets: &[String], names: &[&str]| {
             plan_runs(&configs(folder.path(), names), sets, &[], 2).unwrap_err().to_string()
         };
         let twice = message(&[], &["a", "b", "a"]);
-        assert!(twice.contains("2.toml: its name is \"a\", as that of") && twice.contains("0.toml"), "{twice}");
+        assert!(twice.contains("2.toml: name \"a\" is already used by") && twice.contains("0.toml"), "{twice}");
         let seed = message(&[format!("seed={}", i64::MAX)], &["a"]);
         assert!(seed.contains("0.toml: seed = 9223372036854775808"), "{seed}");
     }

@@ -129,7 +129,7 @@ impl Trainer<'_> {
         final_report::write(run_dir, config, datasets.get(config)?, summary, placement.device)
     }
 
-    /// Trains a run; `None` where another worker has locked it.
+    /// Trains a run; `None` if another worker has locked it.
     fn train_run(&self, run: &PlannedRun, title: &str, datasets: &mut DatasetCache) -> Result<Option<StopReason>> {
         let (config, path) = (&run.config, self.dir.run_path(run));
         // Another worker may lock the run between the check and the lock here.

@@ -7,10 +7,10 @@ use fs_err as fs;
 use serde_json::json;
 
 use super::plan::PlannedRun;
-use crate::config;
-use crate::run_dir::{Lock, MAX_SUMMARY, RunDir, SWEEP_JSON, Summary};
+use crate::config::{self, Config};
+use crate::run_dir::{LOCK_FILE, Lock, MAX_SUMMARY, RunDir, SWEEP_JSON, Summary};
 use crate::util::error::input;
-use crate::util::files::{read_small_text, write_atomically};
+use crate::util::files::{is_temporary, read_small_text, write_atomically};
 
 /// The directory of a sweep.
 #[derive(Debug)]
@@ -35,14 +35,13 @@ impl SweepDir {
     /// Creates the directory, or with `resume` opens an existing one.
     ///
     /// # Errors
-    /// An input error where the folder holds something else, or a sweep and `resume` is not set.
+    /// An input error if the folder holds something else, or a sweep and `resume` is not set.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         let display = path.display();
         let dir = Self { path: path.to_path_buf(), lock: None };
         let is_sweep = dir.path.join(SWEEP_JSON).is_file();
         RunDir::check_folder(path)?;
-        let is_empty = !path.exists() || fs::read_dir(path)?.next().is_none();
-        if !is_empty && !is_sweep {
+        if !is_sweep && !is_unused(path)? {
             return Err(input(format!("{display}: exists and is not a sweep; choose another --out")));
         }
         if is_sweep && !resume {
@@ -57,7 +56,7 @@ impl SweepDir {
     /// # Errors
     /// When another process holds the lock; names it.
     pub fn locked(self) -> Result<Self> {
-        let lock = Lock::acquire(&self.path.join(".lock"))?;
+        let lock = Lock::acquire(&self.path.join(LOCK_FILE))?;
         Ok(Self { lock: Some(lock), ..self })
     }
 
@@ -79,7 +78,7 @@ impl SweepDir {
     /// Creates `runs/sweep-<UTC time>`, or with `resume` finds the newest one.
     ///
     /// # Errors
-    /// An input error where there is none to resume.
+    /// An input error if there is none to resume.
     pub fn default_path(resume: bool) -> Result<PathBuf> {
         if resume {
             RunDir::find_latest("sweep", |path| path.join(SWEEP_JSON).exists())
@@ -106,7 +105,7 @@ impl SweepDir {
     /// Reads the progress of a planned run from its files.
     ///
     /// # Errors
-    /// An input error where the finished run has another config: the comparison would be wrong.
+    /// An input error if the finished run has another config: the comparison would be wrong.
     pub fn progress(&self, run: &PlannedRun) -> Result<Progress> {
         let path = self.run_path(run);
         let summary = path.join("summary.json");
@@ -164,6 +163,16 @@ impl SweepDir {
     }
 }
 
+/// Whether there is nothing at `path` but what a sweep leaves that died as it started: its lock and
+/// temporary files.
+fn is_unused(path: &Path) -> Result<bool> {
+    if !path.exists() {
+        return Ok(true);
+    }
+    let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+    Ok(names.iter().all(|name| name == LOCK_FILE || is_temporary(name)))
+}
+
 /// Refuses a finished run whose config differs in a key that changes the result. A run without a
 /// readable config passes.
 ///
@@ -171,6 +180,9 @@ impl SweepDir {
 /// An input error with the key and both values.
 pub(super) fn check_same_config(run: &Path, config: &str) -> Result<()> {
     let text = read_small_text(&run.join("config.toml"), MAX_SUMMARY, "a config file in TOML").ok();
+    // Parsed as a config, which fills in defaults for keys that an older version did not have.
+    let resolved = |text: &String| config::from_text::<Config>(text, "").ok()?.to_toml().ok();
+    let text = text.map(|text| resolved(&text).unwrap_or(text));
     let Some(old) = text.and_then(|text| config::read_table(&text).ok()) else { return Ok(()) };
     let new = config::read_table(config)?;
     let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::may_change(key));
@@ -182,5 +194,33 @@ pub(super) fn check_same_config(run: &Path, config: &str) -> Result<()> {
             config::format_value(&old, &key),
             config::format_value(&new, &key)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_that_died_as_it_started_leaves_a_usable_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep");
+        drop(SweepDir::open(&path, false).unwrap().locked().unwrap());
+        assert!(path.join(LOCK_FILE).exists());
+        assert!(SweepDir::open(&path, true).is_ok() && SweepDir::open(&path, false).is_ok());
+        fs::write(path.join("notes.txt"), "").unwrap();
+        assert!(SweepDir::open(&path, false).unwrap_err().to_string().contains("is not a sweep"));
+    }
+
+    #[test]
+    fn a_finished_run_of_an_older_version_may_lack_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
+        fs::write(folder.path().join("config.toml"), text).unwrap();
+        let resolved = config::from_text::<Config>(text, "").unwrap().to_toml().unwrap();
+        check_same_config(folder.path(), &resolved).unwrap();
+        let changed = resolved.replace("batch = 64", "batch = 32");
+        let message = check_same_config(folder.path(), &changed).unwrap_err().to_string();
+        assert!(message.contains("is finished with train.batch = 64, but the config now has 32"), "{message}");
     }
 }

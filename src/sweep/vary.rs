@@ -1,6 +1,6 @@
 //! `--vary KEY=V1,V2`: a grid of config overrides, and the names of its runs.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::util::error::input;
 use crate::util::text::short;
@@ -22,45 +22,52 @@ impl Variation {
     /// Parses every `KEY=V1,V2`. Commas inside brackets or quotes do not separate values.
     ///
     /// # Errors
-    /// An input error for text of another form, an empty or repeated value, a repeated key, and for
-    /// `name` and `seed`.
+    /// An input error for text of another form, an empty or repeated value, a repeated key, nested
+    /// keys, and for `name`, `seed` and `device`.
     pub fn parse_all(arguments: &[String]) -> Result<Vec<Self>> {
         let mut variations: Vec<Self> = Vec::new();
         for text in arguments {
             let refuse = |problem: String| input(format!("--vary {}: {problem}", short(text, MAX_SHOWN)));
-            let variation = Self::parse(text).map_err(refuse)?;
+            let variation = Self::parse(text).map_err(|error| refuse(error.to_string()))?;
             if variations.iter().any(|other| other.key == variation.key) {
                 return Err(refuse(format!("{} is given twice; list all its values in one --vary", variation.key)));
+            }
+            let contains =
+                |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+            let nested = |other: &&Self| contains(&other.key, &variation.key) || contains(&variation.key, &other.key);
+            if let Some(other) = variations.iter().find(nested) {
+                return Err(refuse(format!("one of {} and {} contains the other", other.key, variation.key)));
             }
             variations.push(variation);
         }
         Ok(variations)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self> {
         let expected = "expected KEY=V1,V2, such as train.batch=64,128";
-        let (key, list) = text.split_once('=').ok_or(expected)?;
+        let (key, list) = text.split_once('=').context(expected)?;
         let key = key.trim();
         match key {
-            "" => return Err(format!("the key is empty; {expected}")),
-            "name" => return Err("a run's name follows from its config and values".to_owned()),
-            "seed" => return Err("use --seeds N to train with several seeds".to_owned()),
+            "" => bail!("the key is empty; {expected}"),
+            "name" => bail!("a run's name follows from its config and values"),
+            "seed" => bail!("use --seeds N to train with several seeds"),
+            "device" => bail!("a sweep assigns devices to its processes, see --parallel"),
             _ => {}
         }
-        let values = split_values(list).ok_or("a bracket or quote is not closed")?;
+        let values = split_values(list).context("a bracket or quote is not closed")?;
         if values.iter().any(String::is_empty) {
-            return Err(format!("a value is empty; {expected}"));
+            bail!("a value is empty; {expected}");
         }
         if let Some(value) =
             values.iter().enumerate().find_map(|(i, value)| values.iter().take(i).find(|v| *v == value))
         {
-            return Err(format!("the value {} is given twice", short(value, MAX_SHOWN)));
+            bail!("the value {} is given twice", short(value, MAX_SHOWN));
         }
         Ok(Self { key: key.to_owned(), values })
     }
 }
 
-/// Splits at commas outside brackets and quotes, and trims; `None` where one is not closed.
+/// Splits at commas outside brackets and quotes, and trims; `None` if one is not closed.
 fn split_values(list: &str) -> Option<Vec<String>> {
     let (mut values, mut value) = (Vec::new(), String::new());
     // Closing brackets and quotes that are still expected.
@@ -113,18 +120,18 @@ pub fn grid(variations: &[Variation]) -> Vec<Vec<String>> {
 }
 
 /// The name of a config's runs at a point of the grid: both, with a dash for every part that a name
-/// cannot have. A name that would be too long is cut and ends in a hash of the whole.
+/// cannot have. A name that would be too long is cut and ends in a hash of the full name.
 pub fn run_name(config: &str, point: &[String]) -> String {
     if point.is_empty() {
         return config.to_owned();
     }
-    let whole = format!("{config}-{}", point.join("-"));
-    let parts = whole.split(|c: char| !(c.is_alphanumeric() || "-_.+".contains(c))).filter(|part| !part.is_empty());
+    let full_name = format!("{config}-{}", point.join("-"));
+    let parts = full_name.split(|c: char| !(c.is_alphanumeric() || "-_.+".contains(c))).filter(|part| !part.is_empty());
     let name = parts.collect::<Vec<_>>().join("-");
     if name.len() <= MAX_NAME {
         return name;
     }
-    let hash = blake3::hash(whole.as_bytes()).to_hex();
+    let hash = blake3::hash(full_name.as_bytes()).to_hex();
     let suffix = format!("-{}", hash.get(..8).unwrap_or_default());
     let end = name.floor_char_boundary(MAX_NAME - suffix.len());
     format!("{}{suffix}", name.get(..end).unwrap_or_default())
@@ -175,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn names_carry_the_values_and_fit_a_folder() {
+    fn names_contain_the_values_and_are_valid_folder_names() {
         let name = |point: &[&str]| {
             let point: Vec<String> = point.iter().map(|text| (*text).to_owned()).collect();
             run_name("notebook", &point)
@@ -203,6 +210,11 @@ mod tests {
             (&["train.ema=0", "train.ema=0.9"], "--vary train.ema=0.9: train.ema is given twice"),
             (&["seed=1,2"], "--vary seed=1,2: use --seeds N"),
             (&["name=a,b"], "--vary name=a,b: a run's name follows"),
+            (&["device=cpu,cuda:0"], "--vary device=cpu,cuda:0: a sweep assigns devices"),
+            (
+                &["train.optimizer={lr=1}", "train.optimizer.lr=1,2"],
+                "one of train.optimizer and train.optimizer.lr contains the other",
+            ),
         ] {
             let message = parse(arguments).unwrap_err().to_string();
             assert!(message.contains(part), "{part:?} is not in {message:?}");

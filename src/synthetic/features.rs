@@ -40,9 +40,9 @@ impl Portrait<'_> {
         canvas.spot(frame, [-2.4 * turned.signum(), middle + 1.0], [2.0, 5.0], -0.34 * turned.abs().min(1.0));
         canvas.spot(frame, [0.5 * self.yaw, end + 1.2], [nose_width + 1.6, 1.8], -0.36);
         for side in [-1.0, 1.0] {
-            let wing = self.beside(side, nose_width, end - 0.5);
+            let wing = self.mirrored_frame(side, nose_width, end - 0.5);
             canvas.spot(wing, [0.4, -0.1], [1.6, 2.0], -0.3);
-            let nostril = self.beside(side, 0.52 * nose_width, end + 0.2);
+            let nostril = self.mirrored_frame(side, 0.52 * nose_width, end + 0.2);
             canvas.fill(nostril, Area::around(0.0, 0.0, 1.6, 1.4), Ink::glaze(skin * 0.28, 0.8), |x, y| {
                 ellipse(x, y, 0.95, 0.55)
             });
@@ -96,7 +96,7 @@ impl Portrait<'_> {
         if fold > FAINT {
             let reach = mouth_width * (1.0 + self.get(Action::MouthWide)) + 1.6;
             for side in [-1.0, 1.0] {
-                let cheek = self.beside(side, 0.0, 0.0);
+                let cheek = self.mirrored_frame(side, 0.0, 0.0);
                 let stroke = Stroke([
                     [nose_width + 0.8, nose_end - 0.8, 0.3],
                     [reach + 0.2, nose_end + 1.4, 0.5],
@@ -109,7 +109,7 @@ impl Portrait<'_> {
 
     fn draw_eye(&self, canvas: &mut Canvas, side: f64) {
         let Identity { eye_distance, eye_line, eye_width, eye_height, eye_tilt, iris, skin, .. } = *self.identity;
-        let frame = self.beside(side, eye_distance, eye_line);
+        let frame = self.mirrored_frame(side, eye_distance, eye_line);
         let squint = self.positive(Action::Squint).min(1.0);
         let raise = self.get(Action::LidRaise).max(-0.75);
         let eye = Almond {
@@ -160,7 +160,7 @@ impl Portrait<'_> {
         let Identity { eye_distance, eye_line, brow_height, brow_thickness, hair, skin, .. } = *self.identity;
         let raise = self.get(Action::BrowRaise) + 0.2 * side * self.get(Action::Skew);
         let (slope, arch) = (self.get(Action::BrowSlope), self.get(Action::BrowArch));
-        let frame = self.beside(side, eye_distance, eye_line - brow_height - raise);
+        let frame = self.mirrored_frame(side, eye_distance, eye_line - brow_height - raise);
         // Gray-haired people keep darker brows, and fair brows stay visible.
         let ink = Ink { tone: (0.8 * hair).min(0.55 * skin), opacity: 0.85, soft: 1.3 };
         let inner = -3.9 - 0.6 * self.get(Action::BrowPinch);

@@ -46,6 +46,8 @@ enum Purpose {
 }
 
 fn stream(seed: u64, index: u64, purpose: Purpose) -> Rng {
+    // Elsewhere the stream is the first key. This order stays because the bytes of synthetic images
+    // are pinned.
     Rng::new(&[seed, Stream::Synthetic as u64, index, purpose as u64])
 }
 

@@ -53,7 +53,7 @@ impl Portrait<'_> {
 
     /// Frame at (`x`, `y`) of the features, mirrored so that x points outward on either `side` (-1
     /// or 1); the side that the head turns to is foreshortened.
-    pub(super) fn beside(&self, side: f64, x: f64, y: f64) -> Frame {
+    pub(super) fn mirrored_frame(&self, side: f64, x: f64, y: f64) -> Frame {
         let near = 1.0 - 0.13 * self.yaw * side;
         self.features().moved(side * x * near, y).scaled(side * near, 1.0)
     }
@@ -140,9 +140,14 @@ impl Portrait<'_> {
         let cheek = self.positive(Action::Squint).max(self.positive(Action::CheekFold));
         for side in [-1.0, 1.0] {
             let lit = side * self.light[0];
-            canvas.spot(self.beside(side, eye_distance, eye_line), [-1.0, -1.0 - raise], [6.0, 4.6], -0.26);
-            canvas.spot(self.beside(side, 8.5, 3.5 - cheek), [0.0, 0.0], [5.0, 4.6], 0.08 + 0.12 * cheek + 0.1 * lit);
-            canvas.spot(self.beside(side, 11.5, 9.5), [0.0, 0.0], [4.0, 8.0], -0.16 + 0.1 * lit);
+            canvas.spot(self.mirrored_frame(side, eye_distance, eye_line), [-1.0, -1.0 - raise], [6.0, 4.6], -0.26);
+            canvas.spot(
+                self.mirrored_frame(side, 8.5, 3.5 - cheek),
+                [0.0, 0.0],
+                [5.0, 4.6],
+                0.08 + 0.12 * cheek + 0.1 * lit,
+            );
+            canvas.spot(self.mirrored_frame(side, 11.5, 9.5), [0.0, 0.0], [4.0, 8.0], -0.16 + 0.1 * lit);
         }
         canvas.spot(self.features(), [0.0, -12.0], [10.0, 6.0], 0.1);
         canvas.spot(self.features(), [0.0, mouth_line + 5.6 + self.chin_drop()], [4.6, 3.4], 0.12);
@@ -204,7 +209,7 @@ impl Portrait<'_> {
         let Identity { eye_distance, eye_line, skin, .. } = *self.identity;
         let ink = Ink::glaze(0.12 * skin, 0.8);
         for side in [-1.0, 1.0] {
-            let frame = self.beside(side, eye_distance, eye_line + 0.4);
+            let frame = self.mirrored_frame(side, eye_distance, eye_line + 0.4);
             let rim = |x: f64, y: f64| rounded_box(x, y, [5.0, 3.8], 2.2);
             canvas.fill(frame, Area::around(0.0, 0.0, 6.0, 5.0), Ink::glaze(0.9, 0.08), rim);
             canvas.fill(frame, Area::around(0.0, 0.0, 6.0, 5.0), ink, |x, y| rim(x, y).abs() - 0.4);

@@ -54,7 +54,7 @@ mod tests {
     use crate::model::cnn::CnnConfig;
 
     #[test]
-    fn the_largest_part_decides() {
+    fn the_larger_of_step_and_validation_counts() {
         let cnn = CnnConfig::default();
         let model = ModelConfig::Cnn(cnn.clone());
         let min_memory = |batch, rows| min_memory(&model, 7, batch, rows, Kind::Float);

@@ -1,5 +1,6 @@
 //! Training: a step, the loop, and the session around it.
 
+mod active_run;
 pub mod batch;
 pub mod checkpoint_interval;
 pub mod early_stopping;

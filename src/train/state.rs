@@ -9,7 +9,7 @@ use crate::metrics::predictions::Predictions;
 use crate::metrics::{self, Monitor};
 use crate::optim::schedule::{SchedulePosition, learning_rate};
 use crate::run_dir::checkpoint::{BestEpoch, State};
-use crate::run_dir::{Provenance, Summary};
+use crate::run_dir::{Provenance, RUNNING, Summary};
 use crate::util::stats::{median, round};
 
 /// The state of a new run.
@@ -52,14 +52,14 @@ pub fn compute_epoch_metrics(
     }
 }
 
-/// The summary of a run that stopped in `state`.
+/// The summary of a run in `state`, which has not stopped if `stopped` is `None`.
 pub fn build_summary(
     config: &Config,
     data: &Dataset,
     placement: &Placement,
     state: &State,
     parameters: usize,
-    stopped: StopReason,
+    stopped: Option<StopReason>,
 ) -> Summary {
     Summary {
         name: config.name.clone(),
@@ -75,7 +75,7 @@ pub fn build_summary(
         last_val_accuracy: state.records.last().map(|record| record.val_accuracy),
         train_rows: data.train.len(),
         validation_rows: data.validation.len(),
-        stopped: stopped.as_str().to_owned(),
+        stopped: stopped.map_or(RUNNING, StopReason::as_str).to_owned(),
         rollbacks: state.rollbacks,
         seconds: round(state.seconds + state.epoch_seconds, 3),
         train_images_per_second: median(state.records.iter().map(|record| record.images_per_second).collect()),

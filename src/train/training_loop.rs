@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
+use super::active_run::{ActiveRun, EpochOutcome, diverged_at, divergence};
 use super::checkpoint_interval::CheckpointInterval;
-use super::early_stopping::{self, StopReason};
+use super::early_stopping::StopReason;
 use super::epoch_schedule::EpochSchedule;
 use super::event_log::EventLog;
 use super::profile::{Phase, Profile};
@@ -48,48 +49,6 @@ pub struct TrainingLoop<'a> {
     pub signals: Signals,
 }
 
-/// Outcome of training and validating an epoch.
-enum EpochOutcome {
-    /// The epoch is finished.
-    Finished(EpochMetrics),
-    /// Received this signal; a checkpoint was saved.
-    Interrupted(i32),
-    /// A value is not finite: which, and in which step.
-    Diverged(String),
-}
-
-/// A run in progress.
-struct ActiveRun<'a> {
-    trainer: Trainer,
-    validation: DeviceImages,
-    sampler: Sampler,
-    augment: Augment,
-    state: State,
-    /// Metrics of epochs that were finished before but are in no checkpoint: they are trained
-    /// again.
-    replayed: Vec<EpochMetrics>,
-    checkpoint_interval: CheckpointInterval<'a>,
-    events: EventLog,
-    /// Steps per epoch.
-    steps: u64,
-    /// The resolved config, for checkpoints.
-    config_toml: String,
-}
-
-impl ActiveRun<'_> {
-    /// Whether `last.safetensors` is due. `epochs` is the number of finished epochs, only if one
-    /// has just ended.
-    fn is_checkpoint_due(&self, epochs: Option<u32>) -> bool {
-        self.checkpoint_interval.is_due(u64::from(self.state.epoch) * self.steps + self.state.step, epochs)
-    }
-
-    /// Whether early stopping ends the run after its last finished epoch.
-    fn should_stop_early(&self, config: &Config) -> bool {
-        let best_epoch = self.state.monitor.map_or(0, |(_, epoch)| epoch);
-        self.state.epoch > 0 && early_stopping::should_stop(&config.train.early_stop, self.state.epoch, best_epoch)
-    }
-}
-
 impl<'a> TrainingLoop<'a> {
     /// Trains until all epochs are finished, early stopping ends the run, or a signal arrives.
     ///
@@ -106,7 +65,12 @@ impl<'a> TrainingLoop<'a> {
             if run.state.epoch >= config.train.epochs {
                 break StopReason::Epochs;
             }
-            has_trained = true;
+            if !has_trained {
+                // Replaces the summary of an earlier end, which no longer holds if this process
+                // dies.
+                self.dir.write_summary(&self.summary(&run, None))?;
+                has_trained = true;
+            }
             let metrics = match self.run_epoch(&mut run)? {
                 EpochOutcome::Finished(metrics) => metrics,
                 EpochOutcome::Interrupted(signal) => break StopReason::Interrupted(signal),
@@ -139,7 +103,7 @@ impl<'a> TrainingLoop<'a> {
         if let Some(profile) = run.trainer.profile.take() {
             self.console.line(profile.finish()?.trim_end())?;
         }
-        let summary = self.summary(&run, stopped);
+        let summary = self.summary(&run, Some(stopped));
         // Resuming a finished run changes nothing: keep its summary.
         if has_trained || !self.dir.has_summary(&summary) {
             self.dir.write_summary(&summary)?;
@@ -212,38 +176,9 @@ impl<'a> TrainingLoop<'a> {
             schedule.steps(),
             run.state.step,
         );
-        while run.state.step < schedule.steps() {
-            if let Some(signal) = self.signals.received() {
-                return self.interrupt(run, &schedule, signal);
-            }
-            let lr = learning_rate_at(config, &run.state, run.steps, run.state.step);
-            run.trainer.step(&schedule, epoch, run.state.step, lr)?;
-            run.state.step += 1;
-            run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
-            // Reading back is free on the CPU. A GPU must not be synchronized within the epoch.
-            if device == tch::Device::Cpu {
-                if let Some(found) = run.trainer.collect(&schedule, &mut run.state)? {
-                    return Ok(diverged_at(found, epoch));
-                }
-                self.console.advance(run.state.step, || progress_text(&schedule, &run.state));
-            } else {
-                let last =
-                    || run.state.records.last().map(|last| format!("last epoch: val_acc {:.4}", last.val_accuracy));
-                self.console.advance(run.state.step, || last().unwrap_or_default());
-            }
-            run.trainer.lap(Phase::Collect);
-            if run.state.step < schedule.steps()
-                && run.is_checkpoint_due(None)
-                && let Some(diverged) = self.save_within_epoch(run, &schedule)?
-            {
-                return Ok(diverged);
-            }
+        if let Some(outcome) = self.train_steps(run, &schedule, (seconds_before, start))? {
+            return Ok(outcome);
         }
-        self.console.end();
-        if let Some(found) = run.trainer.collect(&schedule, &mut run.state)? {
-            return Ok(diverged_at(found, epoch));
-        }
-        run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
         let images_per_second = rows as f64 / run.state.epoch_seconds;
 
         let predictions = run.trainer.predict_interruptible(&run.validation, || self.signals.received().is_some())?;
@@ -260,6 +195,51 @@ impl<'a> TrainingLoop<'a> {
             Some(what) => Ok(EpochOutcome::Diverged(what)),
             None => Ok(EpochOutcome::Finished(metrics)),
         }
+    }
+
+    /// Trains the remaining steps of an epoch; the outcome if it does not get to its end.
+    /// `(seconds_before, start)`: seconds spent in it by earlier processes, and when this one
+    /// started.
+    fn train_steps(
+        &mut self,
+        run: &mut ActiveRun,
+        schedule: &EpochSchedule,
+        (seconds_before, start): (f64, Instant),
+    ) -> Result<Option<EpochOutcome>> {
+        let epoch = run.state.epoch;
+        while run.state.step < schedule.steps() {
+            if let Some(signal) = self.signals.received() {
+                return self.interrupt(run, schedule, signal).map(Some);
+            }
+            let lr = learning_rate_at(self.config, &run.state, run.steps, run.state.step);
+            run.trainer.step(schedule, epoch, run.state.step, lr)?;
+            run.state.step += 1;
+            run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
+            // Reading back is free on the CPU. A GPU must not be synchronized within the epoch.
+            if self.placement.device == tch::Device::Cpu {
+                if let Some(found) = run.trainer.collect(schedule, &mut run.state)? {
+                    return Ok(Some(diverged_at(found, epoch)));
+                }
+                self.console.advance(run.state.step, || progress_text(schedule, &run.state));
+            } else {
+                let last =
+                    || run.state.records.last().map(|last| format!("last epoch: val_acc {:.4}", last.val_accuracy));
+                self.console.advance(run.state.step, || last().unwrap_or_default());
+            }
+            run.trainer.lap(Phase::Collect);
+            if run.state.step < schedule.steps()
+                && run.is_checkpoint_due(None)
+                && let Some(diverged) = self.save_within_epoch(run, schedule)?
+            {
+                return Ok(Some(diverged));
+            }
+        }
+        self.console.end();
+        if let Some(found) = run.trainer.collect(schedule, &mut run.state)? {
+            return Ok(Some(diverged_at(found, epoch)));
+        }
+        run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
+        Ok(None)
     }
 
     /// Writes `last.safetensors` within an epoch, unless the run diverged.
@@ -344,7 +324,7 @@ impl<'a> TrainingLoop<'a> {
 
     /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
     fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
-        if let Err(error) = self.dir.write_summary(&self.summary(run, StopReason::Diverged)) {
+        if let Err(error) = self.dir.write_summary(&self.summary(run, Some(StopReason::Diverged))) {
             return error.context(what.to_owned());
         }
         let advice = match run.state.rollbacks {
@@ -360,7 +340,7 @@ impl<'a> TrainingLoop<'a> {
         )
     }
 
-    fn summary(&self, run: &ActiveRun, stopped: StopReason) -> Summary {
+    fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
         let parameters = run.trainer.net.parameter_count();
         build_summary(self.config, self.data, self.placement, &run.state, parameters, stopped)
     }
@@ -378,20 +358,4 @@ impl<'a> TrainingLoop<'a> {
         self.dir.write_metrics(run.state.records.iter().chain(replayed))?;
         run.events.sync(self.dir.path(), self.config, &run.state)
     }
-}
-
-/// What is not finite after an epoch, if anything.
-fn divergence(trainer: &Trainer, metrics: &EpochMetrics) -> Result<Option<String>> {
-    let epoch = metrics.epoch;
-    if !metrics.val_loss.is_finite() {
-        return Ok(Some(format!("the validation loss after epoch {epoch} is not a finite number")));
-    }
-    if !trainer.is_finite()? {
-        return Ok(Some(format!("a weight or the optimizer's state after epoch {epoch} is not a finite number")));
-    }
-    Ok(None)
-}
-
-fn diverged_at(NonFinite { what, step }: NonFinite, epoch: u32) -> EpochOutcome {
-    EpochOutcome::Diverged(format!("{what} not a finite number in epoch {}, step {step}", epoch + 1))
 }

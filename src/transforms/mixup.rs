@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn either_is_chosen_if_both_are_on() {
+    fn mixup_and_cutmix_are_equally_likely_if_both_are_on() {
         assert_eq!(sample_step(&config(0.0, 0.0), 1), None);
         let n = 2_000;
         let is_mixup = |mix: &Option<Mix>| matches!(mix, Some(Mix::Mixup { .. }));

@@ -102,8 +102,8 @@ impl Augment {
         self.config.random_erasing > 0.0
     }
 
-    /// The affine transform of training image `row` in `epoch`, where it occurs for the
-    /// `occurrence`-th time; all count from 0.
+    /// The affine transform of the `occurrence`-th use of training image `row` in `epoch`; all
+    /// count from 0.
     pub fn sample_affine(&self, epoch: u64, row: u64, occurrence: u64) -> Affine {
         let rng = |transform| self.rng(epoch, (row, occurrence), transform);
         affine::random_flip(self.config.flip, &mut rng(0))

@@ -80,12 +80,12 @@ impl Tta {
         flips.iter().flat_map(|&flip| crops.iter().map(move |&crop| TtaTransform { flip, crop })).collect()
     }
 
-    /// Describes the averaging, for reports.
+    /// The mode and what it averages over, for reports.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::None => "no test-time augmentation",
-            Self::Flip => "probabilities averaged over each image and its horizontal flip",
-            Self::TenCrop => "probabilities averaged over five crops of each image and their horizontal flips",
+            Self::None => "none",
+            Self::Flip => "flip (mean over each image and its mirror image)",
+            Self::TenCrop => "ten_crop (mean over five crops of each image and their mirror images)",
         }
     }
 }

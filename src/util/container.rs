@@ -85,30 +85,21 @@ impl Format {
     /// Reads the bytes of a file, without verifying them. `max_tensor_bytes` computes the limit for
     /// the tensors from the config in the metadata.
     ///
-    /// A corrupt file is the inner error, so that callers can fall back to another file.
-    ///
     /// # Errors
-    /// When the file is missing, not a regular file or cannot be opened.
-    pub fn read(
-        &self,
-        path: &Path,
-        max_tensor_bytes: impl FnOnce(Option<&str>) -> u64,
-    ) -> Result<Result<Vec<u8>, anyhow::Error>> {
-        check_regular_file(path, self.description)?;
-        let file = fs::File::open(path)?;
-        let size = file.metadata()?.len();
-        // An I/O error from here on, such as a bad sector, counts as corruption.
-        Ok(read_bounded(file, size, max_tensor_bytes))
+    /// See [`LoadError`]; an I/O error while reading, such as a bad sector, counts as corruption.
+    pub fn read(&self, path: &Path, max_tensor_bytes: impl FnOnce(Option<&str>) -> u64) -> Result<Vec<u8>, LoadError> {
+        let open = || -> Result<_> {
+            check_regular_file(path, self.description)?;
+            let file = fs::File::open(path)?;
+            let size = file.metadata()?.len();
+            Ok((file, size))
+        };
+        let (file, size) = open().map_err(LoadError::Open)?;
+        read_bounded(self, file, size, max_tensor_bytes).map_err(LoadError::Unusable)
     }
 
-    /// Parses the bytes of a file and verifies format, version and checksum.
-    ///
-    /// # Errors
-    /// What is wrong with the file, without its path.
-    pub fn verify<'a>(&self, bytes: &'a [u8]) -> Result<Verified<'a>> {
-        let (_, header) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| anyhow!("it is corrupt or not a safetensors file: {error}"))?;
-        let metadata = header.metadata().as_ref().context("it has no metadata")?;
+    /// Checks format and version in the metadata of a file.
+    fn check_format(&self, metadata: &HashMap<String, String>) -> Result<()> {
         let format = text(metadata, "format")?;
         ensure!(format == self.name, "its format is {:?}, expected {:?}", short(format, 40), self.name);
         let version = text(metadata, "format_version")?;
@@ -121,6 +112,18 @@ impl Format {
             }
             .into());
         }
+        Ok(())
+    }
+
+    /// Parses the bytes of a file and verifies format, version and checksum.
+    ///
+    /// # Errors
+    /// What is wrong with the file, without its path.
+    pub fn verify<'a>(&self, bytes: &'a [u8]) -> Result<Verified<'a>> {
+        let (_, header) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| anyhow!("it is corrupt or not a safetensors file: {error}"))?;
+        let metadata = header.metadata().as_ref().context("it has no metadata")?;
+        self.check_format(metadata)?;
         let file = SafeTensors::deserialize(bytes).map_err(|error| anyhow!("it is corrupt: {error}"))?;
         let mut tensors = file.tensors();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -130,6 +133,17 @@ impl Format {
         }
         Ok(Verified { tensors, metadata: metadata.clone() })
     }
+}
+
+/// Why a container could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is missing, not a regular file, or cannot be opened.
+    #[error(transparent)]
+    Open(anyhow::Error),
+    /// The content is corrupt, or of another format or version. Another file may do.
+    #[error(transparent)]
+    Unusable(anyhow::Error),
 }
 
 /// A file of another format version. It need not be corrupt.
@@ -162,12 +176,20 @@ fn text<'a>(metadata: &'a HashMap<String, String>, key: &str) -> Result<&'a str>
 }
 
 /// Reads a file of `size` bytes, and checks each size that it claims before allocating for it.
-fn read_bounded(mut file: fs::File, size: u64, max_tensor_bytes: impl FnOnce(Option<&str>) -> u64) -> Result<Vec<u8>> {
+fn read_bounded(
+    format: &Format,
+    mut file: fs::File,
+    size: u64,
+    max_tensor_bytes: impl FnOnce(Option<&str>) -> u64,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.by_ref().take(LENGTH).read_to_end(&mut bytes)?;
     let header = header_length(&bytes, size)?;
     file.by_ref().take(header).read_to_end(&mut bytes)?;
-    check_size(bytes.get(LENGTH as usize..).unwrap_or_default(), size, max_tensor_bytes)?;
+    let metadata = read_metadata(bytes.get(LENGTH as usize..).unwrap_or_default())?;
+    // Before the size: the config of another version may not give a limit.
+    format.check_format(&metadata)?;
+    check_size(&metadata, size, max_tensor_bytes)?;
     bytes.reserve_exact(usize::try_from(size)?.saturating_sub(bytes.len()));
     file.take(size).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -185,11 +207,19 @@ fn header_length(start: &[u8], size: u64) -> Result<u64> {
     Ok(header)
 }
 
-/// Refuses a file larger than the config in its header allows.
-fn check_size(header: &[u8], size: u64, max_tensor_bytes: impl FnOnce(Option<&str>) -> u64) -> Result<()> {
+/// Parses the metadata in a header.
+fn read_metadata(header: &[u8]) -> Result<HashMap<String, String>> {
     let header: Metadata =
         serde_json::from_slice(header).map_err(|error| anyhow!("it is corrupt or not a safetensors file: {error}"))?;
-    let metadata = header.metadata().as_ref().context("it has no metadata")?;
+    header.metadata().clone().context("it has no metadata")
+}
+
+/// Refuses a file larger than the config in its metadata allows.
+fn check_size(
+    metadata: &HashMap<String, String>,
+    size: u64,
+    max_tensor_bytes: impl FnOnce(Option<&str>) -> u64,
+) -> Result<()> {
     let max = LENGTH + MAX_HEADER + max_tensor_bytes(metadata.get("config").map(String::as_str));
     if size > max {
         return Err(anyhow!("it is corrupt: it has {size} bytes, and with its config at most {max}"));

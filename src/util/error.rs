@@ -46,7 +46,7 @@ mod tests {
     use anyhow::Context as _;
 
     #[test]
-    fn exit_codes_follow_the_contract() {
+    fn exit_codes_are_as_documented() {
         assert_eq!(exit_code(&Ok(Outcome::Done)), 0);
         assert_eq!(exit_code(&Ok(Outcome::Findings)), 1);
         assert_eq!(exit_code(&Ok(Outcome::Interrupted(2))), 130);

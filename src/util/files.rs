@@ -52,7 +52,8 @@ pub fn replace_atomically_after(
     let replace = || -> Result<()> {
         let temporary = temporary_file(path)?;
         write(temporary.path())?;
-        temporary.as_file().sync_all()?;
+        // Opened again: `write` may have replaced the file.
+        fs::File::open(temporary.path())?.sync_all()?;
         then()?;
         temporary.persist(path).map_err(std::io::Error::from)?;
         sync_folder_of(path)
@@ -144,7 +145,7 @@ pub fn check_regular_file(path: &Path, what: &str) -> Result<()> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(input(format!("{name}: no such file ({what})")));
+            return Err(input(format!("{name}: no such file; expected {what}")));
         }
         Err(error) => return Err(input(format!("{name}: cannot be read as {what}: {error}"))),
     };

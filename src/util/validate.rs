@@ -21,3 +21,8 @@ pub fn require(valid: bool, key: &str, value: impl Display, expected: &str) -> R
     }
     Err(InvalidValue { key: key.to_owned(), value: value.to_string(), expected: expected.to_owned() })
 }
+
+/// Checks that a seed fits into a TOML integer, so that a config can be written back.
+pub fn check_seed(key: &str, seed: u64) -> Result<(), InvalidValue> {
+    require(seed <= i64::MAX as u64, key, seed, "at most 9223372036854775807, TOML's maximum integer")
+}

@@ -34,6 +34,7 @@ fn every_command_has_help_with_an_example() {
         );
     }
     assert!(good(here(), &["--help"]).stdout.contains("Exit codes: 0 done, 1 failed, 2 bad"));
+    assert!(good(here(), &["data", "--help"]).stdout.contains("Example:\n  grimace data check "));
     assert!(good(here(), &["--version"]).stdout.starts_with("grimace 0."));
 }
 

@@ -148,7 +148,7 @@ pub fn python() -> PathBuf {
     python
 }
 
-/// The folder of FER2013 in `GRIMACE_FACES`; prints that the test is skipped where it is not set.
+/// The folder of FER2013 in `GRIMACE_FACES`; prints that the test is skipped if it is not set.
 pub fn real_images(test: &str) -> Option<PathBuf> {
     match std::env::var_os("GRIMACE_FACES") {
         Some(folder) => Some(PathBuf::from(folder)),

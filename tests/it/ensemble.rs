@@ -45,7 +45,7 @@ fn probabilities(run: &str, tta: &str) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn the_score_is_that_of_the_mean_probabilities() {
+fn the_ensemble_is_scored_on_mean_probabilities() {
     let truth: Vec<usize> = text(trio().join(LABELS))
         .lines()
         .skip(1)
@@ -84,7 +84,7 @@ fn dedup_metrics_exclude_training_images_of_any_model() {
     assert_eq!(found["models"][0]["evaluation"]["rows_dedup"].as_u64(), Some(unseen as u64));
     assert_eq!(rows(&["a", "b"])["evaluation"]["rows_dedup"], 120);
     let stdout = good(trio(), &["ensemble", "a", "c", "--data", "data/my_emotion_train.csv"]).stdout;
-    for part in ["2 networks", "different splits", "ensemble", "deduplicated", "ECE", "600 images"] {
+    for part in ["2 networks", "different validation splits", "ensemble", "deduplicated", "ECE", "600 images"] {
         assert!(stdout.contains(part), "{part} is not in {stdout}");
     }
 }
@@ -94,7 +94,7 @@ fn export_lists_the_models_and_scores_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.pt");
     let done = good(trio(), &["ensemble", "a", "b", "--out", out.to_str().unwrap()]);
-    for part in ["compared on 256 images", "validated on one split", "not evaluated"] {
+    for part in ["compared on 256 images", "share one validation split", "not evaluated"] {
         assert!(done.stdout.contains(part), "{part} is not in {}", done.all());
     }
     let description = json(folder.path().join("model.json"));
@@ -162,6 +162,11 @@ fn invalid_ensembles_are_refused() {
     let forest = "name = \"woods\"\n[data]\ntrain = \"data/my_emotion_train.csv\"\n[forest]\ntrees = 3\nfolds = 0\n";
     fs_err::write(here.join("forest.toml"), forest).unwrap();
     good(here, &["forest", "forest.toml", "--out", "wood"]);
-    bad(here, &["ensemble", a, "wood", "--out", "x.pt"], 2, &["wood: is a forest run; expected a network run"]);
+    bad(
+        here,
+        &["ensemble", a, "wood", "--out", "x.pt"],
+        2,
+        &["wood: is a forest run; only networks can be exported or ensembled"],
+    );
     assert!(!here.join("x.pt").exists());
 }

@@ -108,7 +108,7 @@ fn evaluate_and_predict_work_as_for_a_network() {
 
 #[test]
 fn bad_arguments_are_input_errors() {
-    bad(wood(), &["export", "wood", "--out", "model.pt"], 2, &["wood: is a forest run; expected a network run"]);
+    bad(wood(), &["export", "wood", "--out", "model.pt"], 2, &["wood: is a forest run; only networks can be exported"]);
     bad(wood(), &["forest", "forest.toml", "--out", "wood"], 2, &["wood: exists and is not empty"]);
     bad(wood(), &["forest", "tiny.toml"], 2, &["tiny.toml:", "model: this is a network's config", "grimace train"]);
     bad(wood(), &["train", "forest.toml"], 2, &["forest.toml:4: forest: this is a forest's config", "grimace forest"]);

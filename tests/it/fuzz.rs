@@ -1,5 +1,5 @@
-//! A little fuzzing in every test run: the corpus in `fuzz/corpus`, and mutations of it that are the same every time.
-//! `scripts/fuzz.sh` does the same at length, guided by coverage.
+//! Runs every fuzz target on its corpus in `fuzz/corpus` and on mutations of it with fixed seeds.
+//! `scripts/fuzz.sh` fuzzes the same targets with libFuzzer, guided by coverage.
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -49,19 +49,19 @@ fn fuzz(name: &str, target: fn(&[u8]), mutations: u64) {
     assert!(!seeds.is_empty());
     let tokens = tokens(&folder.join("dictionaries").join(format!("{name}.dict")));
     for (number, (path, seed)) in paths.iter().zip(&seeds).enumerate() {
-        holds(target, seed, &path.display().to_string());
+        run_target(target, seed, &path.display().to_string());
         for mutation in 0..mutations {
             let mut random = Rng::new(&[number as u64, mutation]);
             let input = mutated(seed, &seeds, &tokens, &mut random);
-            holds(target, &input, &format!("mutation {mutation} of {}", path.display()));
+            run_target(target, &input, &format!("mutation {mutation} of {}", path.display()));
         }
     }
 }
 
-/// Runs a target on an input; where it panics, the input is printed as a command that writes it to a file.
-fn holds(target: fn(&[u8]), input: &[u8], shown: &str) {
+/// Runs a target on an input. If it panics, prints a command that writes the input to a file.
+fn run_target(target: fn(&[u8]), input: &[u8], shown: &str) {
     if catch_unwind(|| target(input)).is_err() {
-        panic!("{shown} fails. To have it as a file: printf '%b' '{}' >input", escaped(input));
+        panic!("{shown} fails. To write it to a file: printf '%b' '{}' >input", escaped(input));
     }
 }
 
@@ -85,7 +85,8 @@ fn unescaped(entry: &str) -> Vec<u8> {
         let hex = part.strip_prefix('x').and_then(|hex| hex.split_at_checked(2));
         match hex.and_then(|(hex, rest)| Some((u8::from_str_radix(hex, 16).ok()?, rest))) {
             Some((byte, rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
-            // An empty part between two backslashes is a literal backslash; the next part follows it.
+            // An empty part between two backslashes is a literal backslash; the next part follows
+            // it.
             None if part.is_empty() => bytes.extend([b"\\", parts.next().unwrap().as_bytes()].concat()),
             None => bytes.extend(part.bytes()),
         }
@@ -93,7 +94,8 @@ fn unescaped(entry: &str) -> Vec<u8> {
     bytes
 }
 
-/// `seed` after one to four changes: a bit, a byte, a piece taken out, doubled or from a dictionary, another's end.
+/// `seed` after one to four changes: a bit flipped, a byte replaced, a piece removed, doubled or
+/// inserted from a dictionary, or the end of another seed.
 fn mutated(seed: &[u8], seeds: &[Vec<u8>], tokens: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {

@@ -13,11 +13,53 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Top-level modules that follow `crate::` in the code of a file, without its tests.
+/// Top-level modules that follow `crate::` in the code of a file, without its tests. Those of a
+/// group, `crate::{a, b::{c, d}}`, are a and b.
 fn imports(source: &str) -> Vec<&str> {
     let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let names = code.split("crate::").skip(1);
-    names.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).collect()
+    let first_name = |path: &str| path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
+    let mut names = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            None => names.push(&rest[..first_name(rest)]),
+            Some(group) => {
+                names.extend(group_paths(group).into_iter().map(str::trim_start).map(|path| &path[..first_name(path)]));
+            }
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// The paths of a group of imports, up to its closing brace: separated by commas outside inner
+/// groups.
+fn group_paths(group: &str) -> Vec<&str> {
+    let (mut paths, mut start, mut depth) = (Vec::new(), 0, 0);
+    for (index, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                paths.push(&group[start..index]);
+                start = index + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+#[test]
+fn imports_of_groups_are_found() {
+    let source = "use crate::cli;\nuse crate::{device, forest::{self, tree}, metrics as m};\nuse crate::{\n    data::csv,\n    \
+                  model,\n};\nfn f() -> crate::util::error::Outcome {}\n#[cfg(test)]\nmod tests { use crate::sweep; }";
+    assert_eq!(imports(source), ["cli", "device", "forest", "metrics", "data", "model", "util"]);
+    // A group with a later module is a violation.
+    let files = [("data".to_owned(), "use crate::{util::rng, forest};".to_owned())];
+    assert_eq!(violations(&["util", "data", "forest"], &files), [("data", "forest")]);
 }
 
 /// Imports of a later module: (importing module, imported module).

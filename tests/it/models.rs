@@ -25,7 +25,7 @@ fn trains_resumes_and_exports(model: &str, train: &str) {
     let bench = bench();
     let folder = bench.path();
     fs_err::write(folder.join("small.toml"), config(model, train)).unwrap();
-    good(folder, &["train", "small.toml", "--out", "unbroken"]);
+    good(folder, &["train", "small.toml", "--out", "uninterrupted"]);
 
     let args = ["train", "small.toml", "--out", "killed", "--resume"];
     let mut child = command(folder, &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -36,20 +36,21 @@ fn trains_resumes_and_exports(model: &str, train: &str) {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!folder.join("killed/summary.json").exists(), "killed too late: the run has finished");
+    let stopped = json(folder.join("killed/summary.json"))["stopped"].clone();
+    assert_eq!(stopped, "running", "killed too late: the run has finished");
     good(folder, &args);
-    assert_eq!(timeless_metrics(&folder.join("killed")), timeless_metrics(&folder.join("unbroken")));
+    assert_eq!(timeless_metrics(&folder.join("killed")), timeless_metrics(&folder.join("uninterrupted")));
     for name in ["best.safetensors", "last.safetensors"] {
         let read = |run: &str| tensors(&folder.join(run).join(name));
-        assert!(read("killed") == read("unbroken"), "{name} differs from the unbroken run");
+        assert!(read("killed") == read("uninterrupted"), "{name} differs from the uninterrupted run");
     }
 
     // Validation and evaluate use the same weights: the EMA, if there is one. Deduplicated rows of
     // the training file are the validation rows.
-    let best = &json(folder.join("unbroken/summary.json"))["best_val_accuracy_dedup"];
-    let done = good(folder, &["evaluate", "unbroken", "--data", "data/my_emotion_train.csv", "--json"]);
+    let best = &json(folder.join("uninterrupted/summary.json"))["best_val_accuracy_dedup"];
+    let done = good(folder, &["evaluate", "uninterrupted", "--data", "data/my_emotion_train.csv", "--json"]);
     assert_eq!(done.json()["accuracy_dedup"], *best);
-    good(folder, &["export", "unbroken", "--out", "model.pt"]);
+    good(folder, &["export", "uninterrupted", "--out", "model.pt"]);
     assert!(folder.join("model.pt").exists());
 }
 

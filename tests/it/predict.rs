@@ -136,7 +136,7 @@ fn inputs_are_never_overwritten() {
 }
 
 #[test]
-fn a_path_need_not_be_utf_8() {
+fn paths_may_be_non_utf_8() {
     use std::os::unix::ffi::OsStrExt as _;
     let bench = bench();
     let out = std::ffi::OsStr::from_bytes(b"\xff.csv");

@@ -1,10 +1,11 @@
-//! Tests on real images, where `GRIMACE_FACES` names a folder of FER2013 as the seed's CSV files.
+//! Tests on real images, if `GRIMACE_FACES` names a folder with FER2013 as the notebook's CSV
+//! files.
 
 use crate::common::{TINY, good, json, real_images};
 
 #[test]
-fn fer2013_is_read_whole_and_its_leaks_are_found() {
-    let Some(images) = real_images("fer2013_is_read_whole_and_its_leaks_are_found") else { return };
+fn fer2013_is_read_completely_and_its_duplicates_are_found() {
+    let Some(images) = real_images("fer2013_is_read_completely_and_its_duplicates_are_found") else { return };
     let (train, test) = (images.join("my_emotion_train.csv"), images.join("my_emotion_test.csv"));
     let folder = tempfile::tempdir().unwrap();
     let args = ["data", "check", train.to_str().unwrap(), test.to_str().unwrap(), "--json"];

@@ -1,4 +1,5 @@
-//! `report.html` in a real browser: nothing on its console, nothing asked of the network, and readable in light and dark.
+//! `report.html` in a real browser: an empty console, no network requests, and readable in light
+//! and dark.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +23,7 @@ fn chromium(test: &str) -> Option<PathBuf> {
     browser
 }
 
-/// Opens a page and gives a screenshot, what came on its console, and the addresses that were asked for.
+/// Opens a page. Returns a screenshot, the console messages and the requested addresses.
 fn open(browser: &Path, page: &Path, dark: bool) -> (Vec<u8>, Vec<String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let (shot, net) = (folder.path().join("shot.png"), folder.path().join("net.json"));
@@ -50,8 +51,9 @@ fn open(browser: &Path, page: &Path, dark: bool) -> (Vec<u8>, Vec<String>, Vec<S
     (fs_err::read(&shot).unwrap(), console, requested)
 }
 
-/// The addresses that a page requested, from a Chromium net log. The browser's own services (updates, accounts, time)
-/// come and go with its versions; their requests have no initiator, which Chromium logs as "not an origin".
+/// The addresses that a page requested, from a Chromium net log. The browser's own services
+/// (updates, accounts, time) differ between versions; their requests have no initiator, which
+/// Chromium logs as "not an origin".
 fn requested_by_page(net_log: &Value) -> Vec<String> {
     let events = net_log["events"].as_array().unwrap().iter().map(|event| &event["params"]);
     let by_page = events.filter(|params| params["initiator"].as_str().is_some_and(|from| from != "not an origin"));
@@ -59,7 +61,7 @@ fn requested_by_page(net_log: &Value) -> Vec<String> {
     addresses.filter(|url| !url.starts_with("file:") && !url.starts_with("data:")).map(str::to_owned).collect()
 }
 
-/// Mean brightness of a screenshot's upper left corner, where the page has nothing but its background.
+/// Mean brightness of a screenshot's upper left corner, which shows only the page's background.
 fn background(png: &[u8]) -> f64 {
     let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -69,20 +71,20 @@ fn background(png: &[u8]) -> f64 {
 }
 
 #[test]
-fn a_report_needs_nothing_and_follows_the_readers_theme() {
-    let Some(browser) = chromium("a_report_needs_nothing_and_follows_the_readers_theme") else { return };
+fn a_report_requests_nothing_and_follows_the_readers_theme() {
+    let Some(browser) = chromium("a_report_requests_nothing_and_follows_the_readers_theme") else { return };
     let page = workshop().join("run/report.html");
-    let (light, console, asked) = open(&browser, &page, false);
-    assert!(console.is_empty() && asked.is_empty(), "console: {console:?}, asked: {asked:?}");
-    let (dark, console, asked) = open(&browser, &page, true);
-    assert!(console.is_empty() && asked.is_empty(), "console: {console:?}, asked: {asked:?}");
+    let (light, console, requested) = open(&browser, &page, false);
+    assert!(console.is_empty() && requested.is_empty(), "console: {console:?}, requested: {requested:?}");
+    let (dark, console, requested) = open(&browser, &page, true);
+    assert!(console.is_empty() && requested.is_empty(), "console: {console:?}, requested: {requested:?}");
     assert!(background(&light) > 200.0 && background(&dark) < 60.0, "{} and {}", background(&light), background(&dark));
 }
 
-/// The check above can fail: every way in which a page could reach the network is seen.
+/// The test above can fail: each kind of request is detected.
 #[test]
-fn requests_of_a_page_are_seen() {
-    let Some(browser) = chromium("requests_of_a_page_are_seen") else { return };
+fn requests_of_a_page_are_detected() {
+    let Some(browser) = chromium("requests_of_a_page_are_detected") else { return };
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
     let html = r#"<link rel="stylesheet" href="http://127.0.0.1:9/style"><img src="http://127.0.0.1:9/image">
@@ -125,7 +127,7 @@ fn a_report_is_self_contained_and_opens_with_the_result() {
 }
 
 #[test]
-fn a_hostile_name_stays_text() {
+fn a_hostile_name_is_escaped() {
     let folder = crate::common::bench();
     let classes = r#"data.classes=["<script>alert(1)</script>","disgust","fear","happy","sad","surprise","neutral"]"#;
     good(folder.path(), &["train", "tiny.toml", "--set", classes, "--set", "train.epochs=1", "--out", "odd"]);

@@ -82,7 +82,7 @@ fn resume_requires_the_same_soft_labels() {
     refuse(&[soft, "train.soft_label_weight=0.5"], &["cannot resume: train.soft_label_weight was 1.0, now it is 0.5"]);
     // The file name does not matter.
     fs_err::rename(folder.join("soft.csv"), folder.join("moved.csv")).unwrap();
-    refuse(&[soft], &["soft.csv: no such file (a CSV of soft labels)"]);
+    refuse(&[soft], &["soft.csv: no such file; expected a CSV of soft labels"]);
     good(folder, &[&resume[..], &["--set", "data.soft_labels=moved.csv"]].concat());
     let result = |out: &str| (timeless_metrics(&folder.join(out)), tensors(&folder.join(out).join("last.safetensors")));
     assert_eq!(result("uninterrupted"), result("resumed"));

@@ -180,7 +180,7 @@ fn a_forest_is_checked_first_and_its_failure_keeps_the_comparison() {
     write("broken-forest.toml", "my_emotion_train", "none");
     write("folds.toml", "folds = 3", "folds = 99");
     write("larger.toml", "trees = 15", "trees = 16");
-    bad(folder.path(), &run(&["--forest", "clash.toml"]), 2, &["its name is \"tiny\", as that of a network"]);
+    bad(folder.path(), &run(&["--forest", "clash.toml"]), 2, &["name \"tiny\" is already used by a network"]);
     bad(folder.path(), &run(&["--forest", "broken-forest.toml"]), 2, &["data/none.csv: no such file"]);
     bad(folder.path(), &run(&["--forest", "data"]), 2, &["--forest data: is not the run of a fitted forest"]);
     let test = ["--set", "data.test=tiny.toml"];
@@ -240,7 +240,7 @@ fn runs_are_distributed_over_processes() {
 }
 
 #[test]
-fn varied_keys_are_models_of_the_comparison() {
+fn each_varied_config_is_a_model_of_the_comparison() {
     let folder = setup();
     let args = |out: &'static str| {
         let vary = ["--vary", "train.ema=0,0.9", "--vary", "model.filters=[8, 16],[16]"];
@@ -309,7 +309,7 @@ fn a_signal_reaches_every_process_once() {
 fn bad_arguments_are_input_errors() {
     let folder = setup();
     let bad = |args: &[&str], parts: &[&str]| drop(bad(folder.path(), args, 2, parts));
-    bad(&["sweep", "tiny.toml", "tiny.toml"], &["its name is \"tiny\", as that of tiny.toml"]);
+    bad(&["sweep", "tiny.toml", "tiny.toml"], &["name \"tiny\" is already used by tiny.toml"]);
     bad(&["sweep", "broken.toml", "--out", "s"], &["data/none.csv: no such file"]);
     assert!(!folder.path().join("s").exists(), "nothing is left behind");
     bad(&["sweep", "tiny.toml", "--forest", "tiny.toml"], &["this is a network's config"]);

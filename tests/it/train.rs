@@ -1,4 +1,5 @@
-//! `grimace train`: run directory, reproducibility, interruption and resume, early stopping, errors.
+//! `grimace train`: run directory, reproducibility, interruption and resume, early stopping,
+//! errors.
 
 use std::path::Path;
 use std::time::Duration;
@@ -78,13 +79,13 @@ fn a_resumed_run_is_identical_with_two_threads_and_bf16() {
     let run = |out: &str, more: &[&str]| {
         good(bench.path(), &[&["train", "tiny.toml", "--out", out], &sets[..], more].concat())
     };
-    run("unbroken", &[]);
+    run("uninterrupted", &[]);
     run("resumed", &["--set", "train.epochs=1"]);
     run("resumed", &["--resume"]);
     let result = |out: &str| {
         (timeless_metrics(&bench.path().join(out)), tensors(&bench.path().join(out).join("last.safetensors")))
     };
-    assert_eq!(result("unbroken"), result("resumed"));
+    assert_eq!(result("uninterrupted"), result("resumed"));
 }
 
 /// Compares a run with custom kernels to one with libtorch's operators: equal up to rounding.
@@ -121,7 +122,7 @@ fn the_same_seed_gives_the_same_result() {
 }
 
 #[test]
-fn a_resumed_run_equals_an_unbroken_one() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     let bench = bench();
     let out = bench.path().join("stopped");
     let long =
@@ -150,13 +151,13 @@ fn a_resumed_run_equals_an_unbroken_one() {
     let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "stopped", "--resume"], &changed[..]].concat());
     assert!(done.stderr.contains("resuming"), "{}", done.all());
     assert!(text(out.join("metrics.jsonl")).starts_with(&before), "lines of finished epochs stay byte for byte");
-    good(bench.path(), &[&["train", "tiny.toml", "--out", "unbroken"], &changed[..]].concat());
-    let unbroken = bench.path().join("unbroken");
-    assert_eq!(timeless_metrics(&out), timeless_metrics(&unbroken));
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "uninterrupted"], &changed[..]].concat());
+    let uninterrupted = bench.path().join("uninterrupted");
+    assert_eq!(timeless_metrics(&out), timeless_metrics(&uninterrupted));
     for name in ["best.safetensors", "last.safetensors"] {
         assert!(
-            tensors(&out.join(name)) == tensors(&unbroken.join(name)),
-            "{name} differs from that of an unbroken run"
+            tensors(&out.join(name)) == tensors(&uninterrupted.join(name)),
+            "{name} differs from that of an uninterrupted run"
         );
     }
 }

@@ -72,7 +72,7 @@ fn evaluate_reports_metrics_of_averaged_probabilities() {
         assert!((found["loss"].as_f64().unwrap() - loss).abs() < 1e-5, "{tta}: {loss}, {found}");
         assert_eq!(found["accuracy"].as_f64(), Some(correct as f64 / 150.0), "{tta}");
         let stdout = good(workshop(), &args).stdout;
-        assert!(stdout.contains(&format!("TTA {tta}: ")), "{stdout}");
+        assert!(stdout.contains(&format!("TTA: {tta}")), "{stdout}");
     }
 }
 

@@ -67,7 +67,7 @@ pub enum Isa {
 }
 
 /// Returns the best instruction set of this processor within the limit of [`limit_isa`]; `None` if
-/// it has neither, where only the kernels written as portable loops run.
+/// it has neither; then only the kernels written as portable loops run.
 pub fn isa() -> Option<Isa> {
     #[cfg(test)]
     if let Some(isa) = tests::ISA_OVERRIDE.get() {

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recorded_where_no_gradient_is_required() {
+    fn nothing_is_recorded_if_no_gradient_is_required() {
         assert!(!square(&leaf().detach()).requires_grad());
         assert!(!tch::no_grad(|| square(&leaf())).requires_grad());
         assert!(square(&leaf()).requires_grad());

@@ -1,5 +1,7 @@
 //! Values of CPU tensors as slices.
 
+use std::marker::PhantomData;
+
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
@@ -74,6 +76,65 @@ pub fn make_unique(tensor: Tensor) -> Result<Tensor> {
     if is_unique(&tensor) { Ok(tensor) } else { Ok(tensor.f_detach()?.f_detach_copy()?) }
 }
 
+/// A range of a tensor's memory, for updates in place where other handles share the memory.
+///
+/// Elements are read and written one by one and never borrowed, as libtorch's in-place operations
+/// do, so the rule of [`slice()`] applies: no slice of the memory may be in use.
+pub struct InPlaceChunk<'a, T> {
+    start: *mut T,
+    length: usize,
+    tensor: PhantomData<&'a mut Tensor>,
+}
+
+// SAFETY: the elements are `Send`, and chunks of one tensor do not overlap.
+unsafe impl<T: TensorElement> Send for InPlaceChunk<'_, T> {}
+
+/// Splits the memory of a contiguous CPU tensor into chunks of `size` elements; the last may be
+/// shorter.
+///
+/// # Errors
+/// As for [`slice()`].
+pub fn in_place_chunks<T: TensorElement>(tensor: &mut Tensor, size: usize) -> Result<Vec<InPlaceChunk<'_, T>>> {
+    check::<T>(tensor, tensor.is_contiguous())?;
+    let (start, count) = (tensor.data_ptr().cast::<T>(), tensor.numel());
+    let chunk = |first: usize| InPlaceChunk {
+        // SAFETY: `first` is below `numel`, the number of adjacent values of `T`.
+        start: unsafe { start.add(first) },
+        length: size.min(count - first),
+        tensor: PhantomData,
+    };
+    Ok((0..count).step_by(size.max(1)).map(chunk).collect())
+}
+
+impl InPlaceChunk<'_, f32> {
+    /// Replaces all elements.
+    ///
+    /// # Panics
+    /// If there are more or fewer values.
+    pub fn write(&mut self, values: &[f32]) {
+        assert_eq!(values.len(), self.length, "one value per element");
+        for (index, value) in values.iter().enumerate() {
+            // SAFETY: inside the chunk, which the exclusive borrow of the tensor keeps alive.
+            unsafe { self.start.add(index).write(*value) }
+        }
+    }
+
+    /// Subtracts `values` from the elements that begin at `first`.
+    ///
+    /// # Panics
+    /// If they reach beyond the end of the chunk.
+    pub fn subtract(&mut self, first: usize, values: &[f32]) {
+        assert!(first <= self.length && values.len() <= self.length - first, "beyond the end of the chunk");
+        for (index, value) in values.iter().enumerate() {
+            // SAFETY: inside the chunk, which the exclusive borrow of the tensor keeps alive.
+            unsafe {
+                let element = self.start.add(first + index);
+                element.write(element.read() - value);
+            }
+        }
+    }
+}
+
 fn unique_slice_mut<T: TensorElement>(tensor: &mut Tensor, is_dense: bool) -> Result<&mut [T]> {
     check::<T>(tensor, is_dense)?;
     if !is_unique(tensor) {
@@ -119,6 +180,27 @@ mod tests {
         assert!(slice_mut::<f32>(&mut Tensor::from_slice(&[0f32; 0])).unwrap().is_empty());
         let tensor = Tensor::from_slice(&[1.0f32, -2.5]).to_kind(Kind::BFloat16);
         assert_eq!(slice::<half::bf16>(&tensor).unwrap(), [half::bf16::from_f32(1.0), half::bf16::from_f32(-2.5)]);
+    }
+
+    #[test]
+    fn chunks_update_shared_memory_in_place() {
+        let mut tensor = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0]);
+        let view = tensor.narrow(0, 2, 3);
+        let mut chunks = in_place_chunks::<f32>(&mut tensor, 3).unwrap();
+        assert_eq!(chunks.iter().map(|chunk| chunk.length).collect::<Vec<_>>(), [3, 2]);
+        chunks[0].subtract(1, &[0.5, 1.5]);
+        chunks[1].write(&[0.0, 7.0]);
+        drop(chunks);
+        assert_eq!(slice::<f32>(&tensor).unwrap(), [1.0, 1.5, 1.5, 0.0, 7.0]);
+        assert_eq!(slice::<f32>(&view).unwrap(), [1.5, 0.0, 7.0]);
+        assert!(in_place_chunks::<i64>(&mut tensor, 3).is_err(), "another dtype");
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the end")]
+    fn chunks_check_their_length() {
+        let mut tensor = Tensor::from_slice(&[1.0f32, 2.0]);
+        in_place_chunks::<f32>(&mut tensor, 2).unwrap()[0].subtract(1, &[0.0, 0.0]);
     }
 
     #[test]

@@ -13,8 +13,19 @@ use crate::util::error::input;
 /// Number of bad rows listed in an error message.
 const MAX_LISTED: usize = 5;
 
-/// Column name and description of an invalid cell; an empty name means the whole row.
-type CellError = (&'static str, String);
+/// What is wrong with a cell, or with the row as a whole, whose column is empty.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column}: {problem}")]
+struct CellError {
+    column: &'static str,
+    problem: String,
+}
+
+impl CellError {
+    fn new(column: &'static str, problem: impl Into<String>) -> Self {
+        Self { column, problem: problem.into() }
+    }
+}
 
 /// Reads a CSV row by row.
 ///
@@ -42,7 +53,7 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
         }
         match read_row(&record, columns, options) {
             Ok(cells) => cells.push_to(&mut images, row),
-            Err((column, problem)) => {
+            Err(CellError { column, problem }) => {
                 // Only rows that are kept need a line.
                 let start = bom_length + record.position().map_or(0, ::csv::Position::byte);
                 let line = if images.skipped.is_full() { 0 } else { lines.line_at(start)? };
@@ -98,12 +109,12 @@ impl Cells {
 
 fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<'_>) -> Result<Cells, CellError> {
     if record.len() != columns.count {
-        return Err(("", format!("{} fields; the header has {}", record.len(), columns.count)));
+        return Err(CellError::new("", format!("{} fields; the header has {}", record.len(), columns.count)));
     }
     let cell = |column: usize, name: &'static str| -> Result<&str, CellError> {
         let bytes = record.get(column).unwrap_or_default();
         std::str::from_utf8(bytes)
-            .map_err(|error| (name, format!("not UTF-8 at byte {} of the cell", error.valid_up_to() + 1)))
+            .map_err(|error| CellError::new(name, format!("not UTF-8 at byte {} of the cell", error.valid_up_to() + 1)))
     };
     let text = |column: Option<usize>, name: &'static str| -> Result<Option<String>, CellError> {
         column.map(|column| cell(column, name).map(|text| text.trim().to_owned())).transpose()
@@ -112,15 +123,16 @@ fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<
         .emotion
         .map(|column| {
             let text = cell(column, "emotion")?;
-            parse_label(text, options.classes.len()).ok_or_else(|| ("emotion", describe_label(text, options.classes)))
+            parse_label(text, options.classes.len())
+                .ok_or_else(|| CellError::new("emotion", describe_label(text, options.classes)))
         })
         .transpose()?;
     let mut image = [0; PIXELS];
     pixels::parse(cell(columns.pixels, "pixels")?.as_bytes(), &mut image)
-        .map_err(|error| ("pixels", error.to_string()))?;
+        .map_err(|error| CellError::new("pixels", error.to_string()))?;
     let id = text(columns.id, "id")?;
     if id.as_ref().is_some_and(String::is_empty) {
-        return Err(("id", "empty; expected the id of the row".into()));
+        return Err(CellError::new("id", "empty; expected the id of the row"));
     }
     Ok(Cells { image, label, id, usage: text(columns.usage, "Usage")? })
 }

@@ -1,35 +1,25 @@
 //! Parsing a `pixels` cell: 2304 integers 0..255, separated by spaces.
 
-use std::fmt;
-
 use crate::data::images::PIXELS;
 
 /// Minimum length of a cell in bytes: a digit per pixel, and the spaces between.
 pub const MIN_CELL_BYTES: u64 = 2 * PIXELS as u64 - 1;
 
 /// Why a `pixels` cell could not be read; positions count from 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PixelError {
+    /// An empty cell.
+    #[error("no pixels; expected {PIXELS} integers 0..255, separated by spaces")]
+    Empty,
     /// Not 2304 pixels.
+    #[error("{0} pixels; expected {PIXELS} (48x48)")]
     Count(usize),
     /// Not a nonnegative integer.
+    #[error("pixel {position} is {text:?}{}; expected an integer 0..255", if text.contains('\n') { " (unclosed quote?)" } else { "" })]
     NotANumber { position: usize, text: String },
     /// A number above 255.
+    #[error("pixel {position} is {text}; expected 0..255")]
     OutOfRange { position: usize, text: String },
-}
-
-impl fmt::Display for PixelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Count(0) => write!(f, "no pixels; expected {PIXELS} integers 0..255, separated by spaces"),
-            Self::Count(count) => write!(f, "{count} pixels; expected {PIXELS} (48x48)"),
-            Self::NotANumber { position, text } => {
-                let hint = if text.contains('\n') { " (unclosed quote?)" } else { "" };
-                write!(f, "pixel {position} is {text:?}{hint}; expected an integer 0..255")
-            }
-            Self::OutOfRange { position, text } => write!(f, "pixel {position} is {text}; expected 0..255"),
-        }
-    }
 }
 
 /// Parses a cell into `image`, row-major. Repeated, leading and trailing spaces are allowed.
@@ -91,7 +81,11 @@ fn parse_general(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
         }
         count += 1;
     }
-    if count == image.len() { Ok(()) } else { Err(PixelError::Count(count)) }
+    match count {
+        0 => Err(PixelError::Empty),
+        count if count == image.len() => Ok(()),
+        count => Err(PixelError::Count(count)),
+    }
 }
 
 /// The token at `start`, truncated for an error message.
@@ -146,7 +140,7 @@ mod tests {
 
     #[test]
     fn invalid_cells() {
-        assert_eq!(read(""), Err(PixelError::Count(0)));
+        assert_eq!(read(""), Err(PixelError::Empty));
         assert_eq!(read("1 2 3"), Err(PixelError::Count(3)));
         assert_eq!(read("1 2 3 4 5"), Err(PixelError::Count(5)));
         let message = |cell: &str| read(cell).unwrap_err().to_string();

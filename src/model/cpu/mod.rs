@@ -2,8 +2,8 @@
 //!
 //! Tensors are passed to the kernels as slices, on libtorch's thread pool, and the gradients are
 //! registered with autograd. Each layer has a function `shape` or `is_supported` that checks sizes,
-//! dtype, device and instruction set. libtorch's operations run where it fails, and during tracing
-//! for an export; results agree up to rounding.
+//! dtype, device and instruction set. libtorch's operations run if it fails, and during tracing for
+//! an export; results agree up to rounding.
 
 pub mod conv_pool;
 pub mod norm_act;

@@ -124,7 +124,7 @@ impl RunReport<'_> {
             })
             .collect();
         html! {
-            h1 { "Grimace: " (self.kind) " " (self.name) }
+            h1 { "Grimace: " (self.kind) " \"" (self.name) "\"" }
             p.result {
                 "Validation accuracy: " (percent(found.accuracy)) " of " (HumanCount(found.rows as u64)) " images"
                 @if duplicates > 0 {

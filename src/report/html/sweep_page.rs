@@ -1,4 +1,4 @@
-//! `report.html` of a sweep.
+//! `report.html` of a sweep. `sweep/html_report.rs` fills [`SweepReport`].
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub struct SweepReport<'a> {
     /// Limitations of the result.
     pub caveats: &'a [String],
     /// Explanation of the table's columns.
-    pub legend: &'a str,
+    pub legend: &'a [&'a str],
     /// Facts in boxes.
     pub facts: Vec<Fact>,
     /// Header of the table.
@@ -114,7 +114,7 @@ impl SweepReport<'_> {
             (facts(&self.facts))
             h2 { "Comparison" }
             (table(&self.head, &rows))
-            p { (self.legend) }
+            ul { @for line in self.legend { li { (line) } } }
             @for plot in plots { (plot) }
             h2 { "Runs" }
             (table(&head, &runs))

@@ -74,13 +74,13 @@ impl Axis {
         let step = step.unwrap_or(10.0 * power);
         let step = if unit == Unit::Whole { step.max(1.0) } else { step };
         let first = (self.low / step - 1e-9).ceil();
-        // A bound, should rounding keep the sum where it is.
+        // A bound, in case rounding keeps the sum from growing.
         let values = (0..100).map(|number| (first + f64::from(number)) * step);
         let within = values.take_while(|value| *value <= self.high + step * 1e-9);
         within.map(|value| (value, unit.label(value, step))).collect()
     }
 
-    /// Powers of ten, with 2 and 5 between them where they are few.
+    /// Powers of ten, with 2 and 5 between them if they are few.
     fn decades(&self, count: f64) -> Vec<(f64, String)> {
         let (first, last) = (self.low.floor() as i32, self.high.ceil() as i32);
         let decades = self.high - self.low;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round() {
+    fn ticks_are_round_numbers() {
         let axis = |low, high| Axis::linear((low, high), (0.0, 100.0));
         assert_eq!(labels(axis(0.0, 1.0), 5.0, Unit::Plain), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(axis(0.31, 0.68), 4.0, Unit::Percent), ["40%", "50%", "60%"]);

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_shortened() {
+    fn long_text_is_shortened() {
         assert_eq!(TEXT.fit("happy", 100.0), "happy");
         let name = "a_sweep_over_learning_rates_and_more_of_a_very_long_name_lr=0.01";
         let short = TEXT.fit(name, 200.0);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_coordinates_and_text_do_no_harm() {
+    fn invalid_coordinates_and_text_give_a_valid_image() {
         let mut canvas = Canvas::new(30, 20);
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -1e300, 0.0, 7.0];
         for x in odd {

@@ -128,7 +128,7 @@ impl<'a> Matrix<'a> {
         let color = if fraction >= Some(DARK) { WHITE } else { SMALL.color };
         let style = TextStyle { color, ..SMALL }.aligned(Align::Middle);
         let number = number(count);
-        // The diagonal stands out where bold digits have room.
+        // The diagonal is bold if bold digits have room.
         let is_bold = row == column && SMALL.bold().width(&number) <= width - 2.0;
         let style = if is_bold { style.bold() } else { style };
         match self.content {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_images_have_no_percentages() {
+    fn without_images_there_are_no_percentages() {
         let empty = confusion(&ConfusionMatrix::new(&[], &[], 7), &names(7, 0)).unwrap();
         assert_eq!(texts(&empty.svg).iter().filter(|text| *text == "–").count(), 7 * 7 + 7);
         check(&empty, size(&empty.svg));

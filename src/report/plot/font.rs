@@ -39,14 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_faces_are_loaded() {
+    fn regular_and_bold_fonts_are_loaded() {
         let database = database();
         let faces: Vec<_> = database.faces().map(|face| (face.families[0].0.as_str(), face.weight.0)).collect();
         assert_eq!(faces, [("DejaVu Sans", 400), ("DejaVu Sans", 700)]);
     }
 
     #[test]
-    fn text_has_a_width() {
+    fn text_width_is_the_sum_of_advances() {
         // The advance of a digit is 1303 of 2048 font units.
         assert!((text_width("07", 2048.0, false) - 2.0 * 1303.0).abs() < 1.0);
         assert!(text_width("fear", 13.0, true) > text_width("fear", 13.0, false));

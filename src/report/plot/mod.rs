@@ -6,12 +6,12 @@
 
 mod axis;
 mod canvas;
-mod comparison;
 mod confusion;
 mod curves;
 mod font;
 mod legend;
 mod mistakes;
+mod model_comparison;
 mod rasterize;
 mod reliability;
 
@@ -20,10 +20,10 @@ use std::path::Path;
 use anyhow::Result;
 
 pub use canvas::{GRID, INK, png_data_url};
-pub use comparison::{Bar, comparison};
 pub use confusion::confusion;
 pub use curves::curves;
 pub use mistakes::{Mistake, mistakes};
+pub use model_comparison::{Bar, comparison};
 pub use reliability::reliability;
 
 use crate::util::files::write_atomically;

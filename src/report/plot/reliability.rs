@@ -90,8 +90,8 @@ fn draw_bin(canvas: &mut Canvas, bin: &CalibrationBin, axes: &Axes) {
 
 fn draw_legend(canvas: &mut Canvas, bins: &[CalibrationBin], ece: f64) {
     let entries = [
-        (Mark::Area(BLUE), "accuracy of the bin"),
-        (Mark::TranslucentArea(VERMILION), "gap to its confidence"),
+        (Mark::Area(BLUE), "accuracy per bin"),
+        (Mark::TranslucentArea(VERMILION), "gap to mean confidence"),
         (Mark::Dashes(INK), "perfect calibration"),
     ];
     for ((mark, text), line) in entries.into_iter().zip(0..) {

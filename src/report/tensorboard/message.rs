@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_written_as_the_format_says() {
+    fn fields_have_protobuf_encoding() {
         // The first two are the examples of protobuf's own description of the format.
         assert_eq!(Message::default().int(1, 150).encoded(), [0x08, 0x96, 0x01]);
         assert_eq!(Message::default().text(2, "testing").encoded(), b"\x12\x07testing");

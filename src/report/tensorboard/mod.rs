@@ -64,7 +64,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Opens the newest event file in `folder` to append events of `time`; `None` where there is
+    /// Opens the newest event file in `folder` to append events of `time`; `None` if there is
     /// none.
     pub fn reopen(folder: &Path, time: f64) -> Result<Option<Self>> {
         let Some((_, path)) = event_files(folder)?.pop() else { return Ok(None) };
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn events_read_back() {
+    fn written_events_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = EventFile::create(folder.path(), 1.7e9).unwrap();
         file.hparams(&[("a.b".into(), HparamValue::Number(0.0)), ("c".into(), HparamValue::Flag(false))]).unwrap();

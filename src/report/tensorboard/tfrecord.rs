@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_starts_as_in_a_file_of_tensorflow() {
+    fn record_headers_match_tensorflow() {
         // The first 12 bytes of every event file: the version event has 24 bytes.
         let framed = tfrecord(&[9; 24]);
         assert_eq!(framed[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);

@@ -122,7 +122,7 @@ fn configs_with_values_of_other_types() {
         (format!("seed = 1.5\n{TINY}"), &["c.toml:1: seed: invalid type: floating point `1.5`"]),
         ("name = \"x\"\ndata = 3\nmodel = 3\n".into(), &["c.toml:2: data: invalid type", "expected a table"]),
         ("name = \"x\"\nmodel = 3\n[data]\ntrain = \"x\"\n".into(), &["c.toml:2: model: invalid type", "a table"]),
-        // A list is no table, even where its values would fit.
+        // A list is no table, even if its values would fit.
         (format!("train = []\n{no_train}"), &["c.toml:1: train: invalid type", "expected a table"]),
         (format!("augment = [1, 0.1, 0.1, true]\n{TINY}"), &["c.toml:1: augment: invalid type", "expected a table"]),
         (format!("{TINY}[[augment]]\nrotate = 1\n"), &["c.toml", "augment: invalid type", "expected a table"]),

@@ -37,7 +37,7 @@ const GIB: u64 = 1 << 30;
 
 // Running the program.
 
-/// Runs the program. An error where it takes too long or too much memory.
+/// Runs the program. An error if it takes too long or too much memory.
 fn run(folder: &Path, args: &[&str]) -> Result<Done, String> {
     // Into files: a full pipe would block the program, because nobody reads it before the end.
     let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
@@ -64,7 +64,7 @@ fn run(folder: &Path, args: &[&str]) -> Result<Done, String> {
     Ok(Output { status, stdout: read_all(&mut stdout), stderr: read_all(&mut stderr) }.into())
 }
 
-/// Peak memory of a process in bytes; 0 where `/proc` is missing.
+/// Peak memory of a process in bytes; 0 if `/proc` is missing.
 fn peak_memory(process: u32) -> u64 {
     let status = fs_err::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));

@@ -4,8 +4,9 @@ use super::Shape;
 use crate::dispatch::multiversion;
 use crate::{Element, conv_pool::BLOCK};
 
-/// Pools `conv` ([N, conv height, conv width, filters]) 2x2 with stride 2, adds `bias` (`[filters]`),
-/// and writes `pooled` and `argmax` (both [N, pooled height, pooled width, filters]).
+/// Pools `conv` ([N, conv height, conv width, filters]) 2x2 with stride 2, adds `bias`
+/// (`[filters]`), and writes `pooled` and `argmax` (both [N, pooled height, pooled width,
+/// filters]).
 ///
 /// The argmax is 0 to 3 in row-major order of the four pixels, the first of equal values. NaN
 /// counts as the maximum, as in PyTorch's `max_pool2d`.

@@ -27,8 +27,8 @@ impl Histogram {
     }
 
     /// Finds the best split of a node by a feature with `values` ([rows of the node]). `marks` are
-    /// of the same rows; `totals` (`[classes]`) is the node's weight per class. `None` if all values
-    /// are equal.
+    /// of the same rows; `totals` (`[classes]`) is the node's weight per class. `None` if all
+    /// values are equal.
     ///
     /// # Panics
     /// If values and marks differ in number, or there are more totals than classes.
@@ -86,7 +86,7 @@ fn body<const LANES: usize>(counts: &mut Bins<LANES>, node: &Node<'_>, found: &m
     *found = scan(counts, node.totals);
 }
 
-/// Finds the best of the 255 splits between values, the first of equals. Where a value does not
+/// Finds the best of the 255 splits between values, the first of equals. If a value does not
 /// occur, the split after it equals the one before it.
 #[inline(always)]
 fn scan<const LANES: usize>(counts: &Bins<LANES>, totals: &[u32]) -> Option<Split> {

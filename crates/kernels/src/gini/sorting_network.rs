@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn has_as_many_comparisons_as_knuth_gives() {
+    fn has_the_number_of_comparisons_that_knuth_gives() {
         assert_eq!([2, 4, 16, 32, 64, 128].map(|count| sorting_network(count).len()), [1, 5, 63, 191, 543, 1471]);
     }
 }

@@ -67,7 +67,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn both_find_the_best_split(example in examples()) {
+    fn both_implementations_find_the_best_split(example in examples()) {
         let rows: Vec<u32> = (0..example.values.len() as u32).collect();
         let totals = example.totals();
         let features: Vec<u16> = (0..FEATURES as u16).collect();

@@ -13,19 +13,19 @@
 //! | [`backward_sums`] | sums of the gradient and of its product with the input |
 //! | [`backward_apply`] | gradients of input and shortcut |
 //!
-//! Rows are summed in groups, with one sum per group and channel. A group is an image where the
-//! affine transform is per image, and all rows of a thread where it is per channel. Sums run in
+//! Rows are summed in groups, with one sum per group and channel. A group is an image if the
+//! affine transform is per image, and all rows of a thread if it is per channel. Sums run in
 //! `f32` over 16 rows and then in `f64`, in the order of the rows: the gradient of a first layer is
 //! a small difference of large sums.
 
-mod backward;
-mod forward;
+mod backward_passes;
+mod forward_passes;
 mod relu;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{Coefficients, OutputGradient, backward_apply, backward_sums};
-pub use forward::{apply, sums};
+pub use backward_passes::{Coefficients, OutputGradient, backward_apply, backward_sums};
+pub use forward_passes::{apply, sums};
 
 /// Channels per block: their sums stay in registers.
 const BLOCK: usize = 16;
@@ -45,7 +45,7 @@ pub enum Relu {
 }
 
 impl Relu {
-    /// Returns the threshold of a ReLU before: 0, or NaN where there is none, since comparisons
+    /// Returns the threshold of a ReLU before: 0, or NaN if there is none, since comparisons
     /// with NaN are false. A constant generic in its place prevents vectorization of some loops.
     #[inline(always)]
     fn threshold_before(self) -> f32 {

@@ -55,11 +55,8 @@ impl BatchNorm<'_> {
         for (running, new) in running_mean.iter_mut().zip(&mean).chain(running_var.iter_mut().zip(&variance)) {
             *running = (f64::from(*running) * (1.0 - self.update) + new * self.update) as f32;
         }
-        tch::no_grad(|| -> Result<()> {
-            self.running_mean.shallow_clone().f_copy_(&Tensor::f_from_slice(&running_mean)?)?;
-            self.running_var.shallow_clone().f_copy_(&Tensor::f_from_slice(&running_var)?)?;
-            Ok(())
-        })?;
+        overwrite(self.running_mean, &running_mean)?;
+        overwrite(self.running_var, &running_var)?;
 
         let weight = self.weight.f_detach()?;
         let deviation: Vec<f64> = variance.iter().map(|variance| (variance + self.epsilon).sqrt()).collect();
@@ -131,7 +128,15 @@ fn means<'a>(sums: &'a [f64], count: f64, center: &'a [f32]) -> impl Iterator<It
     sums.iter().zip(center).map(move |(sum, center)| sum / count + f64::from(*center))
 }
 
-/// Copies the values of a float32 tensor.
+/// Copies the values of a contiguous float32 tensor.
 fn values_of(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor_slice::slice(&tensor.f_detach()?.f_contiguous()?)?.to_vec())
+    Ok(tensor_slice::slice(tensor)?.to_vec())
+}
+
+/// Overwrites a contiguous float32 tensor in place; the network shares its memory.
+fn overwrite(tensor: &Tensor, values: &[f32]) -> Result<()> {
+    let mut tensor = tensor.shallow_clone();
+    let chunks = tensor_slice::in_place_chunks::<f32>(&mut tensor, values.len())?;
+    chunks.into_iter().for_each(|mut chunk| chunk.write(values));
+    Ok(())
 }

@@ -8,7 +8,7 @@
 //! | | [`BatchNorm`] | [`ImageTransform`] |
 //! | --- | --- | --- |
 //! | coefficients | per channel | per channel of each image |
-//! | computed from the sums | in closed form, in `f64` | by libtorch, with a backward pass of its own |
+//! | computed from the sums | in closed form, in `f64` | by libtorch, with its own backward pass |
 //! | used by | `cnn` | `vgg`, `resnet` |
 
 mod batch_norm;
@@ -88,6 +88,7 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
     let [images, channels, height, width] = x.size()[..] else {
         anyhow::bail!("batch norm requires a tensor [N, C, H, W], not {x:?}")
     };
+    let mut y = empty_like(x, [channels, height, width])?;
     let input = to_channels_last(&x.f_detach()?)?;
     let group_rows = match transform {
         Transform::Batch(_) => chunk_size((images * height * width) as usize),
@@ -105,7 +106,6 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
             (affine, SavedTransform::Image(saved), image.parameters.to_vec(), image.shortcut)
         }
     };
-    let mut y = empty_like(x, [channels, height, width])?;
     let added = shortcut.map(|shortcut| to_channels_last(&shortcut.f_detach()?)).transpose()?;
     let added = added.as_ref().map(tensor_slice::slice).transpose()?;
     passes.apply(&affine, added, tensor_slice::channels_last_slice_mut(&mut y)?)?;

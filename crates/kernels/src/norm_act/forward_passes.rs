@@ -1,12 +1,12 @@
 //! The forward passes.
 
-use super::relu::{after, before};
+use super::relu::{relu_after, relu_before};
 use super::{BLOCK, Groups, RUN, Relu, with_relu};
 use crate::Element;
 use crate::dispatch::multiversion;
 
 /// Writes the sums of x - `center` to `sums` and those of (x - `center`)² to `squares`, both
-/// [groups, C]; x is the input, after ReLU where that comes before. `center` is `[C]`.
+/// [groups, C]; x is the input, after ReLU if that comes before. `center` is `[C]`.
 ///
 /// # Panics
 /// If the lengths of the slices disagree, or `channels` is not a multiple of 16.
@@ -43,7 +43,7 @@ fn sums_with<E: Element, const AFTER: bool>(
                 for row in run.chunks_exact(channels) {
                     let row = &row[start..][..BLOCK];
                     for lane in 0..BLOCK {
-                        let value = before::<AFTER>(row[lane].to_f32(), threshold) - center[lane];
+                        let value = relu_before::<AFTER>(row[lane].to_f32(), threshold) - center[lane];
                         sum[lane] += value;
                         square[lane] += value * value;
                     }
@@ -57,8 +57,8 @@ fn sums_with<E: Element, const AFTER: bool>(
     }
 }
 
-/// Writes `factor` x + `offset` (+ `shortcut`) to `output`, after ReLU where that comes after; x is
-/// the input, after ReLU where that comes before. `factor` and `offset` are [groups, C].
+/// Writes `factor` x + `offset` (+ `shortcut`) to `output`, after ReLU if that comes after; x is
+/// the input, after ReLU if that comes before. `factor` and `offset` are [groups, C].
 ///
 /// # Panics
 /// As for [`sums()`].
@@ -108,8 +108,8 @@ fn apply_with<E: Element, const AFTER: bool>(
             None => {
                 for (row, output) in rows {
                     for ((output, x), (factor, offset)) in output.iter_mut().zip(row).zip(factor.iter().zip(offset)) {
-                        let value = before::<AFTER>(x.to_f32(), threshold) * factor + offset;
-                        *output = E::from_f32(after::<AFTER>(value));
+                        let value = relu_before::<AFTER>(x.to_f32(), threshold) * factor + offset;
+                        *output = E::from_f32(relu_after::<AFTER>(value));
                     }
                 }
             }
@@ -118,8 +118,8 @@ fn apply_with<E: Element, const AFTER: bool>(
                 for ((row, output), shortcut) in rows.zip(shortcut) {
                     let values = row.iter().zip(shortcut).zip(factor.iter().zip(offset));
                     for (output, ((x, shortcut), (factor, offset))) in output.iter_mut().zip(values) {
-                        let value = before::<AFTER>(x.to_f32(), threshold) * factor + offset + shortcut.to_f32();
-                        *output = E::from_f32(after::<AFTER>(value));
+                        let value = relu_before::<AFTER>(x.to_f32(), threshold) * factor + offset + shortcut.to_f32();
+                        *output = E::from_f32(relu_after::<AFTER>(value));
                     }
                 }
             }

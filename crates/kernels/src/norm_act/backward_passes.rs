@@ -1,24 +1,24 @@
 //! The backward passes.
 
-use super::relu::{after_gradient, before, before_gradient};
+use super::relu::{relu_after_gradient, relu_before, relu_before_gradient};
 use super::{BLOCK, Groups, RUN, Relu, with_relu};
 use crate::Element;
 use crate::dispatch::multiversion;
 
 /// Gradient of the output, in the shape of the input, and what its ReLU needs.
 ///
-/// The gradient before that ReLU is called g: 0 where the output is at most 0, else the gradient.
+/// The gradient before that ReLU is called g: 0 if the output is at most 0, else the gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputGradient<'a, E> {
     /// Gradient of the loss with respect to the output.
     pub gradient: &'a [E],
-    /// Output of [`apply`](super::apply); read only where ReLU comes after, and of any length elsewhere.
+    /// Output of [`apply`](super::apply); read only if ReLU comes after, else of any
+    /// length.
     pub output: &'a [E],
 }
 
 impl<'a, E> OutputGradient<'a, E> {
-    /// Returns the output where ReLU comes after, else the gradient in its place, which is not
-    /// read.
+    /// Returns the output if ReLU comes after, else the gradient in its place, which is not read.
     fn gate(&self, relu: Relu) -> &'a [E] {
         if relu == Relu::After { self.output } else { self.gradient }
     }
@@ -84,9 +84,9 @@ fn backward_sums_with<E: Element, const AFTER: bool>(
                     let (row, gradient) = (&row[start..][..BLOCK], &gradient[start..][..BLOCK]);
                     let gate = &gate[start..][..BLOCK];
                     for lane in 0..BLOCK {
-                        let g = after_gradient::<AFTER>(gradient[lane].to_f32(), gate[lane].to_f32());
+                        let g = relu_after_gradient::<AFTER>(gradient[lane].to_f32(), gate[lane].to_f32());
                         sum[lane] += g;
-                        product[lane] += g * (before::<AFTER>(row[lane].to_f32(), threshold) - center[lane]);
+                        product[lane] += g * (relu_before::<AFTER>(row[lane].to_f32(), threshold) - center[lane]);
                     }
                 }
                 for lane in 0..BLOCK {
@@ -98,7 +98,8 @@ fn backward_sums_with<E: Element, const AFTER: bool>(
     }
 }
 
-/// Formula of the input's gradient from g and x, as in [`OutputGradient`] and [`sums()`](super::sums).
+/// Formula of the input's gradient from g and x, as in [`OutputGradient`] and
+/// [`sums()`](super::sums).
 ///
 /// The formulas differ in rounding: the centered one subtracts means before it multiplies.
 #[derive(Debug, Clone, Copy)]
@@ -126,11 +127,12 @@ pub enum Coefficients<'a> {
 }
 
 /// Writes the gradient of the input, by the formula of [`Coefficients`], to `input_gradient`, and
-/// that of the shortcut, g, to `shortcut_gradient`. The former is 0 where a ReLU before is
+/// that of the shortcut, g, to `shortcut_gradient`. The former is 0 if a ReLU before is
 /// inactive.
 ///
 /// # Panics
-/// As for [`sums()`](super::sums), and for a shortcut with centered coefficients, which is not implemented.
+/// As for [`sums()`](super::sums), and for a shortcut with centered coefficients, which is not
+/// implemented.
 pub fn backward_apply<E: Element>(
     groups: &Groups<'_, E>,
     from: &OutputGradient<'_, E>,
@@ -230,11 +232,11 @@ impl<E: Element> Rows<'_, E> {
                 let (input, gradient) = (&input[block.clone()], &gradient[block.clone()]);
                 let (gate, to) = (&gate[block.clone()], &mut to[block]);
                 for lane in 0..BLOCK {
-                    let g = after_gradient::<AFTER>(gradient[lane].to_f32(), gate[lane].to_f32());
+                    let g = relu_after_gradient::<AFTER>(gradient[lane].to_f32(), gate[lane].to_f32());
                     let x = input[lane].to_f32();
-                    let value =
-                        by_g[lane] * (g - mean[lane]) + by_x[lane] * (before::<AFTER>(x, threshold) - center[lane]);
-                    to[lane] = E::from_f32(before_gradient::<AFTER>(value, x, threshold));
+                    let value = by_g[lane] * (g - mean[lane])
+                        + by_x[lane] * (relu_before::<AFTER>(x, threshold) - center[lane]);
+                    to[lane] = E::from_f32(relu_before_gradient::<AFTER>(value, x, threshold));
                 }
             }
         }
@@ -258,14 +260,14 @@ impl<E: Element> Rows<'_, E> {
             let coefficients = by_g.iter().zip(by_x).zip(offset);
             let values = input.iter().zip(gradient).zip(gate).zip(coefficients);
             for (to, (((x, gradient), gate), ((by_g, by_x), offset))) in to.iter_mut().zip(values) {
-                let g = after_gradient::<AFTER>(gradient.to_f32(), gate.to_f32());
+                let g = relu_after_gradient::<AFTER>(gradient.to_f32(), gate.to_f32());
                 let x = x.to_f32();
-                let value = by_g * g + by_x * before::<AFTER>(x, threshold) + offset;
-                *to = E::from_f32(before_gradient::<AFTER>(value, x, threshold));
+                let value = by_g * g + by_x * relu_before::<AFTER>(x, threshold) + offset;
+                *to = E::from_f32(relu_before_gradient::<AFTER>(value, x, threshold));
             }
             if let Some(to) = &mut to_shortcut {
                 for (to, (gradient, gate)) in to[row].iter_mut().zip(gradient.iter().zip(gate)) {
-                    *to = E::from_f32(after_gradient::<AFTER>(gradient.to_f32(), gate.to_f32()));
+                    *to = E::from_f32(relu_after_gradient::<AFTER>(gradient.to_f32(), gate.to_f32()));
                 }
             }
         }

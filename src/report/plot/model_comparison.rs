@@ -27,7 +27,7 @@ pub struct Bar {
     pub name: String,
     /// Mean over runs.
     pub mean: f64,
-    /// Standard deviation over runs, where there are several.
+    /// Standard deviation over runs, if there are several.
     pub deviation: Option<f64>,
     /// The value of each run.
     pub values: Vec<f64>,
