@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::InferenceArgs;
 use super::common::{print, print_json, read_labeled_images};
 use crate::data::duplicates::duplicate_mask;
-use crate::device::DeviceChoice;
 use crate::inference::trained_run::TrainedRun;
 use crate::metrics::Evaluation;
 use crate::report::text_table::{table, thousands};
@@ -29,15 +29,9 @@ pub struct EvaluateArgs {
     /// CSV of labels: id,emotion
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
-    /// Read only rows with this Usage
-    #[arg(long)]
-    pub usage: Option<String>,
-    /// Test-time augmentation [default: the run's predict.tta]
-    #[arg(long)]
-    pub tta: Option<Tta>,
-    /// Device: auto, cpu, cuda:N or mps
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
+    /// Which rows, and how to predict
+    #[command(flatten)]
+    pub inference: InferenceArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -45,11 +39,12 @@ pub struct EvaluateArgs {
 
 pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
-    let tta = run.tta(args.tta)?;
+    let tta = run.tta(args.inference.tta)?;
     let classes = &run.data().classes;
-    let (images, labels) = read_labeled_images(&args.data, args.labels.as_deref(), args.usage.as_deref(), run.data())?;
+    let (images, labels) =
+        read_labeled_images(&args.data, args.labels.as_deref(), args.inference.usage.as_deref(), run.data())?;
     let seen = duplicate_mask(&images.hashes, &run.training_images()?);
-    let predictions = run.predict(&images, args.device, tta)?;
+    let predictions = run.predict(&images, args.inference.device, tta)?;
     let evaluation = Evaluation::new(&predictions, &labels, &seen, classes);
     if args.json {
         print_json(&Report { tta, evaluation })?;

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::device::DeviceChoice;
+use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 
 /// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grayscale images.
@@ -84,6 +86,20 @@ pub struct ConfigArgs {
     /// Override a key; the value is TOML, or else a string; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// Which rows a trained run predicts, and how.
+#[derive(Debug, Args)]
+pub struct InferenceArgs {
+    /// Read only rows with this Usage
+    #[arg(long)]
+    pub usage: Option<String>,
+    /// Test-time augmentation [default: the run's predict.tta]
+    #[arg(long)]
+    pub tta: Option<Tta>,
+    /// Device: auto, cpu, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
 }
 
 /// Runs the command.

@@ -6,13 +6,12 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::InferenceArgs;
 use super::common::{print, print_json, read_images};
 use crate::data::csv::columns::LabelColumn;
-use crate::device::DeviceChoice;
 use crate::inference::submission;
 use crate::inference::trained_run::TrainedRun;
 use crate::report::text_table::thousands;
-use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 use crate::util::files::check_output_beside;
 
@@ -31,15 +30,9 @@ pub struct PredictArgs {
     /// Add a column of probabilities for each class
     #[arg(long)]
     pub probabilities: bool,
-    /// Read only rows with this Usage
-    #[arg(long)]
-    pub usage: Option<String>,
-    /// Test-time augmentation [default: the run's predict.tta]
-    #[arg(long)]
-    pub tta: Option<Tta>,
-    /// Device: auto, cpu, cuda:N or mps
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
+    /// Which rows, and how to predict
+    #[command(flatten)]
+    pub inference: InferenceArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -49,11 +42,11 @@ pub fn run(args: &PredictArgs) -> Result<Outcome> {
     check_output_beside(&args.out, &[&args.data])?;
     let run = TrainedRun::open(&args.run)?;
     run.dir().check_not_owned(&args.out)?;
-    let tta = run.tta(args.tta)?;
+    let tta = run.tta(args.inference.tta)?;
     let classes = &run.data().classes;
-    let images = read_images(&args.data, run.data(), LabelColumn::Ignored, args.usage.as_deref())?;
+    let images = read_images(&args.data, run.data(), LabelColumn::Ignored, args.inference.usage.as_deref())?;
     images.check_ids(&args.data)?;
-    let predictions = run.predict(&images, args.device, tta)?;
+    let predictions = run.predict(&images, args.inference.device, tta)?;
     submission::write(&args.out, &images, &predictions, args.probabilities.then_some(&classes[..]))?;
     if args.json {
         print_json(
