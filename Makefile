@@ -11,11 +11,12 @@ GRIMACE := ./target/release/grimace
 help:
 	@echo "make setup     install libtorch into .venv, or use LIBTORCH if it is set"
 	@echo "make build     build target/release/grimace"
-	@echo "make train     train $(CONFIG) on data/, or on synthetic images if that is missing"
+	@echo "make train     train $(CONFIG) on FER2013 in data/ under any of its usual names, or else on synthetic images"
 	@echo "               CONFIG=configs/x.toml ARGS='--set train.batch=128' select and override the config"
 	@echo "make sweep     train the configs in configs/sweep and the forest, and compare them"
 	@echo "               ARGS='--seeds 5 --out runs/five'; add --resume to resume an interrupted sweep"
 	@echo "make export    export a run to TorchScript: RUN=runs/notebook-... OUT=model.pt (default: the newest run, model.pt)"
+	@echo "               ARGS=--force overwrites a file that is not an exported model"
 	@echo "make test      run all tests"
 	@echo "make lint      rustfmt, clippy, rustdoc, typos, cargo-deny; warnings are errors"
 	@echo "make bench     criterion benches, then Grimace against PyTorch and Keras, about an hour: docs/benchmarks.md"
@@ -37,7 +38,7 @@ sweep: build
 export: build
 	@run='$(RUN)'; run=$${run:-$$(ls -t runs/*/best.safetensors runs/*/*/best.safetensors 2>/dev/null | head -n 1 | xargs -r dirname)}; \
 	if [ -z "$$run" ]; then echo "export: no run in runs/; train one first: make train" >&2; exit 2; fi; \
-	$(GRIMACE) export "$$run" --out '$(or $(OUT),model.pt)'
+	$(GRIMACE) export "$$run" --out '$(or $(OUT),model.pt)' $(ARGS)
 
 test:
 	@scripts/setup.sh --python

@@ -12,7 +12,7 @@
 
 use std::time::Instant;
 
-use grimace::data::config::{CLASSES, OnBadRow};
+use grimace::data::config::CLASSES;
 use grimace::data::csv;
 use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::images::PIXELS;
@@ -26,7 +26,7 @@ use rand::rngs::SmallRng;
 
 fn read(path: &str, max_rows: usize) -> DatasetBase<Array2<f32>, Array1<usize>> {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions { classes: &classes, labels: LabelColumn::Required, on_bad_row: OnBadRow::Error };
+    let options = ReadOptions::new(&classes, LabelColumn::Required);
     let images = csv::read(path.as_ref(), options).expect("a CSV of images");
     let count = images.len().min(max_rows);
     let pixels = images.pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();

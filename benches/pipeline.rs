@@ -9,7 +9,7 @@ use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use grimace::config::TrainConfig;
-use grimace::data::config::{CLASSES, OnBadRow};
+use grimace::data::config::CLASSES;
 use grimace::data::csv;
 use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::device_images::DeviceImages;
@@ -45,7 +45,7 @@ fn write_csv(path: &Path) {
 
 fn read(path: &Path) -> Images {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions { classes: &classes, labels: LabelColumn::Required, on_bad_row: OnBadRow::Error };
+    let options = ReadOptions::new(&classes, LabelColumn::Required);
     csv::read(path, options).expect("synthetic images are readable")
 }
 

@@ -7,6 +7,7 @@
 mod assemble;
 
 use std::collections::BTreeSet;
+use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +18,9 @@ use grimace::data::config::{CLASSES, check_classes};
 use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::csv::read_allow_empty;
 use grimace::data::images::{ImageHash, Images, PIXELS};
-use grimace::data::{labels, soft_labels};
+use grimace::data::label_map::{LabelMap, LabelNames};
+use grimace::data::labels;
+use grimace::data::soft_labels::VoteFile;
 use grimace::forest::config::ForestConfig;
 use grimace::inference::submission;
 use grimace::metrics::predictions::Predictions;
@@ -30,7 +33,8 @@ use tch::{Device, Kind, Tensor};
 
 use assemble::{checkpoint_from_text, container_from_text, forest_from_text};
 
-/// A CSV of images. The first byte is the mode, the rest is the file.
+/// A CSV of images. The first byte is the mode, then there may be a line `map ` with a label map; the
+/// rest is the file.
 ///
 /// A valid file reads the same with `skip`, and the fast and the row-by-row reader agree on every
 /// row.
@@ -41,9 +45,10 @@ pub fn csv(data: &[u8]) {
         .cycle()
         .nth(usize::from(mode % 3));
     let labels = labels.unwrap_or(LabelColumn::Required);
+    let (names, text) = split_label_map(text);
     let text = if mode / 3 % 2 == 0 { with_images(text) } else { text.to_vec() };
-    let strict = read_images(&text, labels, OnBadRow::Error);
-    let lenient = read_images(&text, labels, OnBadRow::Skip);
+    let strict = read_images(&text, labels, OnBadRow::Error, &names);
+    let lenient = read_images(&text, labels, OnBadRow::Skip, &names);
     match (&strict, &lenient) {
         (Ok(strict), Ok(lenient)) => {
             assert_eq!((strict.skipped.count(), lenient.skipped.count()), (0, 0));
@@ -57,11 +62,63 @@ pub fn csv(data: &[u8]) {
     }
     // A file with a bad row is read row by row; polars may read the same rows without it.
     if let (Ok(strict), Some(with_bad)) = (&strict, with_bad_row(&text)) {
-        let mut slow = read_images(&with_bad, labels, OnBadRow::Skip).expect("the header is the same");
+        let mut slow = read_images(&with_bad, labels, OnBadRow::Skip, &names).expect("the header is the same");
         assert_eq!(slow.skipped.count(), 1, "{:?}", slow.skipped.kept());
         slow.rows.iter_mut().for_each(|row| *row -= 1);
         assert!(content(strict) == content(&slow), "fast {:.80?}\nslow {:.80?}", texts(strict), texts(&slow));
     }
+}
+
+/// A CSV that is stored in some way. The first byte is how: `0` a file, verbatim; `1` gzip, `2` zip
+/// or `3` UTF-16 of the text in the rest, with images as in `csv`.
+///
+/// However it is stored, a text is read as the plain file is; a damaged archive is an input error.
+pub fn archive(data: &[u8]) {
+    let Some((mode, rest)) = data.split_first() else { return };
+    let labels = LabelColumn::Optional;
+    let names = LabelNames::Classes;
+    let text = with_images(rest);
+    let stored = match mode % 4 {
+        0 => return drop(read_images(rest, labels, OnBadRow::Error, &names)),
+        1 => gzip(&text),
+        2 => zip_with(&text),
+        _ => match std::str::from_utf8(&text) {
+            Ok(text) => std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect(),
+            Err(_) => return,
+        },
+    };
+    match (read_images(&text, labels, OnBadRow::Error, &names), read_images(&stored, labels, OnBadRow::Error, &names)) {
+        (Ok(plain), Ok(stored)) => assert!(content(&plain) == content(&stored), "stored differently, read differently"),
+        (Err(_), Err(_)) => {}
+        (Ok(_), Err(error)) => panic!("readable only as a plain file: {error:#}"),
+        // A plain file may itself be taken for another kind of file.
+        (Err(error), Ok(_)) => assert!(format!("{error:#}").contains("x.csv") || mode % 4 == 3, "{error:#}"),
+    }
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).and_then(|()| encoder.finish()).expect("memory can be written to")
+}
+
+fn zip_with(text: &[u8]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    writer.start_file("x.csv", zip::write::SimpleFileOptions::default()).expect("memory can be written to");
+    writer.write_all(text).expect("memory can be written to");
+    writer.finish().expect("memory can be written to").into_inner()
+}
+
+/// The label map in a first line `map ...`, and the text after it. One that a config would refuse is
+/// dropped.
+fn split_label_map(text: &[u8]) -> (LabelNames, &[u8]) {
+    let split = || {
+        let rest = text.strip_prefix(b"map ")?;
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        let names = LabelNames::parse(std::str::from_utf8(rest.get(..end)?).ok()?).ok()?;
+        names.check(&CLASSES.map(String::from)).ok()?;
+        Some((names, rest.get(end + 1..)?))
+    };
+    split().unwrap_or((LabelNames::Classes, text))
 }
 
 /// A config and overrides: the text up to the first line that starts with `--set ` is the file, the
@@ -161,7 +218,7 @@ pub fn forest(data: &[u8]) {
 }
 
 /// A file of labels and the requested ids: a byte with the number of classes, the ids with a `|`
-/// after each, a line break, the file.
+/// after each, a line break, the file. Classes are named `class 0`, `class 1` and so on.
 ///
 /// There are as many labels as ids. A submission written for the ids round-trips.
 pub fn labels(data: &[u8]) {
@@ -171,10 +228,10 @@ pub fn labels(data: &[u8]) {
     let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
     let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
     let file = Scratch::new(text);
-    match labels::read_labels(&file.0, &ids, classes) {
+    match labels::read_labels(&file.0, &ids, &map_of(classes)) {
         Ok(labels) => {
             assert_eq!(labels.len(), ids.len());
-            assert!(labels.iter().all(|label| usize::from(*label) < classes), "{labels:?}");
+            assert!(labels.iter().all(|label| label.is_some_and(|label| usize::from(label) < classes)), "{labels:?}");
         }
         Err(error) => assert_input_error(&error, &[&file.name()]),
     }
@@ -186,10 +243,15 @@ pub fn labels(data: &[u8]) {
     }
 }
 
+/// The labels of classes `class 0`, `class 1`, ...
+fn map_of(classes: usize) -> LabelMap {
+    LabelMap::new(&(0..classes).map(|class| format!("class {class}")).collect::<Vec<_>>(), &LabelNames::Classes)
+}
+
 /// A file of soft labels and the requested images: a byte with the number of classes, named `a`,
 /// `b`, ..., the ids with a `|` after each, a line break, the file.
 ///
-/// Each image has a weight per class, and they sum to 1. Written as probabilities they round-trip,
+/// Each image that is kept has a weight per class, and they sum to 1. Written as probabilities they round-trip,
 /// except for rounding.
 pub fn soft_labels(data: &[u8]) {
     let Some((classes, rest)) = data.split_first() else { return };
@@ -198,20 +260,26 @@ pub fn soft_labels(data: &[u8]) {
     let end = rest.windows(2).position(|pair| pair == b"|\n");
     let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
     let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
-    let images = Images { rows: (0..).take(ids.len()).collect(), ids: Some(ids.clone()), ..Images::default() };
+    let rows: Vec<u32> = (0..).take(ids.len()).collect();
+    let images = Images { file_rows: rows.len() as u32, rows, ids: Some(ids), ..Images::default() };
     let (file, train) = (Scratch::new(text), Path::new("train.csv"));
-    let soft = match soft_labels::read(&file.0, &classes, &images, train) {
-        Ok(soft) => soft,
+    let map = LabelMap::new(&classes, &LabelNames::Classes);
+    let read = || VoteFile::read(&file.0, &map, &images, train);
+    let (kept, soft) = match read().and_then(|votes| votes.select(&images, train)) {
+        Ok(labeled) => (labeled.kept, labeled.soft),
         Err(error) => return assert_input_error(&error, &[&file.name(), "train.csv"]),
     };
-    assert_eq!((soft.weights.len(), soft.classes), (ids.len() * count, count));
+    assert_eq!((soft.weights.len(), soft.classes), (kept.len() * count, count));
+    assert!(kept.is_sorted_by(|a, b| a < b) && kept.iter().all(|row| *row < images.len()), "{kept:?}");
     for weights in soft.weights.chunks(count) {
         let sum: f32 = weights.iter().sum();
         assert!((sum - 1.0).abs() < 1e-5 && weights.iter().all(|weight| *weight >= 0.0), "{weights:?}");
     }
     let predictions = Predictions { logits: soft.weights.clone(), probabilities: soft.weights.clone(), classes: count };
+    let images = images.select(&kept);
     submission::write(&file.0, &images, &predictions, Some(&classes)).expect("predictions can be written");
-    let again = soft_labels::read(&file.0, &classes, &images, train).expect("they were just written");
+    let again = VoteFile::read(&file.0, &map, &images, train).and_then(|votes| votes.select(&images, train));
+    let again = again.expect("they were just written").soft;
     let is_near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
     assert!(again.weights.iter().zip(&soft.weights).all(is_near), "{again:?} instead of {soft:?}");
 }
@@ -280,10 +348,10 @@ fn with_bad_row(text: &[u8]) -> Option<Vec<u8>> {
     (!plain.contains(&b'"') && !plain.contains(&b'\r')).then(|| [header, b"x\n", rows].concat())
 }
 
-fn read_images(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow) -> Result<Images> {
+fn read_images(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow, names: &LabelNames) -> Result<Images> {
     let file = Scratch::new(text);
     let classes = CLASSES.map(String::from);
-    let read = read_allow_empty(&file.0, ReadOptions { classes: &classes, labels, on_bad_row });
+    let read = read_allow_empty(&file.0, ReadOptions { on_bad_row, label_names: names, ..ReadOptions::new(&classes, labels) });
     match &read {
         Ok(images) => assert_columns(images, labels),
         Err(error) => assert_input_error(error, &[&file.name()]),
@@ -359,5 +427,7 @@ fn assert_submission_round_trips(file: &Scratch, ids: &[String], classes: usize,
     let images = Images { ids: Some(ids.to_vec()), rows: (0..).take(ids.len()).collect(), ..Images::default() };
     let predictions = Predictions { logits: probabilities.clone(), probabilities, classes };
     submission::write(&file.0, &images, &predictions, names).expect("a submission can be written");
-    assert_eq!(labels::read_labels(&file.0, ids, classes).expect("a submission can be read"), labels, "{ids:?}");
+    let labels: Vec<Option<u8>> = labels.into_iter().map(Some).collect();
+    let read = labels::read_labels(&file.0, ids, &map_of(classes));
+    assert_eq!(read.expect("a submission can be read"), labels, "{ids:?}");
 }

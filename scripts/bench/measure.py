@@ -236,7 +236,7 @@ def predict(setup: Setup) -> tuple[list[dict], Child]:
             shutil.rmtree(run, ignore_errors=True)
             raise Failed(reason(child))
     device = "cuda:0" if setup.device == "cuda" else "cpu"
-    child = run_child([setup.grimace, "predict", run, "--data", setup.test, "--out", setup.work / "submission.csv",
+    child = run_child([setup.grimace, "predict", run, "--data", setup.test, "--out", setup.work / "submission.csv", "--force",
                        "--device", device], setup.root)
     if child.code != 0:
         raise Failed(reason(child))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -49,8 +50,9 @@ def stop_reason(case: Case) -> str | None:
 
 def resume_arguments(exit_: Exit) -> tuple[str, ...]:
     """The arguments of the resume command that the process printed; empty if it printed none."""
-    lines = [line for line in exit_.stderr.splitlines() if ": grimace train " in line]
-    return tuple(shlex.split(lines[-1].partition(": grimace ")[2])) if lines else ()
+    found = [re.search(r": (\S*grimace) (train .*)$", line) for line in exit_.stderr.splitlines()]
+    commands = [match.group(2) for match in found if match]
+    return tuple(shlex.split(commands[-1])) if commands else ()
 
 
 def in_last_epoch(case: Case, reference: Reference) -> bool:

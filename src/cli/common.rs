@@ -6,9 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::data::advice::Advice;
 use crate::data::config::DataConfig;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::images::Images;
+use crate::data::label_map::LabelMap;
 use crate::data::{csv, labels};
 use crate::report::Console;
 use crate::util::error::input;
@@ -38,7 +40,14 @@ pub fn own_command() -> Result<String> {
 /// Reads images for a model trained on `data`, with its classes and `on_bad_row`; only rows of
 /// `usage` if it is given.
 pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, usage: Option<&str>) -> Result<Images> {
-    let images = csv::read(path, ReadOptions { classes: &data.classes, labels, on_bad_row: data.on_bad_row })?;
+    let options = ReadOptions {
+        label_names: &data.labels,
+        on_bad_row: data.on_bad_row,
+        advice: Advice::CommandLine,
+        ..ReadOptions::new(&data.classes, labels)
+    };
+    let images = csv::read(path, options)?;
+    images.notes.iter().try_for_each(|note| Console::default().line(note))?;
     if let Some(first) = images.skipped.first() {
         let count = images.skipped.count();
         Console::default().line(&format!("{}: skipped {count} bad rows, the first at {first}", path.display()))?;
@@ -59,17 +68,25 @@ pub fn read_labeled_images(
 ) -> Result<(Images, Vec<u8>)> {
     let column = if labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
     let images = read_images(path, data, column, usage)?;
-    let labels = match (labels, &images.labels) {
+    match (labels, &images.labels) {
         (Some(labels), _) => {
-            images.check_ids(path).and_then(|()| labels::read_labels(labels, &images.row_ids(), data.classes.len()))?
+            images.check_ids(path)?;
+            let found = labels::read_labels(labels, &images.row_ids(), &LabelMap::new(&data.classes, &data.labels))?;
+            let kept: Vec<usize> = (0..found.len()).filter(|row| found.get(*row).is_some_and(Option::is_some)).collect();
+            if kept.is_empty() {
+                return Err(input(format!("{}: the label map leaves out all labels", labels.display())));
+            }
+            Ok((images.select(&kept), found.into_iter().flatten().collect()))
         }
-        (None, Some(labels)) => labels.clone(),
+        (None, Some(labels)) => {
+            let labels = labels.clone();
+            Ok((images, labels))
+        }
         (None, None) => {
-            return Err(input(format!(
+            Err(input(format!(
                 "{}: has no column emotion; give the labels with --labels CSV (id,emotion)",
                 path.display()
-            )));
+            )))
         }
-    };
-    Ok((images, labels))
+    }
 }

@@ -7,9 +7,11 @@ use clap::Args;
 
 use super::common::{print, print_json};
 use crate::data::check::{CheckReport, FileReport, check_files};
-use crate::data::config::{CLASSES, OnBadRow, check_classes};
+use crate::data::config::{OnBadRow, check_classes};
+use crate::data::advice::Advice;
 use crate::data::csv;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
+use crate::data::label_map::LabelNames;
 use crate::report::text_table::{table, thousands};
 use crate::util::error::{Outcome, input};
 
@@ -25,6 +27,10 @@ pub struct DataCheckArgs {
     /// Class names in the order of their labels, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub classes: Option<Vec<String>>,
+    /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
+    /// rows out
+    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse)]
+    pub label_map: Option<LabelNames>,
     /// Exit with 1 for blank images, duplicates or conflicting labels
     #[arg(long)]
     pub strict: bool,
@@ -37,9 +43,16 @@ pub struct DataCheckArgs {
 const MAX_SHOWN: usize = 10;
 
 pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
-    let classes = args.classes.clone().unwrap_or_else(|| CLASSES.map(String::from).to_vec());
+    let label_names = args.label_map.clone().unwrap_or_default();
+    let classes = args.classes.clone().unwrap_or_else(|| label_names.default_classes());
     check_classes(&classes).map_err(|problem| input(format!("--classes: {problem}")))?;
-    let options = ReadOptions { classes: &classes, labels: LabelColumn::Optional, on_bad_row: OnBadRow::Skip };
+    label_names.check(&classes).map_err(|problem| input(format!("--label-map: {problem}")))?;
+    let options = ReadOptions {
+        label_names: &label_names,
+        on_bad_row: OnBadRow::Skip,
+        advice: Advice::CommandLine,
+        ..ReadOptions::new(&classes, LabelColumn::Optional)
+    };
     let files = args
         .files
         .iter()
@@ -89,6 +102,9 @@ fn describe_file(file: &FileReport) -> String {
     lines.push(vec!["  exact duplicates of an earlier row".into(), thousands(file.duplicates)]);
     lines.push(vec!["  rows that cannot be read".into(), thousands(file.bad_row_count)]);
     text += &table(&lines);
+    for note in &file.notes {
+        text += &format!("  {note}\n");
+    }
     for bad in file.bad_rows.iter().take(MAX_SHOWN) {
         text += &format!("    {bad}\n");
     }

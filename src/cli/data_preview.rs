@@ -13,10 +13,12 @@ use crate::config::{self, Config};
 use crate::data::config::Validation;
 use crate::data::dataset;
 use crate::data::device_images::DeviceImages;
+use crate::data::images::Images;
+use crate::report::Console;
 use crate::report::contact_sheet::ContactSheet;
 use crate::transforms::{self, Augment, AugmentParams};
 use crate::util::error::Outcome;
-use crate::util::files::check_output_beside;
+use crate::util::files::{check_json_output, check_output_beside, check_overwrite, is_standard_stream, write_output};
 
 /// `grimace data preview`
 #[derive(Debug, Args)]
@@ -27,9 +29,12 @@ pub struct DataPreviewArgs {
     /// Config and overrides
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// PNG to write
+    /// PNG to write; - for standard output
     #[arg(long, value_name = "PNG")]
     pub out: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
     /// Training images
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rows: u32,
@@ -42,6 +47,7 @@ pub struct DataPreviewArgs {
 }
 
 pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
+    check_json_output(&args.out, args.json)?;
     let config = config::load::<Config>(&args.config.config, &args.config.sets)?;
     let mut inputs = vec![args.config.config.as_path(), config.data.train.as_path()];
     if let Validation::Path(path) = &config.data.validation {
@@ -49,10 +55,25 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
     }
     inputs.extend(config.data.soft_labels.as_deref());
     check_output_beside(&args.out, &inputs)?;
+    check_overwrite(&args.out, args.force)?;
     let images = dataset::load(&config.data, config.seed)?.train;
-    let augment = Augment::new(&config.augment, config.seed);
     let (rows, columns) = ((args.rows as usize).min(images.len()), args.columns as usize);
-    let on_device = DeviceImages::new(&images, Device::Cpu)?;
+    write_output(&args.out, &contact_sheet(&config, &images, rows, columns)?.to_png()?)?;
+    let counts = format!("{rows} images with {columns} augmentations each, written to");
+    if args.json {
+        print_json(&json!({"out": args.out.to_string_lossy(), "images": rows, "augmented_each": columns}))?;
+    } else if is_standard_stream(&args.out) {
+        Console::default().line(&format!("{counts} standard output"))?;
+    } else {
+        print(&format!("{counts} {}\n", args.out.display()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// `rows` training images, each beside its augmentations in the first `columns` epochs.
+fn contact_sheet(config: &Config, images: &Images, rows: usize, columns: usize) -> Result<ContactSheet> {
+    let augment = Augment::new(&config.augment, config.seed);
+    let on_device = DeviceImages::new(images, Device::Cpu)?;
     let mut sheet = ContactSheet::new(rows, &[1, columns], 2);
     for row in 0..rows {
         // Spread over the file, to show different people and classes.
@@ -68,11 +89,5 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
             sheet.place(row, 1 + epoch, &pixels);
         }
     }
-    sheet.write(&args.out)?;
-    if args.json {
-        print_json(&json!({"out": args.out.to_string_lossy(), "images": rows, "augmented_each": columns}))?;
-        return Ok(Outcome::Done);
-    }
-    print(&format!("{rows} images with {columns} augmentations each, written to {}\n", args.out.display()))?;
-    Ok(Outcome::Done)
+    Ok(sheet)
 }

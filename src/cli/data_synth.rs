@@ -1,6 +1,8 @@
 //! `grimace data synth`
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -11,8 +13,11 @@ use serde_json::json;
 use super::common::{print, print_json};
 use crate::report::text_table::thousands;
 use crate::synthetic::{generate, label};
-use crate::util::error::{Outcome, input};
-use crate::util::files::write_atomically;
+use crate::util::error::Outcome;
+use crate::util::files::{check_overwrite, replace_atomically};
+
+/// Rows generated in parallel before they are written; about 9 KB each.
+const CHUNK: u64 = 4096;
 
 /// `grimace data synth`
 #[derive(Debug, Args)]
@@ -45,34 +50,15 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
     if out.exists() && !out.is_dir() {
         return Err(anyhow!("{}: is not a folder; expected an output folder", out.display()));
     }
-    let names = ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"];
-    if let Some(name) = names.iter().find(|name| out.join(name).exists()).filter(|_| !args.force) {
-        let path = out.join(name);
-        return Err(input(format!("{}: exists; choose another --out, or overwrite it with --force", path.display())));
-    }
+    let [train_csv, test_csv, labels_csv] =
+        ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"].map(|name| out.join(name));
+    [&train_csv, &test_csv, &labels_csv].into_iter().try_for_each(|path| check_overwrite(path, args.force))?;
     fs::create_dir_all(out)?;
-    let (train, test) = (u64::from(args.train), u64::from(args.test));
-    let row = |index: u64, first: String| {
-        let image = generate(args.seed, index, label(args.seed, index));
-        let pixels: Vec<String> = image.iter().map(ToString::to_string).collect();
-        format!("{first},{}\n", pixels.join(" "))
-    };
-    let emotion = |index: u64| label(args.seed, index).to_string();
+    let (seed, train, test) = (args.seed, u64::from(args.train), u64::from(args.test));
     // Test images continue the sequence of the training images, so the two sets are disjoint.
-    let file = |name: &str, header: &str, rows: Vec<String>| {
-        write_atomically(&out.join(name), (header.to_owned() + &rows.concat()).as_bytes())
-    };
-    file("my_emotion_train.csv", "emotion,pixels\n", (0..train).into_par_iter().map(|i| row(i, emotion(i))).collect())?;
-    file(
-        "my_emotion_test.csv",
-        "id,pixels\n",
-        (0..test).into_par_iter().map(|i| row(train + i, i.to_string())).collect(),
-    )?;
-    file(
-        "my_emotion_test_labels.csv",
-        "id,emotion\n",
-        (0..test).map(|i| format!("{i},{}\n", emotion(train + i))).collect(),
-    )?;
+    write_rows(&train_csv, "emotion,pixels", train, |i| image_row(seed, i, &label(seed, i).to_string()))?;
+    write_rows(&test_csv, "id,pixels", test, |i| image_row(seed, train + i, &i.to_string()))?;
+    write_rows(&labels_csv, "id,emotion", test, |i| format!("{i},{}\n", label(seed, train + i)))?;
     if args.json {
         print_json(&json!({"out": out.to_string_lossy(), "train": train, "test": test, "seed": args.seed}))?;
         return Ok(Outcome::Done);
@@ -84,4 +70,29 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
         out.display()
     ))?;
     Ok(Outcome::Done)
+}
+
+/// A row of a CSV of images: `first`, and the pixels of image `index`.
+fn image_row(seed: u64, index: u64, first: &str) -> String {
+    let mut row = first.to_owned();
+    for (position, pixel) in generate(seed, index, label(seed, index)).iter().enumerate() {
+        let separator = if position == 0 { ',' } else { ' ' };
+        // Writing to a string cannot fail.
+        let _ = write!(row, "{separator}{pixel}");
+    }
+    row.push('\n');
+    row
+}
+
+/// Writes a CSV of `count` rows atomically. Holds [`CHUNK`] of them in memory at a time.
+fn write_rows(path: &Path, header: &str, count: u64, row: impl Fn(u64) -> String + Sync) -> Result<()> {
+    replace_atomically(path, |temporary| {
+        let mut file = BufWriter::new(fs::File::create(temporary)?);
+        writeln!(file, "{header}")?;
+        for start in (0..count).step_by(CHUNK as usize) {
+            let rows: Vec<String> = (start..count.min(start + CHUNK)).into_par_iter().map(&row).collect();
+            rows.iter().try_for_each(|row| file.write_all(row.as_bytes()))?;
+        }
+        Ok(file.flush()?)
+    })
 }

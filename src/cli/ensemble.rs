@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::common::{print, print_json, read_labeled_images};
 use crate::device::{DeviceChoice, place_for_inference};
-use crate::export::{Exported, export_ensemble};
+use crate::export::{Exported, check_export_path, export_ensemble};
 use crate::inference::ensemble::{Ensemble, Scores};
 use crate::metrics::Evaluation;
 use crate::report::Console;
 use crate::report::text_table::{table, thousands};
 use crate::transforms::tta::Tta;
 use crate::util::error::{Outcome, input};
-use crate::util::files::check_output_beside;
+use crate::util::files::is_standard_stream;
 
 /// `grimace ensemble`
 #[derive(Debug, Args)]
@@ -31,11 +31,14 @@ pub struct EnsembleArgs {
     /// -> model.json)
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Overwrite an existing file; not required for an exported model with its description
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// CSV of images to evaluate the ensemble and each model on, with a column emotion or with
-    /// --labels
+    /// --labels; - for standard input
     #[arg(long, value_name = "CSV")]
     pub data: Option<PathBuf>,
-    /// CSV of labels: id,emotion
+    /// CSV of labels: id,emotion; - for standard input
     #[arg(long, value_name = "CSV", requires = "data")]
     pub labels: Option<PathBuf>,
     /// Read only rows with this Usage
@@ -57,14 +60,14 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
     if args.out.is_none() && args.data.is_none() {
         return Err(input("nothing to do: give --out FILE to export the ensemble, --data CSV to evaluate it, or both"));
     }
+    let inputs: Vec<&Path> = [&args.data, &args.labels].into_iter().flatten().map(AsRef::as_ref).collect();
+    if inputs.iter().filter(|path| is_standard_stream(path)).count() > 1 {
+        return Err(input("--data - and --labels -: standard input can be read only once; give one of them a file"));
+    }
     if let Some(out) = &args.out {
-        let inputs: Vec<&Path> = [&args.data, &args.labels].into_iter().flatten().map(AsRef::as_ref).collect();
-        check_output_beside(out, &inputs)?;
+        check_export_path(out, &inputs, &args.runs, args.force)?;
     }
     let ensemble = Ensemble::open(&args.runs, args.tta)?;
-    if let Some(out) = &args.out {
-        ensemble.models().try_for_each(|run| run.dir.check_not_owned(out))?;
-    }
     let mut console = Console::default();
     ensemble.warnings()?.iter().try_for_each(|warning| console.line(warning))?;
     let images = match &args.data {

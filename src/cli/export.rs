@@ -7,12 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::common::{print, print_json};
-use crate::export::export;
+use crate::export::{check_export_path, export};
 use crate::inference::trained_run::TrainedNet;
 use crate::run_dir::RunDir;
 use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
-use crate::util::files::check_output_file;
 
 /// `grimace export`
 #[derive(Debug, Args)]
@@ -26,6 +25,9 @@ pub struct ExportArgs {
     /// -> model.json)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Overwrite an existing file; not required for an exported model with its description
+    #[arg(long)]
+    pub force: bool,
     /// Test-time augmentation inside the module [default: the run's
     /// predict.tta]
     #[arg(long)]
@@ -36,9 +38,8 @@ pub struct ExportArgs {
 }
 
 pub fn run(args: &ExportArgs) -> Result<Outcome> {
-    check_output_file(&args.out)?;
+    check_export_path(&args.out, &[], std::slice::from_ref(&args.run), args.force)?;
     let run = TrainedNet::open(RunDir::open(&args.run)?)?;
-    run.dir.check_not_owned(&args.out)?;
     crate::device::place_for_inference(crate::device::DeviceChoice::Cpu, run.config.threads)?;
     let tta = args.tta.unwrap_or(run.config.predict.tta);
     let done = export(&run, tta, &args.out)?;

@@ -9,6 +9,7 @@ use super::ConfigArgs;
 use super::common::{own_command, print, print_json};
 use crate::config::{self, Config};
 use crate::data::dataset;
+use crate::metrics::Monitor;
 use crate::report::{Console, seconds};
 use crate::run_dir::{RunDir, SWEEP_JSON, Summary};
 use crate::train::early_stopping::StopReason;
@@ -68,10 +69,11 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The command that resumes the run.
+/// The command that resumes the run, with the program as it was started: a name on `PATH` or a path.
 fn resume_command(args: &TrainArgs, dir: &RunDir) -> Result<String> {
+    let program = std::env::args_os().next().map_or("grimace".into(), |word| word.to_string_lossy().into_owned());
     let (config, out) = (args.config.config.display().to_string(), dir.path().display().to_string());
-    let mut words = vec!["grimace", "train", config.as_str()];
+    let mut words = vec![program.as_str(), "train", config.as_str()];
     words.extend(args.config.sets.iter().flat_map(|set| ["--set", set.as_str()]));
     words.extend(["--out", out.as_str(), "--resume"]);
     Ok(shlex::try_join(words)?)
@@ -102,8 +104,12 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
         };
     };
     let dedup = summary.best_val_accuracy_dedup.map_or("-".into(), |value| format!("{value:.4}"));
+    let result = match (summary.monitor, summary.best_monitor_value) {
+        (Monitor::ValAccuracy, _) | (_, None) => format!("best validation accuracy {best:.4}"),
+        (monitor, Some(value)) => format!("best {monitor} {value:.4}, validation accuracy {best:.4}"),
+    };
     format!(
-        "best validation accuracy {best:.4} in epoch {} ({dedup} without duplicates of training images); {}, {}; \
+        "{result} in epoch {} ({dedup} without duplicates of training images); {}, {}; \
          best weights: {display}/best.safetensors\n",
         summary.best_epoch.unwrap_or(0),
         describe_end(summary),

@@ -1,9 +1,8 @@
-//! Error messages about configs: key, line and what is allowed, without names of Rust types.
+//! Error messages about configs: key, line and what is allowed.
 
 use serde_path_to_error::Error as SerdeError;
-use toml::Value;
 
-use crate::util::text::short;
+use super::serde_message::reword;
 use crate::util::validate::InvalidValue;
 
 /// Maximum characters of a key or a value in a message.
@@ -39,56 +38,13 @@ impl Diagnostic {
         Self::new(text, &error.key, error.to_string())
     }
 
-    /// Describes an error of serde in the table `prefix`: with the full key, and without Rust
-    /// types.
+    /// Describes an error of serde in the table `prefix`, with the full key.
     pub fn from_serde(text: &str, prefix: &str, error: &SerdeError<toml::de::Error>) -> Self {
         let path = error.path().to_string();
         let parts = [prefix, if path == "." { "" } else { &path }];
         let path = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
-        let message = without_rust_types(error.inner().message().trim());
-        // serde quotes an unknown field; the path ends at its table or at the field itself.
-        let field = message.split('`').nth(1);
-        let key = match field {
-            Some(field)
-                if message.starts_with("unknown field") && path != field && !path.ends_with(&format!(".{field}")) =>
-            {
-                join(&path, field)
-            }
-            _ => path,
-        };
-        // A key in untrusted input can have any length.
-        let message = field.map_or(message.clone(), |field| message.replacen(field, &short(field, MAX_SHOWN), 1));
-        let message = if key.is_empty() { message } else { format!("{}: {message}", short(&key, MAX_SHOWN)) };
+        let (key, message) = reword(&path, error.inner().message().trim());
         Self::new(text, &key, message)
-    }
-}
-
-/// Endings of serde's messages that name Rust types, and their replacements.
-const TYPES: [(&str, &str); 6] = [
-    ("expected usize", "expected an integer, 0 or more"),
-    ("expected u64", "expected an integer, 0 or more"),
-    ("expected u32", "expected an integer from 0 to 4294967295"),
-    ("expected i64", "expected an integer"),
-    ("expected f64", "expected a number"),
-    ("unit variant, expected string only", "expected a string"),
-];
-
-/// Replaces names of Rust types in a message of serde.
-fn without_rust_types(message: &str) -> String {
-    let tables = ["expected internally tagged enum ", "expected struct "];
-    if let Some((before, _)) = tables.iter().find_map(|ending| message.split_once(ending)) {
-        return format!("{before}expected a table");
-    }
-    let replaced = TYPES.iter().find_map(|(ending, plain)| Some((message.strip_suffix(ending)?, plain)));
-    replaced.map_or(message.to_owned(), |(before, plain)| format!("{before}{plain}"))
-}
-
-/// Formats type and value as serde does.
-pub fn describe_value(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("string {:?}", short(text, MAX_SHOWN)),
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => format!("{} `{value}`", value.type_str()),
-        _ => value.type_str().to_owned(),
     }
 }
 

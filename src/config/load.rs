@@ -5,10 +5,11 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::diagnostic::{Diagnostic, describe_value};
+use super::diagnostic::Diagnostic;
 use super::overrides::{Override, apply};
+use super::serde_message::wrong_type;
 use super::toml_table::read_table;
-use super::{Config, RawConfig};
+use super::{Config, RawConfig, kind_change};
 use crate::util::error::input;
 use crate::util::files::read_small_text;
 use crate::util::validate::InvalidValue;
@@ -97,9 +98,10 @@ fn parse_with_overrides<C: ConfigFile>(text: &str, source: &str, overrides: &[Ov
     check(&table, text).map_err(|problem| {
         // If the file alone is valid, an override is at fault: the last one of a related key, or
         // else any of them.
-        let file_is_valid = read_table(text).is_ok_and(|alone| check::<C>(&alone, text).is_ok());
-        if !file_is_valid {
-            return input(format!("{source}{problem}"));
+        let file = read_table(text).ok().filter(|alone| check::<C>(alone, text).is_ok());
+        let Some(file) = file else { return input(format!("{source}{problem}")) };
+        if let Some(message) = kind_change::explain::<C>(source, &file, &table, overrides, &problem) {
+            return input(message);
         }
         let blamed = overrides.iter().rev().find(|item| is_related(item.key(), &problem.key));
         let blamed = blamed.map_or(overrides, std::slice::from_ref);
@@ -174,8 +176,7 @@ fn check<C: ConfigFile>(table: &Table, text: &str) -> Result<C, Diagnostic> {
         if let Some(Some(value)) = value
             && !value.is_table()
         {
-            let message = format!("{key}: invalid type: {}, expected a table", describe_value(value));
-            return Err(Diagnostic::new(text, key, message));
+            return Err(Diagnostic::new(text, key, wrong_type(key, value, "a table")));
         }
     }
     let (key, advice) = C::FOREIGN_TABLE;
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(config.model, ModelConfig::Cnn(CnnConfig::default()));
         for missing in ["name = \"x\"\n", "train = \"a.csv\"\n", "[model]\nkind = \"cnn\"\n"] {
             let message = error(&SMALL.replace(missing, ""), &[]);
-            assert!(message.contains("missing field"), "{message}");
+            assert!(message.contains("missing; this key is required"), "{message}");
         }
     }
 
@@ -255,10 +256,14 @@ mod tests {
     #[test]
     fn errors_name_file_line_key_and_allowed_values() {
         let cases: &[(&str, &[&str], &[&str])] = &[
-            (&SMALL.replace("batch", "bacth"), &[], &["c.toml:8", "train.bacth", "expected one of", "`batch`"]),
-            (&SMALL.replace("32", "\"many\""), &[], &["c.toml:8", "train.batch", "invalid type: string"]),
+            (
+                &SMALL.replace("batch", "bacth"),
+                &[],
+                &["c.toml:8: train.bacth: unknown key; expected one of ", "batch, "],
+            ),
+            (&SMALL.replace("32", "\"many\""), &[], &["c.toml:8: train.batch = \"many\" is not allowed: expected an"]),
             (&SMALL.replace("32", "0"), &[], &["c.toml:8", "train.batch = 0", "1 to 65536"]),
-            (&SMALL.replace("\"cnn\"", "\"cmm\""), &[], &["c.toml:", "model", "cmm", "`cnn`"]),
+            (&SMALL.replace("\"cnn\"", "\"cmm\""), &[], &["c.toml:6: model.kind = \"cmm\"", "\"cnn\""]),
             ("name = ", &[], &["c.toml:1", "not valid TOML"]),
             (SMALL, &["train.batch=-1"], &["--set train.batch=-1", "train.batch"]),
             (SMALL, &["train.lr=1"], &["--set train.lr=1", "train.lr", "expected one of"]),
@@ -269,16 +274,16 @@ mod tests {
             (
                 &SMALL.replace("\"cnn\"", "\"cnn\"\nkernel = \"abc\""),
                 &["model.filters=[4]"],
-                &["c.toml:7: model.kernel: invalid type"],
+                &["c.toml:7: model.kernel = "],
             ),
-            (SMALL, &["model.kernels=3"], &["--set model.kernels=3", "model.kernels: unknown field", "`kernel`"]),
+            (SMALL, &["model.kernels=3"], &["--set model.kernels=3: model.kernels: unknown key; expected", "kernel, "]),
             (
                 SMALL,
                 &["train.optimizer.lr=fast"],
-                &["--set train.optimizer.lr=fast", "train.optimizer.lr: invalid type"],
+                &["--set train.optimizer.lr=fast", "train.optimizer.lr = \"fast\" is not allowed: expected a number"],
             ),
-            (SMALL, &["train.optimizer=3"], &["train.optimizer: invalid type: integer `3`, expected a table"]),
-            (SMALL, &["train.schedule={kind=\"constant\",hold=3}"], &["train.schedule.hold: unknown field"]),
+            (SMALL, &["train.optimizer=3"], &["train.optimizer = 3 is not allowed: expected a table"]),
+            (SMALL, &["train.schedule={kind=\"constant\",hold=3}"], &["train.schedule.hold: unknown key"]),
             (
                 SMALL,
                 &["train.schedule={kind=\"cosine\",warmup=50}"],
@@ -302,7 +307,7 @@ mod tests {
                 &["train.schedule.min_lr = 0.002 ", "0 to train.optimizer.lr, which is 0.001"],
             ),
             (SMALL, &["train.schedule={kind=\"plateau\",warmup=-1}"], &["train.schedule.warmup = -1 "]),
-            (SMALL, &["train.schedule={kind=\"plateau\",hold=3}"], &["train.schedule.hold: unknown", "`patience`"]),
+            (SMALL, &["train.schedule={kind=\"plateau\",hold=3}"], &["train.schedule.hold: unknown key", "patience, "]),
             (
                 SMALL,
                 &["train.soft_label_weight=1.5", "data.soft_labels=s.csv"],
@@ -327,12 +332,12 @@ mod tests {
                 &["model.blocks=[2]"],
                 &["model.blocks = [2]", "as many", "model.widths"],
             ),
+            (&SMALL.replace("cnn", "resnet"), &["model.depth=3"], &["model.depth: unknown key", "stochastic_depth"]),
             (
-                &SMALL.replace("cnn", "resnet"),
-                &["model.depth=3"],
-                &["model.depth: unknown field", "`stochastic_depth`"],
+                SMALL,
+                &["train.optimizer={kind=\"sdg\"}"],
+                &["train.optimizer.kind = \"sdg\" is not allowed: expected one of ", "\"sgd\""],
             ),
-            (SMALL, &["train.optimizer={kind=\"sdg\"}"], &["train.optimizer", "sdg", "`sgd`"]),
         ];
         for (text, sets, expected) in cases {
             let message = error(text, sets);
@@ -340,5 +345,27 @@ mod tests {
                 assert!(message.contains(part), "{part:?} is not in {message:?}");
             }
         }
+    }
+    #[test]
+    fn a_changed_kind_names_the_keys_that_do_not_apply() {
+        let text = SMALL.to_owned()
+            + "schedule = { hold = 3, rate = 0.2 }\noptimizer = { kind = \"adam\", lr = 0.01, eps = 1e-8 }\n";
+        let message = error(&text, &["train.schedule.kind=cosine"]);
+        assert_eq!(
+            message,
+            "c.toml with --set train.schedule.kind=cosine: train.schedule.kind changed from \"hold_then_decay\" to \"cosine\", which has no hold, rate; replace the table: --set 'train.schedule={kind=\"cosine\"}'"
+        );
+        // Keys of both kinds and those of other options stay.
+        let message = error(&text, &["train.optimizer.kind=sgd", "train.optimizer.momentum=0.8"]);
+        let replacement =
+            "which has no eps; replace the table: --set 'train.optimizer={kind=\"sgd\", lr=0.01, momentum=0.8}'";
+        assert!(message.ends_with(replacement), "{message}");
+        for replacement in ["train.schedule={kind=\"cosine\"}", "train.optimizer={kind=\"sgd\", lr=0.01, momentum=0.8}"]
+        {
+            parse::<Config>(&text, "c.toml", &[replacement.to_owned()]).unwrap();
+        }
+        // Keys that the user sets are their own mistake.
+        let message = error(&text, &["train.schedule={kind=\"cosine\"}", "train.schedule.hold=3"]);
+        assert!(message.contains("with --set train.schedule.hold=3: train.schedule.hold: unknown key"), "{message}");
     }
 }

@@ -3,8 +3,10 @@
 //! Everything else takes a [`Config`], and only [`RawConfig::check`] creates one.
 
 mod diagnostic;
+mod kind_change;
 pub(crate) mod load;
 mod overrides;
+mod serde_message;
 mod toml_table;
 mod train_config;
 
@@ -90,7 +92,8 @@ impl RawConfig {
     ///
     /// # Errors
     /// The first value out of range.
-    pub fn check(self) -> Result<Config, InvalidValue> {
+    pub fn check(mut self) -> Result<Config, InvalidValue> {
+        self.data.resolve();
         check_common(&self.name, self.seed, self.threads, &self.data)?;
         self.augment.check()?;
         self.model.check()?;

@@ -79,7 +79,8 @@ impl Default for TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EarlyStopConfig {
-    /// Metric to monitor.
+    /// The metric that selects `best.safetensors` and ends the run when it stops improving. It
+    /// selects the best epoch also if `patience` is 0.
     pub monitor: Monitor,
     /// Stop after this many epochs without improvement; 0 never stops.
     pub patience: u32,

@@ -31,6 +31,8 @@ pub struct FileReport {
     pub blank: usize,
     /// Rows whose image is an exact duplicate of an earlier row of the file.
     pub duplicates: usize,
+    /// Messages about the file, such as a column that is ignored.
+    pub notes: Vec<String>,
     /// Rows that could not be read.
     pub bad_row_count: usize,
     /// The first 1000 of them, each with line and reason.
@@ -121,6 +123,7 @@ fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> Fi
         usages,
         blank: (0..images.len()).filter(blank).count(),
         duplicates: images.len() - unique.len(),
+        notes: images.notes.clone(),
         bad_row_count: images.skipped.count(),
         bad_rows: images.skipped.kept().iter().map(ToString::to_string).collect(),
     }

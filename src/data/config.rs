@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::csv::source::STANDARD_STREAM;
+pub use super::label_map::CLASSES;
+use super::label_map::LabelNames;
 use crate::util::validate::{InvalidValue, check_seed, require};
-
-/// Names of FER2013's classes 0..6.
-pub const CLASSES: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
 
 /// Labels are stored as bytes; real datasets have far fewer classes.
 const MAX_CLASSES: usize = 100;
@@ -31,6 +31,9 @@ pub struct DataConfig {
     /// networks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_labels: Option<PathBuf>,
+    /// Where the labels of the rows of `train` come from.
+    #[serde(default, skip_serializing_if = "LabelSource::is_default")]
+    pub label_source: LabelSource,
     /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training
     /// CSV.
     #[serde(default)]
@@ -47,9 +50,30 @@ pub struct DataConfig {
     /// What to do with a row that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
-    /// Class names, in the order of the class numbers.
-    #[serde(default = "default_classes")]
+    /// Class names, in the order of the class numbers. Empty until [`DataConfig::resolve`] if not
+    /// set.
+    #[serde(default, deserialize_with = "at_least_one")]
     pub classes: Vec<String>,
+    /// The class of each label in the files.
+    #[serde(default, skip_serializing_if = "LabelNames::is_classes")]
+    pub labels: LabelNames,
+}
+
+/// Where the labels of the rows of `data.train` come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelSource {
+    /// The column `emotion`.
+    #[default]
+    Emotion,
+    /// The class with the largest soft label; of equal ones, the first.
+    SoftLabels,
+}
+
+impl LabelSource {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a validation fraction is sampled.
@@ -78,18 +102,35 @@ fn yes() -> bool {
     true
 }
 
-fn default_classes() -> Vec<String> {
-    CLASSES.map(String::from).to_vec()
+/// An empty list would be taken for a list that is not set.
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let classes = Vec::<String>::deserialize(deserializer)?;
+    if classes.is_empty() {
+        return Err(de::Error::invalid_length(0, &"2 to 100 class names"));
+    }
+    Ok(classes)
 }
 
 impl DataConfig {
+    /// Sets `classes` if the config does not: to FER2013's, or to those that `labels` names.
+    pub(crate) fn resolve(&mut self) {
+        if self.classes.is_empty() {
+            self.classes = self.labels.default_classes();
+        }
+    }
+
     /// Checks what the types do not: paths, the validation fraction, seed and class names.
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         check_seed("data.split_seed", self.split_seed.unwrap_or(0))?;
-        require(!self.train.as_os_str().is_empty(), "data.train", "\"\"", "the path of a CSV file")?;
-        if let Some(path) = &self.soft_labels {
-            require(!path.as_os_str().is_empty(), "data.soft_labels", "\"\"", "the path of a CSV file")?;
+        let paths = [("data.train", Some(&self.train)), ("data.test", self.test.as_ref())];
+        for (key, path) in paths.into_iter().chain([("data.soft_labels", self.soft_labels.as_ref())]) {
+            let Some(path) = path else { continue };
+            require(!path.as_os_str().is_empty(), key, "\"\"", "the path of a CSV file")?;
+            let expected = "the path of a CSV file: standard input cannot be read again when the run is resumed";
+            require(path.as_os_str() != STANDARD_STREAM, key, "\"-\"", expected)?;
         }
+        let has_votes = self.label_source == LabelSource::Emotion || self.soft_labels.is_some();
+        require(has_votes, "data.label_source", "soft_labels", "emotion, or data.soft_labels set to the path of a CSV file")?;
         if let Validation::Fraction(fraction) = self.validation {
             require(
                 fraction > 0.0 && fraction < 1.0,
@@ -98,24 +139,29 @@ impl DataConfig {
                 "a fraction above 0 and below 1, the path of a CSV file, or a Usage",
             )?;
         }
-        check_classes(&self.classes)
+        check_classes(&self.classes)?;
+        self.labels.check(&self.classes)
     }
 }
 
 /// Checks that class names are 2 to 100, distinct, and usable as CSV column names.
 pub fn check_classes(classes: &[String]) -> Result<(), InvalidValue> {
     require((2..=MAX_CLASSES).contains(&classes.len()), "data.classes", classes.len(), "2 to 100 names")?;
-    let distinct: BTreeSet<&String> = classes.iter().collect();
-    let plain = |name: &String| {
-        let fits = !name.trim().is_empty() && name.chars().count() <= MAX_NAME;
-        let reserved = ["id", "emotion"].contains(&name.as_str());
-        fits && !reserved && !name.contains(['"', ',']) && !name.chars().any(char::is_control)
+    // Columns of CSV files match regardless of case.
+    let distinct: BTreeSet<String> = classes.iter().map(|name| name.to_lowercase()).collect();
+    let plain = |(number, name): (usize, &String)| {
+        let fits = !name.is_empty() && name.trim() == name && name.chars().count() <= MAX_NAME;
+        let reserved = ["id", "emotion"].contains(&name.to_lowercase().as_str());
+        // A label that is a number is a position.
+        let ambiguous = name.parse::<usize>().is_ok_and(|value| value != number);
+        fits && !reserved && !ambiguous && !name.contains(['"', ',']) && !name.chars().any(char::is_control)
     };
     require(
-        distinct.len() == classes.len() && classes.iter().all(plain),
+        distinct.len() == classes.len() && classes.iter().enumerate().all(plain),
         "data.classes",
         format!("{classes:?}"),
-        "distinct names of 1 to 100 characters without quotes, commas and control characters, not id or emotion",
+        "names of 1 to 100 characters that differ not only in case, without quotes, commas, control characters and \
+         outer spaces, not id or emotion, and no number but the class's own, from 0",
     )
 }
 
@@ -185,16 +231,78 @@ impl<'de> Deserialize<'de> for Validation {
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Validation, E> {
+                // An integer may be a Usage, such as the number of a fold.
+                if let Ok(fraction) = value.trim().parse::<f64>()
+                    && value.contains('.')
+                {
+                    return Ok(Validation::Fraction(fraction));
+                }
+                if let Some(fraction) = misspelled_fraction(value) {
+                    return Err(E::custom(format!("{value:?} is not a fraction; did you mean {fraction}?")));
+                }
                 // Kaggle's usages are plain words, so anything that looks like a path is a path.
                 if value.contains(['/', '.', '\\']) {
                     Ok(Validation::Path(value.into()))
-                } else if value.is_empty() {
+                } else if value.trim().is_empty() || value == STANDARD_STREAM {
                     Err(E::invalid_value(de::Unexpected::Str(value), &self))
                 } else {
-                    Ok(Validation::Usage(value.into()))
+                    Ok(Validation::Usage(value.trim().into()))
                 }
             }
         }
         deserializer.deserialize_any(Either)
+    }
+}
+
+/// The fraction that `0,2` or `20%` probably means.
+fn misspelled_fraction(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().replace(',', ".").parse::<f64>().ok());
+    let decimal_comma = || text.split_once(',').and_then(|(whole, part)| format!("{whole}.{part}").parse().ok());
+    percent.map(|percent| percent / 100.0).or_else(decimal_comma).filter(|fraction: &f64| fraction.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_is_a_fraction_a_path_or_a_usage() {
+        let parse = |text: &str| {
+            #[derive(serde::Deserialize)]
+            struct Only {
+                validation: Validation,
+            }
+            toml::from_str::<Only>(&format!("validation = {text}")).map(|only| only.validation)
+        };
+        for text in ["0.2", "\"0.2\"", "\" .2 \""] {
+            assert_eq!(parse(text).unwrap(), Validation::Fraction(0.2), "{text}");
+        }
+        assert_eq!(parse("\"a.csv\"").unwrap(), Validation::Path("a.csv".into()));
+        assert_eq!(parse("\"PublicTest \"").unwrap(), Validation::Usage("PublicTest".into()));
+        assert_eq!(parse("\"3\"").unwrap(), Validation::Usage("3".into()), "the number of a fold");
+        for text in ["\"0,2\"", "\"20%\"", "\"20 %\""] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains("is not a fraction; did you mean 0.2?"), "{message}");
+        }
+        assert!(parse("\"\"").is_err() && parse("\" \"").is_err() && parse("\"-\"").is_err());
+    }
+
+    #[test]
+    fn class_names_are_unambiguous_in_csv_files() {
+        let check = |names: &[&str]| check_classes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert!(check(&["sad", "happy"]).is_ok() && check(&["0", "1"]).is_ok() && check(&["a b", "7x"]).is_ok());
+        for names in [
+            &["sad"][..],
+            &["sad", "Sad"],
+            &[" sad", "happy"],
+            &["sad ", "happy"],
+            &["ID", "happy"],
+            &["1", "2"],
+            &["a,b", "c"],
+            &["", "c"],
+        ] {
+            assert!(check(names).is_err(), "{names:?}");
+        }
     }
 }

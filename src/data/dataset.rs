@@ -1,23 +1,22 @@
 //! The data of a run: reads the files of `[data]` and splits them into training and validation.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::config::{DataConfig, Validation};
+use super::config::{DataConfig, LabelSource, SplitKind, Validation};
 use super::csv;
 use super::duplicates::duplicate_mask;
-use super::images::{ImageHash, Images};
-use super::soft_labels::{self, SoftLabels};
+use super::images::{ImageHash, Images, TRAINING, is_usage};
+use super::label_map::LabelMap;
+use super::soft_labels::{SoftLabels, VoteFile};
 use super::split::{self, SplitRequest};
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::util::error::input;
-
-/// Kaggle's Usage of training rows.
-const TRAINING: &str = "Training";
+use crate::util::files::check_regular_file;
 
 /// Training and validation images, all labeled.
 #[derive(Debug, Default)]
@@ -71,52 +70,36 @@ impl Dataset {
 /// Reads and splits the data. `seed` selects a validation fraction if `data.split_seed` is not set.
 ///
 /// # Errors
-/// Input errors: those of [`csv::read`] and [`soft_labels::read`], a missing Usage, a class without
+/// Input errors: those of [`csv::read`] and [`VoteFile::read`], a missing Usage, a class without
 /// training rows.
 pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let start = Instant::now();
-    let all = read(&data.train, data)?;
+    let map = LabelMap::new(&data.classes, &data.labels);
     let mut notes = Vec::new();
-    note_skipped(&all, &data.train, &mut notes);
-    let mut hashes = vec![all.content_hash()];
-    let with_usage = |usage: &str| all.with_usage(usage, &data.train);
-    let (train, validation) = match &data.validation {
-        Validation::Usage(usage) if usage == TRAINING => {
-            let expected = "expected another Usage, such as \"PublicTest\"";
-            return Err(input(format!("data.validation = \"Training\": these are the training rows; {expected}")));
+    let mut all = read(&data.train, data, &mut notes)?;
+    let votes = match &data.soft_labels {
+        Some(path) => {
+            check_regular_file(path, "a CSV of soft labels")?;
+            Some(VoteFile::read(path, &map, &all, &data.train)?)
         }
-        Validation::Usage(usage) => (with_usage(TRAINING)?, with_usage(usage)?),
-        Validation::Path(path) => {
-            let validation = read(path, data)?;
-            note_skipped(&validation, path, &mut notes);
-            hashes.push(validation.content_hash());
-            if validation.usages.iter().flatten().any(|usage| usage == TRAINING) {
-                let display = path.display();
-                return Err(input(format!(
-                    "{display}: contains rows with Usage Training; to validate on a Usage of data.train, set data.validation to it, such as \"PublicTest\""
-                )));
-            }
-            (if all.usages.is_some() { with_usage(TRAINING)? } else { all }, validation)
-        }
-        Validation::Fraction(fraction) => {
-            let rows = if all.usages.is_some() { with_usage(TRAINING)? } else { all };
-            let request = SplitRequest {
-                fraction: *fraction,
-                kind: data.split,
-                group_duplicates: data.group_duplicates,
-                seed: data.split_seed.unwrap_or(seed),
-            };
-            let mask = split::validation_mask(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
-            let part = |validation: bool| -> Vec<usize> {
-                mask.iter().enumerate().filter(|(_, v)| **v == validation).map(|(position, _)| position).collect()
-            };
-            (rows.select(&part(false)), rows.select(&part(true)))
-        }
+        None => None,
     };
-    check_parts(&train, &validation, data)?;
-    let soft_labels = data.soft_labels.as_deref();
-    let soft_labels =
-        soft_labels.map(|path| soft_labels::read(path, &data.classes, &train, &data.train)).transpose()?;
+    if let (LabelSource::SoftLabels, Some(votes)) = (data.label_source, &votes) {
+        let labeled = votes.select(&all, &data.train)?;
+        note_without_votes(all.len() - labeled.kept.len(), "rows", data, &mut notes);
+        all = all.select(&labeled.kept);
+        all.labels = Some(labeled.soft.labels());
+    }
+    let mut hashes = vec![all.content_hash()];
+    let (mut train, validation) = split_parts(all, data, seed, &mut notes, &mut hashes)?;
+    let mut soft_labels = None;
+    if let Some(votes) = &votes {
+        let labeled = votes.select(&train, &data.train)?;
+        note_without_votes(train.len() - labeled.kept.len(), "training rows", data, &mut notes);
+        train = train.select(&labeled.kept);
+        soft_labels = Some(labeled.soft);
+    }
+    check_parts(&train, &validation, soft_labels.as_ref(), data)?;
     let train_hashes: HashSet<ImageHash> = train.hashes.iter().copied().collect();
     let validation_duplicates = duplicate_mask(&validation.hashes, &train_hashes);
     let duplicates = validation_duplicates.iter().filter(|duplicate| **duplicate).count();
@@ -132,40 +115,146 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     Ok(Dataset { train, soft_labels, validation, validation_duplicates, data_hash, split_csv, load_time, notes })
 }
 
-fn read(path: &Path, data: &DataConfig) -> Result<Images> {
-    csv::read(path, ReadOptions { classes: &data.classes, labels: LabelColumn::Required, on_bad_row: data.on_bad_row })
-}
-
-fn note_skipped(images: &Images, path: &Path, notes: &mut Vec<String>) {
+/// Reads a labeled CSV of the config. It is read again when the run is resumed, so it must be a
+/// file.
+fn read(path: &Path, data: &DataConfig, notes: &mut Vec<String>) -> Result<Images> {
+    check_regular_file(path, "a CSV file of images")?;
+    // Labels from votes replace the column.
+    let replaced = data.label_source == LabelSource::SoftLabels && path == data.train;
+    let labels = if replaced { LabelColumn::Ignored } else { LabelColumn::Required };
+    let options = ReadOptions::new(&data.classes, labels);
+    let images = csv::read(path, ReadOptions { label_names: &data.labels, on_bad_row: data.on_bad_row, ..options })?;
+    notes.extend(images.notes.iter().cloned());
     if let Some(first) = images.skipped.first() {
         notes.push(format!("{}: skipped {} bad rows, the first at {first}", path.display(), images.skipped.count()));
     }
+    Ok(images)
 }
 
-fn check_parts(train: &Images, validation: &Images, data: &DataConfig) -> Result<()> {
+fn note_without_votes(count: usize, what: &str, data: &DataConfig, notes: &mut Vec<String>) {
+    if let (1.., Some(path)) = (count, &data.soft_labels) {
+        notes.push(format!("{}: {count} {what} have no vote for a class and are left out", path.display()));
+    }
+}
+
+/// The training and validation images. Adds the content hash of a separate validation file to
+/// `hashes`.
+fn split_parts(
+    all: Images,
+    data: &DataConfig,
+    seed: u64,
+    notes: &mut Vec<String>,
+    hashes: &mut Vec<String>,
+) -> Result<(Images, Images)> {
+    let training = |all: Images| if all.usages.is_some() { all.with_usage(TRAINING, &data.train) } else { Ok(all) };
+    match &data.validation {
+        Validation::Usage(usage) if is_usage(usage, TRAINING) => {
+            let expected = "expected another Usage, such as \"PublicTest\"";
+            Err(input(format!("data.validation = {usage:?}: these are the training rows; {expected}")))
+        }
+        Validation::Usage(usage) => {
+            if all.usages.is_none() {
+                let display = data.train.display();
+                return Err(input(format!(
+                    "data.validation = {usage:?} selects rows by their Usage, but {display} has no column Usage; \
+                     expected a fraction such as 0.2, or the path of a CSV file"
+                )));
+            }
+            Ok((all.with_usage(TRAINING, &data.train)?, all.with_usage(usage, &data.train)?))
+        }
+        Validation::Path(path) => {
+            let validation = read(path, data, notes)?;
+            hashes.push(validation.content_hash());
+            if validation.usages.iter().flatten().any(|usage| is_usage(usage, TRAINING)) {
+                let display = path.display();
+                return Err(input(format!(
+                    "{display}: contains rows with Usage Training; to validate on a Usage of data.train, set data.validation to it, such as \"PublicTest\""
+                )));
+            }
+            Ok((training(all)?, validation))
+        }
+        Validation::Fraction(fraction) => {
+            let rows = training(all)?;
+            let request = SplitRequest {
+                fraction: *fraction,
+                kind: data.split,
+                group_duplicates: data.group_duplicates,
+                seed: data.split_seed.unwrap_or(seed),
+            };
+            let mask = split::validation_mask(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
+            let part = |validation: bool| -> Vec<usize> {
+                mask.iter().enumerate().filter(|(_, v)| **v == validation).map(|(position, _)| position).collect()
+            };
+            Ok((rows.select(&part(false)), rows.select(&part(true))))
+        }
+    }
+}
+
+fn check_parts(train: &Images, validation: &Images, soft: Option<&SoftLabels>, data: &DataConfig) -> Result<()> {
     let display = data.train.display();
     for (number, class) in data.classes.iter().enumerate() {
         let rows = |images: &Images| {
             let labels = images.labels.iter().flatten();
             labels.filter(|label| usize::from(**label) == number).count()
         };
-        if rows(train) == 0 {
-            let why = match (&data.validation, rows(validation)) {
-                (Validation::Fraction(_), rows) if rows > 0 => {
-                    format!("all {rows} of its rows are in the validation split: use a smaller data.validation")
-                }
-                _ => "every class of data.classes needs at least one".to_owned(),
-            };
-            return Err(input(format!("{display}: no training rows for class {number} ({class}); {why}")));
+        if rows(train) > 0 {
+            continue;
         }
+        let has_votes = soft.is_some_and(|soft| soft.labels().iter().any(|label| usize::from(*label) == number));
+        let why = match (&data.validation, rows(validation)) {
+            _ if has_votes => "its votes are in data.soft_labels: set data.label_source = \"soft_labels\" to take the \
+                               labels from them"
+                .to_owned(),
+            (Validation::Fraction(_), rows) if rows > 0 => {
+                format!("all {rows} of its rows are in the validation split: use a smaller data.validation")
+            }
+            _ => format!(
+                "every class of data.classes needs at least one: add rows, or list only the classes that have some, and \
+                 set data.labels if the numbers in the file then differ (this file has {})",
+                describe_labels(train, data)
+            ),
+        };
+        return Err(input(format!("{display}: no training rows for class {number} ({class}); {why}")));
     }
     if validation.is_empty() {
-        return Err(input(format!(
-            "{display}: no validation rows: {} rows are too few for this data.validation",
-            train.len()
-        )));
+        let (rows, why) = (train.len(), why_no_validation(train, data));
+        return Err(input(format!("{display}: no validation rows: {why}; the file has {rows} training rows")));
     }
     Ok(())
+}
+
+/// The classes that have rows, such as `0 angry, 3 happy`.
+fn describe_labels(images: &Images, data: &DataConfig) -> String {
+    let present: BTreeSet<u8> = images.labels.iter().flatten().copied().collect();
+    let name = |label: &u8| data.classes.get(usize::from(*label)).map(|class| format!("{label} {class}"));
+    let names: Vec<String> = present.iter().filter_map(name).take(20).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Why a validation fraction gave no rows, and what to do.
+fn why_no_validation(train: &Images, data: &DataConfig) -> String {
+    let Validation::Fraction(fraction) = data.validation else {
+        return "expected at least one".to_owned();
+    };
+    let distinct = train.hashes.iter().collect::<BTreeSet<_>>().len();
+    if data.group_duplicates && distinct < train.len() {
+        return format!(
+            "they have only {distinct} distinct images, and data.group_duplicates keeps the duplicates of an image in one \
+             part; use a larger data.validation than {fraction}, or set data.group_duplicates = false, which leaks \
+             training images into validation"
+        );
+    }
+    let labels = train.labels.as_deref().unwrap_or_default();
+    let largest = data.classes.iter().enumerate().map(|(class, _)| labels.iter().filter(|l| usize::from(**l) == class).count());
+    let largest = largest.max().unwrap_or(0);
+    match data.split {
+        SplitKind::Stratified => format!(
+            "{fraction} of the largest class, which has {largest} rows, rounds to 0; use data.validation = {} or more, or \
+             data.split = \"random\"",
+            (50.0 / largest.max(1) as f64).ceil() / 100.0
+        ),
+        SplitKind::Random => format!("{fraction} of {} rows is none; use a larger data.validation", train.len()),
+    }
 }
 
 /// The lines `row,part,hash` in file order, row indices from 0 per file. The rows of a separate

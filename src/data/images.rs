@@ -1,6 +1,6 @@
 //! Images in memory: one block of bytes, and a hash per image that identifies exact duplicates.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -41,6 +41,15 @@ impl fmt::Display for ImageHash {
     }
 }
 
+/// Kaggle's Usage of training rows.
+pub const TRAINING: &str = "Training";
+
+/// Whether a Usage in a file is `wanted`, regardless of case; `train` is short for `Training`.
+pub fn is_usage(found: &str, wanted: &str) -> bool {
+    let full = |usage: &str| if usage.eq_ignore_ascii_case("train") { TRAINING.to_owned() } else { usage.to_owned() };
+    full(found).eq_ignore_ascii_case(&full(wanted))
+}
+
 /// The images of one CSV, with their columns.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
@@ -56,8 +65,14 @@ pub struct Images {
     pub rows: Vec<u32>,
     /// `[N]` hash of each image.
     pub hashes: Vec<ImageHash>,
+    /// Number of rows in the file, whether or not they are among the images.
+    pub file_rows: u32,
     /// Rows skipped by `on_bad_row = "skip"`.
     pub skipped: BadRows,
+    /// Rows that `data.labels` leaves out.
+    pub left_out: usize,
+    /// Messages about the file for the log, such as a column that is ignored.
+    pub notes: Vec<String>,
 }
 
 /// Rows that could not be read: all are counted, the first 1000 are kept.
@@ -156,7 +171,10 @@ impl Images {
             usages: pick(&self.usages),
             rows: positions.iter().filter_map(|p| self.rows.get(*p).copied()).collect(),
             hashes: positions.iter().filter_map(|p| self.hashes.get(*p).copied()).collect(),
+            file_rows: self.file_rows,
             skipped: self.skipped.clone(),
+            left_out: self.left_out,
+            notes: self.notes.clone(),
         }
     }
 
@@ -178,7 +196,7 @@ impl Images {
         }
     }
 
-    /// The images whose Usage is `usage`.
+    /// The images whose Usage is `usage`, regardless of case.
     ///
     /// # Errors
     /// An input error if the file has no column Usage or no such row; it lists the existing usages.
@@ -186,10 +204,14 @@ impl Images {
         let usages = self.usages.as_ref().ok_or_else(|| {
             input(format!("{}: no column Usage, so no rows with Usage {usage:?} can be selected", path.display()))
         })?;
-        let positions: Vec<usize> = (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| u == usage)).collect();
+        let positions: Vec<usize> = (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| is_usage(u, usage))).collect();
         if positions.is_empty() {
-            let found: std::collections::BTreeSet<&String> = usages.iter().collect();
-            return Err(input(format!("{}: no row has Usage {usage:?}; found {found:?}", path.display())));
+            let found: BTreeSet<&String> = usages.iter().collect();
+            let shown: Vec<String> = found.iter().take(10).map(|usage| format!("{:?}", short(usage, 40))).collect();
+            let rest = found.len().saturating_sub(10);
+            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            let (display, usage) = (path.display(), short(usage, 40));
+            return Err(input(format!("{display}: no row has Usage {usage:?}; found {}{rest}", shown.join(", "))));
         }
         Ok(self.select(&positions))
     }

@@ -1,5 +1,6 @@
 //! Data: reading CSV files, hashing and splitting images, copying them to the training device.
 
+pub mod advice;
 pub mod check;
 pub mod config;
 pub mod csv;
@@ -7,6 +8,7 @@ pub mod dataset;
 pub mod device_images;
 pub mod duplicates;
 pub mod images;
+pub mod label_map;
 pub mod labels;
 pub mod sampler;
 pub mod soft_labels;

@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow};
 use kernels::Isa;
 use tch::{Device, Kind};
 
-use crate::util::error::input;
+use crate::util::error::{input, is_input};
 
 pub use config::{DeviceChoice, Precision};
 pub use memory::total_memory;
@@ -116,6 +116,17 @@ pub fn cores() -> usize {
     limit.filter(|limit| *limit > 0).map_or(cores, |limit| limit.min(cores))
 }
 
+/// A warning if the config asks for more threads than [`cores`]; 0 is one thread per core.
+pub fn excess_threads(threads: usize, cores: usize) -> Option<String> {
+    let shown = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
+    (threads > cores).then(|| {
+        format!(
+            "threads = {threads} is more than the {shown} that this process may use (at most OMP_NUM_THREADS, if that \
+             is set): training is slower; use threads = {cores}, or 0 for one per core"
+        )
+    })
+}
+
 fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
     match choice {
         DeviceChoice::Cpu => Ok((Device::Cpu, None)),
@@ -188,10 +199,14 @@ pub fn cpu_has_bf16() -> bool {
     false
 }
 
-/// Removes the C++ stack trace from an error of libtorch, and adds advice when memory ran out.
+/// Removes the C++ stack trace from an error of libtorch, and adds advice when memory ran out. An
+/// input error stays one, and so does an error without a stack trace.
 pub fn simplify_torch_error(error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let Some((message, _stack)) = text.split_once("\nException raised from") else { return error };
+    if is_input(&error) {
+        return input(message);
+    }
     if message.contains("out of memory") || message.contains("not enough memory") {
         return anyhow!("{message}")
             .context("the device has too little memory: use a smaller train.batch, or device = \"cpu\"");
@@ -220,6 +235,31 @@ mod tests {
         let isa = |variable| max_isa(variable).unwrap();
         assert_eq!((isa(None), isa(Some("auto"))), (Some(Isa::Avx512), Some(Isa::Avx512)));
         assert_eq!((isa(Some("avx2")), isa(Some("none"))), (Some(Isa::Avx2), None));
+    }
+
+    #[test]
+    fn more_threads_than_cores_are_a_warning() {
+        assert_eq!((excess_threads(0, 4), excess_threads(4, 4)), (None, None));
+        let found = excess_threads(5, 4).unwrap();
+        assert!(
+            found.contains("threads = 5 is more than the 4 cores") && found.contains("training is slower"),
+            "{found}"
+        );
+        assert!(excess_threads(2, 1).unwrap().contains("the 1 core that"));
+    }
+
+    #[test]
+    fn stack_traces_are_removed_and_input_errors_stay_input_errors() {
+        let text = |message: &str| format!("{message}\nException raised from f at x.cpp:1\nframe #0: g()\n");
+        let simplified = |error: anyhow::Error| simplify_torch_error(error.context("while training"));
+        let error = simplified(anyhow!(text("bad shape")));
+        assert_eq!((format!("{error:#}").as_str(), is_input(&error)), ("while training: bad shape", false));
+        let error = simplified(input(text("bad file")));
+        assert_eq!((format!("{error:#}").as_str(), is_input(&error)), ("while training: bad file", true));
+        let memory = format!("{:#}", simplified(anyhow!(text("CUDA out of memory"))));
+        assert!(memory.contains("smaller train.batch") && !memory.contains("frame"), "{memory}");
+        let error = simplified(input("no stack"));
+        assert!(is_input(&error) && error.chain().count() == 2, "it is unchanged");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
+use super::output_path::{HASH_KEY, check_description_path, description_path, hash_file};
 use crate::data::config::CLASSES;
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{Images, PIXELS, SIDE};
@@ -15,8 +16,7 @@ use crate::inference::trained_run::TrainedNet;
 use crate::metrics::predictions::Predictions;
 use crate::model::{Mode, NamedTensor, Net};
 use crate::transforms::tta::Tta;
-use crate::util::error::input;
-use crate::util::files::{check_output_file, read_small_text, replace_atomically, write_atomically};
+use crate::util::files::{replace_atomically, write_atomically};
 use crate::util::rng::{Rng, Stream};
 
 /// Name of the description inside the archive (`_extra_files` of `torch.jit.load`).
@@ -69,7 +69,8 @@ pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
 }
 
 /// Writes a TorchScript module that averages the probabilities of `nets` with `tta` to `out`.
-/// `description` goes into the archive and into a JSON file of the same name.
+/// `description` goes into the archive and, with the hash of `out`, into a JSON file of the same
+/// name.
 ///
 /// The module takes pixels uint8 or float32 [N, 1, 48, 48] in 0..255 and returns probabilities
 /// float32 [N, classes]. Its state dict has the names of the checkpoint, with the prefixes
@@ -81,9 +82,10 @@ pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
 pub fn write_module(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
     let path = description_path(out);
     check_description_path(&path)?;
-    let description = serde_json::to_string_pretty(description)?;
-    let difference = trace_and_verify(nets, tta, &description, out)?;
-    write_atomically(&path, (description + "\n").as_bytes())?;
+    let difference = trace_and_verify(nets, tta, &serde_json::to_string_pretty(description)?, out)?;
+    let mut description = description.clone();
+    description.insert(HASH_KEY.to_owned(), json!(hash_file(out)?));
+    write_atomically(&path, (serde_json::to_string_pretty(&description)? + "\n").as_bytes())?;
     Ok(Exported { description: path, difference, images: CHECKED_IMAGES })
 }
 
@@ -117,29 +119,6 @@ fn trace_and_verify(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Re
         Ok(())
     })?;
     Ok(difference)
-}
-
-/// Path of the description: `model.pt` -> `model.json`, in the same folder.
-fn description_path(out: &Path) -> PathBuf {
-    let json = out.with_extension("json");
-    if json == out { out.with_extension("json.json") } else { json }
-}
-
-/// Refuses to overwrite a JSON file that is not a model description, such as a run's summary.json.
-fn check_description_path(path: &Path) -> Result<()> {
-    check_output_file(path)?;
-    if !path.exists() {
-        return Ok(());
-    }
-    let is_description = |text: &str| {
-        let value: Option<Value> = serde_json::from_str(text).ok();
-        value.is_some_and(|value| value.get("labels").is_some() && value.get("input").is_some())
-    };
-    if read_small_text(path, 1 << 24, "a description of an exported model").is_ok_and(|text| is_description(&text)) {
-        return Ok(());
-    }
-    let path = path.display();
-    Err(input(format!("{path}: would be overwritten by the model's description, but is not one; choose another --out")))
 }
 
 /// Forward pass of the exported module: probabilities float32 [N, classes].
@@ -251,7 +230,7 @@ fn verify(path: &Path, images: &Tensor, expected: &Tensor) -> Result<f64> {
                 expected.size()
             ));
         }
-        let difference = (got - expected).f_abs()?.f_max()?.f_double_value(&[])?;
+        let difference = got.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
         if difference.is_nan() || difference > TOLERANCE {
             return Err(anyhow!(
                 "the exported module differs from the checkpoint by {difference:.1e} for {:?}; expected at most {TOLERANCE:.0e}",
@@ -314,11 +293,5 @@ mod tests {
         let pixels = DeviceImages::new(&images, Device::Cpu).unwrap();
         let message = verify(&out, pixels.pixels(), &other).unwrap_err().to_string();
         assert!(message.contains("differs from the checkpoint by"), "{message}");
-    }
-
-    #[test]
-    fn the_description_is_in_the_folder_of_the_model() {
-        assert_eq!(description_path(Path::new("a/model.pt")), Path::new("a/model.json"));
-        assert_eq!(description_path(Path::new("model.json")), Path::new("model.json.json"));
     }
 }

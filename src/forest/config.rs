@@ -9,7 +9,7 @@ use toml::Table;
 
 use crate::config::load::ParseTable;
 use crate::config::{ConfigError, ConfigFile, check_common, defaults};
-use crate::data::config::DataConfig;
+use crate::data::config::{DataConfig, LabelSource};
 use crate::data::images::PIXELS;
 use crate::util::validate::{InvalidValue, require};
 
@@ -156,10 +156,11 @@ impl RawForestConfig {
     ///
     /// # Errors
     /// The first value out of range: its key, the value, and what is allowed.
-    pub fn check(self) -> Result<ForestConfig, InvalidValue> {
+    pub fn check(mut self) -> Result<ForestConfig, InvalidValue> {
+        self.data.resolve();
         check_common(&self.name, self.seed, self.threads, &self.data)?;
-        if let Some(path) = &self.data.soft_labels {
-            let allowed = "none: a forest is fitted on hard labels";
+        if let (Some(path), LabelSource::Emotion) = (&self.data.soft_labels, self.data.label_source) {
+            let allowed = "none, or data.label_source = \"soft_labels\": a forest is fitted on hard labels";
             require(false, "data.soft_labels", path.display(), allowed)?;
         }
         let forest = &self.forest;
@@ -217,7 +218,7 @@ mod tests {
             ("forest.folds=1", ["forest.folds = 1", "2 to 100"]),
             ("forest.max_features=2305", ["forest.max_features = 2305", "1 to 2304"]),
             ("forest.max_features=log2", ["forest.max_features", "\"sqrt\" or a number"]),
-            ("forest.finder=exact", ["forest.finder", "`histogram`"]),
+            ("forest.finder=exact", ["forest.finder", "\"histogram\""]),
             ("forest.depth=3", ["forest.depth", "expected one of"]),
             ("data.soft_labels=s.csv", ["data.soft_labels = s.csv", "a forest is fitted on hard labels"]),
             ("data.validation=0", ["data.validation = 0", "above 0"]),

@@ -16,6 +16,7 @@ pub mod run;
 mod split_finder;
 mod tree;
 mod voting;
+pub mod warnings;
 
 #[cfg(test)]
 mod tests;

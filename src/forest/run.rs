@@ -12,6 +12,7 @@ use linfa::traits::Fit;
 use ndarray::{Array1, Array2, ArrayView2, Ix1};
 
 use super::config::ForestConfig;
+use super::warnings::forest_warnings;
 use super::{FitCallback, Forest, ForestError, ForestParams, Origin, stratified_folds};
 use crate::data::config::describe_split;
 use crate::data::dataset::Dataset;
@@ -136,6 +137,7 @@ impl ForestRun<'_> {
         let threads = if config.threads == 0 { device::cores() } else { config.threads };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start threads")?;
         let mut summary = self.summary(threads);
+        summary.warnings.iter().try_for_each(|warning| console.line(&format!("warning: {warning}")))?;
         if folds > 0 {
             let began = Instant::now();
             let scores = pool.install(|| self.cross_validate(console))?;
@@ -292,6 +294,7 @@ impl ForestRun<'_> {
             predictions,
             caveat: "Nothing was selected on the validation images, so no selection makes these metrics optimistic.",
             facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            warnings: &summary.warnings,
             records: &[],
             best_epoch: None,
             plots: vec![(importance, caption.to_owned())],
@@ -328,6 +331,7 @@ impl ForestRun<'_> {
             train_rows: self.data.train.len(),
             validation_rows: self.data.validation.len(),
             stopped: "done".to_owned(),
+            warnings: forest_warnings(config, self.data),
             provenance: ForestProvenance {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 command: self.command.to_owned(),

@@ -8,9 +8,20 @@ use crate::data::images::Images;
 use crate::metrics::predictions::Predictions;
 use crate::util::files::write_atomically;
 
-/// Writes one row per image to `path`, atomically: `id,emotion`, followed by one probability column
-/// per class if `classes` names them.
+/// Writes the CSV of [`to_csv`] to `path`, atomically.
+///
+/// # Errors
+/// An I/O error with the path.
 pub fn write(path: &Path, images: &Images, predictions: &Predictions, classes: Option<&[String]>) -> Result<()> {
+    write_atomically(path, &to_csv(images, predictions, classes)?)
+}
+
+/// A CSV with one row per image: `id,emotion`, followed by one probability column per class if
+/// `classes` names them.
+///
+/// # Errors
+/// None in practice: the CSV is written to memory.
+pub fn to_csv(images: &Images, predictions: &Predictions, classes: Option<&[String]>) -> Result<Vec<u8>> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let names = classes.unwrap_or_default();
     writer.write_record(["id", "emotion"].into_iter().chain(names.iter().map(String::as_str)))?;
@@ -20,8 +31,7 @@ pub fn write(path: &Path, images: &Images, predictions: &Predictions, classes: O
         let cells = [id, label.to_string()].into_iter().chain(probabilities.iter().map(ToString::to_string));
         writer.write_record(cells)?;
     }
-    let bytes = writer.into_inner().context("cannot build the CSV in memory")?;
-    write_atomically(path, &bytes)
+    writer.into_inner().context("cannot build the CSV in memory")
 }
 
 #[cfg(test)]

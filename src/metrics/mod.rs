@@ -57,7 +57,7 @@ impl Evaluation {
             rows_dedup: duplicates.iter().filter(|duplicate| !**duplicate).count(),
             accuracy: accuracy(labels, &predicted),
             accuracy_dedup: accuracy_excluding(labels, &predicted, duplicates),
-            macro_f1: macro_f1(&confusion, &per_class),
+            macro_f1: macro_f1(&confusion),
             ece: expected_calibration_error(&predictions.probabilities, predictions.classes, labels),
             loss: cross_entropy(&predictions.logits, predictions.classes, labels),
             per_class,

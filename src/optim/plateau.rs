@@ -38,9 +38,9 @@ const EPS: f64 = 1e-8;
 /// The learning rate after epochs with the monitored `values`, starting at `base`.
 ///
 /// Follows `torch.optim.lr_scheduler.ReduceLROnPlateau(mode, factor, patience, threshold=1e-4,
-/// threshold_mode="rel", cooldown=0, min_lr, eps=1e-8)`, stepped once per epoch, with `mode` "max"
-/// for accuracy and "min" for loss. A resumed run recomputes it from its metrics, so it has no
-/// state.
+/// threshold_mode="rel", cooldown=0, min_lr, eps=1e-8)`, stepped once per epoch, with `mode` "min"
+/// for loss and "max" for the other metrics. A resumed run recomputes it from its metrics, so it has
+/// no state.
 pub fn reduce_lr_on_plateau(config: &Plateau, base: f64, values: impl IntoIterator<Item = f64>) -> f64 {
     let (mut lr, mut best, mut bad_epochs) = (base, None, 0u32);
     for value in values {
@@ -63,7 +63,7 @@ pub fn reduce_lr_on_plateau(config: &Plateau, base: f64, values: impl IntoIterat
 fn is_better(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
     match (monitor, best) {
         (_, None) => true,
-        (Monitor::ValAccuracy, Some(best)) => value > best * (1.0 + THRESHOLD),
+        (Monitor::ValAccuracy | Monitor::ValMacroF1, Some(best)) => value > best * (1.0 + THRESHOLD),
         (Monitor::ValLoss, Some(best)) => value < best * (1.0 - THRESHOLD),
     }
 }

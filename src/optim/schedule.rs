@@ -207,6 +207,7 @@ mod tests {
             val_loss,
             val_accuracy,
             val_accuracy_dedup: None,
+            val_macro_f1: None,
             seconds: 0.0,
             images_per_second: 0.0,
         };

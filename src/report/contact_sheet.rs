@@ -1,12 +1,9 @@
 //! Contact sheets: images in rows and columns, as one PNG.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::png_encoding::encode_gray;
 use crate::data::images::SIDE;
-use crate::util::files::write_atomically;
 
 /// Pixels between images, and their gray value.
 const GAP: usize = 2;
@@ -56,27 +53,25 @@ impl ContactSheet {
         }
     }
 
-    /// Writes the sheet as an 8-bit gray PNG.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        write_atomically(path, &encode_gray(self.width, self.height, &self.pixels)?)
+    /// Encodes the sheet as an 8-bit gray PNG.
+    ///
+    /// # Errors
+    /// More than 2^31 pixels in a row or column.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        encode_gray(self.width, self.height, &self.pixels)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fs_err as fs;
 
     #[test]
-    fn a_written_sheet_has_its_pixels() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sheet.png");
+    fn an_encoded_sheet_has_its_pixels() {
         let mut sheet = ContactSheet::new(2, &[1, 2], 2);
         sheet.place(1, 2, &[7; SIDE * SIDE]);
         sheet.place(9, 9, &[0; SIDE * SIDE]);
-        sheet.write(&path).unwrap();
-        let mut reader =
-            png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(sheet.to_png().unwrap())).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.width, info.height), (2 + 3 * 98 + 8, 2 + 2 * 98));

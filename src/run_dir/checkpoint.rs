@@ -157,6 +157,7 @@ mod tests {
             val_loss: 2.0,
             val_accuracy: 0.25,
             val_accuracy_dedup: None,
+            val_macro_f1: None,
             seconds: 1.5,
             images_per_second: 10.0,
         };
@@ -164,7 +165,7 @@ mod tests {
             epoch: 3,
             records: (1..=3).map(metrics).collect(),
             loss_sum: 0.1 + 0.2,
-            best: Some(BestEpoch { epoch: 2, val_accuracy: 0.5, val_accuracy_dedup: None }),
+            best: Some(BestEpoch { epoch: 2, val_accuracy: 0.5, val_accuracy_dedup: None, monitored: None }),
             ..State::default()
         };
         let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([2, 3, 2, 2]);

@@ -1,16 +1,18 @@
 //! `grimace runs`: lists runs and their state from their files alone.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Result;
 use fs_err as fs;
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::summary::{RUNNING, describe_stop_reason};
 use super::{MAX_SUMMARY, RunDir};
 use crate::config::read_table;
+use crate::metrics::{EpochMetrics, Monitor};
 use crate::util::error::input;
 use crate::util::files::read_small_text;
 
@@ -25,11 +27,39 @@ pub struct RunEntry {
     pub changed: String,
     /// Finished epochs; `None` for a forest.
     pub epochs: Option<u64>,
-    /// Best validation accuracy so far.
-    pub best: Option<f64>,
+    /// Validation accuracy of the best epoch so far.
+    pub best: Option<BestAccuracy>,
+    /// The metric by which that epoch is the best.
+    pub monitor: Option<Monitor>,
     /// `running`, `done`, `early stop`, `interrupted`, `diverged`, or `died` if no process holds
     /// the lock and there is no summary.
     pub state: String,
+}
+
+/// The validation accuracy of the best epoch, with the metric by which it is the best. A number in
+/// JSON.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BestAccuracy {
+    /// Validation accuracy.
+    pub accuracy: f64,
+    /// The metric by which the epoch is the best.
+    pub monitor: Monitor,
+}
+
+impl Serialize for BestAccuracy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.accuracy.serialize(serializer)
+    }
+}
+
+impl Display for BestAccuracy {
+    /// Formats as `0.5012`, or `by val_loss 0.5012` unless the metric is accuracy.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.monitor != Monitor::ValAccuracy {
+            write!(f, "by {} ", self.monitor)?;
+        }
+        Display::fmt(&self.accuracy, f)
+    }
 }
 
 /// Lists the runs in a folder and in the sweeps in it, last modified first.
@@ -76,7 +106,7 @@ fn visit(folder: &Path, depth: usize, found: &mut Vec<(SystemTime, RunEntry)>) -
 fn unreadable(path: &Path) -> RunEntry {
     let (name, changed) = ("?".to_owned(), "?".to_owned());
     let state = "unreadable".to_owned();
-    RunEntry { path: path.display().to_string(), name, changed, epochs: None, best: None, state }
+    RunEntry { path: path.display().to_string(), name, changed, epochs: None, best: None, monitor: None, state }
 }
 
 fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
@@ -97,22 +127,68 @@ fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
     };
     // A resumed run may have finished epochs since its last summary: metrics.jsonl has them.
     let epochs = run.read_metrics().unwrap_or_default();
-    let best = epochs.iter().map(|epoch| epoch.val_accuracy).max_by(f64::total_cmp);
+    let monitor = config.as_ref().map_or(Monitor::ValAccuracy, |table| monitor(table, &summary));
     let from_summary = |key: &str| summary.get(key).and_then(Value::as_f64);
+    let best = best_epoch(&epochs, monitor).map(|epoch| epoch.val_accuracy);
+    let best = best.or_else(|| from_summary("best_val_accuracy")).or_else(|| from_summary("val_accuracy"));
     let entry = RunEntry {
         path: run.path().display().to_string(),
         name: name.unwrap_or("?").to_owned(),
         changed: jiff::Timestamp::try_from(changed).map_or_else(|_| "?".to_owned(), |time| format!("{time:.0}")),
         epochs: (!run.is_forest()).then_some(epochs.len() as u64),
-        best: best.or_else(|| from_summary("best_val_accuracy")).or_else(|| from_summary("val_accuracy")),
+        best: best.map(|accuracy| BestAccuracy { accuracy, monitor }),
+        monitor: best.map(|_| monitor),
         state: state.to_owned(),
     };
     (changed, entry)
 }
 
+/// The metric by which the best epoch of a run is the best. A summary of an older version does not
+/// name it: there it is accuracy.
+fn monitor(config: &toml::Table, summary: &Value) -> Monitor {
+    if summary.is_object() {
+        return summary.get("monitor").and_then(|name| Monitor::deserialize(name).ok()).unwrap_or_default();
+    }
+    let early_stop = config.get("train").and_then(|train| train.get("early_stop"));
+    let name = early_stop.and_then(|table| table.get("monitor"));
+    name.and_then(|name| name.clone().try_into().ok()).unwrap_or_default()
+}
+
+/// The first epoch with the best value of `monitor`.
+fn best_epoch(epochs: &[EpochMetrics], monitor: Monitor) -> Option<&EpochMetrics> {
+    epochs.iter().fold(None, |best: Option<&EpochMetrics>, epoch| {
+        let known = best.map(|best| best.monitored_value(monitor));
+        if monitor.is_better(epoch.monitored_value(monitor), known) { Some(epoch) } else { best }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_best_is_by_the_monitored_metric() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |monitor: &str| format!("name = \"x\"\n[train.early_stop]\nmonitor = {monitor:?}\n");
+        let line = |epoch, accuracy, loss, f1| {
+            format!(
+                "{{\"epoch\":{epoch},\"lr\":0.1,\"loss\":1.0,\"accuracy\":0.5,\"val_loss\":{loss},\"val_accuracy\":{accuracy},\
+                 \"val_macro_f1\":{f1},\"seconds\":1.0,\"images_per_second\":1.0}}\n"
+            )
+        };
+        let lines = line(1, 0.25, 0.5, 0.1) + &line(2, 0.5, 1.0, 0.2) + &line(3, 0.375, 0.5, 0.3);
+        fs::write(folder.path().join("metrics.jsonl"), lines).unwrap();
+        let best = || list_runs(folder.path()).unwrap().pop().unwrap().best.unwrap();
+        for (monitor, shown) in
+            [("val_accuracy", "0.5000"), ("val_loss", "by val_loss 0.2500"), ("val_macro_f1", "by val_macro_f1 0.3750")]
+        {
+            fs::write(folder.path().join("config.toml"), config(monitor)).unwrap();
+            assert_eq!(format!("{:.4}", best()), shown);
+        }
+        assert_eq!(serde_json::to_value(best()).unwrap(), 0.375);
+        fs::write(folder.path().join("summary.json"), "{\"stopped\": \"epochs\", \"best_epoch\": 2}").unwrap();
+        assert_eq!(format!("{:.4}", best()), "0.5000", "an older version followed accuracy");
+    }
 
     #[test]
     fn a_run_killed_after_a_resume_is_not_listed_by_its_earlier_end() {

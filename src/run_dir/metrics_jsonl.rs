@@ -64,6 +64,7 @@ mod tests {
             val_loss: 1.0 / 3.0,
             val_accuracy: 0.25,
             val_accuracy_dedup: None,
+            val_macro_f1: None,
             seconds: 1.5,
             images_per_second: 10.0,
         };

@@ -43,7 +43,7 @@ impl RunDir {
         self.path.join("rollback.safetensors")
     }
 
-    /// The best weights by validation accuracy.
+    /// The best weights by `train.early_stop.monitor`.
     pub fn best_safetensors(&self) -> PathBuf {
         self.path.join("best.safetensors")
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::metrics::Monitor;
 
 /// Maximum size of a summary or a config of a run in bytes.
 pub const MAX_SUMMARY: u64 = 1 << 22;
@@ -24,8 +25,15 @@ pub struct Summary {
     pub seed: u64,
     /// Finished epochs.
     pub epochs: u32,
+    /// The metric by which the best epoch is the best: `train.early_stop.monitor`. Older versions
+    /// lack it: there it is accuracy.
+    #[serde(default)]
+    pub monitor: Monitor,
     /// Epoch of `best.safetensors`, from 1.
     pub best_epoch: Option<u32>,
+    /// Its value of `monitor`.
+    #[serde(default)]
+    pub best_monitor_value: Option<f64>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
     /// The same without validation images that are exact duplicates of training images.
@@ -44,6 +52,10 @@ pub struct Summary {
     pub seconds: f64,
     /// Median over epochs of training images per second.
     pub train_images_per_second: Option<f64>,
+    /// What makes the result mean less, or the run slower; without the prefix `warning: `. Older
+    /// versions lack it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What the result was computed with.
     pub provenance: Provenance,
 }
@@ -52,6 +64,15 @@ impl Summary {
     /// The state as `grimace runs` shows it, such as `done`.
     pub fn state(&self) -> &str {
         describe_stop_reason(&self.stopped)
+    }
+
+    /// What `best_val_accuracy` is, such as `best validation accuracy`; names the monitored metric
+    /// unless that is accuracy.
+    pub fn best_accuracy_name(&self) -> String {
+        match self.monitor {
+            Monitor::ValAccuracy => "best validation accuracy".to_owned(),
+            monitor => format!("validation accuracy of the best epoch (by {monitor})"),
+        }
     }
 
     /// Whether training is finished. A config with more epochs makes it resumable again.
@@ -136,6 +157,10 @@ pub struct ForestSummary {
     pub validation_rows: usize,
     /// `done` or `interrupted`.
     pub stopped: String,
+    /// What makes the result mean less, or the run slower; without the prefix `warning: `. Older
+    /// versions lack it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What the result was computed with.
     pub provenance: ForestProvenance,
 }

@@ -20,8 +20,8 @@ pub struct ModelRow {
     pub mean: Option<f64>,
     /// Population standard deviation of `values`, as numpy's `std`.
     pub deviation: Option<f64>,
-    /// Maximum validation accuracy over epochs and seeds; for the forest, that of the one fitted on
-    /// all training rows.
+    /// Validation accuracy of the best epoch, by `train.early_stop.monitor`, maximum over seeds; for
+    /// the forest, that of the one fitted on all training rows.
     pub best: Option<f64>,
     /// `best` without duplicates of training images.
     pub best_dedup: Option<f64>,
@@ -62,7 +62,7 @@ pub struct RunResult {
     pub error: Option<String>,
     /// Its seed.
     pub seed: u64,
-    /// Best validation accuracy.
+    /// Validation accuracy of the best epoch, by `train.early_stop.monitor`.
     pub best: Option<f64>,
     /// Validation accuracy of the last epoch.
     pub last: Option<f64>,
@@ -75,7 +75,7 @@ pub struct Comparison {
     pub rows: Vec<ModelRow>,
     /// All planned runs.
     pub runs: Vec<RunResult>,
-    /// Directory of the run with the maximum validation accuracy.
+    /// Directory of the run whose best epoch has the maximum validation accuracy.
     pub best_run: Option<String>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
@@ -87,6 +87,8 @@ pub struct Comparison {
     pub on_other_images: Vec<String>,
     /// Error of the forest.
     pub baseline_error: Option<String>,
+    /// The warnings of all runs and the forest, each once, with the directories of its runs.
+    pub warnings: Vec<String>,
     /// Number of validation images.
     pub validation_rows: Option<usize>,
     /// Number of training images.
@@ -142,6 +144,7 @@ pub fn gather(dir: &SweepDir, planned: &[PlannedRun], forest: Option<&Baseline>)
         against_next,
         on_other_images,
         baseline_error: None,
+        warnings: collect_warnings(&finished, forest),
         validation_rows: best.map(|best| best.summary.validation_rows),
         train_rows: best.map(|best| best.summary.train_rows),
     })
@@ -164,8 +167,8 @@ fn run_result(run: &PlannedRun, progress: &Progress) -> RunResult {
     }
 }
 
-/// The run with the maximum validation accuracy; of equals the first in the order of the command
-/// line.
+/// The run whose best epoch has the maximum validation accuracy; of equals the first in the order
+/// of the command line.
 fn best_of<'a, 'b: 'a>(runs: impl Iterator<Item = &'a Finished<'b>>) -> Option<&'a Finished<'b>> {
     runs.fold(None, |best: Option<&'a Finished<'b>>, run| match best {
         Some(best) if best.summary.best_val_accuracy >= run.summary.best_val_accuracy => Some(best),
@@ -179,6 +182,22 @@ fn on_other_images(best: &Finished<'_>, finished: &[Finished<'_>], forest: Optio
     let runs = finished.iter().map(|run| (&run.summary.provenance.split_hash, &run.run.folder));
     let forest = forest.map(|forest| (&forest.summary.provenance.split_hash, &forest.folder));
     runs.chain(forest).filter(|(hash, _)| *hash != split).map(|(_, folder)| folder.clone()).collect()
+}
+
+/// Such as `Warning of a-seed1, b-seed1: ...`, in the order of the runs.
+fn collect_warnings(finished: &[Finished<'_>], forest: Option<&Baseline>) -> Vec<String> {
+    let runs = finished.iter().map(|run| (&run.run.folder, &run.summary.warnings));
+    let all = runs.chain(forest.map(|forest| (&forest.folder, &forest.summary.warnings)));
+    let mut found: Vec<(&String, Vec<&str>)> = Vec::new();
+    for (folder, warnings) in all {
+        for warning in warnings {
+            match found.iter_mut().find(|(known, _)| *known == warning) {
+                Some((_, folders)) => folders.push(folder),
+                None => found.push((warning, vec![folder])),
+            }
+        }
+    }
+    found.into_iter().map(|(warning, folders)| format!("Warning of {}: {warning}.", folders.join(", "))).collect()
 }
 
 fn model_row(model: &str, runs: &[RunResult], finished: &[Finished<'_>]) -> ModelRow {

@@ -10,7 +10,7 @@ pub const LEGEND: [&str; 11] = [
     "Mean Accuracy: the mean over seeds of the validation accuracy after the last epoch; for the forest, the mean over its folds.",
     "Std Deviation: the population standard deviation of the same values.",
     "95% CI: the confidence interval of the mean (Student's t).",
-    "Best Accuracy: the maximum over epochs and seeds; for the forest, the accuracy of the one fitted on all training rows.",
+    "Best Accuracy: the accuracy of the best epoch (by train.early_stop.monitor, which is val_accuracy by default), maximum over seeds; for the forest, the accuracy of the one fitted on all training rows.",
     "Best (Deduplicated): the same without validation images that are exact duplicates of training images.",
     "Mean Best: the mean and standard deviation over seeds of the best epoch's accuracy.",
     "Runs: the finished runs of the model.",
@@ -87,8 +87,8 @@ impl Comparison {
         (TABLE_HEADER.map(String::from).to_vec(), self.rows.iter().map(table_cells).collect())
     }
 
-    /// What a reader of the table must know: how the best run was chosen, its significance, and
-    /// what is missing.
+    /// What a reader of the table must know: how the best run was chosen, its significance, the
+    /// warnings of the runs, and what is missing.
     pub fn caveats(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let (Some(run), Some(best)) = (&self.best_run, self.best_val_accuracy) {
@@ -105,6 +105,7 @@ impl Comparison {
                 self.on_other_images.join(", ")
             ));
         }
+        notes.extend(self.warnings.iter().cloned());
         if let Some(error) = &self.baseline_error {
             notes.push(format!("The forest failed: {error}"));
         }

@@ -83,9 +83,13 @@ impl SweepOptions {
         words
     }
 
+    /// The command that resumes the sweep in `path`, with the program as it was started: a name on
+    /// `PATH` or a path.
     fn resume_command(&self, path: &Path) -> Result<String> {
+        let started = shlex::split(&self.command).unwrap_or_default();
+        let program = started.into_iter().next().unwrap_or_else(|| "grimace".to_owned());
         let words = self.resume_arguments(path);
-        Ok(format!("grimace {}", shlex::try_join(words.iter().map(String::as_str))?))
+        Ok(shlex::try_join([&program].into_iter().chain(&words).map(String::as_str))?)
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
         let message = |texts: &[&str]| plan_runs(&paths, &[], &variations(texts), 1).unwrap_err().to_string();
         for (texts, parts) in [
             (&["train.ema=0,2"][..], &["0.toml with --vary train.ema=2: train.ema = 2", "below 1"][..]),
-            (&["train.ama=0"], &["--vary train.ama=0: train.ama: unknown field"]),
+            (&["train.ama=0"], &["--vary train.ama=0: train.ama: unknown key"]),
             (&["train..ema=0"], &["--vary train..ema=0: the key is empty"]),
             (
                 &["train.schedule={kind=\"cosine\",warmup=3}", "train.epochs=9,2"],

@@ -85,7 +85,8 @@ impl Trainer<'_> {
             if let Progress::Finished(summary) = self.dir.progress(run)? {
                 if !self.is_worker {
                     let best = summary.best_val_accuracy.map_or("-".to_owned(), |best| format!("{best:.4}"));
-                    console.line(&format!("{title}: already finished, best validation accuracy {best}"))?;
+                    let name = summary.best_accuracy_name();
+                    console.line(&format!("{title}: already finished, {name} {best}"))?;
                 }
                 continue;
             }
@@ -93,6 +94,7 @@ impl Trainer<'_> {
                 Ok(Some(StopReason::Interrupted(signal))) => return Ok(Some(signal)),
                 Ok(_) => {}
                 Err(error) => {
+                    let error = device::simplify_torch_error(error);
                     console.line(&format!("{}: failed: {error:#}", run.folder))?;
                     self.dir.record_failure(run, &error)?;
                 }
@@ -116,7 +118,9 @@ impl Trainer<'_> {
             let path = run_dir.report_html().display().to_string();
             let line = match Self::write_report(&run_dir, run, &summary, datasets) {
                 Ok(()) => format!("report: {path}"),
-                Err(error) => format!("warning: {path} cannot be written: {error:#}"),
+                Err(error) => {
+                    format!("warning: {path} cannot be written: {:#}", device::simplify_torch_error(error))
+                }
             };
             Console::default().line(&line)?;
         }

@@ -15,8 +15,8 @@ pub struct TrainingBatch {
     pub x: Tensor,
     /// Targets of the loss: soft if images are mixed or have soft labels.
     pub targets: Targets,
-    /// int64 `[B]`: the class that counts as correct. For mixed images, the one of the larger
-    /// weight.
+    /// int64 `[B]`: the class that counts as correct, also with soft labels: the image's label. For
+    /// mixed images, that of the larger weight, summed by class.
     pub labels: Tensor,
 }
 
@@ -26,13 +26,18 @@ impl TrainingBatch {
     pub fn new(images: &DeviceImages, batch: &ScheduledBatch, kind: Kind, classes: usize) -> Result<Self> {
         let x = transforms::apply(images, &batch.rows, &batch.params, kind)?;
         let labels = images.labels(&batch.rows)?;
-        let targets = match images.soft_targets(&batch.rows)? {
-            Some(soft) => Targets::Soft(soft),
-            None => Targets::Classes(labels.shallow_clone()),
+        let soft = images.soft_targets(&batch.rows)?;
+        let Some(mix) = batch.mix else {
+            let targets = soft.map_or_else(|| Targets::Classes(labels.shallow_clone()), Targets::Soft);
+            return Ok(Self { x, targets, labels });
         };
-        let Some(mix) = batch.mix else { return Ok(Self { x, targets, labels }) };
-        let targets = Targets::Soft(mix.mix_targets(&targets.to_soft(classes)?)?);
-        Ok(Self { x: mix.mix_images(x)?, labels: targets.argmax()?, targets })
+        let hard = Targets::Soft(mix.mix_targets(&Targets::Classes(labels).to_soft(classes)?)?);
+        let labels = hard.argmax()?;
+        let targets = match soft {
+            Some(soft) => Targets::Soft(mix.mix_targets(&soft)?),
+            None => hard,
+        };
+        Ok(Self { x: mix.mix_images(x)?, targets, labels })
     }
 }
 
@@ -40,16 +45,22 @@ impl TrainingBatch {
 mod tests {
     use super::*;
     use crate::data::images::Images;
+    use crate::data::soft_labels::SoftLabels;
     use crate::transforms::{AugmentParams, CutBox, Mix};
     use tch::Device;
 
     /// Three images of one gray level each, classes 2, 0 and 1.
     fn three(mix: Option<Mix>) -> TrainingBatch {
+        three_with(mix, None)
+    }
+
+    fn three_with(mix: Option<Mix>, soft: Option<&SoftLabels>) -> TrainingBatch {
         let pixels = [0u8, 51, 102].into_iter().flat_map(|gray| vec![gray; 2304]).collect();
         let images = Images { pixels, labels: Some(vec![2, 0, 1]), rows: vec![0, 1, 2], ..Images::default() };
         let params = AugmentParams { thetas: None, jitter: None, rectangles: None };
         let batch = ScheduledBatch { rows: Tensor::from_slice(&[2i64, 0, 1]), params, mix };
-        TrainingBatch::new(&DeviceImages::new(&images, Device::Cpu).unwrap(), &batch, Kind::Float, 3).unwrap()
+        let images = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(soft, 1.0).unwrap();
+        TrainingBatch::new(&images, &batch, Kind::Float, 3).unwrap()
     }
 
     fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -82,5 +93,19 @@ mod tests {
             assert!(means.iter().zip(expected).all(|(m, w)| (m - w).abs() < 1e-6), "{mix:?}: {means:?}");
             assert_eq!(numbers(&labels), [1.0, 2.0, 0.0], "the image's own class has the larger weight");
         }
+    }
+
+    #[test]
+    fn labels_are_those_of_the_images_whatever_the_soft_labels_are() {
+        // Every vote is for class 0.
+        let soft = SoftLabels { weights: [1.0f32, 0.0, 0.0].repeat(3), classes: 3 };
+        let labels = |mix| {
+            let TrainingBatch { targets, labels, .. } = three_with(mix, Some(&soft));
+            assert_eq!(numbers(&targets.argmax().unwrap()), [0.0; 3], "the targets are the votes");
+            numbers(&labels)
+        };
+        assert_eq!(labels(None), [1.0, 2.0, 0.0]);
+        assert_eq!(labels(Some(Mix::Mixup { lambda: 0.75 })), [1.0, 2.0, 0.0]);
+        assert_eq!(labels(Some(Mix::Mixup { lambda: 0.25 })), [2.0, 0.0, 1.0], "the next image has the larger weight");
     }
 }

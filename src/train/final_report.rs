@@ -10,6 +10,7 @@ use crate::data::dataset::Dataset;
 use crate::data::device_images::DeviceImages;
 use crate::inference::forward::predict;
 use crate::inference::trained_run::TrainedNet;
+use crate::metrics::Monitor;
 use crate::report::html::RunReport;
 use crate::report::tensorboard::EventFile;
 use crate::report::text_table::thousands;
@@ -22,7 +23,7 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
     let predictions = predict(&best.net_for_inference(device)?, &DeviceImages::new(&data.validation, device)?)?;
     ValidationPredictions::write(&dir.validation_csv(), data, &predictions, &config.data.classes)?;
     let facts = [
-        ("best epoch", summary.best_epoch.map_or("-".to_owned(), |epoch| format!("{epoch} of {}", summary.epochs))),
+        ("best epoch", describe_best_epoch(summary)),
         ("last epoch accuracy", summary.last_val_accuracy.map_or("-".to_owned(), |value| format!("{value:.4}"))),
         ("parameters", thousands(summary.parameters)),
         ("training images", thousands(summary.train_rows)),
@@ -42,8 +43,9 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         caveat: "The best epoch was selected on these validation images, so its metrics are optimistic; expect lower \
                  ones on unseen images.",
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        warnings: &summary.warnings,
         records: &dir.read_metrics()?,
-        best_epoch: summary.best_epoch,
+        best_epoch: summary.best_epoch.map(|epoch| (epoch, summary.monitor)),
         plots: Vec::new(),
         config: config.to_toml()?,
         provenance: provenance_facts(
@@ -65,4 +67,15 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         }
     }
     Ok(())
+}
+
+/// Such as `12 of 40`; with the monitored metric unless it is accuracy.
+fn describe_best_epoch(summary: &Summary) -> String {
+    let Some(epoch) = summary.best_epoch else { return "-".to_owned() };
+    let epochs = summary.epochs;
+    match (summary.monitor, summary.best_monitor_value) {
+        (Monitor::ValAccuracy, _) => format!("{epoch} of {epochs}"),
+        (monitor, Some(value)) => format!("{epoch} of {epochs}, by {monitor} {value:.4}"),
+        (monitor, None) => format!("{epoch} of {epochs}, by {monitor}"),
+    }
 }

@@ -15,3 +15,4 @@ pub mod session;
 mod state;
 pub mod step;
 pub mod training_loop;
+pub mod warnings;

@@ -1,6 +1,7 @@
 //! Progress of an epoch as text.
 
 use super::epoch_schedule::EpochSchedule;
+use crate::metrics::Monitor;
 use crate::metrics::epoch::EpochMetrics;
 use crate::report::seconds;
 use crate::run_dir::checkpoint::State;
@@ -15,14 +16,23 @@ pub fn progress_text(schedule: &EpochSchedule, state: &State) -> String {
 /// The log line of a finished epoch.
 pub fn epoch_text(metrics: &EpochMetrics, state: &State, epochs: u32) -> String {
     let best = state.best.map_or(String::new(), |best| {
+        let name = match best.monitor() {
+            Monitor::ValAccuracy => "best".to_owned(),
+            monitor => format!("best {monitor}"),
+        };
         if best.epoch == metrics.epoch {
-            "  best".to_owned()
+            format!("  {name}")
         } else {
-            format!("  best {:.4} (epoch {})", best.val_accuracy, best.epoch)
+            format!("  {name} {:.4} (epoch {})", best.monitored_value(), best.epoch)
         }
     });
+    // Only where it selects the best epoch: the line is long enough.
+    let macro_f1 = match (state.best.map(|best| best.monitor()), metrics.val_macro_f1) {
+        (Some(Monitor::ValMacroF1), Some(value)) => format!("  val_macro_f1 {value:.4}"),
+        _ => String::new(),
+    };
     format!(
-        "epoch {:>3}/{epochs}  loss {:.4}  acc {:.4}  val_loss {:.4}  val_acc {:.4}  lr {:.2e}  {:.0} images/s  {}{best}",
+        "epoch {:>3}/{epochs}  loss {:.4}  acc {:.4}  val_loss {:.4}  val_acc {:.4}{macro_f1}  lr {:.2e}  {:.0} images/s  {}{best}",
         metrics.epoch,
         metrics.loss,
         metrics.accuracy,

@@ -7,9 +7,10 @@ use crate::config::{self, Config, RawConfig};
 use crate::data::config::Validation;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement, Precision};
+use crate::metrics::Monitor;
 use crate::metrics::epoch::EpochMetrics;
 use crate::run_dir::RunDir;
-use crate::run_dir::checkpoint::{self, Checkpoint, NamedTensors, State};
+use crate::run_dir::checkpoint::{self, BestEpoch, Checkpoint, NamedTensors, State};
 use crate::util::error::input;
 
 /// Where a run is resumed from.
@@ -73,6 +74,8 @@ pub fn reconcile_best(dir: &RunDir, latest: &mut Checkpoint) -> Result<Option<St
     let path = dir.best_safetensors();
     let shown = path.display();
     let advice = format!("to resume without the best weights so far, delete {shown}");
+    // The monitor cannot change: `check_compatible` refuses it.
+    let monitor = config::from_text::<Config>(&latest.config, &shown.to_string())?.train.early_stop.monitor;
     let state = &mut latest.state;
     let found = dir.best_checkpoint().map_err(|error| input(format!("{error:#}; {advice}")))?;
     match (found, state.best) {
@@ -84,9 +87,9 @@ pub fn reconcile_best(dir: &RunDir, latest: &mut Checkpoint) -> Result<Option<St
         (None, Some(best)) => {
             state.best = None;
             Ok(Some(format!(
-                "warning: {shown} is missing: the weights of epoch {} (val_acc {:.4}) are lost; the best epoch from \
-                 now on will be saved",
-                best.epoch, best.val_accuracy
+                "warning: {shown} is missing: the weights of epoch {} ({best}) are lost; the best epoch from now on \
+                 will be saved",
+                best.epoch
             )))
         }
         (Some(found), known) => {
@@ -101,15 +104,23 @@ pub fn reconcile_best(dir: &RunDir, latest: &mut Checkpoint) -> Result<Option<St
                 return Err(input(format!("{shown}: belongs to a run with another network; {advice}")));
             }
             state.best = found.state.best;
-            let note = |best: checkpoint::BestEpoch| {
-                format!(
-                    "{shown} holds epoch {} (val_acc {:.4}), which is kept until a better one",
-                    best.epoch, best.val_accuracy
-                )
-            };
-            Ok(found.state.best.filter(|_| known != found.state.best).map(note))
+            let is_news = |best: &BestEpoch| known != Some(*best) || best.monitor() != monitor;
+            Ok(found.state.best.filter(is_news).map(|best| describe_best(&best, &shown.to_string(), monitor)))
         }
     }
+}
+
+/// The line for the log about a `best.safetensors` that differs from what the checkpoint or the
+/// config suggests.
+fn describe_best(best: &BestEpoch, shown: &str, monitor: Monitor) -> String {
+    let (epoch, selected_by) = (best.epoch, best.monitor());
+    if selected_by == monitor {
+        return format!("{shown} holds epoch {epoch} ({best}), which is kept until a better one");
+    }
+    format!(
+        "warning: {shown} holds epoch {epoch} ({best}), which an older version of Grimace selected by {selected_by}; it is \
+         kept until an epoch with a better {monitor}"
+    )
 }
 
 /// Rewrites `best.safetensors` if `predict.tta` changed: commands that use the run read it from
@@ -220,5 +231,31 @@ fn data_files(config: &Config) -> String {
     match &config.data.validation {
         Validation::Path(path) => format!("{train} or {}", path.display()),
         _ => train.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_best_epoch_selected_by_another_metric_is_a_warning() {
+        let old = BestEpoch { epoch: 3, val_accuracy: 0.5, val_accuracy_dedup: None, monitored: None };
+        let line = |best: &BestEpoch| describe_best(best, "best.safetensors", Monitor::ValLoss);
+        let found = line(&old);
+        assert!(
+            found.starts_with("warning: best.safetensors holds epoch 3 (val_acc 0.5000), which an older"),
+            "{found}"
+        );
+        assert!(found.contains("selected by val_accuracy") && found.ends_with("a better val_loss"), "{found}");
+        let found = line(&BestEpoch { monitored: Some((Monitor::ValLoss, 1.25)), ..old });
+        let expected =
+            "best.safetensors holds epoch 3 (val_acc 0.5000, val_loss 1.2500), which is kept until a better one";
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_monitor_may_not_change() {
+        assert!(may_change("train.early_stop.patience") && !may_change("train.early_stop.monitor"));
     }
 }

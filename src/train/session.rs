@@ -7,11 +7,13 @@ use anyhow::Result;
 use super::early_stopping::StopReason;
 use super::resume::{self, ResumePoint};
 use super::training_loop::TrainingLoop;
-use super::{final_report, memory_check};
+use super::warnings::run_warnings;
+use super::{early_stopping, final_report, memory_check};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
 use crate::report::Console;
+use crate::run_dir::checkpoint::State;
 use crate::run_dir::{LatestCheckpoint, RunDir, Summary};
 use crate::util::error::input;
 use crate::util::files::write_atomically;
@@ -114,17 +116,18 @@ impl Session<'_> {
     ) -> Result<(StopReason, Summary)> {
         console.log_to(&self.dir.log_txt())?;
         let resume_command = options.resume_command;
-        let result = self.run(options, signals, console);
-        if let Err(error) = &result {
+        self.run(options, signals, console).map_err(|error| {
+            let is_io = error.chain().any(|cause| cause.is::<std::io::Error>());
+            let error = device::simplify_torch_error(error);
             console.end();
             // Only to the log: `main` prints the error to the terminal. A failure to log must not
             // hide it.
             drop(console.log_line(&printable(&format!("error: {error:#}"))));
-            if error.chain().any(|cause| cause.is::<std::io::Error>()) && self.dir.last_safetensors().exists() {
+            if is_io && self.dir.last_safetensors().exists() {
                 drop(console.line(&format!("once fixed, resume with: {resume_command}")));
             }
-        }
-        result
+            error
+        })
     }
 
     fn run(
@@ -166,12 +169,9 @@ impl Session<'_> {
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
         console.announce(&config.data.train, data)?;
         announce(dir, placement, console)?;
-        let patience = config.train.early_stop.patience;
-        if config.train.depends_on_epochs() && patience > 0 {
-            console.line(&format!(
-                "warning: train.early_stop.patience = {patience} may stop this run before its learning rate has \
-                 decayed or its images have reached full size; 0 disables early stopping"
-            ))?;
+        run_warnings(config, data).iter().try_for_each(|warning| console.line(&format!("warning: {warning}")))?;
+        if let Some(note) = resume_point.as_ref().and_then(|point| finished_note(config, &point.checkpoint.state)) {
+            console.line(&note)?;
         }
         let RunOptions { command, profile, .. } = options;
         let (stopped, summary) =
@@ -185,6 +185,39 @@ impl Session<'_> {
     }
 }
 
+/// If nothing is left to train in a run with this `state`: a line with the reason, and how to train
+/// longer.
+fn finished_note(config: &Config, state: &State) -> Option<String> {
+    let (epoch, epochs, patience) = (state.epoch, config.train.epochs, config.train.early_stop.patience);
+    if state.step > 0 || epoch == 0 {
+        return None;
+    }
+    let best_epoch = state.monitor.map_or(0, |(_, epoch)| epoch);
+    let is_stopped = early_stopping::should_stop(&config.train.early_stop, epoch, best_epoch);
+    let is_complete = epoch >= epochs;
+    if !is_stopped && !is_complete {
+        return None;
+    }
+    let reason = if is_stopped {
+        format!("early stopping ended this run after epoch {epoch}")
+    } else {
+        format!("this run has finished train.epochs = {epochs}")
+    };
+    if is_complete && config.train.depends_on_epochs() {
+        return Some(format!(
+            "nothing is left to train: {reason}; its learning rate or image size depends on train.epochs: to train longer, \
+             start a new run with another --out"
+        ));
+    }
+    let raise = |key: &str, value: u32| format!("{key} (such as --set {key}={value})");
+    let epochs = is_complete.then(|| raise("train.epochs", epochs.saturating_mul(2)));
+    // More than the epochs since the best one: a smaller patience would stop the run again.
+    let since_best = epoch.saturating_sub(best_epoch);
+    let patience = is_stopped.then(|| raise("train.early_stop.patience", since_best.max(patience).saturating_mul(2)));
+    let keys: Vec<String> = epochs.into_iter().chain(patience).collect();
+    Some(format!("nothing is left to train: {reason}; to train longer, raise {}", keys.join(" and ")))
+}
+
 fn announce(dir: &RunDir, placement: &Placement, console: &mut Console) -> Result<()> {
     let reason = placement.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     let threads = match device::threads() {
@@ -193,4 +226,41 @@ fn announce(dir: &RunDir, placement: &Placement, console: &mut Console) -> Resul
     };
     console.line(&format!("device: {}{reason}, {}, {threads}", placement.device_name(), placement.precision_name()))?;
     console.line(&format!("run: {}", dir.path().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+
+    #[test]
+    fn a_finished_run_says_how_to_train_longer() {
+        let note = |more: &str, state: &State| {
+            let text = "name = \"x\"\n[data]\ntrain = \"a.csv\"\n[model]\nkind = \"cnn\"\n[train]\nepochs = 9\n";
+            finished_note(&from_text(&format!("{text}{more}"), "x.toml").unwrap(), state)
+        };
+        let state = |epoch, step, best| State { epoch, step, monitor: Some((0.5, best)), ..State::default() };
+        let patience = |patience: u32| format!("early_stop = {{ patience = {patience} }}\n");
+        for unfinished in [state(0, 0, 0), state(8, 0, 8), state(8, 9, 1)] {
+            assert_eq!(note(&patience(3), &unfinished), None, "{unfinished:?}");
+        }
+        let found = note(&patience(3), &state(9, 0, 9)).unwrap();
+        assert!(
+            found.contains("finished train.epochs = 9")
+                && found.ends_with("raise train.epochs (such as --set train.epochs=18)"),
+            "{found}"
+        );
+        let found = note(&patience(3), &state(6, 0, 3)).unwrap();
+        assert!(
+            found.contains("early stopping")
+                && found.ends_with("raise train.early_stop.patience (such as --set train.early_stop.patience=6)"),
+            "{found}"
+        );
+        let found = note(&patience(1), &state(6, 0, 2)).unwrap();
+        assert!(found.ends_with("patience=8)"), "2 would stop it again: {found}");
+        let found = note(&patience(3), &state(9, 0, 6)).unwrap();
+        assert!(found.contains("epochs=18) and train.early_stop.patience (such as"), "{found}");
+        let cosine = patience(0) + "schedule = { kind = \"cosine\" }\n";
+        assert!(note(&cosine, &state(9, 0, 1)).unwrap().contains("start a new run with another --out"));
+    }
 }

@@ -1,12 +1,13 @@
 //! The state of a run: its initial value, its update after an epoch, and the summary made from it.
 
-use super::early_stopping::{self, StopReason};
+use super::early_stopping::StopReason;
+use super::warnings::run_warnings;
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
 use crate::metrics::epoch::EpochMetrics;
 use crate::metrics::predictions::Predictions;
-use crate::metrics::{self, Monitor};
+use crate::metrics::{self, ConfusionMatrix, Monitor};
 use crate::optim::schedule::{SchedulePosition, learning_rate};
 use crate::run_dir::checkpoint::{BestEpoch, State};
 use crate::run_dir::{Provenance, RUNNING, Summary};
@@ -38,6 +39,7 @@ pub fn compute_epoch_metrics(
     images_per_second: f64,
 ) -> EpochMetrics {
     let (labels, predicted) = (data.validation_labels(), predictions.predicted());
+    let confusion = ConfusionMatrix::new(labels, &predicted, predictions.classes);
     let rows = data.train.len() as f64;
     EpochMetrics {
         epoch,
@@ -47,6 +49,7 @@ pub fn compute_epoch_metrics(
         val_loss: metrics::cross_entropy(&predictions.logits, predictions.classes, labels),
         val_accuracy: metrics::accuracy(labels, &predicted),
         val_accuracy_dedup: metrics::accuracy_excluding(labels, &predicted, &data.validation_duplicates),
+        val_macro_f1: Some(metrics::macro_f1(&confusion)),
         seconds: round(seconds, 3),
         images_per_second: round(images_per_second, 1),
     }
@@ -69,7 +72,9 @@ pub fn build_summary(
         threads: device::threads(),
         seed: config.seed,
         epochs: state.epoch,
+        monitor: state.best.map_or(config.train.early_stop.monitor, |best| best.monitor()),
         best_epoch: state.best.map(|best| best.epoch),
+        best_monitor_value: state.best.map(|best| best.monitored_value()),
         best_val_accuracy: state.best.map(|best| best.val_accuracy),
         best_val_accuracy_dedup: state.best.and_then(|best| best.val_accuracy_dedup),
         last_val_accuracy: state.records.last().map(|record| record.val_accuracy),
@@ -79,6 +84,7 @@ pub fn build_summary(
         rollbacks: state.rollbacks,
         seconds: round(state.seconds + state.epoch_seconds, 3),
         train_images_per_second: median(state.records.iter().map(|record| record.images_per_second).collect()),
+        warnings: run_warnings(config, data),
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: torch_ext::torch_version().to_owned(),
@@ -91,19 +97,22 @@ pub fn build_summary(
     }
 }
 
-/// Advances `state` past a finished epoch. Returns whether it is the best so far by validation
-/// accuracy. Does not add to `state.records`.
+/// Advances `state` past a finished epoch. Returns whether it is the best so far by `monitor`. Does
+/// not add to `state.records`.
 pub fn advance_epoch(state: &mut State, metrics: &EpochMetrics, monitor: Monitor) -> bool {
     let value = metrics.monitored_value(monitor);
-    if early_stopping::improves(monitor, value, state.monitor.map(|(best, _)| best)) {
+    if monitor.is_better(value, state.monitor.map(|(best, _)| best)) {
         state.monitor = Some((value, metrics.epoch));
     }
-    let is_best = state.best.is_none_or(|best| metrics.val_accuracy > best.val_accuracy);
+    // In a run by an older version, the best epoch so far was selected by accuracy.
+    let known = state.best.and_then(|best| best.value_of(monitor, &state.records));
+    let is_best = monitor.is_better(value, known);
     if is_best {
         state.best = Some(BestEpoch {
             epoch: metrics.epoch,
             val_accuracy: metrics.val_accuracy,
             val_accuracy_dedup: metrics.val_accuracy_dedup,
+            monitored: Some((monitor, value)),
         });
     }
     state.epoch = metrics.epoch;
@@ -125,10 +134,9 @@ pub fn learning_rate_at(config: &Config, state: &State, steps: u64, step: u64) -
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_best_epoch_is_strictly_better_and_the_epoch_is_reset() {
-        let mut state = State { step: 9, loss_sum: 3.0, correct: 4, ..State::default() };
-        let metrics = |epoch, val_accuracy, val_loss| EpochMetrics {
+    /// An epoch with these validation metrics: accuracy, loss, macro F1.
+    fn metrics(epoch: u32, [val_accuracy, val_loss, val_macro_f1]: [f64; 3]) -> EpochMetrics {
+        EpochMetrics {
             epoch,
             lr: 0.1,
             loss: 1.0,
@@ -136,14 +144,79 @@ mod tests {
             val_loss,
             val_accuracy,
             val_accuracy_dedup: None,
+            val_macro_f1: Some(val_macro_f1),
             seconds: 1.5,
             images_per_second: 10.0,
-        };
-        assert!(advance_epoch(&mut state, &metrics(1, 0.5, 1.0), Monitor::ValLoss));
+        }
+    }
+
+    /// The epochs that were the best so far by `monitor`, from epoch 1.
+    fn best_epochs(state: &mut State, monitor: Monitor, values: &[[f64; 3]]) -> Vec<u32> {
+        let epochs = (1..).zip(values).map(|(epoch, values)| metrics(epoch, *values));
+        epochs.filter(|epoch| advance_epoch(state, epoch, monitor)).map(|epoch| epoch.epoch).collect()
+    }
+
+    #[test]
+    fn a_best_epoch_is_strictly_better_by_the_monitored_metric() {
+        let values = [
+            [0.5, 1.0, 0.3],
+            [0.6, 1.0, f64::NAN],
+            [0.6, 0.9, 0.3],
+            [0.5, f64::NAN, 0.4],
+            [f64::NAN, 0.9, 0.2],
+            [0.4, 1.1, 0.4],
+        ];
+        for (monitor, expected, best) in [
+            (Monitor::ValAccuracy, &[1, 2][..], (2, 0.6, 0.6)),
+            (Monitor::ValLoss, &[1, 3], (3, 0.9, 0.6)),
+            (Monitor::ValMacroF1, &[1, 4], (4, 0.4, 0.5)),
+        ] {
+            let mut state = State::default();
+            assert_eq!(best_epochs(&mut state, monitor, &values), expected, "{monitor}");
+            let found = state.best.unwrap();
+            assert_eq!((found.epoch, found.monitored_value(), found.val_accuracy), best, "{monitor}");
+            assert_eq!(found.monitor(), monitor);
+            assert_eq!(state.monitor, Some((best.1, best.0)), "early stopping follows the same metric");
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_is_not_a_number_is_never_the_best() {
+        for monitor in [Monitor::ValAccuracy, Monitor::ValLoss, Monitor::ValMacroF1] {
+            let mut state = State::default();
+            assert_eq!(best_epochs(&mut state, monitor, &[[f64::NAN; 3], [0.5; 3], [f64::NAN; 3]]), [2], "{monitor}");
+        }
+    }
+
+    /// A checkpoint of an older version, whose best epoch followed accuracy under any monitor.
+    #[test]
+    fn values_of_different_metrics_are_never_compared() {
+        let old: BestEpoch =
+            serde_json::from_str(r#"{"epoch":1,"val_accuracy":0.5,"val_accuracy_dedup":null}"#).unwrap();
+        assert_eq!((old.monitor(), old.monitored_value()), (Monitor::ValAccuracy, 0.5));
+        let state = |records: &[EpochMetrics]| State { best: Some(old), records: records.to_vec(), ..State::default() };
+        let records = [metrics(1, [0.5, 1.5, 0.3])];
+        for (val_loss, is_better) in [(1.5, false), (1.6, false), (1.4, true)] {
+            let mut state = state(&records);
+            assert_eq!(advance_epoch(&mut state, &metrics(2, [0.4, val_loss, 0.3]), Monitor::ValLoss), is_better);
+            let best = state.best.unwrap();
+            let expected = if is_better { (2, Monitor::ValLoss, val_loss) } else { (1, Monitor::ValAccuracy, 0.5) };
+            assert_eq!((best.epoch, best.monitor(), best.monitored_value()), expected);
+        }
+        assert!(
+            advance_epoch(&mut state(&[]), &metrics(2, [0.4, 9.0, 0.3]), Monitor::ValLoss),
+            "0.5 is not a loss, and the loss of epoch 1 is unknown"
+        );
+        assert!(!advance_epoch(&mut state(&[]), &metrics(2, [0.4, 0.1, 0.9]), Monitor::ValAccuracy));
+        assert!(advance_epoch(&mut state(&[]), &metrics(2, [0.6, 2.0, 0.1]), Monitor::ValAccuracy));
+    }
+
+    #[test]
+    fn the_step_is_reset_after_an_epoch() {
+        let mut state = State { step: 9, loss_sum: 3.0, correct: 4, ..State::default() };
+        advance_epoch(&mut state, &metrics(1, [0.5, 1.0, 0.5]), Monitor::ValLoss);
         assert_eq!((state.step, state.loss_sum, state.correct), (0, 0.0, 0));
-        assert!(!advance_epoch(&mut state, &metrics(2, 0.5, 0.9), Monitor::ValLoss), "equal is not better");
-        assert_eq!(state.best.map(|best| best.epoch), Some(1));
-        assert_eq!(state.monitor, Some((0.9, 2)), "the monitored metric is tracked separately");
+        advance_epoch(&mut state, &metrics(2, [0.5, 0.9, 0.5]), Monitor::ValLoss);
         assert_eq!((state.epoch, state.seconds), (2, 3.0));
     }
 }

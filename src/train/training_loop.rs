@@ -267,7 +267,7 @@ impl<'a> TrainingLoop<'a> {
     }
 
     /// Advances the state past an epoch and logs it. Returns whether it is the best so far by
-    /// validation accuracy.
+    /// `train.early_stop.monitor`.
     fn finish_epoch(&mut self, run: &mut ActiveRun, mut metrics: EpochMetrics) -> Result<bool> {
         match run.replayed.iter().find(|before| before.epoch == metrics.epoch) {
             // Keep the times of the first run, so that the line in metrics.jsonl stays the same.

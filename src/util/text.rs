@@ -1,4 +1,4 @@
-//! Makes untrusted text safe to print: bounded length, no terminal control sequences.
+//! Makes untrusted text safe to print: bounded length, no terminal control sequences, nothing hidden.
 
 /// Maximum characters of a printed message.
 const MAX_MESSAGE: usize = 2000;
@@ -12,14 +12,20 @@ pub fn short(text: &str, length: usize) -> String {
     }
 }
 
-/// Escapes control characters except line breaks and tabs.
+/// Escapes control characters except line breaks and tabs, and characters that reorder or hide text
+/// (zero-width characters, bidirectional overrides and isolates).
 pub fn escaped(text: &str) -> String {
-    let escape =
-        |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect() } else { vec![c] };
+    let escape = |c: char| if is_deceptive(c) { c.escape_default().collect() } else { vec![c] };
     text.chars().flat_map(escape).collect()
 }
 
-/// Escapes control characters, and removes the middle of a message of more than 2000 characters;
+/// Whether a character makes a terminal show something else than the text.
+fn is_deceptive(c: char) -> bool {
+    let ranges = ['\u{200b}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2060}'..='\u{2069}', '\u{feff}'..='\u{feff}'];
+    ranges.iter().any(|range| range.contains(&c)) || (c.is_control() && c != '\n' && c != '\t')
+}
+
+/// Escapes like [`escaped`], and removes the middle of a message of more than 2000 characters;
 /// the end stays, because messages end with what was expected.
 pub fn printable(message: &str) -> String {
     let escaped = escaped(message);
@@ -40,6 +46,15 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[31m\nb\t\0"), "a\\u{1b}[31m\nb\t\\u{0}");
+    }
+
+    #[test]
+    fn invisible_and_reordering_characters_are_escaped() {
+        for c in ['\u{200b}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2060}', '\u{2066}', '\u{2069}', '\u{feff}'] {
+            assert_eq!(escaped(&format!("a{c}b")), format!("a\\u{{{:x}}}b", u32::from(c)));
+        }
+        let visible = "grün\u{200a}\u{2010}\u{202f}\u{205f}😀";
+        assert_eq!(escaped(visible), visible);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::common::{bad, bench, good, tensors, text, timeless_metrics, workshop};
+use crate::common::{bad, bench, good, json, tensors, text, timeless_metrics, workshop};
 
 fn train(folder: &Path, out: &str, sets: &[&str], more: &[&str]) {
     let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
@@ -93,6 +93,38 @@ fn resumed_balanced_run_equals_an_uninterrupted_run() {
 }
 
 #[test]
+fn validation_without_a_class_is_a_warning() {
+    let bench = bench();
+    let folder = bench.path();
+    let rows = text(folder.join("data/my_emotion_train.csv"));
+    let rows: String =
+        rows.lines().filter(|line| !line.starts_with("1,")).take(300).map(|line| format!("{line}\n")).collect();
+    fs_err::write(folder.join("valid.csv"), rows).unwrap();
+    // The tests limit the program to one core.
+    let sets = ["--set", "data.validation=valid.csv", "--set", "train.epochs=1", "--set", "threads=2"];
+    let args = [&["train", "tiny.toml", "--out", "run"], &sets[..]].concat();
+    let done = good(folder, &args);
+    let run = folder.join("run");
+    let warnings = json(run.join("summary.json"))["warnings"].as_array().unwrap().clone();
+    let warnings: Vec<&str> = warnings.iter().map(|warning| warning.as_str().unwrap()).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("no validation row is of class disgust:"), "{warnings:?}");
+    assert!(warnings[1].starts_with("threads = 2 is more than the 1 core "), "{warnings:?}");
+    let (log, report) = (text(run.join("log.txt")), text(run.join("report.html")));
+    let top = report.split("<svg").next().unwrap();
+    for warning in warnings {
+        let line = format!("warning: {warning}\n");
+        assert!(log.contains(&line) && done.stderr.contains(&line), "{line} is not in {log}");
+        assert!(top.contains(&format!("Warning: {warning}")), "{warning} is not at the top of the report");
+    }
+    assert_eq!(json(workshop().join("run/summary.json"))["warnings"], serde_json::json!([]));
+
+    let stderr = good(folder, &[&args[..], &["--resume"]].concat()).stderr;
+    let advice = "to train longer, raise train.epochs (such as --set train.epochs=2)\n";
+    assert!(stderr.contains("nothing is left to train: ") && stderr.contains(advice), "{stderr}");
+}
+
+#[test]
 fn invalid_values_name_the_key() {
     let bench = bench();
     for (set, parts) in [
@@ -101,12 +133,12 @@ fn invalid_values_name_the_key() {
             "train.class_weights=equal",
             ["train.class_weights: invalid value: string \"equal\"", "\"balanced\" or a list"],
         ),
-        ("train.sampling=weighted", ["train.sampling: unknown variant `weighted`", "`balanced`"]),
+        ("train.sampling=weighted", ["train.sampling = \"weighted\" is not allowed", "\"balanced\""]),
         ("train.schedule={kind=\"plateau\",factor=1.5}", ["train.schedule.factor = 1.5", "above 0, below 1"]),
         ("train.schedule={kind=\"plateau\",factor=0}", ["train.schedule.factor = 0 ", "above 0, below 1"]),
         ("train.schedule={kind=\"plateau\",min_lr=1}", ["train.schedule.min_lr = 1 ", "0 to train.optimizer.lr"]),
         ("train.schedule={kind=\"plateau\",patience=-1}", ["train.schedule.patience", "-1"]),
-        ("train.schedule={kind=\"plateau\",monitor=\"loss\"}", ["train.schedule.monitor", "`val_loss`"]),
+        ("train.schedule={kind=\"plateau\",monitor=\"loss\"}", ["train.schedule.monitor", "\"val_loss\""]),
         ("train.schedule={kind=\"plateau\",warmup=3}", ["train.schedule.warmup = 3", "below train.epochs"]),
     ] {
         bad(bench.path(), &["train", "tiny.toml", "--out", "none", "--set", set], 2, &parts);

@@ -1,6 +1,7 @@
 //! Crash safety: kills, signals, corrupt and missing files, divergence.
 //! `scripts/fault_injection.sh` tests the same more extensively.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -58,24 +59,23 @@ fn final_state(run: &Path) -> FinalState {
 fn a_killed_and_resumed_run_equals_an_uninterrupted_one() {
     let bench = bench();
     let interval = ["--set", "train.checkpoint_every={epochs=2,steps=3}"];
-    let start = Instant::now();
     good(bench.path(), &train("uninterrupted", &interval));
-    let duration = start.elapsed();
-    for (number, fractions) in [[0.1, 0.5], [0.35, 0.3], [0.6, 0.8], [0.9, 0.2], [0.75, 0.95]].into_iter().enumerate() {
+    // Epochs that are finished before each kill; the rest of the time is somewhere in an epoch, or at
+    // the start of a resumed run.
+    for (number, kills) in [[1, 5], [2, 3], [4, 4], [3, 6], [6, 6]].into_iter().enumerate() {
         let out = format!("killed{number}");
         let run = bench.path().join(&out);
         let args = train(&out, &[&interval[..], &["--resume"]].concat());
         let mut finished = String::new();
-        for fraction in fractions {
+        for epochs in kills {
             let mut child = spawn(bench.path(), &args);
-            std::thread::sleep(duration.mul_f64(fraction));
+            wait_for_epochs(&run, epochs);
+            std::thread::sleep(Duration::from_millis(7 * number as u64));
             send("KILL", &child);
-            child.wait().unwrap();
-            if run.join("metrics.jsonl").exists() {
-                let now = text(run.join("metrics.jsonl"));
-                assert!(now.starts_with(&finished), "lines of finished epochs stay byte for byte");
-                finished = now;
-            }
+            assert_eq!(child.wait().unwrap().signal(), Some(9), "{out} has finished before it was killed");
+            let now = text(run.join("metrics.jsonl"));
+            assert!(now.starts_with(&finished), "lines of finished epochs stay byte for byte");
+            finished = now;
         }
         good(bench.path(), &args);
         assert!(text(run.join("metrics.jsonl")).starts_with(&finished), "lines of finished epochs stay byte for byte");
@@ -98,12 +98,11 @@ fn every_signal_saves_and_has_its_exit_code() {
         let child = spawn(bench.path(), &train(signal, &[]));
         let run = bench.path().join(signal);
         wait_for_epochs(&run, 2);
-        let start = Instant::now();
         send(signal, &child);
         let done: Done = child.wait_with_output().unwrap().into();
         assert_eq!(done.code, code, "{}", done.all());
-        assert!(start.elapsed() < Duration::from_secs(5));
-        assert!(done.stderr.contains("resume with: grimace train tiny.toml"), "{}", done.all());
+        let resume = concat!("resume with: ", env!("CARGO_BIN_EXE_grimace"), " train tiny.toml");
+        assert!(done.stderr.contains(resume), "{}", done.all());
         assert_eq!(json(run.join("summary.json"))["stopped"], "interrupted");
         good(bench.path(), &train(signal, &["--resume"]));
         assert!(final_state(&run) == final_state(&bench.path().join("uninterrupted")), "{signal}");
@@ -133,12 +132,11 @@ fn a_signal_while_data_is_read_ends_the_process_at_once() {
         assert!(start.elapsed() < Duration::from_secs(60), "no handler after a minute");
         std::thread::sleep(Duration::from_millis(1));
     }
+    // The data are being read now; if they were read to the end, the exit code would be 2.
     std::thread::sleep(Duration::from_millis(100));
-    let start = Instant::now();
     send("TERM", &child);
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, 143, "{}", done.all());
-    assert!(start.elapsed() < Duration::from_secs(5));
     assert!(!bench.path().join("early").exists(), "a run directory is left");
 }
 
@@ -154,15 +152,14 @@ fn a_second_signal_ends_the_process_at_once() {
         assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint after a minute");
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(Duration::from_millis(200));
-    let start = Instant::now();
     send("INT", &child);
+    // The system merges a signal with one that is not delivered yet.
     std::thread::sleep(Duration::from_millis(50));
     send("INT", &child);
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, 130, "{}", done.all());
+    // A process that waits for the end of the step and saves writes "interrupted".
     assert_eq!(json(run.join("summary.json"))["stopped"], "running", "{}", done.all());
-    assert!(start.elapsed() < Duration::from_secs(5), "{}", done.all());
 }
 
 #[test]

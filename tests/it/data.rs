@@ -1,6 +1,6 @@
 //! `grimace data ...`
 
-use crate::common::{bad, bench, good, text, workshop};
+use crate::common::{bad, bench, command, good, text, workshop};
 
 #[test]
 fn synthetic_images_are_a_function_of_the_seed_in_kaggles_layout() {
@@ -19,6 +19,19 @@ fn synthetic_images_are_a_function_of_the_seed_in_kaggles_layout() {
     assert!(file("a", "my_emotion_train.csv").starts_with("emotion,pixels\n"));
     assert!(file("a", "my_emotion_test.csv").starts_with("id,pixels\n0,"));
     assert_eq!(file("a", "my_emotion_test_labels.csv").lines().count(), 11);
+    let again = ["data", "synth", "--out", "a", "--train", "5000", "--test", "1"];
+    bad(
+        folder.path(),
+        &again,
+        2,
+        &["a/my_emotion_train.csv: exists; choose another --out, or overwrite it with --force"],
+    );
+    // More images than are generated at a time.
+    good(folder.path(), &[&again[..], &["--seed", "1", "--force"]].concat());
+    let (longer, shorter) = (file("a", "my_emotion_train.csv"), file("b", "my_emotion_train.csv"));
+    assert!(longer.starts_with(&shorter), "the first rows do not depend on the number of rows");
+    assert_eq!(longer.lines().count(), 5001);
+    assert!(longer.lines().skip(1).all(|row| row.split([',', ' ']).count() == 2305), "2304 pixels in a row");
 }
 
 #[test]
@@ -58,4 +71,24 @@ fn preview_has_the_expected_size() {
     let big_endian = |offset: usize| u32::from_be_bytes(bytes[offset..offset + 4].try_into().unwrap());
     assert_eq!((big_endian(16), big_endian(20)), (2 + 5 * 98 + 8, 2 + 3 * 98));
     bad(bench.path(), &["data", "preview", "tiny.toml", "--out", "none/sheet.png"], 1, &["none: no such folder"]);
+
+    bad(bench.path(), &args, 2, &["sheet.png: exists; choose another --out, or overwrite it with --force"]);
+    good(bench.path(), &[&args[..], &["--force"]].concat());
+    for input in ["tiny.toml", "data/my_emotion_train.csv"] {
+        let args = ["data", "preview", "tiny.toml", "--out", input, "--force"];
+        bad(bench.path(), &args, 2, &[input, "is read by this command"]);
+    }
+}
+
+#[test]
+fn preview_goes_to_standard_output() {
+    let bench = bench();
+    let args = ["data", "preview", "tiny.toml", "--rows", "2", "--columns", "3", "--out"];
+    good(bench.path(), &[&args[..], &["sheet.png"]].concat());
+    let done = command(bench.path(), &[&args[..], &["-"]].concat()).output().unwrap();
+    assert!(done.stdout == fs_err::read(bench.path().join("sheet.png")).unwrap(), "a PNG");
+    let message = String::from_utf8_lossy(&done.stderr);
+    assert!(message.contains("2 images with 3 augmentations each, written to standard output"), "{message}");
+    bad(bench.path(), &[&args[..], &["-", "--json"]].concat(), 2, &["--out - and --json", "omit --json"]);
+    assert!(!bench.path().join("-").exists());
 }

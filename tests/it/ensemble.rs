@@ -97,6 +97,8 @@ fn export_lists_the_models_and_scores_nothing() {
     for part in ["compared on 256 images", "share one validation split", "not evaluated"] {
         assert!(done.stdout.contains(part), "{part} is not in {}", done.all());
     }
+    // Replaces its own model.
+    good(trio(), &["ensemble", "a", "b", "--out", out.to_str().unwrap()]);
     let description = json(folder.path().join("model.json"));
     assert_eq!(
         (&description["name"], &description["tta"], &description["labels"][3]),
@@ -143,10 +145,24 @@ fn invalid_ensembles_are_refused() {
     bad(here, &["ensemble", a, "data", "--data", TEST], 2, &["data: is not a run directory"]);
     bad(here, &["ensemble", a, a, "--data", TEST], 2, &["no column emotion", "--labels"]);
     bad(here, &["ensemble", a, a, "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);
-    let best = run.join("best.safetensors");
-    bad(here, &["ensemble", a, a, "--out", best.to_str().unwrap()], 2, &["belongs to the run"]);
     let data = ["--data", TEST, "--labels", LABELS];
-    bad(here, &[&["ensemble", a, a, "--out", LABELS], &data[..]].concat(), 2, &["is read by this command"]);
+    let refuse = |out: &str, parts: &[&str]| {
+        for force in [&[][..], &["--force"]] {
+            bad(here, &[&["ensemble", a, a, "--out", out], &data[..], force].concat(), 2, parts);
+        }
+    };
+    for (target, link) in [(run.join("best.safetensors"), "best.pt"), (here.join(LABELS), "labels.pt")] {
+        std::os::unix::fs::symlink(target, here.join(link)).unwrap();
+    }
+    refuse("best.pt", &["best.pt: belongs to the run"]);
+    refuse("labels.pt", &["labels.pt: is read by this command"]);
+    refuse(LABELS, &["export writes TorchScript; expected a name ending in .pt"]);
+    refuse("-", &["--out -: ", "two files"]);
+    fs_err::write(here.join("mine.pt"), "mine").unwrap();
+    bad(here, &["ensemble", a, a, "--out", "mine.pt"], 2, &["mine.pt: exists; choose another --out", "--force"]);
+    assert_eq!(text(here.join("mine.pt")), "mine");
+    let twice = ["ensemble", a, a, "--data", "-", "--labels", "-"];
+    bad(here, &twice, 2, &["--data - and --labels -: standard input can be read only once"]);
 
     let train = |out: &str, set: &str| {
         good(here, &["train", "tiny.toml", "--set", "train.epochs=1", "--set", set, "--out", out]);

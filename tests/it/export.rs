@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Done, bad, bench, good, json, python, workshop};
+use crate::common::{Done, bad, bench, good, json, python, text, workshop};
 
 const TEST: &str = "data/my_emotion_test.csv";
 
@@ -51,9 +51,51 @@ fn an_exported_ensemble_works_in_python() {
 }
 
 #[test]
+fn only_an_unchanged_exported_model_is_replaced_without_force() {
+    let bench = bench();
+    let folder = bench.path();
+    let run = workshop().join("run");
+    let export = ["export", run.to_str().unwrap(), "--out", "model.pt"];
+    let exists = "model.pt: exists; choose another --out, or overwrite it with --force";
+    fs_err::write(folder.join("model.pt"), "mine").unwrap();
+    bad(folder, &export, 2, &[exists]);
+    assert!(text(folder.join("model.pt")) == "mine" && !folder.join("model.json").exists());
+    good(folder, &[&export[..], &["--force"]].concat());
+    good(folder, &export);
+    let description = json(folder.join("model.json"));
+    let hash = blake3::hash(&fs_err::read(folder.join("model.pt")).unwrap()).to_hex().to_string();
+    assert_eq!(description["model_blake3"], hash);
+    // Another program's model in the place of the exported one.
+    fs_err::write(folder.join("model.pt"), "mine").unwrap();
+    bad(folder, &export, 2, &[exists]);
+
+    let own = r#"{"labels": "mine"}"#;
+    fs_err::write(folder.join("model.json"), own).unwrap();
+    fs_err::remove_file(folder.join("model.pt")).unwrap();
+    for force in [&[][..], &["--force"]] {
+        bad(folder, &[&export[..], force].concat(), 2, &["model.json: would be overwritten", "choose another --out"]);
+    }
+    assert!(text(folder.join("model.json")) == own && !folder.join("model.pt").exists());
+}
+
+#[test]
 fn export_refuses_bad_paths() {
+    let bench = bench();
+    let run = workshop().join("run");
+    std::os::unix::fs::symlink(run.join("best.safetensors"), bench.path().join("link.pt")).unwrap();
+    let export = |out: &str, parts: &[&str]| {
+        for force in [&[][..], &["--force"]] {
+            bad(bench.path(), &[&["export", run.to_str().unwrap(), "--out", out], force].concat(), 2, parts);
+        }
+    };
+    export("link.pt", &["link.pt: belongs to the run and would be overwritten"]);
+    let summary = run.join("summary.pt");
+    export(summary.to_str().unwrap(), &["run/summary.json: would be overwritten"]);
+    export("face.onnx", &["face.onnx: export writes TorchScript; expected a name ending in .pt"]);
+    export("-", &["--out -: ", "two files", "model.pt"]);
+    assert!(!bench.path().join("face.onnx").exists());
+
     bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);
-    bad(workshop(), &["export", "run", "--out", "run/summary.pt"], 2, &["run/summary.json: would be overwritten"]);
     bad(workshop(), &["export", "run", "--out", "data"], 1, &["data: is a folder"]);
     bad(workshop(), &["export", "data", "--out", "model.pt"], 2, &["data: is not a run directory"]);
 }

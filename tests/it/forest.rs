@@ -107,13 +107,38 @@ fn evaluate_and_predict_work_as_for_a_network() {
 }
 
 #[test]
+fn folds_with_too_few_rows_are_a_warning() {
+    let rows = text(wood().join("data/my_emotion_train.csv"));
+    let few: String = rows.lines().take(101).map(|line| format!("{line}\n")).collect();
+    fs_err::write(wood().join("few.csv"), few).unwrap();
+    let sets = ["data.train=few.csv", "data.validation=data/my_emotion_train.csv", "forest.folds=30", "forest.trees=2"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let done = good(wood(), &[&["forest", "forest.toml", "--out", "few"], &sets[..]].concat());
+    let run = wood().join("few");
+    let warnings = json(run.join("summary.json"))["warnings"].as_array().unwrap().clone();
+    let warnings: Vec<&str> = warnings.iter().map(|warning| warning.as_str().unwrap()).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("forest.folds = 30 is more than a class has rows ("), "{warnings:?}");
+    assert!(warnings[0].contains("happy has ") && warnings[0].contains("lower forest.folds, or add"), "{warnings:?}");
+    assert!(warnings[1].starts_with("10 of 100 training rows are in none of the 30 folds"), "{warnings:?}");
+    let (log, report) = (text(run.join("log.txt")), text(run.join("report.html")));
+    let top = report.split("<svg").next().unwrap();
+    for warning in warnings {
+        let line = format!("warning: {warning}\n");
+        assert!(log.contains(&line) && done.stderr.contains(&line), "{line} is not in {log}");
+        assert!(top.contains(&format!("Warning: {warning}")), "{warning} is not at the top of the report");
+    }
+    assert_eq!(json(wood().join("wood/summary.json"))["warnings"], serde_json::json!([]));
+}
+
+#[test]
 fn bad_arguments_are_input_errors() {
     bad(wood(), &["export", "wood", "--out", "model.pt"], 2, &["wood: is a forest run; only networks can be exported"]);
     bad(wood(), &["forest", "forest.toml", "--out", "wood"], 2, &["wood: exists and is not empty"]);
     bad(wood(), &["forest", "tiny.toml"], 2, &["tiny.toml:", "model: this is a network's config", "grimace train"]);
     bad(wood(), &["train", "forest.toml"], 2, &["forest.toml:4: forest: this is a forest's config", "grimace forest"]);
-    bad(wood(), &["forest", "forest.toml", "--set", "forest.tree=3"], 2, &["--set forest.tree=3", "`trees`"]);
-    bad(wood(), &["forest", "forest.toml", "--set", "device=cpu"], 2, &["--set device=cpu", "unknown field"]);
+    bad(wood(), &["forest", "forest.toml", "--set", "forest.tree=3"], 2, &["--set forest.tree=3", "trees, "]);
+    bad(wood(), &["forest", "forest.toml", "--set", "device=cpu"], 2, &["--set device=cpu", "unknown key"]);
     let test = "data/my_emotion_test.csv";
     let args = ["predict", "wood", "--data", test, "--out", "x.csv", "--device", "mps"];
     bad(wood(), &args, 2, &["--device mps: a forest runs on the CPU"]);

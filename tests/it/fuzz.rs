@@ -15,6 +15,11 @@ fn csv() {
 }
 
 #[test]
+fn archive() {
+    fuzz("archive", targets::archive, 300);
+}
+
+#[test]
 fn config() {
     fuzz("config", targets::config, 400);
 }

@@ -1,5 +1,7 @@
-//! The layering of `src`: a module imports only from modules that `src/lib.rs` lists before it.
+//! Rules for the sources that neither rustc nor clippy checks: a module imports only from modules that
+//! `src/lib.rs` lists before it, and tensor operations return their errors.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::common::text;
@@ -92,4 +94,64 @@ fn modules_import_only_from_those_before_them() {
     // The check can fail: with the order reversed nearly every import is a violation.
     let reversed: Vec<&str> = order.iter().rev().copied().collect();
     assert!(violations(&reversed, &files).len() > 100);
+}
+
+/// Modules whose tensor operations must return their errors.
+const FALLIBLE: [&str; 5] = ["model", "optim", "transforms", "inference", "export"];
+
+/// Names of tensor methods that are also those of numbers, iterators, slices or `nn::Path`.
+const AMBIGUOUS: [&str; 15] =
+    ["abs", "add", "all", "eq", "flatten", "get", "kind", "max", "min", "pow", "round", "sqrt", "sub", "sum", "view"];
+
+/// A file's code without comments and tests.
+fn code(source: &str) -> String {
+    let lines = source.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines.map(|line| line.split("//").next().unwrap().to_owned() + "\n").collect()
+}
+
+/// Names of methods that are called in `code`, after a dot or after `Tensor::`.
+fn calls(code: &str) -> BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = code.match_indices('.').chain(code.match_indices("Tensor::")).map(|(at, found)| at + found.len());
+    let names = starts.filter_map(|start| {
+        let rest = &code[start..];
+        let end = rest.find(|c| !is_name(c))?;
+        rest[end..].starts_with('(').then_some(&rest[..end])
+    });
+    names.collect()
+}
+
+/// Calls of methods that have a variant in `fallible`, which is called by the prefix `f_`.
+fn panicking_calls<'a>(code: &'a str, fallible: &BTreeSet<String>) -> Vec<&'a str> {
+    calls(code).into_iter().filter(|name| fallible.contains(*name) && !AMBIGUOUS.contains(name)).collect()
+}
+
+/// tch panics on an error of libtorch (out of memory, a wrong shape) unless the method begins with
+/// `f_`. Knows the methods that are called with that prefix anywhere in `src`; operators such as `*`
+/// cannot be told from those of numbers.
+#[test]
+fn tensor_methods_return_their_errors() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files: Vec<(PathBuf, String)> = sources(&src)
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name != "tests.rs" && name != "testing.rs"))
+        .map(|path| (path.strip_prefix(&src).unwrap().to_owned(), code(&text(&path))))
+        .collect();
+    let prefixed = files.iter().flat_map(|(_, code)| calls(code)).filter_map(|name| name.strip_prefix("f_"));
+    let mut fallible: BTreeSet<String> = prefixed.map(str::to_owned).collect();
+    fallible.extend(["backward", "double_value", "int64_value", "set_requires_grad", "to_kind"].map(str::to_owned));
+    assert!(fallible.len() > 50, "{fallible:?}");
+    let is_checked = |path: &Path| FALLIBLE.iter().any(|module| path.starts_with(module));
+    let found: Vec<String> = files
+        .iter()
+        .filter(|(path, _)| is_checked(path))
+        .flat_map(|(path, code)| {
+            let names = panicking_calls(code, &fallible).into_iter();
+            names.map(move |name| format!("src/{}: {name}() panics; call f_{name}()?", path.display()))
+        })
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    // The check can fail.
+    let source = "fn f(x: &Tensor) -> Tensor {\n    // x.relu()\n    x.narrow(0, 0, 1)\n}\n#[cfg(test)]\nx.relu()\n";
+    assert_eq!(panicking_calls(&code(source), &fallible), ["narrow"]);
 }

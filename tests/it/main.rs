@@ -13,6 +13,7 @@ mod export;
 mod forest;
 mod fuzz;
 mod layers;
+mod make;
 mod malformed;
 mod models;
 mod predict;

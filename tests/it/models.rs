@@ -64,34 +64,50 @@ fn a_resnet_trains_resumes_and_exports() {
     trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, until = 1.0 }}"));
 }
 
+/// The learning rates of the first steps of epochs 1 to 4, by the formulas of the schedules.
 #[test]
-fn each_option_changes_the_training() {
+fn the_learning_rate_follows_the_schedule() {
     let bench = bench();
     let folder = bench.path();
-    fs_err::write(folder.join("small.toml"), config(RESNET, "")).unwrap();
-    let options = [
-        "train.epochs=2",
-        "train.label_smoothing=0.2",
-        "train.ema=0.5",
-        "train.clip_norm=0.01",
-        "train.schedule={kind=\"cosine\"}",
-        "train.progressive={from=16,until=1}",
-        "model.stochastic_depth=0",
-        "model.squeeze=0",
-        "model.stem_pool=false",
+    fs_err::write(folder.join("small.toml"), config(VGG, "optimizer = { kind = \"sgd\", lr = 0.01 }")).unwrap();
+    let cosine = |progress: f64| 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+    let expected: [(&str, [f64; 4]); 3] = [
+        ("{kind=\"constant\"}", [1.0; 4]),
+        // Decays from the third epoch on.
+        ("{kind=\"hold_then_decay\", hold=2, rate=0.5}", [1.0, 1.0, (-0.5f64).exp(), (-1.0f64).exp()]),
+        ("{kind=\"cosine\", warmup=0, floor=0.1}", [0.0, 0.25, 0.5, 0.75].map(|progress| 0.1 + 0.9 * cosine(progress))),
     ];
-    let losses: Vec<f64> = options
-        .iter()
-        .enumerate()
-        .map(|(index, option)| {
-            let out = format!("run{index}");
-            good(folder, &["train", "small.toml", "--out", &out, "--set", "train.epochs=2", "--set", option]);
-            timeless_metrics(&folder.join(out))[1]["val_loss"].as_f64().unwrap()
-        })
-        .collect();
-    assert!(losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
-    let distinct = losses.iter().enumerate().all(|(index, loss)| !losses[..index].contains(loss));
-    assert!(distinct, "an option changes nothing: {losses:?}");
+    for (number, (schedule, factors)) in expected.into_iter().enumerate() {
+        let (out, set) = (format!("run{number}"), format!("train.schedule={schedule}"));
+        good(folder, &["train", "small.toml", "--out", &out, "--set", &set]);
+        let metrics = timeless_metrics(&folder.join(out));
+        let rates: Vec<f64> = metrics.iter().map(|record| record["lr"].as_f64().unwrap()).collect();
+        let is_close = rates.iter().zip(factors).all(|(rate, factor)| (rate - 0.01 * factor).abs() < 1e-9);
+        assert!(rates.len() == 4 && is_close, "{schedule}: {rates:?}, factors {factors:?}");
+    }
+}
+
+/// An update with SGD and without momentum is at most lr times the clipped norm of the gradients.
+#[test]
+fn clipped_gradients_bound_the_update() {
+    let bench = bench();
+    let folder = bench.path();
+    let train = "optimizer = { kind = \"sgd\", lr = 1.0, momentum = 0.0, nesterov = false, weight_decay = 0.0 }\n\
+                 schedule = { kind = \"constant\" }\nclip_norm = 1e-3";
+    fs_err::write(folder.join("small.toml"), config(RESNET, train)).unwrap();
+    let weights = |out: &str, epochs: &str| -> Vec<f32> {
+        good(folder, &["train", "small.toml", "--out", out, "--set", epochs]);
+        let last = tensors(&folder.join(out).join("last.safetensors"));
+        let parameters = last.into_iter().filter(|(name, _)| {
+            !name.contains("running_") && !name.starts_with("optimizer.") && !name.starts_with("ema.")
+        });
+        let bytes: Vec<u8> = parameters.flat_map(|(_, bytes)| bytes).collect();
+        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let (one, two) = (weights("one", "train.epochs=1"), weights("two", "train.epochs=2"));
+    let distance = one.iter().zip(&two).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    // 480 training images in batches of 64 are 8 steps.
+    assert!(one.len() == two.len() && distance > 1e-3 && distance < 8.0 * 1e-3 * 1.01, "{distance}");
 }
 
 #[test]

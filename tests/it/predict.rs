@@ -60,7 +60,7 @@ fn evaluate_agrees_with_the_submission() {
     let found = good(workshop(), &["evaluate", "run", "--data", test, "--labels", labels, "--json"]).json();
     assert_eq!(found["accuracy"].as_f64(), Some(correct as f64 / 150.0));
 
-    good(workshop(), &["predict", "run", "--data", test, "--out", out, "--probabilities"]);
+    good(workshop(), &["predict", "run", "--data", test, "--out", out, "--probabilities", "--force"]);
     let detailed = text(out);
     assert!(detailed.starts_with("id,emotion,angry,disgust,fear,happy,sad,surprise,neutral\n"));
     for (line, plain) in detailed.lines().zip(predicted.lines()).skip(1) {
@@ -122,17 +122,62 @@ fn inputs_are_never_overwritten() {
     let test = text(bench.path().join("data/my_emotion_test.csv"));
     fs_err::write(bench.path().join("x.csv"), &test).unwrap();
     let predict = |out: &str, parts: &[&str]| {
-        bad(bench.path(), &["predict", "run", "--data", "x.csv", "--out", out], 2, parts);
+        for force in [&[][..], &["--force"]] {
+            let args = [&["predict", "run", "--data", "x.csv", "--out", out], force].concat();
+            bad(bench.path(), &args, 2, parts);
+        }
     };
     predict("./x.csv", &["x.csv: is read by this command and would be overwritten"]);
     predict("run/best.safetensors", &["run/best.safetensors: belongs to the run"]);
-    bad(bench.path(), &["export", "run", "--out", "run/split.csv"], 2, &["run/split.csv: belongs to the run"]);
     assert!(text(bench.path().join("x.csv")) == test && run.join("best.safetensors").exists());
 
     let row = test.lines().nth(1).unwrap();
     fs_err::write(bench.path().join("x.csv"), format!("id,pixels\n{row}\n{row}\n")).unwrap();
     predict("none.csv", &["x.csv: column id: duplicate id \"0\""]);
     assert!(!bench.path().join("none.csv").exists());
+}
+
+#[test]
+fn other_files_are_overwritten_only_with_force() {
+    let bench = bench();
+    let (run, out) = (workshop().join("run"), bench.path().join("notes.csv"));
+    fs_err::write(&out, "mine").unwrap();
+    let predict = ["predict", run.to_str().unwrap(), "--data", "data/my_emotion_test.csv", "--out", "notes.csv"];
+    let exists = "notes.csv: exists; choose another --out, or overwrite it with --force";
+    bad(bench.path(), &predict, 2, &[exists]);
+    // Before any work.
+    let none = ["predict", run.to_str().unwrap(), "--data", "none.csv", "--out", "notes.csv"];
+    bad(bench.path(), &none, 2, &[exists]);
+    assert_eq!(text(&out), "mine");
+    good(bench.path(), &[&predict[..], &["--force"]].concat());
+    assert!(text(&out).starts_with("id,emotion\n0,"));
+}
+
+#[test]
+fn predictions_go_to_standard_output() {
+    let bench = bench();
+    let run = workshop().join("run");
+    let predict = ["predict", run.to_str().unwrap(), "--data", "data/my_emotion_test.csv", "--out"];
+    good(bench.path(), &[&predict[..], &["x.csv"]].concat());
+    let done = good(bench.path(), &[&predict[..], &["-"]].concat());
+    assert_eq!(done.stdout, text(bench.path().join("x.csv")));
+    assert!(done.stderr.contains("150 predictions written to standard output"), "{}", done.all());
+    bad(bench.path(), &[&predict[..], &["-", "--json"]].concat(), 2, &["--out - and --json", "omit --json"]);
+    // A file of that name is neither read nor replaced.
+    fs_err::write(bench.path().join("-"), "mine").unwrap();
+    assert_eq!(good(bench.path(), &[&predict[..], &["-"]].concat()).stdout, done.stdout);
+    assert_eq!(text(bench.path().join("-")), "mine");
+}
+
+#[test]
+fn images_come_from_standard_input() {
+    let bench = bench();
+    let run = workshop().join("run");
+    good(bench.path(), &["predict", run.to_str().unwrap(), "--data", "data/my_emotion_test.csv", "--out", "x.csv"]);
+    let test = fs_err::File::open(bench.path().join("data/my_emotion_test.csv")).unwrap();
+    let args = ["predict", run.to_str().unwrap(), "--data", "-", "--out", "-"];
+    let done: Done = command(bench.path(), &args).stdin(test.into_parts().0).output().unwrap().into();
+    assert_eq!((done.code, done.stdout.as_str()), (0, text(bench.path().join("x.csv")).as_str()), "{}", done.stderr);
 }
 
 #[test]
@@ -155,8 +200,10 @@ fn paths_may_be_non_utf_8() {
 
 #[test]
 fn output_survives_a_closed_pipe() {
-    let line = format!("{} doctor | true; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_grimace"));
-    let output = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+    for args in ["doctor", "predict run --data data/my_emotion_test.csv --out -", "data preview tiny.toml --out -"] {
+        let line = format!("{} {args} | true; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_grimace"));
+        let output = std::process::Command::new("bash").args(["-c", &line]).current_dir(workshop()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0", "{args}");
+    }
     assert!(grimace(workshop(), &["doctor"]).code == 0);
 }

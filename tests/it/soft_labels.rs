@@ -118,6 +118,37 @@ fn row_indices_are_those_of_predict() {
 }
 
 #[test]
+fn rows_without_a_vote_are_left_out() {
+    let bench = bench();
+    let folder = bench.path();
+    let votes = |row: usize| if row == 7 { "0,0,0,0,0,0,0" } else { "1,0,0,0,0,0,1" };
+    let rows: String = (0..600).map(|row| format!("{row},{}\n", votes(row))).collect();
+    fs_err::write(folder.join("soft.csv"), format!("{HEADER}\n{rows}")).unwrap();
+    let sets = ["data.soft_labels=soft.csv", "train.epochs=1"];
+    train(folder, "run", &sets, &[]);
+    let log = text(folder.join("run/log.txt"));
+    assert!(log.contains("soft.csv: 1 training rows have no vote for a class and are left out"), "{log}");
+    assert!(log.contains("479 training and 120 validation images"), "{log}");
+    let split = text(folder.join("run/split.csv"));
+    assert!(!split.contains("\n7,") && split.lines().count() == 600, "a header and 599 rows");
+}
+
+/// As in FER+'s fer2013new.csv.
+#[test]
+fn a_file_without_ids_is_read_by_position() {
+    let bench = bench();
+    let folder = bench.path();
+    write_soft_labels(folder);
+    let with_ids = text(folder.join("soft.csv"));
+    let without_id = |line: &str| line.split_once(',').map(|(_, rest)| format!("{rest}\n")).unwrap();
+    fs_err::write(folder.join("plain.csv"), with_ids.lines().map(without_id).collect::<String>()).unwrap();
+    for (file, out) in [("soft.csv", "ids"), ("plain.csv", "plain")] {
+        train(folder, out, &[&format!("data.soft_labels={file}"), "train.epochs=1"], &[]);
+    }
+    assert_eq!(first_record(&folder.join("ids")), first_record(&folder.join("plain")));
+}
+
+#[test]
 fn invalid_soft_labels_are_rejected() {
     let bench = bench();
     let folder = bench.path();
@@ -134,12 +165,15 @@ fn invalid_soft_labels_are_rejected() {
     let mut table: Vec<(String, String)> = ["nan", "inf", "-1", "", "many", "1e10"].map(cell).to_vec();
     table.extend([
         (rows("7,1,0,0,-1,0,0,1"), number.to_owned()),
-        (rows("7,0,0,0,0,0,0,0"), "soft.csv: line 9: all votes are 0".to_owned()),
         (rows("4,1,0,0,0,0,0,1"), "soft.csv: line 9, column id: duplicate id \"4\"".to_owned()),
         (rows("600,1,0,0,0,0,0,1"), "soft.csv: no row for id \"7\", a training image of data/my_emot".to_owned()),
         (rows("7,1,0,0,0,0,0"), "soft.csv: line 9: 7 fields; the header has 8".to_owned()),
-        (valid.replace("fear", "happy"), "soft.csv: line 1: no column fear; expected id,angry,disgust".to_owned()),
-        (valid.replace("id,", "image,"), "soft.csv: line 1: no column id; expected id,angry".to_owned()),
+        (valid.replace("fear", "x1"), "soft.csv: line 1: no column fear; found \"id\", \"angry\"".to_owned()),
+        (valid.replace("fear", "x1"), format!("; expected {HEADER}; rename its column, or set data.labels = ")),
+        (
+            valid.replace("id,", "image,") + "600,1,0,0,0,0,0,1\n",
+            "soft.csv: 601 rows without a column id, but data/my_emotion_train.csv has 600".to_owned(),
+        ),
         (valid.replace("fear,happy", "fear,fear,happy"), "soft.csv: line 1: duplicate column fear".to_owned()),
         (String::new(), "soft.csv: is empty; expected a CSV with the columns id,angry".to_owned()),
         (
@@ -157,7 +191,7 @@ fn invalid_soft_labels_are_rejected() {
     set("train.soft_label_weight=1.5", &["train.soft_label_weight = 1.5", "0 to 1"]);
     set("train.soft_label_weight=nan", &["train.soft_label_weight = NaN", "0 to 1"]);
     set("data.soft_labels=data", &["data: is a folder; expected a CSV of soft labels"]);
-    set("data.soft_labels=3", &["data.soft_labels: invalid type: integer `3`"]);
+    set("data.soft_labels=3", &["data.soft_labels = 3 is not allowed"]);
     let without = ["train", "tiny.toml", "--out", "none", "--set", "train.soft_label_weight=0.5"];
     bad(folder, &without, 2, &["train.soft_label_weight = 0.5", "1 without data.soft_labels"]);
     assert!(!folder.join("none").exists());

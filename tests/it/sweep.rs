@@ -125,18 +125,29 @@ fn a_failed_run_is_reported_and_does_not_end_the_sweep() {
     assert_eq!(json(folder.path().join("s/summary.json"))["complete"], true);
 }
 
-/// Starts a sweep of long trainings and sends it a signal after a few epochs.
-fn interrupt(folder: &Path, args: &[&str], signal: &str) -> Done {
-    let mut child = command(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+fn wait_until(what: &str, is_done: impl Fn() -> bool) {
     let start = Instant::now();
-    let (metrics, lock) = (folder.join("s/tiny-seed42/metrics.jsonl"), folder.join("s/.lock"));
-    // A resumed sweep has metrics from before; the lock shows that this one has started.
-    let holder = format!("process {},", child.id());
-    let is_running = || lock.exists() && text(&lock).starts_with(&holder) && metrics.exists();
-    while !(is_running() && text(&metrics).lines().count() > 2) {
-        assert!(start.elapsed() < Duration::from_secs(60), "it did not start");
+    while !is_done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited too long: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Starts a sweep of long trainings and sends it a signal after a few epochs of these `runs`, and
+/// once each has a `summary.json`: from then on, it handles signals.
+fn interrupt(folder: &Path, args: &[&str], runs: &[&str], signal: &str) -> Done {
+    let mut child = command(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lock = folder.join("s/.lock");
+    // A resumed sweep has metrics from before; the lock shows that this one has started.
+    let holder = format!("process {},", child.id());
+    let has_trained = |run: &&str| {
+        let (metrics, summary) = (format!("s/{run}/metrics.jsonl"), format!("s/{run}/summary.json"));
+        let metrics = folder.join(metrics);
+        folder.join(summary).exists() && metrics.exists() && text(&metrics).lines().count() > 2
+    };
+    wait_until("it did not start", || {
+        lock.exists() && text(&lock).starts_with(&holder) && runs.iter().all(has_trained)
+    });
     let resumed: Vec<&str> = args.iter().copied().filter(|word| *word != "--resume").chain(["--resume"]).collect();
     bad(folder, &resumed, 1, &["s: is in use by process"]);
     assert!(std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
@@ -149,10 +160,14 @@ fn an_interrupted_sweep_resumes_where_it_stopped() {
     let (folder, uninterrupted) = (setup(), setup());
     let long = ["--set", "train.epochs=40", "--set", "train.early_stop={patience=0}"];
     let args = [&["sweep", "tiny.toml", "other.toml"], &long[..], &["--out", "s"]].concat();
-    let done = interrupt(folder.path(), &args, "-INT");
+    let done = interrupt(folder.path(), &args, &["tiny-seed42"], "-INT");
     assert_eq!(done.code, 130, "{}", done.all());
     assert!(
-        done.stderr.contains("resume with: grimace sweep tiny.toml other.toml --set 'train.epochs=40'"),
+        done.stderr.contains(concat!(
+            "resume with: ",
+            env!("CARGO_BIN_EXE_grimace"),
+            " sweep tiny.toml other.toml --set 'train.epochs=40'"
+        )),
         "{}",
         done.stderr
     );
@@ -201,7 +216,8 @@ fn a_forest_is_checked_first_and_its_failure_keeps_the_comparison() {
     // Without the forest, the networks are still compared.
     fs_err::remove_file(folder.path().join("s/woods-seed42/summary.json")).unwrap();
     fs_err::create_dir(folder.path().join("s/woods-seed42/summary.json")).unwrap();
-    let done = bad(folder.path(), &again, 1, &["the forest failed; to retry: grimace sweep"]);
+    let retry = concat!("the forest failed; to retry: ", env!("CARGO_BIN_EXE_grimace"), " sweep");
+    let done = bad(folder.path(), &again, 1, &[retry]);
     assert!(done.stdout.contains("The forest failed:") && done.stdout.contains("Best run:"), "{}", done.all());
     // Without test images the submission of the earlier sweep is removed.
     assert!(folder.path().join("s/submission.csv").exists());
@@ -221,6 +237,23 @@ fn runs_on_other_images_are_reported() {
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn a_warning_of_several_runs_is_listed_once() {
+    let folder = setup();
+    // The tests limit the program to one core.
+    let sets = ["--set", "threads=2", "--set", "train.epochs=1"];
+    let done = good(folder.path(), &[&["sweep", "tiny.toml", "other.toml", "--out", "s"], &sets[..]].concat());
+    let found = json(folder.path().join("s/summary.json"));
+    let warnings = found["comparison"]["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let expected = "Warning of tiny-seed42, other-seed42: threads = 2 is more than the 1 core ";
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.starts_with(expected), "{warning}");
+    for shown in [done.stdout, text(folder.path().join("s/comparison.md")), text(folder.path().join("s/report.html"))] {
+        assert_eq!(shown.matches(warning).count(), 1, "{shown}");
+    }
 }
 
 #[test]
@@ -271,7 +304,7 @@ fn each_varied_config_is_a_model_of_the_comparison() {
 
     for (vary, part) in [
         ("train.ema=0,2", "tiny.toml with --vary train.ema=2: train.ema = 2"),
-        ("train.ama=0", "--vary train.ama=0: train.ama: unknown field"),
+        ("train.ama=0", "--vary train.ama=0: train.ama: unknown key"),
         ("train.ema=", "--vary train.ema=: a value is empty"),
         ("model.filters=[8,16", "--vary model.filters=[8,16: a bracket or quote is not closed"),
         ("seed=1,2", "--vary seed=1,2: use --seeds N"),
@@ -286,23 +319,23 @@ fn a_signal_reaches_every_process_once() {
     let folder = setup();
     let long = ["--set", "train.epochs=4000", "--set", "train.early_stop={patience=0}"];
     let args = [&["sweep", "tiny.toml", "other.toml", "--parallel", "2"], &long[..], &["--out", "s"]].concat();
-    let done = interrupt(folder.path(), &args, "-TERM");
+    let names = ["tiny-seed42", "other-seed42"];
+    let done = interrupt(folder.path(), &args, &names, "-TERM");
     assert_eq!(done.code, 143, "{}", done.all());
-    for run in good(folder.path(), &["runs", "s", "--json"]).json().as_array().unwrap() {
-        assert_eq!(run["state"], "interrupted", "{run}");
-    }
-    // When the parent is killed, its workers save and exit.
-    let resumed = [&args[..], &["--resume"]].concat();
-    interrupt(folder.path(), &resumed, "-KILL");
-    let start = Instant::now();
-    loop {
+    let states = || -> Vec<Value> {
         let runs = good(folder.path(), &["runs", "s", "--json"]).json();
-        if runs.as_array().unwrap().iter().all(|run| run["state"] == "interrupted") {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "{runs}");
-        std::thread::sleep(Duration::from_millis(50));
+        runs.as_array().unwrap().iter().map(|run| run["state"].clone()).collect()
+    };
+    assert_eq!(states(), ["interrupted"; 2]);
+    // When the parent is killed, its workers save and exit. Without the summaries from before,
+    // `interrupted` is in those of these workers.
+    for run in names {
+        fs_err::remove_file(folder.path().join("s").join(run).join("summary.json")).unwrap();
     }
+    assert_eq!(states(), ["died"; 2]);
+    let resumed = [&args[..], &["--resume"]].concat();
+    interrupt(folder.path(), &resumed, &names, "-KILL");
+    wait_until("the workers did not end", || states() == ["interrupted"; 2]);
 }
 
 #[test]

@@ -21,6 +21,8 @@ fn a_run_directory_is_complete() {
         "best_epoch",
         "best_val_accuracy",
         "best_val_accuracy_dedup",
+        "monitor",
+        "best_monitor_value",
         "last_val_accuracy",
         "stopped",
         "seconds",
@@ -37,7 +39,9 @@ fn a_run_directory_is_complete() {
     assert_eq!(lines.len(), 3);
     for (number, line) in lines.iter().enumerate() {
         assert_eq!(line["epoch"], number as u64 + 1);
-        for key in ["lr", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "images_per_second"] {
+        for key in
+            ["lr", "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1", "seconds", "images_per_second"]
+        {
             assert!(line[key].is_number(), "metrics.jsonl has no {key}");
         }
     }
@@ -141,7 +145,11 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     assert!(signaled.success());
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, 130, "{}", done.all());
-    assert!(done.stderr.contains("resume with: grimace train tiny.toml"), "{}", done.all());
+    assert!(
+        done.stderr.contains(concat!("resume with: ", env!("CARGO_BIN_EXE_grimace"), " train tiny.toml")),
+        "{}",
+        done.all()
+    );
     assert_eq!(json(out.join("summary.json"))["stopped"], "interrupted");
     let before = text(out.join("metrics.jsonl"));
     let epochs = before.lines().count() + 2;
@@ -170,6 +178,67 @@ fn early_stopping_stops_patience_epochs_after_the_best() {
     let summary = json(bench.path().join("early/summary.json"));
     assert_eq!(summary["stopped"], "early_stop");
     assert_eq!(summary["epochs"].as_u64().unwrap(), summary["best_epoch"].as_u64().unwrap() + 2);
+}
+
+/// Also without early stopping. Of equal epochs, the first is the best.
+#[test]
+fn the_best_weights_follow_the_monitored_metric() {
+    let bench = bench();
+    for (monitor, patience) in [("val_accuracy", 0), ("val_loss", 0), ("val_macro_f1", 0), ("val_macro_f1", 2)] {
+        let out = format!("{monitor}{patience}");
+        let monitored = format!("train.early_stop={{monitor=\"{monitor}\",patience={patience}}}");
+        let sets =
+            ["--set", "train.epochs=10", "--set", "train.optimizer={kind=\"adam\",lr=2e-2}", "--set", &monitored];
+        let done = good(bench.path(), &[&["train", "tiny.toml", "--out", &out], &sets[..]].concat());
+        let run = bench.path().join(&out);
+        let epochs: Vec<serde_json::Value> =
+            text(run.join("metrics.jsonl")).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let sign = if monitor == "val_loss" { -1.0 } else { 1.0 };
+        let value = |epoch: &serde_json::Value| sign * epoch[monitor].as_f64().unwrap();
+        let best = epochs.iter().rev().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap();
+        let summary = json(run.join("summary.json"));
+        assert_eq!(summary["monitor"], monitor);
+        assert_eq!(summary["best_epoch"], best["epoch"], "{monitor}");
+        assert_eq!(summary["best_monitor_value"], best[monitor], "{monitor}");
+        assert_eq!(summary["best_val_accuracy"], best["val_accuracy"], "{monitor}");
+        assert_eq!(summary["best_val_accuracy_dedup"], best["val_accuracy_dedup"], "{monitor}");
+        // The report's predictions are by the weights in best.safetensors.
+        let predictions = text(run.join("report.html"));
+        assert!(predictions.contains(&format!("{:.4}", best["val_accuracy"].as_f64().unwrap())), "{monitor}");
+        let named = if monitor == "val_accuracy" { "  best".to_owned() } else { format!("  best {monitor}") };
+        assert!(done.stderr.contains(&named), "{}", done.all());
+        if monitor != "val_accuracy" {
+            let listed = good(bench.path(), &["runs", &out]).stdout;
+            assert!(listed.contains(&format!("by {monitor} ")), "{listed}");
+        }
+    }
+}
+
+/// Resumed twice, so that the best epoch may be in any of three processes.
+#[test]
+fn a_resumed_run_has_the_same_best_epoch_by_the_monitored_metric() {
+    let bench = bench();
+    for monitor in ["val_loss", "val_macro_f1"] {
+        let monitored = format!("train.early_stop={{monitor=\"{monitor}\",patience=0}}");
+        let train = |out: &str, epochs: usize, more: &[&str]| {
+            let epochs = format!("train.epochs={epochs}");
+            let sets = ["--set", &epochs, "--set", "train.optimizer={kind=\"adam\",lr=2e-2}", "--set", &monitored];
+            good(bench.path(), &[&["train", "tiny.toml", "--out", out], &sets[..], more].concat());
+            bench.path().join(out)
+        };
+        let (whole, parts) = (format!("{monitor}-whole"), format!("{monitor}-parts"));
+        let whole = train(&whole, 8, &[]);
+        train(&parts, 2, &[]);
+        train(&parts, 5, &["--resume"]);
+        let resumed = train(&parts, 8, &["--resume"]);
+        assert_eq!(timeless_metrics(&resumed), timeless_metrics(&whole), "{monitor}");
+        let summary = |run: &Path, key: &str| json(run.join("summary.json"))[key].clone();
+        for key in ["monitor", "best_epoch", "best_monitor_value", "best_val_accuracy", "best_val_accuracy_dedup"] {
+            assert_eq!(summary(&resumed, key), summary(&whole, key), "{monitor}: {key}");
+        }
+        let best = |run: &Path| tensors(&run.join("best.safetensors"));
+        assert!(best(&resumed) == best(&whole), "{monitor}");
+    }
 }
 
 #[test]
@@ -263,7 +332,7 @@ fn invalid_arguments_are_refused() {
         bad(folder, &args, 1, &["tiny.toml: is a file; expected a folder"]);
     }
     train(&["--resume"], &["there is no runs/tiny-<time> to resume"]);
-    train(&["--out", "x", "--set", "train.batches=3"], &["--set train.batches=3", "expected one of", "`batch`"]);
+    train(&["--out", "x", "--set", "train.batches=3"], &["--set train.batches=3", "expected one of", "batch, "]);
     train(&["--out", "x", "--set", "data.train=no.csv"], &["no.csv: no such file"]);
     train(
         &["--out", "x", "--set", "data.classes=[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\"]"],
@@ -275,6 +344,8 @@ fn invalid_arguments_are_refused() {
     let resume = |sets: &[&str], parts: &[&str]| train(&[&["--out", "finished", "--resume"], sets].concat(), parts);
     resume(&["--set", "model.dropout=0.4"], &["cannot resume: model.dropout was 0.5, now it is 0.4"]);
     resume(&["--set", "data.validation=0.3"], &["cannot resume: the split into training and validation differs"]);
+    let monitor = ["--set", "train.early_stop.monitor=val_loss"];
+    resume(&monitor, &["cannot resume: train.early_stop.monitor was ", "val_accuracy", "val_loss"]);
     resume(&["--set", "seed=7"], &["cannot resume: seed was 42, now it is 7"]);
     resume(&["--set", "train.epochs=2"], &["cannot resume: 3 epochs are finished"]);
     let rows = text(folder.join("data/my_emotion_train.csv"));

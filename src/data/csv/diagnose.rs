@@ -1,13 +1,13 @@
 //! The slow CSV reader: row by row, with line and column of every error.
 
-use std::path::Path;
-
 use super::columns::{Columns, ReadOptions};
 use super::lines::{LineCounter, without_bom};
 use super::pixels;
+use super::source::CsvSource;
+use crate::data::advice::Advice;
 use crate::data::config::OnBadRow;
 use crate::data::images::{BadRow, BadRows, Images, PIXELS};
-use crate::data::labels::parse_label;
+use crate::data::label_map::{LabelMap, LabelTarget};
 use crate::util::error::input;
 
 /// Number of bad rows listed in an error message.
@@ -31,11 +31,19 @@ impl CellError {
 ///
 /// # Errors
 /// With `OnBadRow::Error`, an input error that lists the first bad rows.
-pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> anyhow::Result<Images> {
-    let display = path.display();
-    let file = std::fs::File::open(path).map_err(|error| input(format!("{display}: cannot be opened: {error}")))?;
-    let (file, bom_length) = without_bom(file)?;
-    let mut reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(true).from_reader(file);
+pub(super) fn read(
+    source: &CsvSource,
+    columns: &Columns,
+    map: &LabelMap,
+    options: ReadOptions<'_>,
+) -> anyhow::Result<Images> {
+    let name = source.name();
+    let (file, bom_length) = without_bom(source.reader())?;
+    let mut reader = ::csv::ReaderBuilder::new()
+        .delimiter(columns.separator)
+        .flexible(true)
+        .has_headers(true)
+        .from_reader(file);
     let mut images = Images {
         labels: columns.emotion.map(|_| Vec::new()),
         ids: columns.id.map(|_| Vec::new()),
@@ -43,16 +51,17 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
         ..Images::default()
     };
     let mut record = ::csv::ByteRecord::new();
-    let mut lines = LineCounter::new(path)?;
+    let mut lines = LineCounter::new(source);
     let mut row = 0u32;
     loop {
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => return Err(anyhow::Error::new(error).context(format!("{display}: cannot be read"))),
+            Err(error) => return Err(anyhow::Error::new(error).context(format!("{name}: cannot be read"))),
         }
-        match read_row(&record, columns, options) {
-            Ok(cells) => cells.push_to(&mut images, row),
+        match read_row(&record, columns, map, options.advice) {
+            Ok(Some(cells)) => cells.push_to(&mut images, row),
+            Ok(None) => images.left_out += 1,
             Err(CellError { column, problem }) => {
                 // Only rows that are kept need a line.
                 let start = bom_length + record.position().map_or(0, ::csv::Position::byte);
@@ -60,27 +69,30 @@ pub(super) fn read(path: &Path, columns: &Columns, options: ReadOptions<'_>) -> 
                 images.skipped.push(BadRow { line, column, problem });
             }
         }
-        row = row.checked_add(1).ok_or_else(|| input(format!("{display}: more than {} rows", u32::MAX)))?;
+        row = row.checked_add(1).ok_or_else(|| input(format!("{name}: more than {} rows", u32::MAX)))?;
     }
+    images.file_rows = row;
     match options.on_bad_row {
-        OnBadRow::Error if images.skipped.count() > 0 => Err(input(describe(path, &images.skipped))),
+        OnBadRow::Error if images.skipped.count() > 0 => {
+            Err(input(describe(name, &images.skipped, options.advice)))
+        }
         _ => Ok(images),
     }
 }
 
 /// The error message for bad rows: the first few, then a count.
-pub(super) fn describe(path: &Path, bad: &BadRows) -> String {
+pub(super) fn describe(name: &str, bad: &BadRows, advice: Advice) -> String {
     let mut text = bad
         .kept()
         .iter()
         .take(MAX_LISTED)
-        .map(|row| format!("{}: {row}", path.display()))
+        .map(|row| format!("{name}: {row}"))
         .collect::<Vec<_>>()
         .join("\n");
     if bad.count() > MAX_LISTED {
         text += &format!("\nand {} more bad rows", bad.count() - MAX_LISTED);
     }
-    text + "\nfix the file, or set data.on_bad_row = \"skip\" to skip such rows"
+    text + &format!("\nfix the file, or {}", advice.skip_bad_rows())
 }
 
 /// The parsed cells of a row.
@@ -107,7 +119,13 @@ impl Cells {
     }
 }
 
-fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<'_>) -> Result<Cells, CellError> {
+/// `None` for a row that `data.labels` leaves out.
+fn read_row(
+    record: &::csv::ByteRecord,
+    columns: &Columns,
+    map: &LabelMap,
+    advice: Advice,
+) -> Result<Option<Cells>, CellError> {
     if record.len() != columns.count {
         return Err(CellError::new("", format!("{} fields; the header has {}", record.len(), columns.count)));
     }
@@ -123,10 +141,14 @@ fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<
         .emotion
         .map(|column| {
             let text = cell(column, "emotion")?;
-            parse_label(text, options.classes.len())
-                .ok_or_else(|| CellError::new("emotion", describe_label(text, options.classes)))
+            map.resolve(text).ok_or_else(|| CellError::new("emotion", map.describe_unknown(text, advice)))
         })
         .transpose()?;
+    let label = match label {
+        Some(LabelTarget::Skip) => return Ok(None),
+        Some(LabelTarget::Class(class)) => Some(class),
+        None => None,
+    };
     let mut image = [0; PIXELS];
     pixels::parse(cell(columns.pixels, "pixels")?.as_bytes(), &mut image)
         .map_err(|error| CellError::new("pixels", error.to_string()))?;
@@ -134,11 +156,5 @@ fn read_row(record: &::csv::ByteRecord, columns: &Columns, options: ReadOptions<
     if id.as_ref().is_some_and(String::is_empty) {
         return Err(CellError::new("id", "empty; expected the id of the row"));
     }
-    Ok(Cells { image, label, id, usage: text(columns.usage, "Usage")? })
-}
-
-fn describe_label(text: &str, classes: &[String]) -> String {
-    let truncated: String = text.chars().take(40).collect();
-    let names = classes.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-    format!("unknown label {truncated:?}; expected 0..{} ({names})", classes.len() - 1)
+    Ok(Some(Cells { image, label, id, usage: text(columns.usage, "Usage")? }))
 }

@@ -1,10 +1,10 @@
 //! Additions to the csv crate: line numbers of records, and files without their byte order mark.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 
 use anyhow::Result;
-use fs_err as fs;
+
+use super::source::{CsvSource, SourceReader};
 
 /// Converts byte offsets of a file to line numbers. Offsets must not decrease.
 ///
@@ -13,7 +13,7 @@ use fs_err as fs;
 /// counted.
 #[derive(Debug)]
 pub struct LineCounter {
-    reader: BufReader<fs::File>,
+    reader: BufReader<SourceReader>,
     /// Bytes read so far.
     position: u64,
     /// Line breaks so far: LF, CRLF or CR.
@@ -23,9 +23,9 @@ pub struct LineCounter {
 }
 
 impl LineCounter {
-    /// Opens the file and starts at its first line.
-    pub fn new(path: &Path) -> Result<Self> {
-        Ok(Self { reader: BufReader::new(fs::File::open(path)?), position: 0, breaks: 0, after_return: false })
+    /// Starts at the first line of the text.
+    pub fn new(source: &CsvSource) -> Self {
+        Self { reader: BufReader::new(source.reader()), position: 0, breaks: 0, after_return: false }
     }
 
     /// The line, from 1, of the record at byte `start`. Line breaks at `start` are skipped.
@@ -55,7 +55,7 @@ impl LineCounter {
 
 /// Skips a byte order mark, which the csv crate would read as part of the first column name.
 /// Returns the rest of the file and the length of the mark in bytes.
-pub fn without_bom(mut file: std::fs::File) -> Result<(impl Read, u64)> {
+pub fn without_bom(mut file: impl Read) -> Result<(impl Read, u64)> {
     let mut start = Vec::new();
     file.by_ref().take(3).read_to_end(&mut start)?;
     let mark = start == b"\xef\xbb\xbf";
@@ -73,8 +73,8 @@ mod tests {
     fn lf_crlf_and_cr_each_count_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
-        fs::write(&path, "a,b\r\n1,2\n\n\r\n3,4\r5,6\n").unwrap();
-        let mut lines = LineCounter::new(&path).unwrap();
+        fs_err::write(&path, "a,b\r\n1,2\n\n\r\n3,4\r5,6\n").unwrap();
+        let mut lines = LineCounter::new(&CsvSource::open(&path, "a CSV").unwrap());
         // The csv crate's offsets: right after the first character of the preceding line break.
         assert_eq!([0, 4, 9, 14, 18, 19].map(|start| lines.line_at(start).unwrap()), [1, 2, 5, 5, 6, 7]);
     }

@@ -6,10 +6,12 @@
 
 pub mod columns;
 mod diagnose;
+mod file_kind;
 pub mod lines;
 mod pixels;
 pub mod records;
 pub mod scan;
+pub mod source;
 
 use std::path::Path;
 
@@ -17,60 +19,66 @@ use polars::prelude::*;
 use rayon::prelude::*;
 
 use super::images::{Images, PIXELS};
-use super::labels::parse_label;
-use crate::data::csv::columns::{Columns, ReadOptions, read_header};
+use super::label_map::{LabelMap, LabelTarget};
+use crate::data::csv::columns::{Columns, ReadOptions, read_columns};
 use crate::data::csv::scan::Quoting;
+use crate::data::csv::source::CsvSource;
 use crate::util::error::input;
-use crate::util::files::check_regular_file;
 
 /// Files with more columns are read row by row; Kaggle's layouts have at most three.
 const MAX_COLUMNS: usize = 100;
 
-/// Reads the images of a CSV in any of Kaggle's layouts.
+/// Reads the images of a CSV in any of Kaggle's layouts, from a file, a gzip file, a zip archive
+/// with one CSV, a pipe, or standard input for `-`.
 ///
 /// # Errors
 /// Input errors with file, line, column and the expected value; also if there is no image.
 pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
     let images = read_allow_empty(path, options)?;
     if images.is_empty() {
-        let skipped = match images.skipped.first() {
-            None => String::new(),
+        let why = match images.skipped.first() {
             Some(first) => format!(": all {} were skipped, the first at {first}", images.skipped.count()),
+            None if images.left_out > 0 => format!(": data.labels leaves out all {} rows", images.left_out),
+            None => String::new(),
         };
-        return Err(input(format!("{}: no images{skipped}", path.display())));
+        return Err(input(format!("{}: no images{why}", path.display())));
     }
     Ok(images)
 }
 
 /// Like [`read`], but a file without images is no error.
 pub fn read_allow_empty(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
-    check_regular_file(path, "a CSV file of images")?;
-    let columns = read_header(path, options.labels)?;
-    let scan = scan::scan_file(path)?;
+    let source = CsvSource::open(path, "a CSV file of images")?;
+    let columns = read_columns(&source, options.labels)?;
+    let map = LabelMap::new(options.classes, options.label_names);
+    let scan = scan::scan_source(&source, columns.separator)?;
     let fast = match scan.quoting {
         // Polars would hold all columns in memory; the slow reader holds one row.
         _ if columns.count > MAX_COLUMNS || scan.too_short_for_images() => None,
         // Quote handling takes half of polars' time on these files, and most have no quotes.
-        Quoting::None => read_fast(path, &columns, options, None),
-        Quoting::Standard => read_fast(path, &columns, options, Some(b'"')),
+        Quoting::None => read_fast(&source, &columns, &map, None),
+        Quoting::Standard => read_fast(&source, &columns, &map, Some(b'"')),
         Quoting::Ambiguous => None,
     };
-    let images = match fast {
+    let mut images = match fast {
         Some(images) => images,
-        None => diagnose::read(path, &columns, options)?,
+        None => diagnose::read(&source, &columns, &map, options)?,
     };
+    let name = source.name();
+    images.notes = columns.notes.iter().map(|note| format!("{name}: {note}")).collect();
+    if images.left_out > 0 {
+        images.notes.push(format!("{name}: data.labels leaves out {} rows", images.left_out));
+    }
     Ok(images.with_hashes())
 }
 
 /// Reads the file with polars; `None` if anything is wrong with it.
-fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Option<u8>) -> Option<Images> {
-    let frame = CsvReadOptions::default()
+fn read_fast(source: &CsvSource, columns: &Columns, map: &LabelMap, quote: Option<u8>) -> Option<Images> {
+    let options = CsvReadOptions::default()
         .with_infer_schema_length(Some(0))
         .with_has_header(true)
-        .map_parse_options(|parse| parse.with_quote_char(quote))
-        .try_into_reader_with_file_path(Some(path.to_path_buf()))
-        .and_then(CsvReader::finish)
-        .ok()?;
+        .map_parse_options(|parse| parse.with_quote_char(quote).with_separator(columns.separator));
+    let frame = options.into_reader_with_file_handle(source.file().ok()?).finish().ok()?;
     // A null is an empty cell or a missing field at the end of a row; `diagnose` distinguishes
     // them.
     if frame.width() != columns.count || frame.columns().iter().any(|column| column.null_count() > 0) {
@@ -78,11 +86,11 @@ fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Op
     }
     let texts = |column: usize| frame.columns().get(column)?.str().ok();
     let pixel_texts = texts(columns.pixels)?;
-    let labels = match columns.emotion {
+    let targets = match columns.emotion {
         None => None,
-        Some(column) => Some(
-            texts(column)?.iter().map(|text| parse_label(text?, options.classes.len())).collect::<Option<Vec<u8>>>()?,
-        ),
+        Some(column) => {
+            Some(texts(column)?.iter().map(|text| map.resolve(text?)).collect::<Option<Vec<LabelTarget>>>()?)
+        }
     };
     let owned = |column: Option<usize>| -> Option<Option<Vec<String>>> {
         match column {
@@ -106,14 +114,33 @@ fn read_fast(path: &Path, columns: &Columns, options: ReadOptions<'_>, quote: Op
         .zip(pixel_bytes.par_chunks_exact_mut(PIXELS))
         .all(|(cell, image)| pixels::parse(cell.as_bytes(), image).is_ok());
     all_valid.then_some(())?;
-    Some(Images {
+    let rows = u32::try_from(count).ok()?;
+    let images = Images {
         pixels: pixel_bytes,
-        labels,
         ids,
         usages: owned(columns.usage)?,
-        rows: (0..u32::try_from(count).ok()?).collect(),
+        rows: (0..rows).collect(),
+        file_rows: rows,
         ..Images::default()
-    })
+    };
+    Some(with_targets(images, targets))
+}
+
+/// The images with the labels `targets`, without those that are left out.
+fn with_targets(mut images: Images, targets: Option<Vec<LabelTarget>>) -> Images {
+    let Some(targets) = targets else { return images };
+    let class = |target: &LabelTarget| match target {
+        LabelTarget::Class(class) => Some(*class),
+        LabelTarget::Skip => None,
+    };
+    if targets.iter().any(|target| class(target).is_none()) {
+        let kept: Vec<usize> =
+            targets.iter().enumerate().filter(|(_, target)| class(target).is_some()).map(|(i, _)| i).collect();
+        images = images.select(&kept);
+        images.left_out = targets.len() - kept.len();
+    }
+    images.labels = Some(targets.iter().filter_map(class).collect());
+    images
 }
 
 #[cfg(test)]

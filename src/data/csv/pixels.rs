@@ -1,4 +1,7 @@
 //! Parsing a `pixels` cell: 2304 integers 0..255, separated by spaces.
+//!
+//! Line breaks, tabs, commas and brackets separate them as well, as NumPy and Python print arrays
+//! and lists.
 
 use crate::data::images::PIXELS;
 
@@ -12,17 +15,39 @@ pub enum PixelError {
     #[error("no pixels; expected {PIXELS} integers 0..255, separated by spaces")]
     Empty,
     /// Not 2304 pixels.
-    #[error("{0} pixels; expected {PIXELS} (48x48)")]
-    Count(usize),
+    #[error("{count} pixels; expected {PIXELS} (48x48){}", unclosed(*has_breaks))]
+    Count {
+        /// How many.
+        count: usize,
+        /// Whether the cell has line breaks.
+        has_breaks: bool,
+    },
     /// Not a nonnegative integer.
-    #[error("pixel {position} is {text:?}{}; expected an integer 0..255", if text.contains('\n') { " (unclosed quote?)" } else { "" })]
-    NotANumber { position: usize, text: String },
+    #[error("pixel {position} is {text:?}; expected an integer 0..255{}", unclosed(*has_breaks))]
+    NotANumber {
+        /// Number of the pixel, from 1.
+        position: usize,
+        /// What is there, truncated.
+        text: String,
+        /// Whether the cell has line breaks.
+        has_breaks: bool,
+    },
     /// A number above 255.
     #[error("pixel {position} is {text}; expected 0..255")]
-    OutOfRange { position: usize, text: String },
+    OutOfRange {
+        /// Number of the pixel, from 1.
+        position: usize,
+        /// What is there, truncated.
+        text: String,
+    },
 }
 
-/// Parses a cell into `image`, row-major. Repeated, leading and trailing spaces are allowed.
+/// A quote that is not closed makes a cell of the rows after it.
+fn unclosed(has_breaks: bool) -> &'static str {
+    if has_breaks { "; the cell has line breaks: is a quote not closed?" } else { "" }
+}
+
+/// Parses a cell into `image`, row-major. Repeated, leading and trailing separators are allowed.
 ///
 /// # Errors
 /// The first error in the cell; `image` then holds the pixels before it.
@@ -54,10 +79,11 @@ fn parse_fast(cell: &[u8], image: &mut [u8]) -> bool {
 
 /// Parses any cell, with an error for an invalid one.
 fn parse_general(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
+    let has_breaks = || memchr::memchr2(b'\n', b'\r', cell).is_some();
     let mut count = 0;
     let mut at = 0;
     while let Some(&byte) = cell.get(at) {
-        if byte == b' ' {
+        if is_separator(byte) {
             at += 1;
             continue;
         }
@@ -71,8 +97,9 @@ fn parse_general(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
             value = (value * 10 + u32::from(digit)).min(1000);
             at += 1;
         }
-        if at == start || cell.get(at).is_some_and(|byte| *byte != b' ') {
-            return Err(PixelError::NotANumber { position: count + 1, text: token(cell, start) });
+        if at == start || cell.get(at).is_some_and(|byte| !is_separator(*byte)) {
+            let (text, has_breaks) = (token(cell, start), has_breaks());
+            return Err(PixelError::NotANumber { position: count + 1, text, has_breaks });
         }
         let pixel = u8::try_from(value)
             .map_err(|_| PixelError::OutOfRange { position: count + 1, text: token(cell, start) })?;
@@ -84,14 +111,18 @@ fn parse_general(cell: &[u8], image: &mut [u8]) -> Result<(), PixelError> {
     match count {
         0 => Err(PixelError::Empty),
         count if count == image.len() => Ok(()),
-        count => Err(PixelError::Count(count)),
+        count => Err(PixelError::Count { count, has_breaks: has_breaks() }),
     }
+}
+
+fn is_separator(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b || matches!(byte, b',' | b';' | b'[' | b']')
 }
 
 /// The token at `start`, truncated for an error message.
 fn token(cell: &[u8], start: usize) -> String {
     let rest = cell.get(start..).unwrap_or_default();
-    let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+    let end = rest.iter().position(|byte| is_separator(*byte)).unwrap_or(rest.len());
     let truncated: String =
         String::from_utf8_lossy(rest.get(..end.min(64)).unwrap_or_default()).chars().take(20).collect();
     if end > 20 { format!("{truncated}...") } else { truncated }
@@ -111,6 +142,9 @@ mod tests {
         assert_eq!(read("0 7 42 255"), Ok([0, 7, 42, 255]));
         assert_eq!(read("  0 7  42 255 "), Ok([0, 7, 42, 255]));
         assert_eq!(read("000 07 042 255"), Ok([0, 7, 42, 255]));
+        for cell in ["0\t7\n42\r\n255", "0, 7, 42, 255", "0;7;42;255", "[[ 0   7]\n [ 42 255]]", "\u{b}0 7\u{c}42 255\n"] {
+            assert_eq!(read(cell), Ok([0, 7, 42, 255]), "{cell:?}");
+        }
     }
 
     #[test]
@@ -141,15 +175,16 @@ mod tests {
     #[test]
     fn invalid_cells() {
         assert_eq!(read(""), Err(PixelError::Empty));
-        assert_eq!(read("1 2 3"), Err(PixelError::Count(3)));
-        assert_eq!(read("1 2 3 4 5"), Err(PixelError::Count(5)));
+        assert_eq!(read("1 2 3"), Err(PixelError::Count { count: 3, has_breaks: false }));
+        assert_eq!(read("1 2 3 4 5"), Err(PixelError::Count { count: 5, has_breaks: false }));
         let message = |cell: &str| read(cell).unwrap_err().to_string();
         assert_eq!(message("1 256 3 4"), "pixel 2 is 256; expected 0..255");
         assert_eq!(message("1 99999999999999999999 3 4"), "pixel 2 is 99999999999999999999; expected 0..255");
         assert_eq!(message("1 2 -3 4"), "pixel 3 is \"-3\"; expected an integer 0..255");
         assert_eq!(message("1 2 3.5 4"), "pixel 3 is \"3.5\"; expected an integer 0..255");
-        assert_eq!(message("1,2,3,4"), "pixel 1 is \"1,2,3,4\"; expected an integer 0..255");
-        assert!(message("1 2 3\n0,4").contains("(unclosed quote?)"));
+        assert_eq!(message("1:2:3:4"), "pixel 1 is \"1:2:3:4\"; expected an integer 0..255");
+        assert!(message("1 2 3 4\n0,4").ends_with("is a quote not closed?"));
+        assert!(message("1 2 3 4\nx,4").ends_with("is a quote not closed?"));
         assert!(message(&"x".repeat(100)).contains("xxx...\""));
         assert_eq!(message("1 2 \0 4"), "pixel 3 is \"\\0\"; expected an integer 0..255");
     }

@@ -1,24 +1,23 @@
 //! Reading a CSV record by record, with file and line in every error.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
-use fs_err as fs;
 
+use super::columns::Header;
 use super::lines::{LineCounter, without_bom};
 use super::scan;
+use super::source::CsvSource;
 use crate::util::error::input;
-use crate::util::files::check_regular_file;
 
 /// The records of a CSV with a header. Cells are trimmed; every record has as many as the header.
 pub struct Records {
-    path: PathBuf,
-    reader: ::csv::Reader<Box<dyn Read>>,
+    name: String,
+    reader: ::csv::Reader<Box<dyn std::io::Read>>,
     lines: LineCounter,
     /// Length of the byte order mark in bytes.
     bom_length: u64,
-    header: ::csv::StringRecord,
+    header: Header,
     /// The expected columns, for messages.
     expected: String,
     record: ::csv::StringRecord,
@@ -27,27 +26,27 @@ pub struct Records {
 }
 
 impl Records {
-    /// Opens the CSV at `path` and reads its header. `what` describes the file and `expected` its
-    /// columns, for messages.
+    /// Opens the CSV at `path`, however it is stored, and reads its header. `what` describes the
+    /// file and `expected` its columns, for messages; the first of them selects the separator.
     ///
     /// # Errors
-    /// Input errors with file and line: not a regular file, an empty file, a record longer than 1
-    /// MiB, an invalid header.
+    /// Input errors with file and line: those of [`CsvSource::open`], an empty file, a record longer
+    /// than 1 MiB, an invalid header.
     pub fn open(path: &Path, what: &str, expected: &str) -> Result<Self> {
-        let display = path.display();
-        check_regular_file(path, what)?;
-        scan::scan_file(path)?;
-        let (file, bom_length) = without_bom(fs::File::open(path)?.into_parts().0)?;
-        let file: Box<dyn Read> = Box::new(file);
-        let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
-        let header = reader.headers().map_err(|error| input(format!("{display}: line 1: {error}")))?.clone();
-        if header.is_empty() {
-            return Err(input(format!("{display}: is empty; expected a CSV with the columns {expected}")));
-        }
+        let source = CsvSource::open(path, what)?;
+        let required = expected.split(',').next().unwrap_or_default();
+        let header = Header::read(&source, required, expected)?;
+        scan::scan_source(&source, header.separator)?;
+        let (file, bom_length) = without_bom(source.reader())?;
+        let file: Box<dyn std::io::Read> = Box::new(file);
+        let mut reader =
+            ::csv::ReaderBuilder::new().delimiter(header.separator).trim(::csv::Trim::All).from_reader(file);
+        // Positions the reader after the header.
+        reader.byte_headers().map_err(|error| input(format!("{}: line 1: {error}", source.name())))?;
         Ok(Self {
-            path: path.to_path_buf(),
+            name: source.name().to_owned(),
             reader,
-            lines: LineCounter::new(path)?,
+            lines: LineCounter::new(&source),
             bom_length,
             header,
             expected: expected.to_owned(),
@@ -56,18 +55,22 @@ impl Records {
         })
     }
 
-    /// The position, from 0, of the column `name`.
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Name of the file, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The position, from 0, of the column `name`, regardless of case.
     ///
     /// # Errors
     /// An input error if there is no such column, or two.
     pub fn column(&self, name: &str) -> Result<usize> {
-        let (display, expected) = (self.path.display(), &self.expected);
-        let mut positions = self.header.iter().enumerate().filter(|(_, column)| *column == name).map(|(i, _)| i);
-        match (positions.next(), positions.next()) {
-            (Some(position), None) => Ok(position),
-            (None, _) => Err(input(format!("{display}: line 1: no column {name}; expected {expected}"))),
-            _ => Err(input(format!("{display}: line 1: duplicate column {name}"))),
-        }
+        self.header.require(name, &self.expected)
     }
 
     /// Reads the next record; `false` at the end of the file.
@@ -90,7 +93,7 @@ impl Records {
     /// An input error for the current record: `FILE: line 3` followed by `problem`.
     pub fn error(&mut self, problem: &str) -> anyhow::Error {
         match self.lines.line_at(self.start) {
-            Ok(line) => input(format!("{}: line {line}{problem}", self.path.display())),
+            Ok(line) => input(format!("{}: line {line}{problem}", self.name)),
             Err(error) => error,
         }
     }
@@ -116,12 +119,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
         let open = |text: &str| {
-            fs::write(&path, text).unwrap();
+            fs_err::write(&path, text).unwrap();
             Records::open(&path, "a CSV of numbers", "a,b")
         };
         let mut records = open("\u{feff}b, a\r\n1,2\r\n\r\n3\r\n").unwrap();
         assert_eq!((records.column("a").unwrap(), records.column("b").unwrap()), (1, 0));
-        assert!(records.column("c").unwrap_err().to_string().ends_with("x.csv: line 1: no column c; expected a,b"));
+        assert!(records.column("c").unwrap_err().to_string().ends_with("x.csv: line 1: no column c; found \"b\", \"a\"; expected a,b"));
         assert!(records.advance().unwrap());
         assert_eq!((records.cell(1), records.cell(2)), ("2", ""));
         assert!(records.error(", column a: odd").to_string().ends_with("x.csv: line 2, column a: odd"));

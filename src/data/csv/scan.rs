@@ -2,16 +2,15 @@
 //! and finds out how fields are quoted.
 
 use std::io::Read;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use fs_err as fs;
 
 use super::pixels::MIN_CELL_BYTES;
+use super::source::CsvSource;
 use crate::util::error::input;
 
 /// Maximum length of a record in bytes: about a hundred times a row with an image.
-const MAX_RECORD: u64 = 1 << 20;
+pub const MAX_RECORD: u64 = 1 << 20;
 
 /// Size of the read buffer in bytes.
 const BLOCK: usize = 1 << 18;
@@ -47,10 +46,12 @@ impl ScanResult {
     }
 }
 
-/// Scanner state. As in RFC 4180, a quoted field may contain commas, line breaks and doubled
+/// Scanner state. As in RFC 4180, a quoted field may contain separators, line breaks and doubled
 /// quotes.
 #[derive(Debug, Default)]
 struct Scanner {
+    /// Separates fields.
+    separator: u8,
     /// Offset of the current block.
     position: u64,
     /// Offset of the current record.
@@ -81,12 +82,18 @@ impl Scanner {
         for index in memchr::memchr3_iter(b'\n', b'"', b'\r', block) {
             let here = self.position + index as u64;
             let byte = block.get(index).copied().unwrap_or_default();
-            if self.last_return.take().is_some_and(|at| at + 1 != here || byte != b'\n') {
+            let returned = self.last_return.take();
+            let is_pair = byte == b'\n' && returned.is_some_and(|at| at + 1 == here);
+            if returned.is_some() && !is_pair {
                 self.quoting = Quoting::Ambiguous;
             }
             if byte == b'\r' {
                 self.last_return = Some(here);
-            } else if byte == b'\n' {
+            }
+            if is_pair {
+                // The carriage return before has ended the record.
+                self.start = if self.quoted { self.start } else { here + 1 };
+            } else if matches!(byte, b'\r' | b'\n') {
                 self.lines += 1;
                 if !self.quoted {
                     if here - self.start > MAX_RECORD {
@@ -102,7 +109,7 @@ impl Scanner {
                 // Only at the start of a field does a quote open it; elsewhere it is an ordinary
                 // character.
                 let before = index.checked_sub(1).and_then(|before| block.get(before)).copied().unwrap_or(self.last);
-                self.quoted = here == self.start || before == b',' || self.closed.is_some_and(|at| at + 1 == here);
+                self.quoted = here == self.start || before == self.separator || self.closed.is_some_and(|at| at + 1 == here);
                 self.quoting = self.quoting.max(if self.quoted { Quoting::Standard } else { Quoting::Ambiguous });
             }
         }
@@ -114,37 +121,36 @@ impl Scanner {
     /// Checks that a closing quote is followed by a separator or another quote. `None` means that
     /// the next byte is in the next block.
     fn check_after_quote(&mut self, next: Option<&u8>) {
-        if next.is_some_and(|byte| !matches!(byte, b',' | b'"' | b'\r' | b'\n')) {
+        if next.is_some_and(|byte| *byte != self.separator && !matches!(byte, b'"' | b'\r' | b'\n')) {
             self.quoting = Quoting::Ambiguous;
         }
     }
 }
 
-/// Scans the file at `path`, in a fraction of the time that parsing takes.
+/// Scans a CSV with this separator, in a fraction of the time that parsing takes.
 ///
 /// # Errors
 /// An input error with the line at which a record longer than 1 MiB starts.
-pub fn scan_file(path: &Path) -> Result<ScanResult> {
-    let mut file = fs::File::open(path)?;
-    scan(&mut file, path)
+pub fn scan_source(source: &CsvSource, separator: u8) -> Result<ScanResult> {
+    scan(&mut source.reader(), separator, source.name())
 }
 
-fn scan(file: &mut impl Read, path: &Path) -> Result<ScanResult> {
-    let mut scanner = Scanner::default();
+fn scan(file: &mut impl Read, separator: u8, name: &str) -> Result<ScanResult> {
+    let mut scanner = Scanner { separator, ..Scanner::default() };
     let mut block = vec![0; BLOCK];
     loop {
-        let read = file.read(&mut block).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let read = file.read(&mut block).with_context(|| format!("{name}: cannot be read"))?;
         let Some(bytes) = block.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
         if !scanner.scan_block(bytes) {
             let why = if scanner.quoted { " (unclosed quote)" } else { "" };
-            let (display, line) = (path.display(), scanner.lines_before + 1);
+            let line = scanner.lines_before + 1;
             return Err(input(format!(
-                "{display}: line {line} is longer than {MAX_RECORD} bytes{why}; expected a CSV with one row per line"
+                "{name}: line {line} is longer than {MAX_RECORD} bytes{why}; expected a CSV with one row per line"
             )));
         }
     }
-    // Polars ignores the empty field after a comma at the end of the file.
-    let open = scanner.quoted || scanner.last_return.is_some() || scanner.last == b',';
+    // Polars ignores the empty field after a separator at the end of the file.
+    let open = scanner.quoted || scanner.last_return.is_some() || scanner.last == separator;
     let quoting = if open { Quoting::Ambiguous } else { scanner.quoting };
     Ok(ScanResult { records: scanner.records, bytes: scanner.position, quoting })
 }
@@ -162,7 +168,7 @@ mod tests {
                 self.0.read(&mut to[..length])
             }
         }
-        scan(&mut ShortReads(text), Path::new("x.csv"))
+        scan(&mut ShortReads(text), b',', "x.csv")
     }
 
     #[test]

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::columns::LabelColumn;
 use super::*;
+use crate::data::label_map::LabelNames;
 use crate::data::config::OnBadRow;
 
 fn classes() -> Vec<String> {
@@ -16,27 +17,30 @@ fn read_text(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow) -> anyhow::
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
-    read(&path, ReadOptions { classes: &classes(), labels, on_bad_row })
+    read(&path, ReadOptions { on_bad_row, ..ReadOptions::new(&classes(), labels) })
 }
 
 /// Reads a valid file with both readers, which must agree.
 fn good(text: &str) -> Images {
-    let options = ReadOptions { classes: &classes(), labels: LabelColumn::Optional, on_bad_row: OnBadRow::Error };
+    let classes = classes();
+    let options = ReadOptions::new(&classes, LabelColumn::Optional);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
-    let columns = read_header(&path, LabelColumn::Optional).unwrap();
-    let quote = match scan::scan_file(&path).unwrap().quoting {
+    let source = CsvSource::open(&path, "a CSV").unwrap();
+    let columns = read_columns(&source, LabelColumn::Optional).unwrap();
+    let map = LabelMap::new(options.classes, options.label_names);
+    let quote = match scan::scan_source(&source, columns.separator).unwrap().quoting {
         Quoting::None => None,
         Quoting::Standard => Some(b'"'),
         Quoting::Ambiguous => panic!("ambiguous quoting in a known layout"),
     };
-    let fast = read_fast(&path, &columns, options, quote).expect("the fast reader accepts a valid file");
-    let slow = diagnose::read(&path, &columns, options).unwrap();
+    let fast = read_fast(&source, &columns, &map, quote).expect("the fast reader accepts a valid file");
+    let slow = diagnose::read(&source, &columns, &map, options).unwrap();
     assert_eq!(fast.pixels, slow.pixels);
     assert_eq!(
-        (&fast.labels, &fast.ids, &fast.usages, &fast.rows),
-        (&slow.labels, &slow.ids, &slow.usages, &slow.rows)
+        (&fast.labels, &fast.ids, &fast.usages, &fast.rows, fast.file_rows),
+        (&slow.labels, &slow.ids, &slow.usages, &slow.rows, slow.file_rows)
     );
     read(&path, options).unwrap()
 }
@@ -75,6 +79,12 @@ fn both_readers_agree_on_every_kaggle_layout() {
     let bare = good(&format!("pixels\r\n\"{a}\"\r\n\"{b}\""));
     assert_eq!((bare.pixels, bare.rows), (train.pixels.clone(), vec![0, 1]));
 
+    let semicolons = good(&format!("Emotion;PIXELS;usage\n3.0;{a};Training\nNeutral;{b};training\n"));
+    assert_eq!((&semicolons.pixels, &semicolons.labels), (&train.pixels, &train.labels));
+    assert_eq!(semicolons.with_usage("Training", Path::new("f")).unwrap().len(), 2, "regardless of case");
+    let tabs = good(&format!("ID\tpixels\r\n17\t\"{}\"\r\nx\t{b}\r\n", a.replacen(' ', "\n", 100)));
+    assert_eq!((&tabs.pixels, tabs.ids.map(|ids| ids.concat())), (&train.pixels, Some("17x".to_owned())));
+
     let extra =
         good(&format!("note,pixels,emotion,who\nx,{a},0,y\n,{b},1,\n").replace("\n,", "\nq,").replace(",\n", ",z\n"));
     assert_eq!(extra.pixels, train.pixels);
@@ -92,7 +102,7 @@ fn errors_name_line_and_column() {
     let short = a.rsplit_once(' ').unwrap().0;
     let high = a.replacen("8", "300", 1);
     let cases: Vec<(Vec<u8>, Vec<&str>)> = vec![
-        (b"".to_vec(), vec!["is empty", "emotion and pixels"]),
+        (b"".to_vec(), vec!["is empty", "emotion,pixels"]),
         (b"emotion,pixels\n".to_vec(), vec!["no images"]),
         (b"emotion,pixel\n0,1\n".to_vec(), vec!["line 1: no column pixels", "\"emotion\", \"pixel\""]),
         (format!("id,pixels\n0,{a}\n").into_bytes(), vec!["line 1: no column emotion"]),
@@ -109,9 +119,12 @@ fn errors_name_line_and_column() {
         (format!("emotion,pixels\n0,{}\n", a.replacen(' ', " x", 1)).into_bytes(), vec!["pixel 2 is \"x8\""]),
         (
             format!("emotion,pixels\n7,{a}\n").into_bytes(),
-            vec!["line 2, column emotion: unknown label \"7\"; expected 0..6 (angry"],
+            vec!["line 2, column emotion: unknown label \"7\"; expected 0..6 or a class name (angry"],
         ),
-        (format!("emotion,pixels\nhappy,{a}\n").into_bytes(), vec!["unknown label \"happy\""]),
+        (
+            format!("emotion,pixels\njoy,{a}\n").into_bytes(),
+            vec!["unknown label \"joy\"", "set data.labels = { joy = \"CLASS\" }"],
+        ),
         (format!("emotion,pixels\n,{a}\n").into_bytes(), vec!["line 2, column emotion: unknown label \"\""]),
         (format!("emotion,pixels\n0,{a}\n1\n").into_bytes(), vec!["line 3: 1 fields; the header has 2"]),
         (format!("emotion,pixels\n0,{a}\n1,{a},5\n").into_bytes(), vec!["line 3: 3 fields; the header has 2"]),
@@ -119,7 +132,8 @@ fn errors_name_line_and_column() {
         ([b"emotion,pixels\n0,1 2 \xff\xfe\n".to_vec()].concat(), vec!["line 2, column pixels: not UTF-8 at byte 5"]),
         (b"emo\xfftion,pixels\n".to_vec(), vec!["line 1: not UTF-8 at byte 4"]),
         (format!("emotion,pixels\n0,\"{a}\n1,{a}\n").into_bytes(), vec!["line 2, column pixels", "expected"]),
-        (format!("emotion;pixels\n0;{a}\n").into_bytes(), vec!["no column pixels", "emotion;pixels"]),
+        (format!("emotion|pixels\n0|{a}\n").into_bytes(), vec!["no column pixels", "emotion|pixels"]),
+        (format!("label,pixels\n0,{a}\n").into_bytes(), vec!["no column emotion", "if \"label\" is that column"]),
         ([b"a,".repeat(40_000), b"\n".to_vec()].concat(), vec!["line 1 is longer than 65536 bytes"]),
     ];
     for (text, expected) in cases {
@@ -155,4 +169,33 @@ proptest! {
         prop_assert!(read_text(&text, LabelColumn::Ignored, OnBadRow::Error).is_err());
         prop_assert!(read_text(&text, LabelColumn::Required, OnBadRow::Skip).is_err());
     }
+}
+
+#[test]
+fn carriage_returns_end_lines() {
+    let text = format!("emotion,pixels\r3,{}\r6,{}\r", image(1), image(2));
+    let images = read_text(text.as_bytes(), LabelColumn::Required, OnBadRow::Error).unwrap();
+    assert_eq!((images.len(), images.labels.as_deref()), (2, Some(&[3, 6][..])));
+    let bad = text.replace("\r6,", "\r9,");
+    assert!(message(bad.as_bytes()).contains("line 3, column emotion: unknown label \"9\""));
+}
+
+#[test]
+fn rows_are_left_out_by_the_label_map() {
+    let a = image(1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.csv");
+    let classes = ["positive", "negative"].map(String::from);
+    let names = LabelNames::parse("happy=positive,sad=negative,disgust=skip").unwrap();
+    let options = ReadOptions { label_names: &names, ..ReadOptions::new(&classes, LabelColumn::Required) };
+    // A stray quote sends the second file to the row-by-row reader.
+    for note in ["x", "x\"y"] {
+        fs_err::write(&path, format!("emotion,pixels,note\n3,{a},{note}\n1,{a},\"a\"\nSad,{a},b\n")).unwrap();
+        let images = read(&path, options).unwrap();
+        assert_eq!((images.labels.as_deref(), &images.rows), (Some(&[0, 1][..]), &vec![0, 2]));
+        assert_eq!((images.left_out, images.file_rows, images.len()), (1, 3, 2));
+        assert!(images.notes[0].ends_with("images.csv: data.labels leaves out 1 rows"), "{:?}", images.notes);
+    }
+    fs_err::write(&path, format!("emotion,pixels\ndisgust,{a}\n")).unwrap();
+    assert!(read(&path, options).unwrap_err().to_string().contains("data.labels leaves out all 1 rows"));
 }

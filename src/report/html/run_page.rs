@@ -8,7 +8,7 @@ use super::{Fact, facts, inline_png, inline_svg, page, percent, table};
 use crate::data::dataset::Dataset;
 use crate::metrics::epoch::EpochMetrics;
 use crate::metrics::predictions::Predictions;
-use crate::metrics::{Evaluation, calibration_bins, most_confident_mistakes};
+use crate::metrics::{Evaluation, Monitor, calibration_bins, most_confident_mistakes};
 use crate::report::plot::{self, Mistake, Plot};
 use crate::run_dir::RunDir;
 use crate::util::files::write_atomically;
@@ -36,10 +36,12 @@ pub struct RunReport<'a> {
     pub caveat: &'a str,
     /// Facts in boxes, beside the validation metrics.
     pub facts: Vec<Fact>,
+    /// What makes the result mean less, without the prefix `warning: `.
+    pub warnings: &'a [String],
     /// Metrics of each epoch; empty for a forest.
     pub records: &'a [EpochMetrics],
-    /// Epoch whose weights are saved.
-    pub best_epoch: Option<u32>,
+    /// Epoch whose weights are saved, and the metric by which it is the best.
+    pub best_epoch: Option<(u32, Monitor)>,
     /// Further plots as PNG, each with a caption.
     pub plots: Vec<(Vec<u8>, String)>,
     /// The resolved config as TOML.
@@ -134,6 +136,9 @@ impl RunReport<'_> {
                     }
                 } @else { ", none of which is an exact duplicate of a training image" }
                 "."
+            }
+            @if !self.warnings.is_empty() {
+                div.note { @for warning in self.warnings { p { "Warning: " (warning) } } }
             }
             p.note { (self.caveat) " " (self.split) }
             (facts(&boxes))

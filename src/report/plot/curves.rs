@@ -6,6 +6,7 @@ use super::Plot;
 use super::axis::{Axis, Unit, is_plottable, range, with_margin};
 use super::canvas::{Align, BLUE, Canvas, Color, GRID, INK, ORANGE, Point, SMALL, TEXT, VERMILION, WIDTH};
 use super::legend::{Mark, draw_heading};
+use crate::metrics::Monitor;
 use crate::metrics::epoch::EpochMetrics;
 
 /// Left and right edge of the panels.
@@ -26,17 +27,17 @@ const ACCURACY_TICKS: f64 = 6.0;
 const LOGARITHMIC: f64 = 10.0;
 
 /// Plots loss and accuracy in training and validation and the learning rate by epoch, and marks the
-/// best epoch.
+/// best epoch, by the metric given with it.
 ///
 /// # Errors
 /// When the plot cannot be rasterized.
-pub fn curves(records: &[EpochMetrics], best_epoch: Option<u32>) -> Result<Plot> {
+pub fn curves(records: &[EpochMetrics], best_epoch: Option<(u32, Monitor)>) -> Result<Plot> {
     Curves { records, best_epoch }.plot()
 }
 
 struct Curves<'a> {
     records: &'a [EpochMetrics],
-    best_epoch: Option<u32>,
+    best_epoch: Option<(u32, Monitor)>,
 }
 
 /// A line: its color and the value that it shows.
@@ -146,7 +147,7 @@ impl Curves<'_> {
         }
         panel.axis.draw_horizontal_grid(canvas, COLUMN, panel.ticks.0, panel.ticks.1);
         canvas.horizontal(bottom, COLUMN, 1.0, INK);
-        if let Some(x) = self.best().and_then(|best| epochs.position(f64::from(best.epoch))) {
+        if let Some(x) = self.best().and_then(|(best, _)| epochs.position(f64::from(best.epoch))) {
             canvas.dashed((x, bottom), (x, top), 1.0, VERMILION);
         }
         let thickness = if self.records.len() > 200 { 1.25 } else { 2.0 };
@@ -163,9 +164,9 @@ impl Curves<'_> {
         }
     }
 
-    fn best(&self) -> Option<&EpochMetrics> {
-        let epoch = self.best_epoch?;
-        self.records.iter().find(|record| record.epoch == epoch)
+    fn best(&self) -> Option<(&EpochMetrics, Monitor)> {
+        let (epoch, monitor) = self.best_epoch?;
+        Some((self.records.iter().find(|record| record.epoch == epoch)?, monitor))
     }
 
     /// Draws a dot at the best epoch, and a label where it covers as few points of the lines as
@@ -174,10 +175,14 @@ impl Curves<'_> {
         let point = |record: &EpochMetrics, accuracy: f64| {
             Some((epochs.position(f64::from(record.epoch))?, axis.position(accuracy)?))
         };
-        let Some(best) = self.best() else { return };
+        let Some((best, monitor)) = self.best() else { return };
         let Some((x, y)) = point(best, best.val_accuracy) else { return };
         canvas.circle((x, y), 4.5, VERMILION, 1.0);
-        let label = format!("best: {:.1}% in epoch {}", best.val_accuracy * 100.0, best.epoch);
+        let name = match monitor {
+            Monitor::ValAccuracy => "best:".to_owned(),
+            _ => format!("best by {monitor}: accuracy"),
+        };
+        let label = format!("{name} {:.1}% in epoch {}", best.val_accuracy * 100.0, best.epoch);
         let width = TEXT.width(&label);
         let (bottom, top) = ACCURACY;
         // From the bottom up: curves of accuracy are rarely there.
@@ -227,6 +232,7 @@ mod tests {
             val_loss: value,
             val_accuracy: value,
             val_accuracy_dedup: None,
+            val_macro_f1: None,
             seconds: 1.0,
             images_per_second: 1.0,
         }
@@ -236,7 +242,7 @@ mod tests {
     fn any_number_of_epochs_is_plotted() {
         for epochs in [0, 1, 2, 35, 1000] {
             let records: Vec<_> = (1..=epochs).map(|epoch| record(epoch, 1.0 - 1.0 / f64::from(epoch + 1))).collect();
-            let plot = curves(&records, (epochs > 0).then_some(epochs)).unwrap();
+            let plot = curves(&records, (epochs > 0).then_some((epochs, Monitor::ValAccuracy))).unwrap();
             check(&plot, (760, 618));
             let texts = texts(&plot.svg);
             assert!(
@@ -251,8 +257,14 @@ mod tests {
     #[test]
     fn the_best_epoch_is_labeled() {
         let records: Vec<_> = (1..=9).map(|epoch| record(epoch, f64::from(epoch) / 20.0)).collect();
-        assert!(texts(&curves(&records, Some(8)).unwrap().svg).contains(&"best: 40.0% in epoch 8".to_owned()));
-        check(&curves(&records, Some(77)).unwrap(), (760, 618));
+        for (monitor, label) in [
+            (Monitor::ValAccuracy, "best: 40.0% in epoch 8"),
+            (Monitor::ValLoss, "best by val_loss: accuracy 40.0% in epoch 8"),
+            (Monitor::ValMacroF1, "best by val_macro_f1: accuracy 40.0% in epoch 8"),
+        ] {
+            assert!(texts(&curves(&records, Some((8, monitor))).unwrap().svg).contains(&label.to_owned()));
+        }
+        check(&curves(&records, Some((77, Monitor::ValAccuracy))).unwrap(), (760, 618));
         check(&curves(&records, None).unwrap(), (760, 618));
     }
 
@@ -261,11 +273,14 @@ mod tests {
         let odd = [0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, -1.0, 5e-324, 1e99];
         for (value, other) in odd.into_iter().zip(odd.into_iter().cycle().skip(1)) {
             let same: Vec<_> = (1..=7).map(|epoch| record(epoch, value)).collect();
-            check(&curves(&same, Some(3)).unwrap(), (760, 618));
+            check(&curves(&same, Some((3, Monitor::ValLoss))).unwrap(), (760, 618));
             let mixed = (1..=7).map(|epoch| record(epoch, if epoch % 3 == 0 { value } else { other }));
-            check(&curves(&mixed.collect::<Vec<_>>(), Some(3)).unwrap(), (760, 618));
+            check(&curves(&mixed.collect::<Vec<_>>(), Some((3, Monitor::ValLoss))).unwrap(), (760, 618));
         }
-        check(&curves(&[record(u32::MAX, 1.0), record(0, 2.0)], Some(u32::MAX)).unwrap(), (760, 618));
+        check(
+            &curves(&[record(u32::MAX, 1.0), record(0, 2.0)], Some((u32::MAX, Monitor::ValAccuracy))).unwrap(),
+            (760, 618),
+        );
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl EventFile {
             ("accuracy/train", Some(record.accuracy)),
             (VALIDATION_ACCURACY, Some(record.val_accuracy)),
             ("accuracy/validation_dedup", record.val_accuracy_dedup),
+            ("macro_f1/validation", record.val_macro_f1),
             ("learning_rate", Some(record.lr)),
             ("images_per_second", Some(record.images_per_second)),
         ];
@@ -149,6 +150,7 @@ mod tests {
             val_loss: 1.25,
             val_accuracy: 0.0,
             val_accuracy_dedup: (epoch > 1).then_some(0.375),
+            val_macro_f1: (epoch > 1).then_some(0.25),
             seconds: 2.0,
             images_per_second: 100.0,
         }
@@ -203,7 +205,8 @@ mod tests {
         ];
         assert_eq!(first, wanted.map(|(tag, value)| (tag.to_owned(), value)));
         let second = values(&events[4]);
-        assert!(second.iter().any(|(tag, _)| tag == "accuracy/validation_dedup") && second.len() == 7);
+        let is_written = |name: &str| second.iter().any(|(tag, _)| tag == name);
+        assert!(is_written("accuracy/validation_dedup") && is_written("macro_f1/validation") && second.len() == 8);
 
         let (tag, image) = values(&events[5]).remove(0);
         assert_eq!(tag, "sheet");

@@ -96,3 +96,24 @@ fn runs_on_other_images_are_not_compared_and_an_empty_sweep_has_a_comparison() {
     let why = found.against_next.unwrap().why_not.unwrap();
     assert!(why.contains("not validated on the same images"), "{why}");
 }
+
+#[test]
+fn each_warning_is_listed_once_with_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, runs) = sweep(folder.path());
+    let warnings = [&["no fear", "slow"][..], &[], &["no fear"]];
+    for (run, warnings) in runs.iter().zip(warnings) {
+        finish(&dir, run, 0.6, 0.5, 6);
+        let path = dir.run_path(run).join("summary.json");
+        let mut summary: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap();
+        summary["warnings"] = warnings.into();
+        fs_err::write(&path, summary.to_string()).unwrap();
+    }
+    // The last run is of an older version, without a list.
+    finish(&dir, &runs[3], 0.6, 0.5, 6);
+    let found = gather(&dir, &runs, None).unwrap();
+    assert_eq!(found.warnings, ["Warning of a-seed1, b-seed1: no fear.", "Warning of a-seed1: slow."]);
+    for warning in &found.warnings {
+        assert_eq!(found.to_markdown().matches(warning).count(), 1, "{warning}");
+    }
+}

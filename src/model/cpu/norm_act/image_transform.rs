@@ -52,7 +52,8 @@ impl ImageTransform<'_> {
         passes.sums(tensor_slice::slice(&center)?, tensor_slice::slice_mut(&mut moments)?)?;
         let moments = moments.f_div_scalar_(passes.group_rows as f64)?;
         let requires_grad = requires_grad || self.parameters.iter().any(|parameter| parameter.requires_grad());
-        let leaf = |index| Ok::<_, anyhow::Error>(moments.f_get(index)?.f_detach()?.set_requires_grad(requires_grad));
+        let leaf =
+            |index| Ok::<_, anyhow::Error>(moments.f_get(index)?.f_detach()?.f_set_requires_grad(requires_grad)?);
         let moments = [leaf(0)?, leaf(1)?];
         let [factor, offset] = (self.from_moments)(&moments[0], &moments[1])?;
         let affine = [to_float(&factor)?, to_float(&offset)?];

@@ -1,15 +1,23 @@
 //! Atomic replacement of files, and checks of paths before they are read or written.
 
+mod output;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use fs_err as fs;
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use super::error::input;
+use output::check_replaceable;
+
+pub use output::{
+    STANDARD_STREAM, check_json_output, check_output_beside, check_output_file, check_overwrite, is_same_file,
+    is_standard_stream, write_output,
+};
 
 /// Temporary files are named `.NAME.grimace-XXXXXX.tmp`, in the folder of the file that they
 /// become.
@@ -175,59 +183,6 @@ pub fn read_small_text(path: &Path, limit: u64, what: &str) -> Result<String> {
     })
 }
 
-/// Refuses to replace anything but a regular file.
-fn check_replaceable(path: &Path) -> Result<()> {
-    let name = path.display();
-    if path.is_dir() {
-        return Err(anyhow!("{name}: is a folder; expected the path of a file to write"));
-    }
-    if path.exists() && !path.is_file() {
-        return Err(anyhow!(
-            "{name}: is a pipe or a device, which a file would replace; expected the path of a file to write"
-        ));
-    }
-    Ok(())
-}
-
-/// Whether two paths name the same existing file.
-pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    real(one).is_some_and(|one| real(other) == Some(one))
-}
-
-/// [`check_output_file`] for a command that reads `inputs`, which it must not overwrite.
-///
-/// # Errors
-/// As [`check_output_file`]; an input error when `path` is one of the inputs.
-pub fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
-    check_output_file(path)?;
-    if inputs.iter().any(|input| is_same_file(path, input)) {
-        return Err(input(format!(
-            "{}: is read by this command and would be overwritten; choose another --out",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
-/// Checks an output path before any work is done: it must not be a folder, and its folder must
-/// exist.
-///
-/// # Errors
-/// An error (exit code 1) that names the path and what to do.
-pub fn check_output_file(path: &Path) -> Result<()> {
-    check_replaceable(path)?;
-    let folder = folder_of(path);
-    if !folder.is_dir() {
-        let name = folder.display();
-        if folder.exists() {
-            return Err(anyhow!("{name}: is a file; expected the folder to write {} to", path.display()));
-        }
-        return Err(anyhow!("{name}: no such folder; create it first: mkdir -p {name}"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,10 +226,6 @@ mod tests {
         write_atomically(&link, b"new").unwrap();
         assert!(link.is_symlink() && fs::read(&target).unwrap() == b"new");
         assert!(format!("{:#}", write_atomically(Path::new("/dev/null"), b"x").unwrap_err()).contains("a device"));
-        assert!(check_output_file(Path::new("/dev/null")).is_err() && check_output_file(folder.path()).is_err());
-        let message = check_output_beside(&link, &[Path::new("x"), &target]).unwrap_err().to_string();
-        assert!(message.contains("link: is read by this command"), "{message}");
-        assert!(check_output_beside(&folder.path().join("new"), &[&target]).is_ok());
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! Recognizes what a file is by its first bytes, so that an archive is opened and anything that is
+//! not a CSV is named.
+
+use std::path::Path;
+
+/// Bytes of a file that [`FileKind::detect`] needs: tar's magic number is at byte 257.
+pub const PREFIX: usize = 512;
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// Text in UTF-8, or in an encoding that extends ASCII.
+    Text,
+    /// Text in UTF-16, with or without a byte order mark.
+    Utf16 { little_endian: bool },
+    /// gzip: RFC 1952.
+    Gzip,
+    /// A zip archive.
+    Zip,
+    /// Anything else.
+    Foreign(Foreign),
+}
+
+/// A file that is not a CSV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreign {
+    /// What it is, such as `a PNG image`.
+    pub what: &'static str,
+    advice: Advice,
+}
+
+/// How to get a CSV from a [`Foreign`] file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    /// Nothing better than naming what is read.
+    None,
+    /// Decompress or extract it with this command.
+    Command(&'static str),
+    /// Any other action.
+    Action(&'static str),
+}
+
+/// Magic numbers: offset, bytes, what the file is, and what to do.
+const MAGIC: &[(usize, &[u8], &str, Advice)] = &[
+    (0, b"\x89PNG", "a PNG image", Advice::None),
+    (0, b"\xff\xd8\xff", "a JPEG image", Advice::None),
+    (0, b"GIF8", "a GIF image", Advice::None),
+    (0, b"II*\0", "a TIFF image", Advice::None),
+    (0, b"MM\0*", "a TIFF image", Advice::None),
+    (8, b"WEBP", "a WebP image", Advice::None),
+    (0, b"%PDF-", "a PDF document", Advice::None),
+    (257, b"ustar", "a tar archive", Advice::Command("tar xf")),
+    (0, b"\xfd7zXZ\0", "compressed with xz", Advice::Command("xz -dk")),
+    (0, b"BZh", "compressed with bzip2", Advice::Command("bzip2 -dk")),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard", Advice::Command("zstd -d")),
+    (0, b"\x04\x22\x4d\x18", "compressed with LZ4", Advice::Command("lz4 -dk")),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", Advice::Command("7z x")),
+    (0, b"Rar!\x1a\x07", "a RAR archive", Advice::Command("unrar x")),
+    (0, b"\x89HDF\r\n", "an HDF5 file", Advice::None),
+    (0, b"\x93NUMPY", "a NumPy array", Advice::None),
+    (0, b"PAR1", "a Parquet file", Advice::Action(PANDAS)),
+    (0, b"ARROW1", "an Arrow (Feather) file", Advice::Action(PANDAS)),
+    (0, b"SQLite format 3\0", "an SQLite database", Advice::None),
+    (0, b"\xd0\xcf\x11\xe0", "an Excel workbook", Advice::Action(EXCEL)),
+    (0, b"\x7fELF", "a program", Advice::None),
+    (0, b"\x80\x02", "a Python pickle", Advice::Action(PANDAS)),
+    (0, b"\x80\x03", "a Python pickle", Advice::Action(PANDAS)),
+    (0, b"\x80\x04", "a Python pickle", Advice::Action(PANDAS)),
+    (0, b"\x80\x05", "a Python pickle", Advice::Action(PANDAS)),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", Advice::Action("run git lfs pull")),
+];
+
+/// Advice for tables that pandas reads.
+const PANDAS: &str = "convert it in Python with DataFrame.to_csv(PATH, index=False)";
+
+/// Advice for spreadsheets.
+pub const EXCEL: &str = "save it as CSV";
+
+impl FileKind {
+    /// Detects the kind from the first [`PREFIX`] bytes.
+    pub fn detect(prefix: &[u8]) -> Self {
+        let has = |offset: usize, magic: &[u8]| prefix.get(offset..).is_some_and(|bytes| bytes.starts_with(magic));
+        if has(0, b"\x1f\x8b") {
+            return Self::Gzip;
+        }
+        if has(0, b"PK\x03\x04") || has(0, b"PK\x05\x06") {
+            return Self::Zip;
+        }
+        // Without a mark, ASCII in UTF-16 has a zero in every other byte.
+        let zero_at = |index: usize| prefix.get(index) == Some(&0);
+        if has(0, b"\xff\xfe") || (zero_at(1) && zero_at(3) && !zero_at(0) && !zero_at(2)) {
+            return Self::Utf16 { little_endian: true };
+        }
+        if has(0, b"\xfe\xff") || (zero_at(0) && zero_at(2) && !zero_at(1) && !zero_at(3)) {
+            return Self::Utf16 { little_endian: false };
+        }
+        if let Some((.., what, advice)) = MAGIC.iter().find(|(offset, magic, ..)| has(*offset, magic)) {
+            return Self::Foreign(Foreign { what, advice: *advice });
+        }
+        let start: Vec<u8> = prefix.trim_ascii_start().iter().take(14).map(u8::to_ascii_lowercase).collect();
+        let foreign = |what| Self::Foreign(Foreign { what, advice: Advice::None });
+        if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
+            let advice = Advice::Action("download the file again: this page may be a login page");
+            return Self::Foreign(Foreign { what: "an HTML page", advice });
+        }
+        match start.as_slice() {
+            [b'<', b'?', b'x', b'm', b'l', ..] => foreign("an XML document"),
+            [b'{', ..] | [b'[', b'{' | b'[' | b'\n' | b' ', ..] => foreign("a JSON document"),
+            _ => Self::Text,
+        }
+    }
+}
+
+impl Foreign {
+    /// An Excel workbook in the newer format, which is a zip archive.
+    pub const WORKBOOK: Self = Self { what: "an Excel workbook", advice: Advice::Action(EXCEL) };
+
+    /// What to do with the file at `path`, as the end of a message: empty or `; ...`.
+    pub fn advice(&self, path: &Path) -> String {
+        match self.advice {
+            Advice::None => String::new(),
+            Advice::Action(action) => format!("; {action}"),
+            Advice::Command(command) => format!("; extract it first: {command} {}", quoted(path)),
+        }
+    }
+}
+
+/// `path` quoted for a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_detected_from_the_first_bytes() {
+        let foreign = |bytes: &[u8]| match FileKind::detect(bytes) {
+            FileKind::Foreign(foreign) => format!("{}{}", foreign.what, foreign.advice(Path::new("a b"))),
+            other => panic!("{other:?}"),
+        };
+        for text in [&b"emotion,pixels\n"[..], b"\xef\xbb\xbfid", b"", b"a", b"emo\xfftion", b"[a],b\n"] {
+            assert_eq!(FileKind::detect(text), FileKind::Text, "{text:?}");
+        }
+        assert_eq!(FileKind::detect(b"\x1f\x8b\x08"), FileKind::Gzip);
+        assert_eq!(FileKind::detect(b"PK\x03\x04"), FileKind::Zip);
+        for little_endian in [true, false] {
+            let encode = |text: &str| -> Vec<u8> {
+                text.encode_utf16().flat_map(|c| if little_endian { c.to_le_bytes() } else { c.to_be_bytes() }).collect()
+            };
+            for text in ["\u{feff}id", "id,emotion"] {
+                assert_eq!(FileKind::detect(&encode(text)), FileKind::Utf16 { little_endian }, "{text:?}");
+            }
+        }
+        assert_eq!(foreign(b"\x89PNG\r\n"), "a PNG image");
+        assert_eq!(foreign(b"\xfd7zXZ\0"), "compressed with xz; extract it first: xz -dk 'a b'");
+        let tar = [&[b'x'; 257][..], b"ustar"].concat();
+        assert_eq!(foreign(&tar), "a tar archive; extract it first: tar xf 'a b'");
+        assert_eq!(foreign(b"\n <!DOCTYPE html><p>"), "an HTML page; download the file again: this page may be a login page");
+        assert_eq!(foreign(b"[{\"emotion\": 1}]"), "a JSON document");
+        assert!(foreign(b"version https://git-lfs.github.com/spec/v1").ends_with("run git lfs pull"));
+    }
+}

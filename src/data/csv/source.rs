@@ -1,0 +1,369 @@
+//! Opens a CSV however it is stored: plain, gzip, a zip with one CSV, UTF-16, a pipe, or standard
+//! input.
+//!
+//! Whatever is not a plain file is decoded into a temporary file first, so that all readers can read
+//! it several times and polars can map it. On Linux it has no name, and the system removes it also
+//! when the process is killed.
+
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use encoding_rs_io::DecodeReaderBytesBuilder;
+use flate2::read::MultiGzDecoder;
+
+use super::file_kind::{FileKind, Foreign, PREFIX, quoted};
+use super::scan::MAX_RECORD;
+use crate::util::error::input;
+use crate::util::text::short;
+
+pub use crate::util::files::STANDARD_STREAM;
+
+/// Maximum bytes of decoded text. A gzip file can expand a thousandfold.
+const MAX_DECODED: u64 = 64 << 30;
+
+/// Bytes decoded at a time.
+const BLOCK: usize = 1 << 18;
+
+/// Maximum number of file names in a message.
+const MAX_LISTED: usize = 8;
+
+/// The text of a CSV, in a file that can be read several times.
+#[derive(Debug, Clone)]
+pub struct CsvSource {
+    /// As in messages: the path, `standard input`, or `archive.zip/name.csv`.
+    name: String,
+    file: Arc<File>,
+}
+
+/// Reads a [`CsvSource`] from its start, independently of other readers.
+#[derive(Debug)]
+pub struct SourceReader {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for SourceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl CsvSource {
+    /// Opens the file at `path`, or standard input for `-`. `what` describes the expected file for
+    /// messages, such as `a CSV file of images`.
+    ///
+    /// # Errors
+    /// Input errors: no such file, a folder, a file of another kind (named), an archive without or
+    /// with several CSVs, a damaged archive. An I/O error if the decoded text cannot be stored.
+    pub fn open(path: &Path, what: &str) -> Result<Self> {
+        let is_standard_input = path.as_os_str() == STANDARD_STREAM;
+        let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
+        let mut opened = Opened { name, path: path.to_path_buf(), what };
+        if is_standard_input {
+            return opened.read_stream(std::io::stdin().lock());
+        }
+        let file = opened.open_file()?;
+        if !file.metadata()?.is_file() {
+            return opened.read_stream(file);
+        }
+        opened.read_file(file)
+    }
+
+    /// Name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A reader of the text, from its start.
+    pub fn reader(&self) -> SourceReader {
+        SourceReader { file: Arc::clone(&self.file), position: 0 }
+    }
+
+    /// The file with the text, positioned at its start, for a library that maps it.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn file(&self) -> std::io::Result<File> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
+    }
+}
+
+/// A file that is being opened.
+struct Opened<'a> {
+    name: String,
+    path: PathBuf,
+    what: &'a str,
+}
+
+impl Opened<'_> {
+    /// Opens the file; folders are refused.
+    fn open_file(&self) -> Result<File> {
+        let Self { name, path, what } = self;
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(input(format!("{name}: no such file; expected {what}")));
+            }
+            Err(error) => return Err(input(format!("{name}: cannot be read as {what}: {error}"))),
+        };
+        if metadata.is_dir() {
+            return Err(input(format!("{name}: is a folder; expected {what}")));
+        }
+        File::open(path).map_err(|error| input(format!("{name}: cannot be opened: {error}")))
+    }
+
+    /// Reads a file that is not a regular one. An archive needs to be seekable, so it is stored
+    /// before it is opened.
+    fn read_stream(&mut self, mut stream: impl Read) -> Result<CsvSource> {
+        let prefix = self.prefix(&mut stream)?;
+        let is_compressed = matches!(FileKind::detect(&prefix), FileKind::Zip | FileKind::Gzip);
+        let stored = self.store(Cursor::new(prefix).chain(stream), !is_compressed)?;
+        self.read_file(stored)
+    }
+
+    fn read_file(&mut self, mut file: File) -> Result<CsvSource> {
+        let prefix = self.prefix(&mut file)?;
+        file.seek(SeekFrom::Start(0))?;
+        match FileKind::detect(&prefix) {
+            FileKind::Text => Ok(CsvSource { name: self.name.clone(), file: Arc::new(file) }),
+            FileKind::Gzip => self.read_compressed(MultiGzDecoder::new(BufReader::new(file)), "gzip-compressed"),
+            FileKind::Zip => self.read_zip(file),
+            FileKind::Utf16 { little_endian } => {
+                let file = self.store(utf16_to_utf8(file, little_endian), true)?;
+                Ok(CsvSource { name: self.name.clone(), file: Arc::new(file) })
+            }
+            FileKind::Foreign(foreign) => Err(self.foreign(foreign)),
+        }
+    }
+
+    /// Decodes the only file of a compressed one.
+    fn read_compressed(&mut self, mut reader: impl Read, how: &str) -> Result<CsvSource> {
+        let prefix = self.prefix(&mut reader)?;
+        let whole = Cursor::new(prefix.clone()).chain(reader);
+        let file = match FileKind::detect(&prefix) {
+            FileKind::Text => self.store(whole, true)?,
+            FileKind::Utf16 { little_endian } => self.store(utf16_to_utf8(whole, little_endian), true)?,
+            FileKind::Gzip | FileKind::Zip => {
+                let (name, what) = (&self.name, self.what);
+                return Err(input(format!("{name}: is {how} twice; expected {what}; decompress it once")));
+            }
+            FileKind::Foreign(foreign) if foreign.what == "a tar archive" => {
+                let (name, what, path) = (&self.name, self.what, quoted(&self.path));
+                return Err(input(format!(
+                    "{name}: is a compressed tar archive; expected {what}; extract it first: tar xf {path}"
+                )));
+            }
+            FileKind::Foreign(foreign) => {
+                let (name, what) = (&self.name, self.what);
+                return Err(input(format!("{name}: is {how} and holds {}; expected {what}", foreign.what)));
+            }
+        };
+        Ok(CsvSource { name: self.name.clone(), file: Arc::new(file) })
+    }
+
+    /// Reads the only CSV of a zip archive.
+    fn read_zip(&mut self, file: File) -> Result<CsvSource> {
+        let damaged = |name: &str, error: &dyn std::fmt::Display| {
+            input(format!("{name}: is a zip archive that cannot be read: {error}; download or create it again"))
+        };
+        let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&self.name, &error))?;
+        let names: Vec<String> =
+            archive.file_names().flatten().filter(|name| is_content(name)).map(|name| name.into_owned()).collect();
+        if names.iter().any(|name| name.starts_with("xl/")) {
+            return Err(self.foreign(Foreign::WORKBOOK));
+        }
+        let tables: Vec<&String> = names.iter().filter(|name| is_table(name)).collect();
+        let [table] = tables.as_slice() else { return Err(self.not_one_csv(&names, &tables)) };
+        let entry = archive.by_name(table).map_err(|error| damaged(&self.name, &error))?;
+        self.name = format!("{}/{table}", self.name);
+        self.read_compressed(entry, "zip-compressed")
+    }
+
+    /// The error for an archive with no CSV, or with several.
+    fn not_one_csv(&self, names: &[String], tables: &[&String]) -> anyhow::Error {
+        let (name, what, path) = (&self.name, self.what, quoted(&self.path));
+        let list = |names: &[&String]| {
+            let shown: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("{:?}", short(name, 80))).collect();
+            let rest = names.len().saturating_sub(MAX_LISTED);
+            shown.join(", ") + &if rest > 0 { format!(" and {rest} more") } else { String::new() }
+        };
+        let Some(first) = tables.first() else {
+            let names: Vec<&String> = names.iter().collect();
+            let found = if names.is_empty() { "nothing".to_owned() } else { list(&names) };
+            return input(format!("{name}: a zip archive without a CSV; it holds {found}; expected {what}"));
+        };
+        let first = quoted(Path::new(first));
+        input(format!(
+            "{name}: a zip archive with {} CSVs: {}; expected one; extract the one to use, such as: unzip {path} {first}",
+            tables.len(),
+            list(tables)
+        ))
+    }
+
+    fn foreign(&self, foreign: Foreign) -> anyhow::Error {
+        let (name, what) = (&self.name, self.what);
+        input(format!("{name}: is {}; expected {what}{}", foreign.what, foreign.advice(&self.path)))
+    }
+
+    /// The first bytes of `reader`.
+    fn prefix(&self, reader: &mut impl Read) -> Result<Vec<u8>> {
+        let mut prefix = Vec::new();
+        reader.by_ref().take(PREFIX as u64).read_to_end(&mut prefix).map_err(|error| self.unreadable(&error))?;
+        Ok(prefix)
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> anyhow::Error {
+        let name = &self.name;
+        input(format!("{name}: cannot be read: {error}; if it is an archive, download or create it again"))
+    }
+
+    /// Copies `reader` to a temporary file. Text ends early after a line that is too long for any
+    /// reader: the scan of the file reports it.
+    fn store(&self, mut reader: impl Read, is_text: bool) -> Result<File> {
+        let folder = std::env::temp_dir();
+        let full = || format!("{}: cannot be decoded into the temporary folder {}", self.name, folder.display());
+        let mut file = tempfile::tempfile().with_context(full)?;
+        let mut block = vec![0; BLOCK];
+        let (mut total, mut line) = (0u64, 0u64);
+        loop {
+            let count = match reader.read(&mut block) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read.map_err(|error| self.unreadable(&error))?,
+            };
+            let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+            file.write_all(bytes).with_context(full)?;
+            total += count as u64;
+            if total > MAX_DECODED {
+                let limit = MAX_DECODED >> 30;
+                return Err(input(format!("{}: more than {limit} GiB of text; split the file", self.name)));
+            }
+            line = match memchr::memrchr2(b'\n', b'\r', bytes) {
+                Some(end) => (count - end) as u64,
+                None => line + count as u64,
+            };
+            if is_text && line > 2 * MAX_RECORD {
+                break;
+            }
+        }
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
+    }
+}
+
+/// Whether a file of an archive is content: no folder, and none of macOS's hidden files.
+fn is_content(name: &str) -> bool {
+    let base = name.rsplit('/').next().unwrap_or_default();
+    !name.starts_with("__MACOSX/") && !base.is_empty() && !base.starts_with('.')
+}
+
+/// Whether a file of an archive is a CSV, by its name.
+fn is_table(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name.ends_with(".csv") || name.ends_with(".tsv")
+}
+
+/// Decodes UTF-16 and removes its byte order mark.
+fn utf16_to_utf8(reader: impl Read, little_endian: bool) -> impl Read {
+    let encoding = if little_endian { encoding_rs::UTF_16LE } else { encoding_rs::UTF_16BE };
+    DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).build(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "emotion,pixels\n3,1 2 3\n";
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in files {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(bytes).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn utf16(text: &str, little_endian: bool) -> Vec<u8> {
+        text.encode_utf16().flat_map(|c| if little_endian { c.to_le_bytes() } else { c.to_be_bytes() }).collect()
+    }
+
+    fn open(bytes: &[u8]) -> Result<(String, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        fs_err::write(&path, bytes).unwrap();
+        let source = CsvSource::open(&path, "a CSV file of images")?;
+        let mut text = String::new();
+        source.reader().read_to_string(&mut text).unwrap();
+        let mut mapped = String::new();
+        source.file()?.read_to_string(&mut mapped).unwrap();
+        assert_eq!(text, mapped, "both readers start at the beginning");
+        Ok((text, source.name().rsplit_once("x.bin").unwrap().1.to_owned()))
+    }
+
+    #[test]
+    fn archives_and_encodings_give_the_same_text() {
+        let marked = format!("\u{feff}{TEXT}");
+        let two_members = [gzip(b"emotion,pixels\n"), gzip(b"3,1 2 3\n")].concat();
+        for (what, bytes, name) in [
+            ("plain", TEXT.as_bytes().to_vec(), ""),
+            ("gzip", gzip(TEXT.as_bytes()), ""),
+            ("gzip of several members", two_members, ""),
+            ("UTF-16LE", utf16(&marked, true), ""),
+            ("UTF-16BE", utf16(&marked, false), ""),
+            ("UTF-16 without a mark", utf16(TEXT, true), ""),
+            ("gzip of UTF-16", gzip(&utf16(&marked, true)), ""),
+            (
+                "zip",
+                zip_of(&[("__MACOSX/._a.csv", b"x"), ("fer/a.csv", TEXT.as_bytes()), ("README.txt", b"x")]),
+                "/fer/a.csv",
+            ),
+        ] {
+            assert_eq!(open(&bytes).unwrap(), (TEXT.to_owned(), name.to_owned()), "{what}");
+        }
+        assert_eq!(open(b"").unwrap().0, "");
+    }
+
+    #[test]
+    fn other_files_are_named() {
+        let truncated = gzip(&TEXT.repeat(10_000).into_bytes());
+        let tar = [&[b'x'; 257][..], b"ustar", &[0; 300]].concat();
+        for (bytes, expected) in [
+            (b"\x89PNG\r\n\x1a\n".to_vec(), "x.bin: is a PNG image; expected a CSV file of images"),
+            (zip_of(&[("train.csv", b"a"), ("test.csv", b"b")]), "a zip archive with 2 CSVs: \"train.csv\", \"test.csv\"; "),
+            (zip_of(&[("train/angry/1.jpg", b"a")]), "a zip archive without a CSV; it holds \"train/angry/1.jpg\""),
+            (zip_of(&[("[Content_Types].xml", b"a"), ("xl/workbook.xml", b"")]), "is an Excel workbook; expected"),
+            (zip_of(&[]), "it holds nothing"),
+            (b"PK\x03\x04 and then nothing".to_vec(), "is a zip archive that cannot be read"),
+            (zip_of(&[("a.csv", &gzip(b"a,b"))]), "x.bin/a.csv: is zip-compressed twice"),
+            (gzip(&tar), "is a compressed tar archive; expected a CSV file of images; extract it first: tar xf"),
+            (gzip(b"\x89PNG"), "is gzip-compressed and holds a PNG image"),
+            (truncated[..truncated.len() / 2].to_vec(), "x.bin: cannot be read: "),
+        ] {
+            let message = format!("{:#}", open(&bytes).unwrap_err());
+            assert!(message.contains(expected), "{expected:?} is not in {message:?}");
+            assert!(crate::util::error::is_input(&open(&bytes).unwrap_err()), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_stops_early() {
+        let bomb = gzip(&vec![b'7'; 64 << 20]);
+        assert!(bomb.len() < 1 << 20);
+        let text = open(&bomb).unwrap().0;
+        assert!((2 * MAX_RECORD as usize..(3 * MAX_RECORD) as usize).contains(&text.len()), "{}", text.len());
+    }
+}

@@ -1,0 +1,157 @@
+//! Warnings about a forest's run: what makes its result mean less, or the fit slower.
+
+use super::ForestConfig;
+use crate::data::dataset::Dataset;
+use crate::device;
+
+/// The warnings of a run, for the log, `summary.json` and the report.
+pub fn forest_warnings(config: &ForestConfig, data: &Dataset) -> Vec<String> {
+    let (classes, folds) = (&config.data.classes, config.forest.folds);
+    let labels = data.train_labels();
+    let found = [
+        missing_validation_classes(classes, data.validation_labels()),
+        small_classes(classes, labels, folds),
+        rows_in_no_fold(labels.len(), folds),
+        device::excess_threads(config.threads, device::cores()),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// A warning if the validation rows lack a class; also for networks.
+pub fn missing_validation_classes(classes: &[String], labels: &[u8]) -> Option<String> {
+    let missing: Vec<&str> =
+        count_rows(classes, labels).filter(|(_, rows)| *rows == 0).map(|(class, _)| class).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let mut present = count_rows(classes, labels).filter(|(_, rows)| *rows > 0);
+    let advice = "add rows of it, or set another data.validation";
+    Some(match (present.next(), present.next()) {
+        (Some((class, _)), None) => format!(
+            "every validation row is of class {class}: the validation accuracy is only the recall of that class; add rows of the \
+             others ({}), or set another data.validation",
+            missing.join(", ")
+        ),
+        _ if missing.len() == 1 => {
+            format!(
+                "no validation row is of class {}: the validation metrics do not measure it; {advice}",
+                missing.join("")
+            )
+        }
+        _ => format!(
+            "no validation row is of the classes {}: the validation metrics do not measure them; {}",
+            missing.join(", "),
+            advice.replace("of it", "of them")
+        ),
+    })
+}
+
+/// A warning if a class has fewer training rows than there are folds.
+fn small_classes(classes: &[String], labels: &[u8], folds: usize) -> Option<String> {
+    let is_small = |(_, rows): &(&str, usize)| *rows < folds;
+    let small = count_rows(classes, labels).filter(is_small);
+    let small: Vec<String> =
+        small.map(|(class, rows)| format!("{class} has {}", count(rows, "training row"))).collect();
+    (!small.is_empty()).then(|| {
+        format!(
+            "forest.folds = {folds} is more than a class has rows ({}): some folds lack it, and cross-validation means \
+             little; lower forest.folds, or add rows",
+            small.join(", ")
+        )
+    })
+}
+
+/// A warning if more than 1% of the training rows are in no fold: those left over when each fold
+/// has the same number.
+fn rows_in_no_fold(rows: usize, folds: usize) -> Option<String> {
+    let left_over = rows.checked_rem(folds)?;
+    (left_over * 100 > rows).then(|| {
+        format!(
+            "{left_over} of {} are in none of the {folds} folds, which all have {}: cross-validation does not validate \
+             on them; lower forest.folds, or add rows",
+            count(rows, "training row"),
+            count(rows / folds, "row")
+        )
+    })
+}
+
+/// Each class and its number of rows.
+fn count_rows<'a>(classes: &'a [String], labels: &'a [u8]) -> impl Iterator<Item = (&'a str, usize)> {
+    let rows = |class: usize| labels.iter().filter(|label| usize::from(**label) == class).count();
+    classes.iter().enumerate().map(move |(number, class)| (class.as_str(), rows(number)))
+}
+
+/// A number and its noun, such as `1 row` or `3 rows`.
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+    use crate::data::images::Images;
+
+    fn classes() -> Vec<String> {
+        ["sad", "happy", "fear"].map(String::from).to_vec()
+    }
+
+    #[test]
+    fn missing_validation_classes_are_named() {
+        let message = |labels: &[u8]| missing_validation_classes(&classes(), labels);
+        assert_eq!(message(&[2, 0, 1, 1]), None);
+        let one = message(&[2, 0, 0]).unwrap();
+        assert!(one.starts_with("no validation row is of class happy: ") && one.contains("rows of it"), "{one}");
+        let single = message(&[1, 1]).unwrap();
+        assert!(single.starts_with("every validation row is of class happy: "), "{single}");
+        assert!(single.contains("others (sad, fear)"), "{single}");
+        let four = [&classes()[..], &["angry".to_owned()]].concat();
+        let two = missing_validation_classes(&four, &[0, 1]).unwrap();
+        assert!(two.starts_with("no validation row is of the classes fear, angry: "), "{two}");
+        assert!(two.contains("rows of them"), "{two}");
+    }
+
+    #[test]
+    fn classes_need_a_row_for_each_fold() {
+        let message = |labels: &[u8], folds| small_classes(&classes(), labels, folds);
+        let labels = [0, 0, 0, 1, 1, 2];
+        assert_eq!((message(&labels, 0), message(&labels, 1)), (None, None));
+        let found = message(&labels, 3).unwrap();
+        assert!(
+            found.contains("forest.folds = 3") && found.contains("(happy has 2 training rows, fear has 1 "),
+            "{found}"
+        );
+        assert!(found.contains("training row)") && found.contains("lower forest.folds, or add rows"), "{found}");
+    }
+
+    #[test]
+    fn rows_in_no_fold_are_counted_above_one_percent() {
+        assert_eq!(rows_in_no_fold(29, 0), None);
+        assert_eq!(rows_in_no_fold(400, 100), None);
+        assert_eq!(rows_in_no_fold(403, 100), None, "3 rows are below 1%");
+        let found = rows_in_no_fold(150, 100).unwrap();
+        assert!(
+            found.starts_with("50 of 150 training rows are in none of the 100 folds, which all have 1 row:"),
+            "{found}"
+        );
+        assert!(rows_in_no_fold(100, 99).is_none() && rows_in_no_fold(101, 99).is_some(), "exactly 1% is no warning");
+    }
+
+    #[test]
+    fn a_run_has_all_its_warnings() {
+        let text =
+            "name = \"x\"\nthreads = 1000\n[data]\ntrain = \"a.csv\"\nclasses = [\"a\", \"b\"]\n[forest]\nfolds = 4\n";
+        let config: ForestConfig = from_text(text, "f.toml").unwrap();
+        let images = |labels: &[u8]| Images { labels: Some(labels.to_vec()), ..Images::default() };
+        let data = |train: &[u8], validation: &[u8]| Dataset {
+            train: images(train),
+            validation: images(validation),
+            ..Dataset::default()
+        };
+        let found = forest_warnings(&config, &data(&[0, 0, 0, 0, 0, 1], &[0]));
+        assert_eq!(found.len(), 4, "{found:?}");
+        let found = forest_warnings(&config, &data(&[0, 0, 0, 0, 1, 1, 1, 1], &[0, 1]));
+        assert!(found.len() == 1 && found[0].contains("threads = 1000"), "{found:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Warnings about a training run: what makes its result mean less, or training slower.
+
+use crate::config::Config;
+use crate::data::dataset::Dataset;
+use crate::device;
+use crate::forest::warnings::missing_validation_classes;
+
+/// The warnings of a run, for the log, `summary.json` and the report.
+pub fn run_warnings(config: &Config, data: &Dataset) -> Vec<String> {
+    let found = [
+        missing_validation_classes(&config.data.classes, data.validation_labels()),
+        device::excess_threads(config.threads, device::cores()),
+        early_stopping(config),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// A warning if early stopping may end a run whose schedule assumes all epochs.
+fn early_stopping(config: &Config) -> Option<String> {
+    let patience = config.train.early_stop.patience;
+    (config.train.depends_on_epochs() && patience > 0).then(|| {
+        format!(
+            "train.early_stop.patience = {patience} may stop this run before its learning rate has decayed or its images \
+             have reached full size; 0 disables early stopping"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+    use crate::data::images::Images;
+
+    fn config(more: &str) -> Config {
+        let text = "[data]\ntrain = \"a.csv\"\nclasses = [\"sad\", \"happy\"]\n[model]\nkind = \"cnn\"\n";
+        from_text(&format!("name = \"x\"\nthreads = 1\n{text}{more}"), "x.toml").unwrap()
+    }
+
+    fn data(validation: &[u8]) -> Dataset {
+        Dataset::validation_only(Images { labels: Some(validation.to_vec()), ..Images::default() }, Vec::new())
+    }
+
+    #[test]
+    fn a_usual_run_has_none() {
+        assert_eq!(run_warnings(&config(""), &data(&[0, 1])), [""; 0]);
+    }
+
+    #[test]
+    fn validation_and_early_stopping_are_checked() {
+        let cosine = "[train]\nschedule = { kind = \"cosine\" }\nearly_stop = { patience = ";
+        let found = run_warnings(&config(&format!("{cosine}4 }}\n")), &data(&[1, 1]));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("every validation row is of class happy"), "{found:?}");
+        assert!(found[1].starts_with("train.early_stop.patience = 4 may stop this run"), "{found:?}");
+        assert_eq!(run_warnings(&config(&format!("{cosine}0 }}\n")), &data(&[0, 1])), [""; 0]);
+    }
+}
