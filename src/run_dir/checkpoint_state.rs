@@ -25,8 +25,8 @@ pub struct State {
     pub seconds: f64,
     /// The best epoch by `train.early_stop.monitor`, whose weights are in `best.safetensors`.
     pub best: Option<BestEpoch>,
-    /// The best value of `train.early_stop.monitor` for early stopping, and its epoch (from 1). Unlike
-    /// `best`, it is rolled back after a divergence.
+    /// The best value of `train.early_stop.monitor` for early stopping, and its epoch (from 1).
+    /// Unlike `best`, it is rolled back after a divergence.
     pub monitor: Option<(f64, u32)>,
     /// Metrics of each finished epoch, as in `metrics.jsonl`.
     pub records: Vec<EpochMetrics>,
@@ -126,7 +126,8 @@ impl BestEpoch {
 }
 
 impl Display for BestEpoch {
-    /// Formats as `val_acc 0.5012`, followed by the metric that selected it unless that is accuracy.
+    /// Formats as `val_acc 0.5012`, followed by the metric that selected it unless that is
+    /// accuracy.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "val_acc {:.4}", self.val_accuracy)?;
         match self.monitor() {

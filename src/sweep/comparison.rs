@@ -20,8 +20,8 @@ pub struct ModelRow {
     pub mean: Option<f64>,
     /// Population standard deviation of `values`, as numpy's `std`.
     pub deviation: Option<f64>,
-    /// Validation accuracy of the best epoch, by `train.early_stop.monitor`, maximum over seeds; for
-    /// the forest, that of the one fitted on all training rows.
+    /// Validation accuracy of the best epoch, by `train.early_stop.monitor`, maximum over seeds.
+    /// For the forest, that of the one fitted on all training rows.
     pub best: Option<f64>,
     /// `best` without duplicates of training images.
     pub best_dedup: Option<f64>,

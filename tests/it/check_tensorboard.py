@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 
 run, config, command = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 TAGS = {"loss/train": "loss", "loss/validation": "val_loss", "accuracy/train": "accuracy", "accuracy/validation": "val_accuracy",
-        "accuracy/validation_dedup": "val_accuracy_dedup", "learning_rate": "lr",
+        "accuracy/validation_dedup": "val_accuracy_dedup", "macro_f1/validation": "val_macro_f1", "learning_rate": "lr",
         "images_per_second": "images_per_second"}
 EXCLUDED = {"name", "data.train", "data.test", "data.classes"}
 passed = 0
