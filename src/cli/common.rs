@@ -1,19 +1,23 @@
 //! Output, provenance and input that several commands share.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use serde::Serialize;
 
 use crate::data::advice::Advice;
-use crate::data::config::DataConfig;
+use crate::data::config::{DataConfig, OnBadRow};
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
-use crate::data::images::Images;
-use crate::data::label_map::LabelMap;
+use crate::data::images::{BadRow, Images};
+use crate::data::label_map::{LabelMap, LabelNames};
 use crate::data::{csv, labels};
 use crate::report::Console;
+use crate::report::text_table::thousands;
+use crate::run_dir::RunDir;
 use crate::util::error::input;
+use crate::util::files::{Output, OutputRules, is_standard_input, is_standard_output};
 
 /// Prints a result to stdout.
 pub fn print(text: &str) -> Result<()> {
@@ -37,44 +41,121 @@ pub fn own_command() -> Result<String> {
     Ok(shlex::try_join(words.iter().map(String::as_str))?)
 }
 
-/// Reads images for a model trained on `data`, with its classes and `on_bad_row`; only rows of
-/// `usage` if it is given.
-pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, usage: Option<&str>) -> Result<Images> {
+/// Which rows of `--data` are read.
+#[derive(Debug, Args)]
+pub struct RowArgs {
+    /// Read only rows with this Usage
+    #[arg(long, requires = "data")]
+    pub usage: Option<String>,
+    /// What to do with a row that cannot be read [default: the run's
+    /// data.on_bad_row]
+    #[arg(long, value_name = "ACTION", requires = "data")]
+    pub on_bad_row: Option<OnBadRow>,
+}
+
+/// Where the labels of `--data` come from.
+#[derive(Debug, Args)]
+pub struct LabelArgs {
+    /// CSV of labels: id,emotion; - reads standard input
+    #[arg(long, value_name = "CSV", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
+    /// rows out [default: the run's data.labels]
+    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse, requires = "data")]
+    pub label_map: Option<LabelNames>,
+}
+
+/// [`Output::check`] for a command that reads the runs at `runs`, whose own files are never
+/// overwritten, even with `--force`.
+///
+/// # Errors
+/// Those of [`Output::check`]; input errors for an output path that belongs to a run, and for a run
+/// that cannot be opened.
+pub fn check_run_output(out: &Path, runs: &[PathBuf], rules: OutputRules<'_>) -> Result<Output> {
+    if !is_standard_output(out) {
+        runs.iter().try_for_each(|run| RunDir::open(run)?.check_not_owned(out))?;
+    }
+    Output::check(out, rules)
+}
+
+/// Refuses to read standard input for two of `paths`.
+///
+/// # Errors
+/// An input error.
+pub fn check_standard_input(paths: &[&Path]) -> Result<()> {
+    if paths.iter().filter(|path| is_standard_input(path)).count() > 1 {
+        return Err(input("-: standard input can be read only once; give a file for all inputs but one"));
+    }
+    Ok(())
+}
+
+/// The name of an input for messages.
+pub fn input_name(path: &Path) -> &Path {
+    if is_standard_input(path) { Path::new("standard input") } else { path }
+}
+
+/// Reads images for a model trained on `data`, with its classes; the options in `rows` override
+/// `data`. Reports skipped rows on stderr.
+pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, rows: &RowArgs) -> Result<Images> {
+    read_images_as(path, data, &data.labels, labels, rows)
+}
+
+/// [`read_images`] with another map of labels than that of `data`.
+fn read_images_as(
+    path: &Path,
+    data: &DataConfig,
+    label_names: &LabelNames,
+    labels: LabelColumn,
+    rows: &RowArgs,
+) -> Result<Images> {
     let options = ReadOptions {
-        label_names: &data.labels,
-        on_bad_row: data.on_bad_row,
+        label_names,
+        on_bad_row: rows.on_bad_row.unwrap_or(data.on_bad_row),
         advice: Advice::CommandLine,
         ..ReadOptions::new(&data.classes, labels)
     };
     let images = csv::read(path, options)?;
-    images.notes.iter().try_for_each(|note| Console::default().line(note))?;
+    let (mut console, path) = (Console::default(), input_name(path));
+    images.notes.iter().try_for_each(|note| console.line(note))?;
     if let Some(first) = images.skipped.first() {
-        let count = images.skipped.count();
-        Console::default().line(&format!("{}: skipped {count} bad rows, the first at {first}", path.display()))?;
+        console.line(&format!("{}: {}", path.display(), describe_skipped(images.skipped.count(), first)))?;
     }
-    match usage {
+    match &rows.usage {
         Some(usage) => images.with_usage(usage, path),
         None => Ok(images),
     }
 }
 
-/// Reads images and their labels, from the file `labels` or else from the images' own column, for a
-/// model trained on `data`.
+/// How many rows were skipped, and the first of them.
+fn describe_skipped(count: usize, first: &BadRow) -> String {
+    match count {
+        1 => format!("skipped 1 bad row: {first}"),
+        count => format!("skipped {} bad rows, the first at {first}", thousands(count)),
+    }
+}
+
+/// Reads images and their labels, from the file `--labels` or else from the images' own column, for
+/// a model trained on `data`.
 pub fn read_labeled_images(
     path: &Path,
-    labels: Option<&Path>,
-    usage: Option<&str>,
+    labels: &LabelArgs,
+    rows: &RowArgs,
     data: &DataConfig,
 ) -> Result<(Images, Vec<u8>)> {
-    let column = if labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
-    let images = read_images(path, data, column, usage)?;
-    match (labels, &images.labels) {
+    check_standard_input(&[Some(path), labels.labels.as_deref()].into_iter().flatten().collect::<Vec<_>>())?;
+    let label_names = labels.label_map.as_ref().unwrap_or(&data.labels);
+    label_names.check(&data.classes).map_err(|problem| input(format!("--label-map: {problem}")))?;
+    let column = if labels.labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
+    let images = read_images_as(path, data, label_names, column, rows)?;
+    match (&labels.labels, &images.labels) {
         (Some(labels), _) => {
-            images.check_ids(path)?;
-            let found = labels::read_labels(labels, &images.row_ids(), &LabelMap::new(&data.classes, &data.labels))?;
-            let kept: Vec<usize> = (0..found.len()).filter(|row| found.get(*row).is_some_and(Option::is_some)).collect();
+            images.check_ids(input_name(path))?;
+            let found = labels::read_labels(labels, &images.row_ids(), &LabelMap::new(&data.classes, label_names))?;
+            let kept: Vec<usize> =
+                found.iter().enumerate().filter(|(_, label)| label.is_some()).map(|(row, _)| row).collect();
             if kept.is_empty() {
-                return Err(input(format!("{}: the label map leaves out all labels", labels.display())));
+                let labels = input_name(labels).display();
+                return Err(input(format!("{labels}: the label map leaves out all labels")));
             }
             Ok((images.select(&kept), found.into_iter().flatten().collect()))
         }
@@ -82,11 +163,32 @@ pub fn read_labeled_images(
             let labels = labels.clone();
             Ok((images, labels))
         }
-        (None, None) => {
-            Err(input(format!(
-                "{}: has no column emotion; give the labels with --labels CSV (id,emotion)",
-                path.display()
-            )))
+        (None, None) => Err(input(format!(
+            "{}: has no column emotion; give the labels with --labels CSV (id,emotion)",
+            input_name(path).display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_input_is_read_once() {
+        let check = |paths: &[&str]| check_standard_input(&paths.iter().map(Path::new).collect::<Vec<_>>());
+        assert!(check(&[]).is_ok() && check(&["-", "x.csv"]).is_ok() && check(&["x.csv", "x.csv"]).is_ok());
+        for paths in [["-", "-"], ["/dev/stdin", "-"]] {
+            assert!(check(&paths).unwrap_err().to_string().contains("only once"));
         }
+        assert_eq!(input_name(Path::new("-")), Path::new("standard input"));
+    }
+
+    #[test]
+    fn skipped_rows_are_counted() {
+        let first = BadRow { line: 3, column: "pixels", problem: "2303 pixels".to_owned() };
+        assert_eq!(describe_skipped(1, &first), "skipped 1 bad row: line 3, column pixels: 2303 pixels");
+        let expected = "skipped 1,200 bad rows, the first at line 3, column pixels: 2303 pixels";
+        assert_eq!(describe_skipped(1200, &first), expected);
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::common::{print, print_json};
+use super::common::{check_standard_input, print, print_json};
+use crate::data::advice::Advice;
 use crate::data::check::{CheckReport, FileReport, check_files};
 use crate::data::config::{OnBadRow, check_classes};
-use crate::data::advice::Advice;
 use crate::data::csv;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::label_map::LabelNames;
@@ -21,7 +21,7 @@ use crate::util::error::{Outcome, input};
     after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExit codes: 0, also with findings; 1 for findings with --strict; 2 for rows that cannot be read."
 )]
 pub struct DataCheckArgs {
-    /// CSV files; duplicates are found within and across them
+    /// CSV files; duplicates are found within and across them; - reads standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Class names in the order of their labels, separated by commas
@@ -43,6 +43,7 @@ pub struct DataCheckArgs {
 const MAX_SHOWN: usize = 10;
 
 pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
+    check_standard_input(&args.files.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
     let label_names = args.label_map.clone().unwrap_or_default();
     let classes = args.classes.clone().unwrap_or_else(|| label_names.default_classes());
     check_classes(&classes).map_err(|problem| input(format!("--classes: {problem}")))?;

@@ -18,7 +18,7 @@ use crate::report::Console;
 use crate::report::contact_sheet::ContactSheet;
 use crate::transforms::{self, Augment, AugmentParams};
 use crate::util::error::Outcome;
-use crate::util::files::{check_json_output, check_output_beside, check_overwrite, is_standard_stream, write_output};
+use crate::util::files::{Output, OutputRules};
 
 /// `grimace data preview`
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub struct DataPreviewArgs {
     /// Config and overrides
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// PNG to write; - for standard output
+    /// PNG to write; - writes to standard output
     #[arg(long, value_name = "PNG")]
     pub out: PathBuf,
     /// Overwrite an existing file
@@ -47,25 +47,23 @@ pub struct DataPreviewArgs {
 }
 
 pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
-    check_json_output(&args.out, args.json)?;
     let config = config::load::<Config>(&args.config.config, &args.config.sets)?;
     let mut inputs = vec![args.config.config.as_path(), config.data.train.as_path()];
     if let Validation::Path(path) = &config.data.validation {
         inputs.push(path);
     }
     inputs.extend(config.data.soft_labels.as_deref());
-    check_output_beside(&args.out, &inputs)?;
-    check_overwrite(&args.out, args.force)?;
+    let output = Output::check(&args.out, OutputRules { inputs: &inputs, force: args.force, json: args.json })?;
     let images = dataset::load(&config.data, config.seed)?.train;
     let (rows, columns) = ((args.rows as usize).min(images.len()), args.columns as usize);
-    write_output(&args.out, &contact_sheet(&config, &images, rows, columns)?.to_png()?)?;
-    let counts = format!("{rows} images with {columns} augmentations each, written to");
+    output.write(&contact_sheet(&config, &images, rows, columns)?.to_png()?)?;
+    let message = format!("{rows} images with {columns} augmentations each, written to {output}");
     if args.json {
         print_json(&json!({"out": args.out.to_string_lossy(), "images": rows, "augmented_each": columns}))?;
-    } else if is_standard_stream(&args.out) {
-        Console::default().line(&format!("{counts} standard output"))?;
+    } else if output.is_standard_output() {
+        Console::default().line(&message)?;
     } else {
-        print(&format!("{counts} {}\n", args.out.display()))?;
+        print(&(message + "\n"))?;
     }
     Ok(Outcome::Done)
 }

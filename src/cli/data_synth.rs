@@ -1,7 +1,7 @@
 //! `grimace data synth`
 
 use std::fmt::Write as _;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
@@ -14,7 +14,7 @@ use super::common::{print, print_json};
 use crate::report::text_table::thousands;
 use crate::synthetic::{generate, label};
 use crate::util::error::Outcome;
-use crate::util::files::{check_overwrite, replace_atomically};
+use crate::util::files::{Output, OutputRules, exists};
 
 /// Rows generated in parallel before they are written; about 9 KB each.
 const CHUNK: u64 = 4096;
@@ -47,18 +47,12 @@ pub struct DataSynthArgs {
 
 pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
     let out = &args.out;
-    if out.exists() && !out.is_dir() {
-        return Err(anyhow!("{}: is not a folder; expected an output folder", out.display()));
-    }
-    let [train_csv, test_csv, labels_csv] =
-        ["my_emotion_train.csv", "my_emotion_test.csv", "my_emotion_test_labels.csv"].map(|name| out.join(name));
-    [&train_csv, &test_csv, &labels_csv].into_iter().try_for_each(|path| check_overwrite(path, args.force))?;
-    fs::create_dir_all(out)?;
+    let [train_csv, test_csv, labels_csv] = check_outputs(out, args.force)?;
     let (seed, train, test) = (args.seed, u64::from(args.train), u64::from(args.test));
     // Test images continue the sequence of the training images, so the two sets are disjoint.
-    write_rows(&train_csv, "emotion,pixels", train, |i| image_row(seed, i, &label(seed, i).to_string()))?;
-    write_rows(&test_csv, "id,pixels", test, |i| image_row(seed, train + i, &i.to_string()))?;
-    write_rows(&labels_csv, "id,emotion", test, |i| format!("{i},{}\n", label(seed, train + i)))?;
+    write_csv(&train_csv, "emotion,pixels", train, |i| image_row(seed, i, &label(seed, i).to_string()))?;
+    write_csv(&test_csv, "id,pixels", test, |i| image_row(seed, train + i, &i.to_string()))?;
+    write_csv(&labels_csv, "id,emotion", test, |i| format!("{i},{}\n", label(seed, train + i)))?;
     if args.json {
         print_json(&json!({"out": out.to_string_lossy(), "train": train, "test": test, "seed": args.seed}))?;
         return Ok(Outcome::Done);
@@ -70,6 +64,16 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
         out.display()
     ))?;
     Ok(Outcome::Done)
+}
+
+/// Checks the three files in the folder `out`, and creates the folder.
+fn check_outputs(out: &Path, force: bool) -> Result<[Output; 3]> {
+    if exists(out) && !out.is_dir() {
+        return Err(anyhow!("{}: is not a folder; expected an output folder", out.display()));
+    }
+    fs::create_dir_all(out)?;
+    let check = |name: &str| Output::check(&out.join(name), OutputRules { force, ..OutputRules::default() });
+    Ok([check("my_emotion_train.csv")?, check("my_emotion_test.csv")?, check("my_emotion_test_labels.csv")?])
 }
 
 /// A row of a CSV of images: `first`, and the pixels of image `index`.
@@ -84,15 +88,47 @@ fn image_row(seed: u64, index: u64, first: &str) -> String {
     row
 }
 
-/// Writes a CSV of `count` rows atomically. Holds [`CHUNK`] of them in memory at a time.
-fn write_rows(path: &Path, header: &str, count: u64, row: impl Fn(u64) -> String + Sync) -> Result<()> {
-    replace_atomically(path, |temporary| {
-        let mut file = BufWriter::new(fs::File::create(temporary)?);
-        writeln!(file, "{header}")?;
-        for start in (0..count).step_by(CHUNK as usize) {
-            let rows: Vec<String> = (start..count.min(start + CHUNK)).into_par_iter().map(&row).collect();
-            rows.iter().try_for_each(|row| file.write_all(row.as_bytes()))?;
-        }
-        Ok(file.flush()?)
-    })
+/// Writes a CSV of `count` rows atomically.
+fn write_csv(output: &Output, header: &str, count: u64, row: impl Fn(u64) -> String + Sync) -> Result<()> {
+    output.replace(|temporary| write_rows(BufWriter::new(fs::File::create(temporary)?), header, count, CHUNK, row))
+}
+
+/// Writes a CSV of `count` rows, `chunk` of which are in memory at a time.
+fn write_rows(
+    mut file: impl Write,
+    header: &str,
+    count: u64,
+    chunk: u64,
+    row: impl Fn(u64) -> String + Sync,
+) -> Result<()> {
+    writeln!(file, "{header}")?;
+    let mut start = 0;
+    while start < count {
+        let end = count.min(start + chunk);
+        let rows: Vec<String> = (start..end).into_par_iter().map(&row).collect();
+        rows.iter().try_for_each(|row| file.write_all(row.as_bytes()))?;
+        start = end;
+    }
+    Ok(file.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_do_not_depend_on_the_size_of_a_chunk() {
+        let write = |count, chunk| {
+            let mut bytes = Vec::new();
+            write_rows(&mut bytes, "emotion,pixels", count, chunk, |i| image_row(5, i, &label(5, i).to_string()))
+                .unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        let rows = write(9, 4);
+        assert!([1, 3, 9, CHUNK].into_iter().all(|chunk| write(9, chunk) == rows));
+        assert_eq!(rows.lines().count(), 10);
+        let third = format!("{},{}", label(5, 2), generate(5, 2, label(5, 2)).map(|pixel| pixel.to_string()).join(" "));
+        assert_eq!(rows.lines().nth(3), Some(third.as_str()));
+        assert!(rows.starts_with(&write(8, 4)) && write(0, 4) == "emotion,pixels\n");
+    }
 }

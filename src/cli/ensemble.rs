@@ -1,13 +1,12 @@
 //! `grimace ensemble`
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::common::{print, print_json, read_labeled_images};
+use super::common::{LabelArgs, RowArgs, check_standard_input, print, print_json, read_labeled_images};
 use crate::device::{DeviceChoice, place_for_inference};
 use crate::export::{Exported, check_export_path, export_ensemble};
 use crate::inference::ensemble::{Ensemble, Scores};
@@ -16,12 +15,11 @@ use crate::report::Console;
 use crate::report::text_table::{table, thousands};
 use crate::transforms::tta::Tta;
 use crate::util::error::{Outcome, input};
-use crate::util::files::is_standard_stream;
 
 /// `grimace ensemble`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace ensemble runs/five/notebook-seed42 runs/five/deep-seed42 --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nGive --data, --out or both. The networks may differ in everything but their classes. Select models by validation accuracy, not on the images of --data,\nor the score is optimistic. model.pt is used like that of grimace export."
+    after_help = "Example:\n  grimace ensemble runs/five/notebook-seed42 runs/five/deep-seed42 \\\n      --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv --out model.pt\n\nGive --data, --out or both. The networks may differ in everything but their classes. Select models by validation accuracy, not on the images of --data, or the score is optimistic. model.pt is used like that of grimace export."
 )]
 pub struct EnsembleArgs {
     /// Two or more run directories of networks
@@ -31,19 +29,19 @@ pub struct EnsembleArgs {
     /// -> model.json)
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Overwrite an existing file; not required for an exported model with its description
+    /// Overwrite existing files; not required for an exported model with its description
     #[arg(long, requires = "out")]
     pub force: bool,
     /// CSV of images to evaluate the ensemble and each model on, with a column emotion or with
-    /// --labels; - for standard input
+    /// --labels; - reads standard input
     #[arg(long, value_name = "CSV")]
     pub data: Option<PathBuf>,
-    /// CSV of labels: id,emotion; - for standard input
-    #[arg(long, value_name = "CSV", requires = "data")]
-    pub labels: Option<PathBuf>,
-    /// Read only rows with this Usage
-    #[arg(long, requires = "data")]
-    pub usage: Option<String>,
+    /// Their labels
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    /// Which of them
+    #[command(flatten)]
+    pub rows: RowArgs,
     /// Test-time augmentation [default: the runs' predict.tta, if they
     /// agree]
     #[arg(long)]
@@ -60,10 +58,8 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
     if args.out.is_none() && args.data.is_none() {
         return Err(input("nothing to do: give --out FILE to export the ensemble, --data CSV to evaluate it, or both"));
     }
-    let inputs: Vec<&Path> = [&args.data, &args.labels].into_iter().flatten().map(AsRef::as_ref).collect();
-    if inputs.iter().filter(|path| is_standard_stream(path)).count() > 1 {
-        return Err(input("--data - and --labels -: standard input can be read only once; give one of them a file"));
-    }
+    let inputs: Vec<&Path> = [&args.data, &args.labels.labels].into_iter().flatten().map(AsRef::as_ref).collect();
+    check_standard_input(&inputs)?;
     if let Some(out) = &args.out {
         check_export_path(out, &inputs, &args.runs, args.force)?;
     }
@@ -71,7 +67,7 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
     let mut console = Console::default();
     ensemble.warnings()?.iter().try_for_each(|warning| console.line(warning))?;
     let images = match &args.data {
-        Some(data) => Some(read_labeled_images(data, args.labels.as_deref(), args.usage.as_deref(), ensemble.data())?),
+        Some(data) => Some(read_labeled_images(data, &args.labels, &args.rows, ensemble.data())?),
         None => None,
     };
     let exported = match &args.out {
@@ -86,14 +82,20 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
         None => None,
     };
     if args.json {
-        print_json(&as_json(&ensemble, exported.as_ref(), scores.as_ref()))?;
+        let skipped = images.as_ref().map(|(images, _)| images.skipped.count());
+        print_json(&as_json(&ensemble, exported.as_ref(), scores.as_ref(), skipped))?;
     } else {
         print(&describe(&ensemble, exported.as_ref(), scores.as_ref()))?;
     }
     Ok(Outcome::Done)
 }
 
-fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Option<&Scores>) -> Value {
+fn as_json(
+    ensemble: &Ensemble,
+    exported: Option<&(&Path, Exported)>,
+    scores: Option<&Scores>,
+    skipped: Option<usize>,
+) -> Value {
     let mut alone = scores.map(|scores| scores.models.iter()).into_iter().flatten();
     let models: Vec<Value> = ensemble
         .models()
@@ -110,6 +112,7 @@ fn as_json(ensemble: &Ensemble, exported: Option<&(&Path, Exported)>, scores: Op
         "tta": ensemble.tta(),
         "models": models,
         "one_split": ensemble.has_one_split(),
+        "skipped": skipped,
         "evaluation": scores.map(|scores| &scores.ensemble),
         "out": exported.map(|(out, _)| out.to_string_lossy()),
         "description": exported.map(|(_, done)| done.description.to_string_lossy()),

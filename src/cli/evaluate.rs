@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::InferenceArgs;
-use super::common::{print, print_json, read_labeled_images};
+use super::common::{LabelArgs, print, print_json, read_labeled_images};
 use crate::data::duplicates::duplicate_mask;
 use crate::inference::trained_run::TrainedRun;
 use crate::metrics::Evaluation;
@@ -18,17 +18,17 @@ use crate::util::error::Outcome;
 /// `grimace evaluate`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n  grimace evaluate runs/mine --data data/fer2013.csv --usage PublicTest --json"
+    after_help = "Example:\n  grimace evaluate runs/mine --data data/my_emotion_test.csv \\\n      --labels data/my_emotion_test_labels.csv\n  grimace evaluate runs/mine --data data/fer2013.csv --usage PublicTest --json"
 )]
 pub struct EvaluateArgs {
     /// Run directory
     pub run: PathBuf,
-    /// CSV of images, with a column emotion or with --labels
+    /// CSV of images, with a column emotion or with --labels; - reads standard input
     #[arg(long, value_name = "CSV")]
     pub data: PathBuf,
-    /// CSV of labels: id,emotion
-    #[arg(long, value_name = "CSV")]
-    pub labels: Option<PathBuf>,
+    /// Their labels
+    #[command(flatten)]
+    pub labels: LabelArgs,
     /// Which rows, and how to predict
     #[command(flatten)]
     pub inference: InferenceArgs,
@@ -41,13 +41,12 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let run = TrainedRun::open(&args.run)?;
     let tta = run.tta(args.inference.tta)?;
     let classes = &run.data().classes;
-    let (images, labels) =
-        read_labeled_images(&args.data, args.labels.as_deref(), args.inference.usage.as_deref(), run.data())?;
+    let (images, labels) = read_labeled_images(&args.data, &args.labels, &args.inference.rows, run.data())?;
     let seen = duplicate_mask(&images.hashes, &run.training_images()?);
     let predictions = run.predict(&images, args.inference.device, tta)?;
     let evaluation = Evaluation::new(&predictions, &labels, &seen, classes);
     if args.json {
-        print_json(&Report { tta, evaluation })?;
+        print_json(&Report { tta, skipped: images.skipped.count(), evaluation })?;
     } else {
         print(&describe(&evaluation, tta, classes))?;
     }
@@ -58,6 +57,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
 #[derive(Serialize)]
 struct Report {
     tta: Tta,
+    /// Rows that cannot be read.
+    skipped: usize,
     #[serde(flatten)]
     evaluation: Evaluation,
 }

@@ -25,7 +25,7 @@ pub struct ExportArgs {
     /// -> model.json)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Overwrite an existing file; not required for an exported model with its description
+    /// Overwrite existing files; not required for an exported model with its description
     #[arg(long)]
     pub force: bool,
     /// Test-time augmentation inside the module [default: the run's

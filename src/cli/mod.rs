@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use self::common::RowArgs;
 use crate::device::DeviceChoice;
 use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
@@ -29,7 +30,7 @@ use crate::util::error::Outcome;
     name = "grimace",
     version,
     arg_required_else_help = true,
-    after_help = "Example:\n  grimace train configs/notebook.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
+    after_help = "Example:\n  grimace train configs/notebook.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv \\\n      --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
 )]
 pub struct Cli {
     /// The subcommand.
@@ -91,9 +92,9 @@ pub struct ConfigArgs {
 /// Which rows a trained run predicts, and how.
 #[derive(Debug, Args)]
 pub struct InferenceArgs {
-    /// Read only rows with this Usage
-    #[arg(long)]
-    pub usage: Option<String>,
+    /// Which rows
+    #[command(flatten)]
+    pub rows: RowArgs,
     /// Test-time augmentation [default: the run's predict.tta]
     #[arg(long)]
     pub tta: Option<Tta>,

@@ -7,15 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::InferenceArgs;
-use super::common::{print, print_json, read_images};
+use super::common::{check_run_output, input_name, print, print_json, read_images};
 use crate::data::csv::columns::LabelColumn;
 use crate::inference::submission;
 use crate::inference::trained_run::TrainedRun;
 use crate::report::Console;
 use crate::report::text_table::thousands;
-use crate::run_dir::RunDir;
 use crate::util::error::Outcome;
-use crate::util::files::{check_json_output, check_output_beside, check_overwrite, is_standard_stream, write_output};
+use crate::util::files::OutputRules;
 
 /// `grimace predict`
 #[derive(Debug, Args)]
@@ -23,10 +22,10 @@ use crate::util::files::{check_json_output, check_output_beside, check_overwrite
 pub struct PredictArgs {
     /// Run directory
     pub run: PathBuf,
-    /// CSV of images; - for standard input
+    /// CSV of images; - reads standard input
     #[arg(long, value_name = "CSV")]
     pub data: PathBuf,
-    /// CSV to write: id,emotion; - for standard output
+    /// CSV to write: id,emotion; - writes to standard output
     #[arg(long, value_name = "CSV")]
     pub out: PathBuf,
     /// Overwrite an existing file
@@ -44,29 +43,29 @@ pub struct PredictArgs {
 }
 
 pub fn run(args: &PredictArgs) -> Result<Outcome> {
-    check_json_output(&args.out, args.json)?;
-    check_output_beside(&args.out, &[&args.data])?;
-    if !is_standard_stream(&args.out) {
-        RunDir::open(&args.run)?.check_not_owned(&args.out)?;
-    }
-    check_overwrite(&args.out, args.force)?;
+    let rules = OutputRules { inputs: &[&args.data], force: args.force, json: args.json };
+    let output = check_run_output(&args.out, std::slice::from_ref(&args.run), rules)?;
     let run = TrainedRun::open(&args.run)?;
     let tta = run.tta(args.inference.tta)?;
     let classes = &run.data().classes;
-    let images = read_images(&args.data, run.data(), LabelColumn::Ignored, args.inference.usage.as_deref())?;
-    images.check_ids(&args.data)?;
+    let images = read_images(&args.data, run.data(), LabelColumn::Ignored, &args.inference.rows)?;
+    images.check_ids(input_name(&args.data))?;
     let predictions = run.predict(&images, args.inference.device, tta)?;
     let named = args.probabilities.then_some(&classes[..]);
-    write_output(&args.out, &submission::to_csv(&images, &predictions, named)?)?;
-    let counts = format!("{} predictions written to", thousands(images.len()));
+    output.write(&submission::to_csv(&images, &predictions, named)?)?;
+    let message = format!("{} predictions written to {output}", thousands(images.len()));
     if args.json {
-        print_json(
-            &json!({"out": args.out.to_string_lossy(), "rows": images.len(), "probabilities": args.probabilities, "tta": tta}),
-        )?;
-    } else if is_standard_stream(&args.out) {
-        Console::default().line(&format!("{counts} standard output"))?;
+        print_json(&json!({
+            "out": args.out.to_string_lossy(),
+            "rows": images.len(),
+            "skipped": images.skipped.count(),
+            "probabilities": args.probabilities,
+            "tta": tta,
+        }))?;
+    } else if output.is_standard_output() {
+        Console::default().line(&message)?;
     } else {
-        print(&format!("{counts} {}\n", args.out.display()))?;
+        print(&(message + "\n"))?;
     }
     Ok(Outcome::Done)
 }

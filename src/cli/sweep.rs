@@ -14,7 +14,7 @@ use crate::util::signals::Signals;
 /// `grimace sweep`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five --resume\n  grimace sweep configs/notebook.toml --vary train.ema=0,0.998 --vary 'model.filters=[32,64,128],[64,128,256]'\n\nWrites a run directory for each config, value and seed, comparison.csv and .md, report.html, and model.pt and submission.csv of the best run.\nA failed run is reported in the comparison and does not end the sweep; the exit code is then 1."
+    after_help = "Example:\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five --resume\n  grimace sweep configs/notebook.toml --vary train.ema=0,0.998 \\\n      --vary 'model.filters=[32,64,128],[64,128,256]'\n\nWrites a run directory for each config, value and seed, comparison.csv and .md, report.html, and model.pt and submission.csv of the best run.\nA failed run is reported in the comparison and does not end the sweep; the exit code is then 1."
 )]
 pub struct SweepArgs {
     /// Config files (TOML) with distinct names

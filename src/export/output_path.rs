@@ -8,9 +8,7 @@ use serde_json::Value;
 
 use crate::run_dir::RunDir;
 use crate::util::error::input;
-use crate::util::files::{
-    check_output_beside, check_output_file, check_overwrite, is_standard_stream, read_small_text,
-};
+use crate::util::files::{Output, OutputRules, exists, is_standard_output, read_small_text};
 
 /// Extensions of a TorchScript file; a name without one is accepted too.
 const EXTENSIONS: [&str; 5] = ["pt", "pth", "ts", "torchscript", "jit"];
@@ -21,23 +19,43 @@ pub const HASH_KEY: &str = "model_blake3";
 /// Maximum size of a description in bytes.
 const MAX_DESCRIPTION: u64 = 1 << 24;
 
-/// Checks the output path `out` of an export of `runs` before any work is done. An existing file is
-/// refused without `force`, unless it is an exported model and its description names its hash.
+/// Checks the output path `out` of an export of `runs` before any work is done, and the path of the
+/// description. Existing files are refused without `force`, unless they are an exported model with
+/// its hash in its description, and a description.
 ///
 /// # Errors
-/// Input errors: `-`, the extension of another format, an existing file, one of the `inputs`, a file
-/// of a run, a description that would replace another file. Those of [`check_output_file`].
+/// Input errors: standard output, the extension of another format, an existing file. Even with
+/// `force`: one of the `inputs`, a file of a run. Those of [`Output::check`].
 pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: bool) -> Result<()> {
-    if is_standard_stream(out) {
-        return Err(input(
-            "--out -: the model and its description are two files, which standard output cannot take; give a name such as model.pt",
-        ));
+    if is_standard_output(out) {
+        return Err(input(format!(
+            "--out {}: an export writes two files, the model and its description; expected a file name such as model.pt",
+            out.display()
+        )));
     }
     check_extension(out)?;
-    check_output_beside(out, inputs)?;
-    runs.iter().try_for_each(|run| RunDir::open(run)?.check_not_owned(out))?;
-    check_description_path(&description_path(out))?;
-    if is_exported(out) { Ok(()) } else { check_overwrite(out, force) }
+    let description = description_path(out);
+    for path in [out, &description] {
+        runs.iter().try_for_each(|run| RunDir::open(run)?.check_not_owned(path))?;
+        Output::check(path, OutputRules { inputs, force: true, json: false })?;
+    }
+    if force {
+        return Ok(());
+    }
+    let model_blocks = exists(out) && !is_exported(out);
+    let description_blocks = exists(&description) && read_description(&description).is_none();
+    let (out, description) = (out.display(), description.display());
+    match (model_blocks, description_blocks) {
+        (false, false) => Ok(()),
+        (true, false) => Err(input(format!("{out}: exists; choose another --out, or overwrite it with --force"))),
+        (true, true) => {
+            Err(input(format!("{out} and {description}: exist; choose another --out, or overwrite both with --force")))
+        }
+        (false, true) => Err(input(format!(
+            "{description}: exists, and is where the model's description goes; choose another --out, or overwrite it \
+             with --force"
+        ))),
+    }
 }
 
 /// Refuses the extension of another format.
@@ -54,22 +72,12 @@ pub fn description_path(out: &Path) -> PathBuf {
     out.with_extension("json")
 }
 
-/// Refuses to overwrite a JSON file that is not a model description, such as a run's summary.json,
-/// even with `--force`, which applies to the model.
-pub fn check_description_path(path: &Path) -> Result<()> {
-    check_output_file(path)?;
-    if std::fs::symlink_metadata(path).is_err() || read_description(path).is_some() {
-        return Ok(());
-    }
-    let path = path.display();
-    Err(input(format!("{path}: would be overwritten by the model's description, but is not one; choose another --out")))
-}
-
 /// The model description at `path`; `None` for any other file.
 fn read_description(path: &Path) -> Option<Value> {
     let text = read_small_text(path, MAX_DESCRIPTION, "a description of an exported model").ok()?;
     let value: Value = serde_json::from_str(&text).ok()?;
-    (value.get("labels").is_some() && value.get("input").is_some()).then_some(value)
+    let keys = ["name", "labels", "labels_are_fer2013", "input", "output", "tta"];
+    keys.iter().all(|key| value.get(key).is_some()).then_some(value)
 }
 
 /// Whether the file at `out` is the model that the description beside it was written for.
@@ -92,6 +100,7 @@ pub fn hash_file(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transforms::tta::Tta;
 
     #[test]
     fn the_description_is_in_the_folder_of_the_model() {
@@ -110,22 +119,50 @@ mod tests {
         }
     }
 
+    /// A description of a model with this hash.
+    fn describe(hash: &str) -> String {
+        let mut description = super::super::torchscript::describe_model("x", &["a".into(), "b".into()], Tta::None);
+        description.insert(HASH_KEY.to_owned(), hash.into());
+        serde_json::to_string(&description).unwrap()
+    }
+
     #[test]
     fn only_an_unchanged_model_is_an_exported_one() {
         let folder = tempfile::tempdir().unwrap();
         let (model, description) = (folder.path().join("model.pt"), folder.path().join("model.json"));
-        let message = || check_export_path(&model, &[], &[], false).unwrap_err().to_string();
-        assert!(check_export_path(&model, &[], &[], false).is_ok(), "there is no file");
+        let check = |force| check_export_path(&model, &[], &[], force);
+        let refused = |end: &str| {
+            let message = check(false).unwrap_err().to_string();
+            assert!(message.ends_with(end) && message.contains("--force") && check(true).is_ok(), "{message}");
+        };
+        assert!(check(false).is_ok(), "there is no file");
         fs::write(&model, "weights").unwrap();
-        assert!(message().contains("model.pt: exists; choose another --out, or overwrite it with --force"));
+        refused("model.pt: exists; choose another --out, or overwrite it with --force");
         let hash = hash_file(&model).unwrap();
-        fs::write(&description, format!(r#"{{"labels": [], "input": {{}}, "{HASH_KEY}": "{hash}"}}"#)).unwrap();
-        assert!(check_export_path(&model, &[], &[], false).is_ok());
+        fs::write(&description, describe(&hash)).unwrap();
+        assert!(check(false).is_ok());
         fs::write(&model, "other weights").unwrap();
-        assert!(message().contains("model.pt: exists") && check_export_path(&model, &[], &[], true).is_ok());
-        fs::write(&description, "{}").unwrap();
-        assert!(message().contains("model.json: would be overwritten"));
-        let forced = check_export_path(&model, &[], &[], true).unwrap_err().to_string();
-        assert!(forced.contains("model.json: would be overwritten"), "{forced}");
+        refused("model.pt: exists; choose another --out, or overwrite it with --force");
+        for other in ["{}", r#"{"labels": [], "input": {}}"#, "[1]", "mine"] {
+            fs::write(&description, other).unwrap();
+            refused("model.json: exist; choose another --out, or overwrite both with --force");
+        }
+        fs::remove_file(&model).unwrap();
+        refused("the model's description goes; choose another --out, or overwrite it with --force");
+        fs::write(&description, describe("")).unwrap();
+        assert!(check(false).is_ok(), "the description of a model that was removed");
+    }
+
+    #[test]
+    fn standard_output_and_inputs_are_refused_with_force_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, labels) = (folder.path().join("x.pt"), folder.path().join("x.json"));
+        fs::write(&labels, "id,emotion").unwrap();
+        let message = check_export_path(&model, &[&labels], &[], true).unwrap_err().to_string();
+        assert!(message.contains("x.json: is read by this command"), "{message}");
+        for out in ["-", "/dev/stdout"] {
+            let message = check_export_path(Path::new(out), &[], &[], true).unwrap_err().to_string();
+            assert!(message.contains("writes two files"), "{message}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::output_path::{HASH_KEY, check_description_path, description_path, hash_file};
+use super::output_path::{HASH_KEY, description_path, hash_file};
 use crate::data::config::CLASSES;
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{Images, PIXELS, SIDE};
@@ -70,7 +70,7 @@ pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
 
 /// Writes a TorchScript module that averages the probabilities of `nets` with `tta` to `out`.
 /// `description` goes into the archive and, with the hash of `out`, into a JSON file of the same
-/// name.
+/// name. Commands check both paths first (`check_export_path`).
 ///
 /// The module takes pixels uint8 or float32 [N, 1, 48, 48] in 0..255 and returns probabilities
 /// float32 [N, classes]. Its state dict has the names of the checkpoint, with the prefixes
@@ -78,10 +78,9 @@ pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
 /// was reloaded and agreed with the networks.
 ///
 /// # Errors
-/// A module that disagrees with the networks, and a JSON file that is not a model description.
+/// A module that disagrees with the networks; I/O errors with the path.
 pub fn write_module(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
     let path = description_path(out);
-    check_description_path(&path)?;
     let difference = trace_and_verify(nets, tta, &serde_json::to_string_pretty(description)?, out)?;
     let mut description = description.clone();
     description.insert(HASH_KEY.to_owned(), json!(hash_file(out)?));

@@ -204,7 +204,7 @@ impl TrainedForest {
         if !path.exists() {
             let run_dir = dir.path().display();
             return Err(input(format!(
-                "{run_dir}: has no forest.safetensors: fitting was interrupted, or the file was removed; fit the forest again with grimace forest"
+                "{run_dir}: has no forest.safetensors: fitting was interrupted, or the file was removed; fit it again with grimace forest CONFIG --out {run_dir}"
             )));
         }
         let (forest, config, origin) = forest::load(&path)?;

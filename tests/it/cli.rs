@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use crate::common::{bad, good, grimace};
+use crate::common::{bad, good, grimace, text};
 
 fn here() -> &'static std::path::Path {
     std::path::Path::new(".")
@@ -33,6 +33,14 @@ fn every_command_has_help_with_an_example() {
             "{command:?}: {help}"
         );
     }
+    for command in commands.iter().map(Vec::as_slice).chain([&[][..]]) {
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = good(here(), &words).stdout;
+        let examples = help.lines().skip_while(|line| *line != "Example:").skip(1);
+        for line in examples.take_while(|line| !line.is_empty()) {
+            assert!(line.starts_with("  ") && line.len() <= 100, "{command:?} has a wrapped example: {line}");
+        }
+    }
     assert!(good(here(), &["--help"]).stdout.contains("Exit codes: 0 done, 1 failed, 2 bad"));
     assert!(good(here(), &["data", "--help"]).stdout.contains("Example:\n  grimace data check "));
     assert!(good(here(), &["--version"]).stdout.starts_with("grimace 0."));
@@ -47,6 +55,29 @@ fn bad_arguments_exit_with_2() {
     bad(here(), &["train", "no.toml"], 2, &["no.toml: no such file"]);
     bad(here(), &["evaluate", "no-run", "--data", "y"], 2, &["no-run: no such run directory"]);
     bad(here(), &["data", "check", "src"], 2, &["src: is a folder; expected a CSV file of images"]);
+}
+
+/// A command that writes a file checks it with `Output`, so none forgets `--force`.
+#[test]
+fn commands_write_only_checked_outputs() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let source = text(&path);
+        for function in ["write_atomically", "replace_atomically", "fs::write", "link_atomically"] {
+            assert!(!source.contains(function), "{}: {function}; write through util::files::Output", path.display());
+        }
+    }
+    let writing = leaf_commands(&grimace::cli::Cli::command(), &[]).into_iter().filter(|words| {
+        let known = ["predict", "export", "ensemble", "data preview", "data synth"];
+        known.contains(&words.join(" ").as_str())
+    });
+    let writing: Vec<Vec<String>> = writing.collect();
+    assert_eq!(writing.len(), 5);
+    for words in writing {
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+        assert!(good(here(), &words).stdout.contains("--force"), "{words:?}");
+    }
 }
 
 #[test]

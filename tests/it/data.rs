@@ -72,8 +72,11 @@ fn preview_has_the_expected_size() {
     assert_eq!((big_endian(16), big_endian(20)), (2 + 5 * 98 + 8, 2 + 3 * 98));
     bad(bench.path(), &["data", "preview", "tiny.toml", "--out", "none/sheet.png"], 1, &["none: no such folder"]);
 
+    fs_err::write(bench.path().join("sheet.png"), "mine").unwrap();
     bad(bench.path(), &args, 2, &["sheet.png: exists; choose another --out, or overwrite it with --force"]);
+    assert_eq!(text(bench.path().join("sheet.png")), "mine");
     good(bench.path(), &[&args[..], &["--force"]].concat());
+    assert_eq!(fs_err::read(bench.path().join("sheet.png")).unwrap(), bytes);
     for input in ["tiny.toml", "data/my_emotion_train.csv"] {
         let args = ["data", "preview", "tiny.toml", "--out", input, "--force"];
         bad(bench.path(), &args, 2, &[input, "is read by this command"]);
@@ -89,6 +92,8 @@ fn preview_goes_to_standard_output() {
     assert!(done.stdout == fs_err::read(bench.path().join("sheet.png")).unwrap(), "a PNG");
     let message = String::from_utf8_lossy(&done.stderr);
     assert!(message.contains("2 images with 3 augmentations each, written to standard output"), "{message}");
+    let device = command(bench.path(), &[&args[..], &["/dev/stdout"]].concat()).output().unwrap();
+    assert!(device.stdout == done.stdout);
     bad(bench.path(), &[&args[..], &["-", "--json"]].concat(), 2, &["--out - and --json", "omit --json"]);
     assert!(!bench.path().join("-").exists());
 }

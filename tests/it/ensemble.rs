@@ -118,6 +118,19 @@ fn export_lists_the_models_and_scores_nothing() {
 }
 
 #[test]
+fn bad_rows_are_skipped_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("bad.csv");
+    fs_err::write(&images, text(trio().join(TEST)) + "extra,1 2 3\n").unwrap();
+    let args = ["ensemble", "a", "b", "--data", images.to_str().unwrap(), "--labels", LABELS, "--json"];
+    bad(trio(), &args, 2, &["line 152, column pixels", "add --on-bad-row skip"]);
+    let found = good(trio(), &[&args[..], &["--on-bad-row", "skip"]].concat()).json();
+    assert_eq!((&found["skipped"], &found["evaluation"]["rows"]), (&1.into(), &150.into()));
+    assert_eq!(found["evaluation"]["loss"], score(&["a", "b"], &[])["evaluation"]["loss"]);
+    bad(trio(), &["ensemble", "a", "b", "--on-bad-row", "skip", "--out", "x.pt"], 2, &["--data"]);
+}
+
+#[test]
 fn models_with_the_same_weights_or_seed_give_a_warning() {
     let twice = good(trio(), &["ensemble", "a", "./a", "--data", TEST, "--labels", LABELS]);
     assert!(twice.stderr.contains("warning: a and ./a have the same weights"), "{}", twice.all());
@@ -162,7 +175,7 @@ fn invalid_ensembles_are_refused() {
     bad(here, &["ensemble", a, a, "--out", "mine.pt"], 2, &["mine.pt: exists; choose another --out", "--force"]);
     assert_eq!(text(here.join("mine.pt")), "mine");
     let twice = ["ensemble", a, a, "--data", "-", "--labels", "-"];
-    bad(here, &twice, 2, &["--data - and --labels -: standard input can be read only once"]);
+    bad(here, &twice, 2, &["-: standard input can be read only once"]);
 
     let train = |out: &str, set: &str| {
         good(here, &["train", "tiny.toml", "--set", "train.epochs=1", "--set", set, "--out", out]);

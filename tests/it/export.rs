@@ -71,11 +71,13 @@ fn only_an_unchanged_exported_model_is_replaced_without_force() {
 
     let own = r#"{"labels": "mine"}"#;
     fs_err::write(folder.join("model.json"), own).unwrap();
+    let both = "model.pt and model.json: exist; choose another --out, or overwrite both with --force";
+    bad(folder, &export, 2, &[both]);
     fs_err::remove_file(folder.join("model.pt")).unwrap();
-    for force in [&[][..], &["--force"]] {
-        bad(folder, &[&export[..], force].concat(), 2, &["model.json: would be overwritten", "choose another --out"]);
-    }
+    bad(folder, &export, 2, &["model.json: exists, and is where the model's description goes", "--force"]);
     assert!(text(folder.join("model.json")) == own && !folder.join("model.pt").exists());
+    good(folder, &[&export[..], &["--force"]].concat());
+    assert_eq!(json(folder.join("model.json"))["tta"], "none");
 }
 
 #[test]
@@ -90,9 +92,11 @@ fn export_refuses_bad_paths() {
     };
     export("link.pt", &["link.pt: belongs to the run and would be overwritten"]);
     let summary = run.join("summary.pt");
-    export(summary.to_str().unwrap(), &["run/summary.json: would be overwritten"]);
+    export(summary.to_str().unwrap(), &["run/summary.json: belongs to the run and would be overwritten"]);
+    assert!(run.join("summary.json").exists() && !summary.exists());
     export("face.onnx", &["face.onnx: export writes TorchScript; expected a name ending in .pt"]);
     export("-", &["--out -: ", "two files", "model.pt"]);
+    export("/dev/stdout", &["--out /dev/stdout: ", "two files"]);
     assert!(!bench.path().join("face.onnx").exists());
 
     bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);

@@ -116,7 +116,7 @@ fn inputs_are_never_overwritten() {
     let bench = bench();
     let run = bench.path().join("run");
     fs_err::create_dir(&run).unwrap();
-    for name in ["config.toml", "split.csv", "best.safetensors"] {
+    for name in ["config.toml", "split.csv", "best.safetensors", "report.html"] {
         fs_err::copy(workshop().join("run").join(name), run.join(name)).unwrap();
     }
     let test = text(bench.path().join("data/my_emotion_test.csv"));
@@ -128,8 +128,12 @@ fn inputs_are_never_overwritten() {
         }
     };
     predict("./x.csv", &["x.csv: is read by this command and would be overwritten"]);
-    predict("run/best.safetensors", &["run/best.safetensors: belongs to the run"]);
-    assert!(text(bench.path().join("x.csv")) == test && run.join("best.safetensors").exists());
+    for name in ["best.safetensors", "report.html"] {
+        predict(&format!("run/{name}"), &[name, "belongs to the run and would be overwritten"]);
+        let bytes = |run: &std::path::Path| fs_err::read(run.join(name)).unwrap();
+        assert!(bytes(&run) == bytes(&workshop().join("run")), "{name}");
+    }
+    assert!(text(bench.path().join("x.csv")) == test);
 
     let row = test.lines().nth(1).unwrap();
     fs_err::write(bench.path().join("x.csv"), format!("id,pixels\n{row}\n{row}\n")).unwrap();
@@ -163,6 +167,7 @@ fn predictions_go_to_standard_output() {
     assert_eq!(done.stdout, text(bench.path().join("x.csv")));
     assert!(done.stderr.contains("150 predictions written to standard output"), "{}", done.all());
     bad(bench.path(), &[&predict[..], &["-", "--json"]].concat(), 2, &["--out - and --json", "omit --json"]);
+    assert_eq!(good(bench.path(), &[&predict[..], &["/dev/stdout"]].concat()).stdout, done.stdout);
     // A file of that name is neither read nor replaced.
     fs_err::write(bench.path().join("-"), "mine").unwrap();
     assert_eq!(good(bench.path(), &[&predict[..], &["-"]].concat()).stdout, done.stdout);
@@ -178,6 +183,81 @@ fn images_come_from_standard_input() {
     let args = ["predict", run.to_str().unwrap(), "--data", "-", "--out", "-"];
     let done: Done = command(bench.path(), &args).stdin(test.into_parts().0).output().unwrap().into();
     assert_eq!((done.code, done.stdout.as_str()), (0, text(bench.path().join("x.csv")).as_str()), "{}", done.stderr);
+}
+
+#[test]
+fn labels_come_from_standard_input() {
+    let (images, labels) = ("data/my_emotion_test.csv", "data/my_emotion_test_labels.csv");
+    let evaluate = |data: &str, labels: &str, input: &str| {
+        let args = ["evaluate", "run", "--data", data, "--labels", labels, "--json"];
+        let input = fs_err::File::open(workshop().join(input)).unwrap();
+        Done::from(command(workshop(), &args).stdin(input.into_parts().0).output().unwrap())
+    };
+    let expected = evaluate(images, labels, labels).json();
+    assert_eq!(expected["skipped"], 0);
+    assert_eq!(evaluate("-", labels, images).json(), expected);
+    assert_eq!(evaluate(images, "-", labels).json(), expected);
+    let both = evaluate("-", "-", images);
+    assert!(both.code == 2 && both.stderr.contains("standard input can be read only once"), "{}", both.all());
+    bad(workshop(), &["data", "check", "-", "-"], 2, &["standard input can be read only once"]);
+}
+
+#[test]
+fn bad_rows_are_skipped_on_request() {
+    let bench = bench();
+    let run = workshop().join("run");
+    let (run, labels) = (run.to_str().unwrap(), "data/my_emotion_test_labels.csv");
+    let images = text(bench.path().join("data/my_emotion_test.csv"));
+    fs_err::write(bench.path().join("bad.csv"), format!("{images}extra,1 2 3\n")).unwrap();
+    let skip = ["--on-bad-row", "skip"];
+    let problem: &[&str] = &["bad.csv: line 152, column pixels", "fix the file, or add --on-bad-row skip"];
+
+    let predict = ["predict", run, "--data", "bad.csv", "--json", "--out", "x.csv"];
+    bad(bench.path(), &predict, 2, problem);
+    bad(bench.path(), &[&predict[..], &["--on-bad-row", "ignore"]].concat(), 2, &["possible values: error, skip"]);
+    assert!(!bench.path().join("x.csv").exists());
+    let done = good(bench.path(), &[&predict[..], &skip].concat());
+    assert_eq!((&done.json()["rows"], &done.json()["skipped"]), (&150.into(), &1.into()));
+    assert!(done.stderr.contains("bad.csv: skipped 1 bad row: line 152, column pixels"), "{}", done.all());
+    good(bench.path(), &["predict", run, "--data", "data/my_emotion_test.csv", "--out", "clean.csv"]);
+    assert_eq!(text(bench.path().join("x.csv")), text(bench.path().join("clean.csv")));
+
+    let evaluate = |data| ["evaluate", run, "--data", data, "--labels", labels, "--json"];
+    bad(bench.path(), &evaluate("bad.csv"), 2, problem);
+    let mut found = good(bench.path(), &[&evaluate("bad.csv")[..], &skip].concat()).json();
+    assert_eq!(found["skipped"], 1);
+    found["skipped"] = 0.into();
+    assert_eq!(found, good(bench.path(), &evaluate("data/my_emotion_test.csv")).json());
+}
+
+#[test]
+fn the_option_overrides_the_config_of_the_run() {
+    let bench = bench();
+    let sets = ["--set", "data.on_bad_row=skip", "--set", "train.epochs=1"];
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "run"], &sets[..]].concat());
+    let images = text(bench.path().join("data/my_emotion_test.csv"));
+    fs_err::write(bench.path().join("bad.csv"), format!("{images}extra,1 2 3\n")).unwrap();
+    let predict = ["predict", "run", "--data", "bad.csv", "--json", "--out", "x.csv"];
+    assert_eq!(good(bench.path(), &predict).json()["skipped"], 1);
+    bad(bench.path(), &[&predict[..], &["--force", "--on-bad-row", "error"]].concat(), 2, &["line 152"]);
+}
+
+#[test]
+fn labels_of_other_names_are_mapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("words.csv");
+    validation_rows(&csv);
+    let csv_text = csv.to_str().unwrap();
+    let evaluate = ["evaluate", "run", "--data", csv_text, "--json"];
+    let expected = good(workshop(), &evaluate).json();
+    let words: String = text(&csv)
+        .lines()
+        .map(|line| line.replacen("3,", "gleeful,", usize::from(line.starts_with("3,"))) + "\n")
+        .collect();
+    fs_err::write(&csv, words).unwrap();
+    bad(workshop(), &evaluate, 2, &["unknown label \"gleeful\"", "--label-map 'gleeful=CLASS'"]);
+    assert_eq!(good(workshop(), &[&evaluate[..], &["--label-map", "gleeful=happy"]].concat()).json(), expected);
+    bad(workshop(), &[&evaluate[..], &["--label-map", "gleeful=glad"]].concat(), 2, &["--label-map", "glad"]);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use super::error::input;
 use output::check_replaceable;
 
 pub use output::{
-    STANDARD_STREAM, check_json_output, check_output_beside, check_output_file, check_overwrite, is_same_file,
-    is_standard_stream, write_output,
+    Output, OutputRules, STANDARD_STREAM, check_output_beside, check_output_file, exists, is_same_file,
+    is_standard_input, is_standard_output,
 };
 
 /// Temporary files are named `.NAME.grimace-XXXXXX.tmp`, in the folder of the file that they

@@ -1,19 +1,127 @@
 //! Output paths of commands, checked before any work is done, and writing to them.
 
+use std::fmt;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{folder_of, write_atomically};
+use super::{folder_of, replace_atomically, write_atomically};
 use crate::util::error::input;
 
 /// Stands for standard input and standard output on the command line.
 pub const STANDARD_STREAM: &str = "-";
 
-/// Whether `path` stands for standard input or standard output.
-pub fn is_standard_stream(path: &Path) -> bool {
-    path.as_os_str() == STANDARD_STREAM
+/// Names of standard input as a file.
+const STANDARD_INPUTS: [&str; 4] = [STANDARD_STREAM, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+
+/// Names of standard output as a file.
+const STANDARD_OUTPUTS: [&str; 4] = [STANDARD_STREAM, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
+/// Whether an input path stands for standard input: `-` or `/dev/stdin`.
+pub fn is_standard_input(path: &Path) -> bool {
+    STANDARD_INPUTS.iter().any(|name| path.as_os_str() == *name)
+}
+
+/// Whether an output path stands for standard output: `-` or `/dev/stdout`.
+pub fn is_standard_output(path: &Path) -> bool {
+    STANDARD_OUTPUTS.iter().any(|name| path.as_os_str() == *name)
+}
+
+/// An output path of a command that has passed the checks of [`Output::check`]: commands write to
+/// nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    path: PathBuf,
+}
+
+/// What [`Output::check`] has to know about a command.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OutputRules<'a> {
+    /// Files that the command reads. They are never overwritten, even with `force`.
+    pub inputs: &'a [&'a Path],
+    /// `--force`: overwrite an existing file.
+    pub force: bool,
+    /// `--json`: the command prints its result to standard output.
+    pub json: bool,
+}
+
+impl Output {
+    /// Checks `--out` before any work is done. Files of a run are checked apart
+    /// (`RunDir::check_not_owned`).
+    ///
+    /// # Errors
+    /// Input errors: an input of the command, an existing file without `force`, standard output
+    /// together with `json`. Those of [`check_output_file`].
+    pub fn check(path: &Path, rules: OutputRules<'_>) -> Result<Self> {
+        let output = Self { path: path.to_path_buf() };
+        if is_standard_output(path) {
+            let shown = path.display();
+            return if rules.json {
+                Err(input(format!(
+                    "--out {shown} and --json both write to standard output; omit --json, or give --out a file name"
+                )))
+            } else {
+                Ok(output)
+            };
+        }
+        check_output_beside(path, rules.inputs)?;
+        if !rules.force && exists(path) {
+            return Err(input(format!(
+                "{}: exists; choose another --out, or overwrite it with --force",
+                path.display()
+            )));
+        }
+        Ok(output)
+    }
+
+    /// Whether it is standard output.
+    pub fn is_standard_output(&self) -> bool {
+        is_standard_output(&self.path)
+    }
+
+    /// The path, as on the command line.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `bytes`: to a file atomically, or to standard output, where a closed pipe is no error.
+    ///
+    /// # Errors
+    /// Any I/O error; a file is then unchanged.
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        if !self.is_standard_output() {
+            return write_atomically(&self.path, bytes);
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            // `grimace ... | head` closes the pipe early.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to standard output"),
+        }
+    }
+
+    /// Replaces the file atomically with what `write` writes to the path that it is given. Not for
+    /// standard output.
+    ///
+    /// # Errors
+    /// As [`replace_atomically`].
+    pub fn replace(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        replace_atomically(&self.path, write)
+    }
+}
+
+/// The path, or `standard output`.
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_standard_output() { f.write_str("standard output") } else { self.path.display().fmt(f) }
+    }
+}
+
+/// Whether there is something at `path`; a symbolic link without a target counts, because it would
+/// be replaced too.
+pub fn exists(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
 }
 
 /// Refuses to replace anything but a regular file.
@@ -49,22 +157,21 @@ pub fn check_output_file(path: &Path) -> Result<()> {
         if folder.exists() {
             return Err(anyhow!("{name}: is a file; expected the folder to write {} to", path.display()));
         }
-        return Err(anyhow!("{name}: no such folder; create it first: mkdir -p {name}"));
+        let quoted = name.to_string();
+        let quoted = shlex::try_quote(&quoted).map_or_else(|_| quoted.clone(), std::borrow::Cow::into_owned);
+        return Err(anyhow!("{name}: no such folder; create it first: mkdir -p {quoted}"));
     }
     Ok(())
 }
 
-/// [`check_output_file`] for a command that reads `inputs`, which it must not overwrite. `-` is no
-/// file, neither as the output nor as an input.
+/// [`check_output_file`] for a command that reads `inputs`, which it must not overwrite. An input
+/// that is standard input is no file.
 ///
 /// # Errors
 /// As [`check_output_file`]; an input error when `path` is one of the inputs.
 pub fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
-    if is_standard_stream(path) {
-        return Ok(());
-    }
     check_output_file(path)?;
-    if inputs.iter().any(|input| !is_standard_stream(input) && is_same_file(path, input)) {
+    if inputs.iter().any(|input| !is_standard_input(input) && is_same_file(path, input)) {
         return Err(input(format!(
             "{}: is read by this command and would be overwritten; choose another --out",
             path.display()
@@ -73,51 +180,15 @@ pub fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to overwrite an existing file without `--force`. Inputs and files of a run are checked
-/// before, because `--force` does not apply to them.
-///
-/// # Errors
-/// An input error with the path.
-pub fn check_overwrite(path: &Path, force: bool) -> Result<()> {
-    // Not `exists`: a symbolic link without a target would be replaced too.
-    if force || is_standard_stream(path) || std::fs::symlink_metadata(path).is_err() {
-        return Ok(());
-    }
-    Err(input(format!("{}: exists; choose another --out, or overwrite it with --force", path.display())))
-}
-
-/// Refuses `--out -` together with `--json`.
-///
-/// # Errors
-/// An input error.
-pub fn check_json_output(out: &Path, json: bool) -> Result<()> {
-    if json && is_standard_stream(out) {
-        return Err(input("--out - and --json both write to standard output; omit --json, or give --out a file name"));
-    }
-    Ok(())
-}
-
-/// Writes `bytes` to `path` atomically, or to standard output for `-`. A closed pipe is no error.
-///
-/// # Errors
-/// Any I/O error; the file at `path` is then unchanged.
-pub fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
-    if !is_standard_stream(path) {
-        return write_atomically(path, bytes);
-    }
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        // `grimace ... | head` closes the pipe early, which is not an error.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::util::error::is_input;
     use fs_err as fs;
+
+    fn check(path: &Path, force: bool) -> Result<Output> {
+        Output::check(path, OutputRules { force, ..OutputRules::default() })
+    }
 
     #[test]
     fn inputs_folders_and_devices_are_no_outputs() {
@@ -125,11 +196,16 @@ mod tests {
         let (target, link) = (folder.path().join("target"), folder.path().join("link"));
         fs::write(&target, "x").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert!(check_output_file(Path::new("/dev/null")).is_err() && check_output_file(folder.path()).is_err());
-        let message = check_output_beside(&link, &[Path::new("x"), &target]).unwrap_err().to_string();
+        for path in [Path::new("/dev/null"), folder.path(), &target.join("below"), &folder.path().join("a b/x")] {
+            assert!(!is_input(&check(path, true).unwrap_err()), "{}", path.display());
+        }
+        let message = check(&folder.path().join("a b/x"), true).unwrap_err().to_string();
+        assert!(message.contains("no such folder; create it first: mkdir -p '/"), "{message}");
+        let inputs: [&Path; 3] = [Path::new("x"), Path::new("-"), &target];
+        let rules = OutputRules { inputs: &inputs, force: true, json: false };
+        let message = Output::check(&link, rules).unwrap_err().to_string();
         assert!(message.contains("link: is read by this command"), "{message}");
-        assert!(check_output_beside(&folder.path().join("new"), &[&target]).is_ok());
-        assert!(check_output_beside(Path::new("-"), &[Path::new("-")]).is_ok());
+        assert!(Output::check(&folder.path().join("new"), rules).is_ok());
     }
 
     #[test]
@@ -138,18 +214,31 @@ mod tests {
         let (new, old, dangling) = (folder.path().join("new"), folder.path().join("old"), folder.path().join("link"));
         fs::write(&old, "x").unwrap();
         std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
-        assert!(check_overwrite(&new, false).is_ok() && check_overwrite(Path::new("-"), false).is_ok());
+        assert!(check(&new, false).is_ok());
         for path in [&old, &dangling] {
-            assert!(check_overwrite(path, true).is_ok());
-            let error = check_overwrite(path, false).unwrap_err();
+            assert!(check(path, true).is_ok());
+            let error = check(path, false).unwrap_err();
             let expected = format!("{}: exists; choose another --out, or overwrite it with --force", path.display());
             assert!(is_input(&error) && error.to_string() == expected, "{error}");
         }
+        check(&old, true).unwrap().write(b"new").unwrap();
+        assert_eq!(fs::read(&old).unwrap(), b"new");
     }
 
     #[test]
-    fn json_and_the_result_do_not_share_standard_output() {
-        assert!(check_json_output(Path::new("-"), true).is_err());
-        assert!(check_json_output(Path::new("-"), false).is_ok() && check_json_output(Path::new("x"), true).is_ok());
+    fn standard_output_is_no_file() {
+        for name in ["-", "/dev/stdout", "/dev/fd/1"] {
+            let output = check(Path::new(name), false).unwrap();
+            assert!(output.is_standard_output() && output.to_string() == "standard output");
+            let rules = OutputRules { json: true, ..OutputRules::default() };
+            let error = Output::check(Path::new(name), rules).unwrap_err();
+            assert!(is_input(&error) && error.to_string().contains("omit --json"), "{error}");
+        }
+        assert!(is_standard_input(Path::new("/dev/stdin")) && !is_standard_input(Path::new("./-")));
+        assert!(!is_standard_output(Path::new("./-")) && !is_standard_output(Path::new("/dev/stdin")));
+        let folder = tempfile::tempdir().unwrap();
+        let rules = OutputRules { json: true, ..OutputRules::default() };
+        let output = Output::check(&folder.path().join("x"), rules).unwrap();
+        assert_eq!(output.to_string(), folder.path().join("x").display().to_string());
     }
 }
