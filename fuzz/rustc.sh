@@ -4,7 +4,7 @@
 # hour to compile, and its branches would dominate the coverage.
 set -euo pipefail
 
-fuzzed=" grimace grimace_fuzz csv config checkpoint labels csv_core polars_io safetensors serde_json serde_path_to_error toml toml_parser "
+fuzzed=" grimace grimace_fuzz csv archive config checkpoint labels csv_core polars_io safetensors serde_json serde_path_to_error toml toml_parser "
 
 name='' before=''
 for argument in "$@"; do

@@ -5,8 +5,11 @@ fuzz/README.md describes the formats. Inputs found by a fuzzer are beside the se
 No image is a photograph: each is one digit, 2304 times.
 """
 
+import gzip
+import io
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -50,10 +53,47 @@ def csv() -> dict[str, bytes]:
         "null": "0emotion,pixels\0\n0,@0\0\n\0\n",
         "empty": "0",
     }
+    texts |= {
+        "tabs": "0Emotion\tPIXELS\tusage\n3.0\t@0\tTraining\nhappy\t@1\ttraining\n",
+        "semicolons-and-quotes": "1id;pixels;note\n\"a;b\";@0;\"x\ny\"\nc;@1;d\n",
+        "similar-names": "1label,pixels,image_id,split\n3,@0,a,train\n",
+        "words": "0emotion,pixels\nHappiness,@0\n neutral ,@1\nSAD,@2\n",
+        "array": "3pixels\n\"[" + IMAGE.replace(" ", ",\n ") + "]\"\n",
+        "map-table": "0map joy=happy,7=neutral,sad=skip\nemotion,pixels\njoy,@0\n7,@1\n4,@2\n",
+        "map-list": "0map neutral,happy,skip\nemotion,pixels\n0,@0\n1,@1\n2,@2\n",
+        "map-of-unknown": "0map joy=joyful\nemotion,pixels\n0,@0\n",
+    }
     files = {name: text.encode() for name, text in texts.items()}
     files["not-utf8"] = b"0emotion,pixels,note\n0,@0,\xff\n1,\xfe@1,a\n\xc3,@2,b\n"
     files["header-not-utf8"] = b"0emotion,pixels,\xff\n0,@0,a\n"
     return files
+
+
+def archive() -> dict[str, bytes]:
+    """How the file is stored (0 verbatim; 1 gzip, 2 zip, 3 UTF-16 of the text), then it."""
+    text = "emotion,pixels\n3,@0\n6,@7\n"
+    wrapped = {f"{name}-{what}": f"{mode}{body}".encode()
+               for mode, name in [("1", "gzip"), ("2", "zip"), ("3", "utf16")]
+               for what, body in [("text", text), ("bad-row", text + "9,@1\n"), ("old-mac", text.replace("\n", "\r")),
+                                  ("tabs", text.replace(",", "\t")), ("nothing", "")]}
+    plain = text.encode()
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in ["a/x.csv", "__MACOSX/._x.csv", "README"]:
+            file.writestr(zipfile.ZipInfo(name), plain)
+    two = io.BytesIO()
+    with zipfile.ZipFile(two, "w") as file:
+        file.writestr(zipfile.ZipInfo("a.csv"), plain)
+        file.writestr(zipfile.ZipInfo("b.tsv"), plain)
+    packed = gzip.compress(plain, mtime=0)
+    raw = {
+        "plain": plain, "gz": packed, "gz-truncated": packed[:-9], "gz-twice": gzip.compress(packed, mtime=0),
+        "gz-members": packed + packed, "zip-one": zipped.getvalue(), "zip-two": two.getvalue(),
+        "zip-truncated": zipped.getvalue()[:-30], "png": b"\x89PNG\r\n\x1a\n", "tar": b"x" * 257 + b"ustar\0" + b"0" * 300,
+        "utf16-no-mark": text.encode("utf-16-be"), "utf16-odd": text.encode("utf-16")[:-1], "json": b"[{\"emotion\": 1}]",
+        "html": b"<!DOCTYPE html><p>", "lfs": b"version https://git-lfs.github.com/spec/v1\n", "zip-bomb-like": gzip.compress(b"7" * 3_000_000, mtime=0),
+    }
+    return wrapped | {name: b"0" + data for name, data in raw.items()}
 
 
 SMALL = 'name = "x"\n[data]\ntrain = "a.csv"\n[model]\nkind = "cnn"\n'
@@ -302,6 +342,9 @@ def soft_labels() -> dict[str, bytes]:
         "blank-lines": "2x|\nid,a,b\n\n\r\nx,1,0\n\n",
         "header-only": "2x|\nid,a,b\n",
         "nothing": "2x|\n",
+        "by-position": "2x|y|\nUsage,Image name,b,a,unknown\nTraining,f0.png,1,3,9\nTraining,,0,0,10\n",
+        "too-few-rows": "2x|y|\na,b\n1,2\n",
+        "decimal-commas": "2x|y|\nID;A;B\nx;0,5;0,5\ny;1;0\n",
     }
     files = {name: text.encode() for name, text in texts.items()}
     files["not-utf8"] = b"2x\xff|\nid,a,b\nx\xff,1,0\n"
@@ -348,7 +391,7 @@ def forest() -> dict[str, bytes]:
 
 
 def main() -> None:
-    for seeds in (csv, config, checkpoint, forest, labels, soft_labels):
+    for seeds in (csv, archive, config, checkpoint, forest, labels, soft_labels):
         folder = CORPUS / seeds.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in seeds().items():

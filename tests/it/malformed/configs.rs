@@ -144,7 +144,7 @@ fn configs_with_values_of_other_types() {
         (tiny("kind = \"cnn\"", "kind = 3"), &["c.toml:7: model.kind = 3 is not allowed"]),
         (tiny("epochs = 3", "epochs = \"3\""), &["c.toml:11: train.epochs = \"3\" is not allowed"]),
         (tiny("epochs = 3", "epochs = nan"), &["c.toml:11: train.epochs = NaN is not allowed: expected an integer"]),
-        (tiny("epochs = 3", "epochs = 2024-01-01"), &["c.toml:11: train.epochs is a", "; expected an integer"]),
+        (tiny("epochs = 3", "epochs = 2024-01-01"), &["c.toml:11: train.epochs = ", "expected an integer"]),
         (optimizer("\"adam\""), &["c.toml:13: train.optimizer = \"adam\" is not allowed: expected a table"]),
         (optimizer("{ lr = \"3e-3\" }"), &["c.toml:13: train.optimizer.lr = \"3e-3\" is not allowed"]),
         (predict("tta = 10"), &["c.toml:15: predict.tta"]),
@@ -159,7 +159,7 @@ fn configs_with_data_names_and_networks_out_of_range() {
     let classes = |list: &str| in_section("data", &format!("classes = {list}"));
     let hundred = format!("{:?}", (0..=100).map(|number| format!("c{number}")).collect::<Vec<_>>());
     let long = format!("[\"{}\", \"b\"]", "x".repeat(70_000));
-    let distinct: &[&str] = &["c.toml:5: data.classes", "distinct names of 1 to 100 characters without quotes"];
+    let distinct: &[&str] = &["c.toml:5: data.classes", "names of 1 to 100 characters that differ not only in case"];
     refuse_configs::<String>(&[
         (name("a/b"), &["c.toml:1: name", "a/b", "letters, digits or -_.+"]),
         (name(".hidden"), &["c.toml:1: name", "not starting with a dot"]),
@@ -174,7 +174,7 @@ fn configs_with_data_names_and_networks_out_of_range() {
         (in_section("data", "validation = 0"), &["c.toml:5: data.validation = 0", "a fraction above 0 and below 1"]),
         (in_section("data", "validation = nan"), &["c.toml:5: data.validation = NaN", "a fraction above 0"]),
         (in_section("data", "validation = \"Training\""), &["data.validation = \"Training\"", "the training rows"]),
-        (in_section("data", "validation = \"PublicTest\""), &["my_emotion_train.csv: no column Usage"]),
+        (in_section("data", "validation = \"PublicTest\""), &["data.validation = \"PublicTest\"", "my_emotion_train.csv has no column Usage"]),
         (
             in_section("data", "split = \"kfold\""),
             &["c.toml:5: data.split = \"kfold\" is not allowed", "\"stratified\""],
@@ -183,7 +183,7 @@ fn configs_with_data_names_and_networks_out_of_range() {
             in_section("data", "on_bad_row = \"ignore\""),
             &["c.toml:5: data.on_bad_row = \"ignore\" is not allowed", "\"skip\""],
         ),
-        (classes("[]"), &["c.toml:5: data.classes = 0", "2 to 100 names"]),
+        (classes("[]"), &["c.toml:5: data.classes", "2 to 100 class names"]),
         (classes(&hundred), &["c.toml:5: data.classes = 101", "2 to 100 names"]),
         (classes("[\"a\", \"a\"]"), distinct),
         (classes("[\"a,b\", \"c\"]"), distinct),
@@ -289,7 +289,7 @@ fn bad_overrides() {
         ("seed=-1", &["--set seed=-1: seed", "-1"]),
         ("TRAIN.batch=3", &["--set TRAIN.batch=3: TRAIN: unknown key"]),
         ("\u{1b}[31m=1", &["unknown key"]),
-        ("data.classes=[]", &["--set data.classes=[]: data.classes = 0", "2 to 100 names"]),
+        ("data.classes=[]", &["--set data.classes=[]: data.classes", "2 to 100 class names"]),
         ("data.train=", &["data.train"]),
         ("precision=f16", &["--set precision=f16: precision = \"f16\" is not allowed"]),
         (network, &["--set model=", "8892104704 parameters is not allowed: expected at most 268435456"]),

@@ -25,37 +25,37 @@ fn invalid_headers() {
     let (a, row) = (image(1), format!("0,{}", image(1)));
     let twice = |header: &str| csv(header, &[format!("0,{a},{a}")]);
     refuse_training(vec![
-        ("empty", vec![], &["is empty", "emotion and pixels"]),
+        ("empty", vec![], &["is empty", "columns emotion,pixels"]),
         ("only-a-byte-order-mark", "\u{feff}".into(), &["is empty"]),
         ("only-a-header", HEADER.into(), &["no images"]),
         ("byte-order-mark-and-header", format!("\u{feff}{HEADER}").into(), &["no images"]),
         ("blank-first-line", csv("\n", &[&row]), &["line 1 is blank; expected a header"]),
         ("no-pixels", csv("emotion,pixel\n", &[&row]), &["line 1: no column pixels", "\"emotion\", \"pixel\""]),
         ("no-emotion", csv("id,pixels\n", &[&row]), &["line 1: no column emotion", "\"id\", \"pixels\""]),
-        ("capitals", csv("Emotion,Pixels\n", &[&row]), &["line 1: no column pixels", "\"Pixels\""]),
+        ("a-similar-name", csv("label,pixels\n", &[&row]), &["line 1: no column emotion", "rename it to emotion"]),
         // Without a header, the first row of 8,000 bytes is truncated in the message.
         ("no-header", csv("", &[&row]), &["line 1: no column pixels", "\"0\""]),
         ("comment", csv("# images\nemotion,pixels\n", &[&row]), &["line 1: no column pixels", "\"# images\""]),
-        ("semicolons", csv("emotion;pixels\n", &[row.replace(',', ";")]), &["line 1", "\"emotion;pixels\""]),
-        ("tabs", csv("emotion\tpixels\n", &[row.replace(',', "\t")]), &["line 1", "\"emotion\\tpixels\""]),
+        ("bars", csv("emotion|pixels\n", &[row.replace(',', "|")]), &["line 1", "\"emotion|pixels\""]),
+        ("two-cases", twice("emotion,pixels,Pixels\n"), &["line 1: duplicate column pixels", "regardless of case"]),
         ("open-quote", csv("\"emotion,pixels\n", &[&row]), &["line 1: no column pixels"]),
         ("line-break-in-a-name", csv("\"emo\ntion\",pixels\n", &[&row]), &["line 1: no column pixels"]),
         ("two-pixels", twice("emotion,pixels,pixels\n"), &["line 1: duplicate column pixels"]),
         ("two-pixels-and-blanks", twice("emotion,pixels, pixels \n"), &["line 1: duplicate column pixels"]),
         ("two-usages", csv("emotion,pixels,Usage,Usage\n", &[format!("{row},,")]), &["duplicate column Usage"]),
-        ("utf-16", utf16(&format!("{HEADER}{row}\n")), &["line 1: not UTF-8 at byte 1"]),
+        ("utf-16", utf16("emotion,pixel\n"), &["line 1: no column pixels; found \"emotion\", \"pixel\""]),
         ("latin-1", b"emotion,pixels,\xe9tat\n".to_vec(), &["line 1: not UTF-8 at byte 16"]),
         ("nul-in-the-header", csv("emo\0tion,pixels\n", &[&row]), &["line 1: no column emotion", "emo\\0tion"]),
         ("nuls", vec![0; 60_000], &["line 1: no column pixels", "\\0\\0"]),
-        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\xcd\n".to_vec(), &["line 1: not UTF-8 at byte 2"]),
-        ("zip", b"PK\x03\x04\x14\0\0\0\x08\0\xfe\x5a\n".to_vec(), &["line 1: not UTF-8 at byte 11"]),
-        ("png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), &["line 1: not UTF-8 at byte 1"]),
-        ("json", "[{\"emotion\":0,\"pixels\":\"1 2\"}]".into(), &["line 1: no column pixels"]),
+        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\xcd\n".to_vec(), &["gzip.csv: cannot be read", "create it again"]),
+        ("zip", b"PK\x03\x04\x14\0\0\0\x08\0\xfe\x5a\n".to_vec(), &["zip.csv: is a zip archive that cannot be read"]),
+        ("png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), &["png.csv: is a PNG image; expected a CSV file of images"]),
+        ("json", "[{\"emotion\":0,\"pixels\":\"1 2\"}]".into(), &["json.csv: is a JSON document; expected a CSV"]),
         ("escapes", csv("\u{1b}]0;title\u{7},pixel\n", &[&row]), &["line 1: no column pixels", "\\u{1b}"]),
         (
-            "training-in-small-letters",
-            csv("emotion,pixels,Usage\n", &[format!("{row},training")]),
-            &["no row has Usage \"Training\"", "\"training\""],
+            "another-usage",
+            csv("emotion,pixels,usage\n", &[format!("{row},fit")]),
+            &["no row has Usage \"Training\"", "found \"fit\""],
         ),
         ("no-usage-at-all", csv("emotion,pixels,Usage\n", &[format!("{row},")]), &["no row has Usage \"Training\""]),
     ]);
@@ -112,18 +112,17 @@ fn invalid_pixels() {
         ("a-million-digits", fifth_pixel(&"9".repeat(1_000_000)), &[fifth, "9999...; expected 0..255"]),
         ("nul", fifth_pixel("1\0"), &[fifth, "\"1\\0\""]),
         ("escape", fifth_pixel("\u{1b}[2J"), &[fifth, "\\u{1b}"]),
-        ("tabs-between", cell(&a.replace(' ', "\t")), &["line 2, column pixels: pixel 1 is \"1\\t8"]),
+        ("bars-between", cell(&a.replace(' ', "|")), &["line 2, column pixels: pixel 1 is \"1|8"]),
         ("no-break-space", cell(&a.replacen(' ', "\u{a0}", 1)), &["line 2, column pixels: pixel 1 is \"1\\u{a0}8\""]),
-        ("quoted-commas", cell(&format!("\"{}\"", a.replace(' ', ","))), &["column pixels: pixel 1 is \"1,8,15"]),
-        ("a-python-list", cell(&format!("\"[{}]\"", a.replace(' ', ", "))), &["column pixels: pixel 1 is \"[1,\""]),
+        ("a-python-tuple", cell(&format!("\"({})\"", a.replace(' ', ", "))), &["column pixels: pixel 1 is \"(1\""]),
         ("not-utf-8", [b"emotion,pixels\n0,1 2 \xff\xfe\n".to_vec()].concat(), &["column pixels: not UTF-8 at byte 5"]),
     ]);
 }
 
 #[test]
 fn invalid_labels_and_their_line_numbers() {
-    let unknown = |text: &str| format!("line 2, column emotion: unknown label {text:?}; expected 0..6 (angry,");
-    let texts = ["-1", "7", "3.0", "happy", "", "99999999999999999999", "３", "3 4", "0x3", "nan", "\0", "\u{1b}[31m"];
+    let unknown = |text: &str| format!("line 2, column emotion: unknown label {text:?}; expected 0..6 or a class name (angry,");
+    let texts = ["-1", "7", "3.5", "joy", "", "99999999999999999999", "３", "3 4", "0x3", "nan", "\0", "\u{1b}[31m"];
     let mut cases = Cases::new();
     for (number, text) in texts.into_iter().enumerate() {
         let file = format!("label{number}.csv");
@@ -152,7 +151,7 @@ fn invalid_labels_and_their_line_numbers() {
         cases.write(file, bytes);
         refuse_training_on(&mut cases, file, &[line, "unknown label \"9\""]);
     }
-    cases.write("all.csv", csv(HEADER, &["9,1", "happy,2"]));
+    cases.write("all.csv", csv(HEADER, &["9,1", "joy,2"]));
     let skip = ["train", "tiny.toml", "--out", "none", "--set", "data.train=all.csv", "--set", "data.on_bad_row=skip"];
     cases.expect(&skip, 2, &["all.csv: no images: all 2 were skipped, the first at line 2"]);
     cases.finish();
@@ -188,9 +187,8 @@ fn oversized_files() {
     let header = format!("emotion,pixels{}\n", ",".repeat(60_000));
     cases.write_many("many-columns.csv", &header, &header.replace("emotion,pixels", "9,1"), 200);
     refuse_training_on(&mut cases, "many-columns.csv", &["line 2, column emotion", "and 195 more bad rows"]);
-    // Lines that end with CR alone form a single line.
-    cases.write_many("carriage-returns.csv", "emotion,pixels\r", &format!("3,{}\r", image(3)), 20);
-    refuse_training_on(&mut cases, "carriage-returns.csv", &["line 1 is longer than 65536 bytes"]);
+    cases.write_many("carriage-returns.csv", "emotion,pixels\r9,1\r3,", "1 ", 1 << 20);
+    refuse_training_on(&mut cases, "carriage-returns.csv", &[&over(3)]);
     cases.finish();
 }
 
@@ -223,8 +221,8 @@ fn data_check_reports_unreadable_files_and_rows() {
     let a = image(1);
     for (file, bytes, part) in [
         ("empty.csv", vec![], "empty.csv: is empty"),
-        ("gzip.csv", b"\x1f\x8b\x08\0\n".to_vec(), "gzip.csv: line 1: not UTF-8 at byte 2"),
-        ("semicolons.csv", csv("emotion;pixels\n", &[&a]), "semicolons.csv: line 1: no column pixels"),
+        ("gzip.csv", b"\x1f\x8b\x08\0\n".to_vec(), "gzip.csv: cannot be read"),
+        ("bars.csv", csv("emotion|pixels\n", &[&a]), "bars.csv: line 1: no column pixels"),
         ("two.csv", csv("pixels,pixels\n", &[&a]), "two.csv: line 1: duplicate column pixels"),
     ] {
         cases.write(file, bytes);
@@ -248,7 +246,7 @@ fn data_check_reports_unreadable_files_and_rows() {
     cases.expect(&["data", "check", "usage.csv"], 0, &[]);
     let long = format!("{},b,c,d,e,f,g", "x".repeat(70_000));
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", &long], 2, &["--classes"]);
-    cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", "a,a"], 2, &["--classes", "distinct"]);
+    cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", "a,A"], 2, &["--classes", "differ not only in case"]);
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", ""], 2, &["--classes", "2 to 100 names"]);
     let hundred = (0..=100).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", &hundred], 2, &["2 to 100 names"]);
@@ -267,6 +265,13 @@ fn unusual_but_valid_files() {
         ("both-line-ends.csv", format!("{HEADER}0,{a}\r\n1,{b}\n")),
         ("blank-lines.csv", format!("{HEADER}\n\n0,{a}\n\n\n1,{b}\n\n")),
         ("no-last-line-break.csv", format!("{HEADER}0,\"{a}\"")),
+        ("capitals.csv", format!("Emotion,PIXELS\n0,{a}\n")),
+        ("semicolons.csv", format!("emotion;pixels\n3.0;{a}\n")),
+        ("tabs.csv", format!("emotion\tpixels\nhappy\t{a}\n")),
+        ("carriage-returns.csv", format!("emotion,pixels\r0,{a}\r1,{b}\r")),
+        ("tabs-between-pixels.csv", format!("{HEADER}0,{}\n", a.replace(' ', "\t"))),
+        ("an-array-in-lines.csv", format!("{HEADER}0,\"[{}]\"\n", a.replace(' ', "\n "))),
+        ("a-python-list.csv", format!("{HEADER}0,\"[{}]\"\n", a.replace(' ', ", "))),
         ("inches.csv", format!("emotion,pixels,note\n0,{a},19\"\" screen\n1,{b},5\" disk\n")),
         ("line-break-in-a-note.csv", format!("emotion,pixels,note\n0,{a},\"one\ntwo \"\"three\"\"\"\n1,{b},x\n")),
     ] {
