@@ -84,7 +84,9 @@ pub fn archive(data: &[u8]) {
         2 => zip_with(&text),
         _ => match std::str::from_utf8(&text) {
             // Zeros may make the text look like UTF-16.
-            Ok(text) if !text.contains('\0') => std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect(),
+            Ok(text) if !text.contains('\0') => {
+                std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+            }
             _ => return,
         },
     };
@@ -353,7 +355,8 @@ fn with_bad_row(text: &[u8]) -> Option<Vec<u8>> {
 fn read_images(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow, names: &LabelNames) -> Result<Images> {
     let file = Scratch::new(text);
     let classes = CLASSES.map(String::from);
-    let read = read_allow_empty(&file.0, ReadOptions { on_bad_row, label_names: names, ..ReadOptions::new(&classes, labels) });
+    let read =
+        read_allow_empty(&file.0, ReadOptions { on_bad_row, label_names: names, ..ReadOptions::new(&classes, labels) });
     match &read {
         Ok(images) => assert_columns(images, labels),
         Err(error) => assert_input_error(error, &[&file.name()]),

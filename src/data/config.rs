@@ -50,8 +50,8 @@ pub struct DataConfig {
     /// What to do with a row that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
-    /// Class names, in the order of the class numbers. Empty until [`DataConfig::resolve`] if not
-    /// set.
+    /// Class names, in the order of the class numbers. Empty until the config is checked, if
+    /// not set.
     #[serde(default, deserialize_with = "at_least_one")]
     pub classes: Vec<String>,
     /// The class of each label in the files.
@@ -130,7 +130,12 @@ impl DataConfig {
             require(path.as_os_str() != STANDARD_STREAM, key, "\"-\"", expected)?;
         }
         let has_votes = self.label_source == LabelSource::Emotion || self.soft_labels.is_some();
-        require(has_votes, "data.label_source", "soft_labels", "emotion, or data.soft_labels set to the path of a CSV file")?;
+        require(
+            has_votes,
+            "data.label_source",
+            "soft_labels",
+            "emotion, or data.soft_labels set to the path of a CSV file",
+        )?;
         if let Validation::Fraction(fraction) = self.validation {
             require(
                 fraction > 0.0 && fraction < 1.0,

@@ -245,7 +245,8 @@ fn why_no_validation(train: &Images, data: &DataConfig) -> String {
         );
     }
     let labels = train.labels.as_deref().unwrap_or_default();
-    let largest = data.classes.iter().enumerate().map(|(class, _)| labels.iter().filter(|l| usize::from(**l) == class).count());
+    let largest =
+        data.classes.iter().enumerate().map(|(class, _)| labels.iter().filter(|l| usize::from(**l) == class).count());
     let largest = largest.max().unwrap_or(0);
     match data.split {
         SplitKind::Stratified => format!(

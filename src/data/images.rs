@@ -204,7 +204,8 @@ impl Images {
         let usages = self.usages.as_ref().ok_or_else(|| {
             input(format!("{}: no column Usage, so no rows with Usage {usage:?} can be selected", path.display()))
         })?;
-        let positions: Vec<usize> = (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| is_usage(u, usage))).collect();
+        let positions: Vec<usize> =
+            (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| is_usage(u, usage))).collect();
         if positions.is_empty() {
             let found: BTreeSet<&String> = usages.iter().collect();
             let shown: Vec<String> = found.iter().take(10).map(|usage| format!("{:?}", short(usage, 40))).collect();

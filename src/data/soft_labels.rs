@@ -170,8 +170,7 @@ fn read_weights(records: &mut Records, map: &LabelMap, columns: &[(usize, usize)
         let number = if has_decimal_comma { text.replacen(',', ".", 1).parse::<f64>() } else { text.parse::<f64>() };
         let Some(vote) = number.ok().filter(|vote| (0.0..=MAX_WEIGHT).contains(vote)) else {
             let name = records.header().names().get(*column).cloned().unwrap_or_default();
-            let problem =
-                format!(", column {name}: {:?}; expected a vote or a probability, 0 to 1e9", short(text, 40));
+            let problem = format!(", column {name}: {:?}; expected a vote or a probability, 0 to 1e9", short(text, 40));
             return Err(records.error(&problem));
         };
         if let Some(slot) = votes.get_mut(*class) {
@@ -309,7 +308,9 @@ mod tests {
         let message = |images: &Images| read_with(FER_PLUS, images, &seven).unwrap_err().to_string();
         assert!(message(&fer(3)).contains("4 rows without a column id, but train.csv has 3; expected one row per row"));
         let moved = Images { usages: usages(&["Training", "PublicTest", "Training", "PrivateTest"]), ..fer(4) };
-        assert!(message(&moved).contains("Usage \"Training\" in the row of row 1 of train.csv, which has \"PublicTest\""));
+        assert!(
+            message(&moved).contains("Usage \"Training\" in the row of row 1 of train.csv, which has \"PublicTest\"")
+        );
     }
 
     #[test]
@@ -330,7 +331,10 @@ mod tests {
             assert!(text.contains(expected), "{text}");
         }
         let text = read_text("id,sad\n0,1\n", &images()).unwrap_err().to_string();
-        assert!(text.contains("line 1: no column happy; found \"id\", \"sad\"; expected id,sad,happy; rename"), "{text}");
+        assert!(
+            text.contains("line 1: no column happy; found \"id\", \"sad\"; expected id,sad,happy; rename"),
+            "{text}"
+        );
         let named = Images { ids: Some(vec!["a".into(), "a".into()]), ..images() };
         let text = read_text("id,sad,happy\na,1,0\n", &named).unwrap_err().to_string();
         assert!(text.contains("train.csv: column id: duplicate id \"a\""), "{text}");

@@ -129,10 +129,7 @@ fn invalid_values_name_the_key() {
     let bench = bench();
     for (set, parts) in [
         ("train.class_weights=[1,2]", ["train.class_weights = [1.0, 2.0]", "7 numbers, one for each class: 0 to 1e6"]),
-        (
-            "train.class_weights=equal",
-            ["train.class_weights = \"equal\" is not allowed", "\"balanced\" or a list"],
-        ),
+        ("train.class_weights=equal", ["train.class_weights = \"equal\" is not allowed", "\"balanced\" or a list"]),
         ("train.sampling=weighted", ["train.sampling = \"weighted\" is not allowed", "\"balanced\""]),
         ("train.schedule={kind=\"plateau\",factor=1.5}", ["train.schedule.factor = 1.5", "above 0, below 1"]),
         ("train.schedule={kind=\"plateau\",factor=0}", ["train.schedule.factor = 0 ", "above 0, below 1"]),

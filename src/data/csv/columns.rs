@@ -204,7 +204,10 @@ impl Header {
     fn find_known(&self, known: &Known, notes: &mut Vec<String>) -> anyhow::Result<Option<usize>> {
         let found = self.find(known.name)?;
         if let (None, Some(similar)) = (found, self.similar(known)) {
-            notes.push(format!("column {similar:?} is ignored; if it is {name}, rename it to {name}", name = known.name));
+            notes.push(format!(
+                "column {similar:?} is ignored; if it is {name}, rename it to {name}",
+                name = known.name
+            ));
         }
         Ok(found)
     }
@@ -286,9 +289,14 @@ mod tests {
 
     #[test]
     fn names_match_regardless_of_case_and_space() {
-        for text in ["emotion,pixels,id,usage\n", "\u{feff} Emotion ,PIXELS,Id, USAGE\r\n", "EMOTION;Pixels;ID;Usage\r"] {
+        for text in ["emotion,pixels,id,usage\n", "\u{feff} Emotion ,PIXELS,Id, USAGE\r\n", "EMOTION;Pixels;ID;Usage\r"]
+        {
             let found = columns(text);
-            assert_eq!((found.emotion, found.pixels, found.id, found.usage), (Some(0), 1, Some(2), Some(3)), "{text:?}");
+            assert_eq!(
+                (found.emotion, found.pixels, found.id, found.usage),
+                (Some(0), 1, Some(2), Some(3)),
+                "{text:?}"
+            );
             assert_eq!((found.count, found.notes.as_slice()), (4, &[][..]));
         }
         assert!(message("pixels,usage,Usage,emotion\n").contains("line 1: duplicate column Usage"));
@@ -318,7 +326,9 @@ mod tests {
         );
         assert_eq!(columns("emotion,pixels,Usagge\n").notes.len(), 1, "a typing error");
         assert!(columns("emotion,pixels,note,who,in,as\n").notes.is_empty());
-        assert!(message("emotoin,pixels\n").contains("no column emotion; found \"emotoin\", \"pixels\"; if \"emotoin\""));
+        assert!(
+            message("emotoin,pixels\n").contains("no column emotion; found \"emotoin\", \"pixels\"; if \"emotoin\"")
+        );
         assert!(message("Label,pixels\n").contains("if \"Label\" is that column, rename it to emotion"));
     }
 }

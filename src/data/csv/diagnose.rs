@@ -39,11 +39,8 @@ pub(super) fn read(
 ) -> anyhow::Result<Images> {
     let name = source.name();
     let (file, bom_length) = without_bom(source.reader())?;
-    let mut reader = ::csv::ReaderBuilder::new()
-        .delimiter(columns.separator)
-        .flexible(true)
-        .has_headers(true)
-        .from_reader(file);
+    let mut reader =
+        ::csv::ReaderBuilder::new().delimiter(columns.separator).flexible(true).has_headers(true).from_reader(file);
     let mut images = Images {
         labels: columns.emotion.map(|_| Vec::new()),
         ids: columns.id.map(|_| Vec::new()),
@@ -73,22 +70,15 @@ pub(super) fn read(
     }
     images.file_rows = row;
     match options.on_bad_row {
-        OnBadRow::Error if images.skipped.count() > 0 => {
-            Err(input(describe(name, &images.skipped, options.advice)))
-        }
+        OnBadRow::Error if images.skipped.count() > 0 => Err(input(describe(name, &images.skipped, options.advice))),
         _ => Ok(images),
     }
 }
 
 /// The error message for bad rows: the first few, then a count.
 pub(super) fn describe(name: &str, bad: &BadRows, advice: Advice) -> String {
-    let mut text = bad
-        .kept()
-        .iter()
-        .take(MAX_LISTED)
-        .map(|row| format!("{name}: {row}"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let mut text =
+        bad.kept().iter().take(MAX_LISTED).map(|row| format!("{name}: {row}")).collect::<Vec<_>>().join("\n");
     if bad.count() > MAX_LISTED {
         text += &format!("\nand {} more bad rows", bad.count() - MAX_LISTED);
     }

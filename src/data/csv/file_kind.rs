@@ -148,7 +148,9 @@ mod tests {
         assert_eq!(FileKind::detect(b"PK\x03\x04"), FileKind::Zip);
         for little_endian in [true, false] {
             let encode = |text: &str| -> Vec<u8> {
-                text.encode_utf16().flat_map(|c| if little_endian { c.to_le_bytes() } else { c.to_be_bytes() }).collect()
+                text.encode_utf16()
+                    .flat_map(|c| if little_endian { c.to_le_bytes() } else { c.to_be_bytes() })
+                    .collect()
             };
             for text in ["\u{feff}id", "id,emotion"] {
                 assert_eq!(FileKind::detect(&encode(text)), FileKind::Utf16 { little_endian }, "{text:?}");
@@ -158,7 +160,10 @@ mod tests {
         assert_eq!(foreign(b"\xfd7zXZ\0"), "compressed with xz; extract it first: xz -dk 'a b'");
         let tar = [&[b'x'; 257][..], b"ustar"].concat();
         assert_eq!(foreign(&tar), "a tar archive; extract it first: tar xf 'a b'");
-        assert_eq!(foreign(b"\n <!DOCTYPE html><p>"), "an HTML page; download the file again: this page may be a login page");
+        assert_eq!(
+            foreign(b"\n <!DOCTYPE html><p>"),
+            "an HTML page; download the file again: this page may be a login page"
+        );
         assert_eq!(foreign(b"[{\"emotion\": 1}]"), "a JSON document");
         assert!(foreign(b"version https://git-lfs.github.com/spec/v1").ends_with("run git lfs pull"));
     }

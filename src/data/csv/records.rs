@@ -124,7 +124,13 @@ mod tests {
         };
         let mut records = open("\u{feff}b, a\r\n1,2\r\n\r\n3\r\n").unwrap();
         assert_eq!((records.column("a").unwrap(), records.column("b").unwrap()), (1, 0));
-        assert!(records.column("c").unwrap_err().to_string().ends_with("x.csv: line 1: no column c; found \"b\", \"a\"; expected a,b"));
+        assert!(
+            records
+                .column("c")
+                .unwrap_err()
+                .to_string()
+                .ends_with("x.csv: line 1: no column c; found \"b\", \"a\"; expected a,b")
+        );
         assert!(records.advance().unwrap());
         assert_eq!((records.cell(1), records.cell(2)), ("2", ""));
         assert!(records.error(", column a: odd").to_string().ends_with("x.csv: line 2, column a: odd"));

@@ -109,7 +109,8 @@ impl Scanner {
                 // Only at the start of a field does a quote open it; elsewhere it is an ordinary
                 // character.
                 let before = index.checked_sub(1).and_then(|before| block.get(before)).copied().unwrap_or(self.last);
-                self.quoted = here == self.start || before == self.separator || self.closed.is_some_and(|at| at + 1 == here);
+                self.quoted =
+                    here == self.start || before == self.separator || self.closed.is_some_and(|at| at + 1 == here);
                 self.quoting = self.quoting.max(if self.quoted { Quoting::Standard } else { Quoting::Ambiguous });
             }
         }

@@ -191,7 +191,8 @@ impl Opened<'_> {
     fn not_one_csv(&self, names: &[String], tables: &[&String]) -> anyhow::Error {
         let (name, what, path) = (&self.name, self.what, quoted(&self.path));
         let list = |names: &[&String]| {
-            let shown: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("{:?}", short(name, 80))).collect();
+            let shown: Vec<String> =
+                names.iter().take(MAX_LISTED).map(|name| format!("{:?}", short(name, 80))).collect();
             let rest = names.len().saturating_sub(MAX_LISTED);
             shown.join(", ") + &if rest > 0 { format!(" and {rest} more") } else { String::new() }
         };
@@ -343,7 +344,10 @@ mod tests {
         let tar = [&[b'x'; 257][..], b"ustar", &[0; 300]].concat();
         for (bytes, expected) in [
             (b"\x89PNG\r\n\x1a\n".to_vec(), "x.bin: is a PNG image; expected a CSV file of images"),
-            (zip_of(&[("train.csv", b"a"), ("test.csv", b"b")]), "a zip archive with 2 CSVs: \"train.csv\", \"test.csv\"; "),
+            (
+                zip_of(&[("train.csv", b"a"), ("test.csv", b"b")]),
+                "a zip archive with 2 CSVs: \"train.csv\", \"test.csv\"; ",
+            ),
             (zip_of(&[("train/angry/1.jpg", b"a")]), "a zip archive without a CSV; it holds \"train/angry/1.jpg\""),
             (zip_of(&[("[Content_Types].xml", b"a"), ("xl/workbook.xml", b"")]), "is an Excel workbook; expected"),
             (zip_of(&[]), "it holds nothing"),

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::columns::LabelColumn;
 use super::*;
-use crate::data::label_map::LabelNames;
 use crate::data::config::OnBadRow;
+use crate::data::label_map::LabelNames;
 
 fn classes() -> Vec<String> {
     crate::data::config::CLASSES.map(String::from).to_vec()

@@ -174,7 +174,10 @@ fn configs_with_data_names_and_networks_out_of_range() {
         (in_section("data", "validation = 0"), &["c.toml:5: data.validation = 0", "a fraction above 0 and below 1"]),
         (in_section("data", "validation = nan"), &["c.toml:5: data.validation = NaN", "a fraction above 0"]),
         (in_section("data", "validation = \"Training\""), &["data.validation = \"Training\"", "the training rows"]),
-        (in_section("data", "validation = \"PublicTest\""), &["data.validation = \"PublicTest\"", "my_emotion_train.csv has no column Usage"]),
+        (
+            in_section("data", "validation = \"PublicTest\""),
+            &["data.validation = \"PublicTest\"", "my_emotion_train.csv has no column Usage"],
+        ),
         (
             in_section("data", "split = \"kfold\""),
             &["c.toml:5: data.split = \"kfold\" is not allowed", "\"stratified\""],

@@ -121,7 +121,8 @@ fn invalid_pixels() {
 
 #[test]
 fn invalid_labels_and_their_line_numbers() {
-    let unknown = |text: &str| format!("line 2, column emotion: unknown label {text:?}; expected 0..6 or a class name (angry,");
+    let unknown =
+        |text: &str| format!("line 2, column emotion: unknown label {text:?}; expected 0..6 or a class name (angry,");
     let texts = ["-1", "7", "3.5", "joy", "", "99999999999999999999", "３", "3 4", "0x3", "nan", "\0", "\u{1b}[31m"];
     let mut cases = Cases::new();
     for (number, text) in texts.into_iter().enumerate() {
@@ -246,7 +247,11 @@ fn data_check_reports_unreadable_files_and_rows() {
     cases.expect(&["data", "check", "usage.csv"], 0, &[]);
     let long = format!("{},b,c,d,e,f,g", "x".repeat(70_000));
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", &long], 2, &["--classes"]);
-    cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", "a,A"], 2, &["--classes", "differ not only in case"]);
+    cases.expect(
+        &["data", "check", "data/my_emotion_train.csv", "--classes", "a,A"],
+        2,
+        &["--classes", "differ not only in case"],
+    );
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", ""], 2, &["--classes", "2 to 100 names"]);
     let hundred = (0..=100).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", &hundred], 2, &["2 to 100 names"]);

@@ -47,7 +47,8 @@ fn invalid_label_files() {
         cases.write("labels.csv", bytes);
         cases.expect(&score, 2, &parts.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    for (start, line, limit) in [("", 1, 65_536), ("id,emotion\n0,1\n", 3, 1 << 20), ("id,emotion\n0,\"1", 2, 1 << 20)] {
+    for (start, line, limit) in [("", 1, 65_536), ("id,emotion\n0,1\n", 3, 1 << 20), ("id,emotion\n0,\"1", 2, 1 << 20)]
+    {
         cases.write_sparse("labels.csv", start, 10 * GIB);
         cases.expect(&score, 2, &[&format!("labels.csv: line {line} is longer than {limit} bytes")]);
     }
