@@ -1,33 +1,27 @@
 //! Output, provenance and input that several commands share.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use crate::data::advice::Advice;
 use crate::data::config::{DataConfig, OnBadRow};
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
-use crate::data::images::{BadRow, Images};
+use crate::data::images::Images;
 use crate::data::label_map::{LabelMap, LabelNames};
 use crate::data::{csv, labels};
 use crate::report::Console;
-use crate::report::text_table::thousands;
 use crate::run_dir::RunDir;
 use crate::util::error::input;
-use crate::util::files::{Output, OutputRules, is_standard_input, is_standard_output};
+use crate::util::files::{
+    Output, OutputRules, input_name, is_standard_input, is_standard_output, write_standard_output,
+};
 
 /// Prints a result to stdout.
 pub fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    match written {
-        // `grimace ... | head` closes the pipe early, which is not an error.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to stdout"),
-    }
+    write_standard_output(text.as_bytes())
 }
 
 /// Prints a result to stdout as one JSON object.
@@ -89,11 +83,6 @@ pub fn check_standard_input(paths: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// The name of an input for messages.
-pub fn input_name(path: &Path) -> &Path {
-    if is_standard_input(path) { Path::new("standard input") } else { path }
-}
-
 /// Reads images for a model trained on `data`, with its classes; the options in `rows` override
 /// `data`. Reports skipped rows on stderr.
 pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, rows: &RowArgs) -> Result<Images> {
@@ -117,20 +106,12 @@ fn read_images_as(
     let images = csv::read(path, options)?;
     let (mut console, path) = (Console::default(), input_name(path));
     images.notes.iter().try_for_each(|note| console.line(note))?;
-    if let Some(first) = images.skipped.first() {
-        console.line(&format!("{}: {}", path.display(), describe_skipped(images.skipped.count(), first)))?;
+    if let Some(skipped) = images.skipped.describe() {
+        console.line(&format!("{}: {skipped}", path.display()))?;
     }
     match &rows.usage {
         Some(usage) => images.with_usage(usage, path),
         None => Ok(images),
-    }
-}
-
-/// How many rows were skipped, and the first of them.
-fn describe_skipped(count: usize, first: &BadRow) -> String {
-    match count {
-        1 => format!("skipped 1 bad row: {first}"),
-        count => format!("skipped {} bad rows, the first at {first}", thousands(count)),
     }
 }
 
@@ -181,14 +162,5 @@ mod tests {
         for paths in [["-", "-"], ["/dev/stdin", "-"]] {
             assert!(check(&paths).unwrap_err().to_string().contains("only once"));
         }
-        assert_eq!(input_name(Path::new("-")), Path::new("standard input"));
-    }
-
-    #[test]
-    fn skipped_rows_are_counted() {
-        let first = BadRow { line: 3, column: "pixels", problem: "2303 pixels".to_owned() };
-        assert_eq!(describe_skipped(1, &first), "skipped 1 bad row: line 3, column pixels: 2303 pixels");
-        let expected = "skipped 1,200 bad rows, the first at line 3, column pixels: 2303 pixels";
-        assert_eq!(describe_skipped(1200, &first), expected);
     }
 }

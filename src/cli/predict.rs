@@ -7,14 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::InferenceArgs;
-use super::common::{check_run_output, input_name, print, print_json, read_images};
+use super::common::{check_run_output, print, print_json, read_images};
 use crate::data::csv::columns::LabelColumn;
 use crate::inference::submission;
 use crate::inference::trained_run::TrainedRun;
 use crate::report::Console;
 use crate::report::text_table::thousands;
 use crate::util::error::Outcome;
-use crate::util::files::OutputRules;
+use crate::util::files::{OutputRules, input_name};
 
 /// `grimace predict`
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::class_counts::count_rows;
 use super::images::{ImageHash, Images};
 use crate::util::text::{escaped, short};
 
@@ -107,7 +108,6 @@ pub fn check_files(files: &[(PathBuf, Images)], classes: &[String]) -> CheckRepo
 fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> FileReport {
     let blank = |index: &usize| images.image(*index).windows(2).all(|pair| matches!(pair, [a, b] if a == b));
     let unique: BTreeSet<&ImageHash> = images.hashes.iter().collect();
-    let count = |number: usize, labels: &[u8]| labels.iter().filter(|label| usize::from(**label) == number).count();
     let mut usages = BTreeMap::new();
     for usage in usages_of(images).into_iter().flatten() {
         *usages.entry(escaped(&short(usage, MAX_USAGE_LENGTH))).or_insert(0) += 1;
@@ -116,9 +116,7 @@ fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> Fi
         file: path.to_path_buf(),
         rows: images.len(),
         classes: images.labels.as_ref().map(|labels| {
-            let class_count =
-                |(number, class): (usize, &String)| ClassCount { class: class.clone(), rows: count(number, labels) };
-            classes.iter().enumerate().map(class_count).collect()
+            count_rows(classes, labels).map(|(class, rows)| ClassCount { class: class.to_owned(), rows }).collect()
         }),
         usages,
         blank: (0..images.len()).filter(blank).count(),

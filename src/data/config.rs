@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::csv::source::STANDARD_STREAM;
 pub use super::label_map::CLASSES;
 use super::label_map::LabelNames;
+use crate::util::files::STANDARD_STREAM;
 use crate::util::validate::{InvalidValue, check_seed, require};
 
 /// Labels are stored as bytes; real datasets have far fewer classes.

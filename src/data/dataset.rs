@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::class_counts::count_rows;
 use super::config::{DataConfig, LabelSource, SplitKind, Validation};
 use super::csv;
 use super::duplicates::duplicate_mask;
@@ -125,9 +126,7 @@ fn read(path: &Path, data: &DataConfig, notes: &mut Vec<String>) -> Result<Image
     let options = ReadOptions::new(&data.classes, labels);
     let images = csv::read(path, ReadOptions { label_names: &data.labels, on_bad_row: data.on_bad_row, ..options })?;
     notes.extend(images.notes.iter().cloned());
-    if let Some(first) = images.skipped.first() {
-        notes.push(format!("{}: skipped {} bad rows, the first at {first}", path.display(), images.skipped.count()));
-    }
+    notes.extend(images.skipped.describe().map(|skipped| format!("{}: {skipped}", path.display())));
     Ok(images)
 }
 
@@ -245,9 +244,7 @@ fn why_no_validation(train: &Images, data: &DataConfig) -> String {
         );
     }
     let labels = train.labels.as_deref().unwrap_or_default();
-    let largest =
-        data.classes.iter().enumerate().map(|(class, _)| labels.iter().filter(|l| usize::from(**l) == class).count());
-    let largest = largest.max().unwrap_or(0);
+    let largest = count_rows(&data.classes, labels).map(|(_, rows)| rows).max().unwrap_or(0);
     match data.split {
         SplitKind::Stratified => format!(
             "{fraction} of the largest class, which has {largest} rows, rounds to 0; use data.validation = {} or more, or \

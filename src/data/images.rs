@@ -109,6 +109,15 @@ impl BadRows {
         &self.kept
     }
 
+    /// How many rows were skipped, and where the first is; `None` if none was.
+    pub fn describe(&self) -> Option<String> {
+        let first = self.first()?;
+        Some(match self.count {
+            1 => format!("skipped 1 bad row: {first}"),
+            count => format!("skipped {count} bad rows, the first at {first}"),
+        })
+    }
+
     /// Number of bad rows.
     pub fn count(&self) -> usize {
         self.count
@@ -238,6 +247,17 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn skipped_rows_are_counted() {
+        let mut skipped = BadRows::default();
+        assert_eq!(skipped.describe(), None);
+        skipped.push(BadRow { line: 3, column: "pixels", problem: "2303 pixels".to_owned() });
+        assert_eq!(skipped.describe().unwrap(), "skipped 1 bad row: line 3, column pixels: 2303 pixels");
+        skipped.push(BadRow { line: 9, column: "", problem: "3 fields".to_owned() });
+        let expected = "skipped 2 bad rows, the first at line 3, column pixels: 2303 pixels";
+        assert_eq!(skipped.describe().unwrap(), expected);
+    }
 
     #[test]
     fn hashes_differ_and_round_trip() {

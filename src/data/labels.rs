@@ -36,7 +36,7 @@ pub fn read_labels(path: &Path, ids: &[String], map: &LabelMap) -> Result<Vec<Op
         .map(|id| match labels.get(id.as_str()).copied().flatten() {
             Some(LabelTarget::Class(class)) => Ok(Some(class)),
             Some(LabelTarget::Skip) => Ok(None),
-            None => Err(input(format!("{}: no label for id {:?}", path.display(), short(id, 40)))),
+            None => Err(input(format!("{}: no label for id {:?}", records.name(), short(id, 40)))),
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod check;
+pub mod class_counts;
 pub mod config;
 pub mod csv;
 pub mod dataset;

@@ -44,13 +44,13 @@ pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: 
     }
     let model_blocks = exists(out) && !is_exported(out);
     let description_blocks = exists(&description) && read_description(&description).is_none();
-    let (out, description) = (out.display(), description.display());
+    let (shown, description) = (out.display(), description.display());
     match (model_blocks, description_blocks) {
         (false, false) => Ok(()),
-        (true, false) => Err(input(format!("{out}: exists; choose another --out, or overwrite it with --force"))),
-        (true, true) => {
-            Err(input(format!("{out} and {description}: exist; choose another --out, or overwrite both with --force")))
-        }
+        (true, false) => Output::check(out, OutputRules { inputs, force: false, json: false }).map(drop),
+        (true, true) => Err(input(format!(
+            "{shown} and {description}: exist; choose another --out, or overwrite both with --force"
+        ))),
         (false, true) => Err(input(format!(
             "{description}: exists, and is where the model's description goes; choose another --out, or overwrite it \
              with --force"

@@ -16,7 +16,7 @@ pub mod run;
 mod split_finder;
 mod tree;
 mod voting;
-pub mod warnings;
+mod warnings;
 
 #[cfg(test)]
 mod tests;

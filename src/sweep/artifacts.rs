@@ -14,7 +14,7 @@ use super::sweep_dir::SweepDir;
 use crate::data::config::{DataConfig, describe_split};
 use crate::data::csv;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
-use crate::data::images::{BadRows, Images};
+use crate::data::images::Images;
 use crate::export::export;
 use crate::inference::submission;
 use crate::inference::trained_run::{TrainedNet, TrainedRun};
@@ -91,7 +91,7 @@ pub fn export_best(dir: &SweepDir, best: &PlannedRun) -> Result<Vec<String>> {
             let predictions = TrainedRun::Net(Box::new(net)).predict(&images, best.config.device, tta)?;
             submission::write(&submission, &images, &predictions, None)?;
             let (count, test) = (images.len(), test.display());
-            let skipped = describe_skipped(&images.skipped);
+            let skipped = images.skipped.describe().map_or_else(String::new, |skipped| format!("; {skipped}"));
             lines.push(format!("{}: predictions for the {count} images of {test}{skipped}", submission.display()));
         }
         None => {
@@ -106,31 +106,4 @@ pub fn export_best(dir: &SweepDir, best: &PlannedRun) -> Result<Vec<String>> {
         }
     }
     Ok(lines)
-}
-
-/// The end of the line about a submission: how many rows of the test images have no prediction, and
-/// where the first is.
-fn describe_skipped(skipped: &BadRows) -> String {
-    match (skipped.count(), skipped.first()) {
-        (1, Some(first)) => format!("; skipped 1 bad row, {first}"),
-        (count, Some(first)) => format!("; skipped {count} bad rows, the first at {first}"),
-        (_, None) => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::images::BadRow;
-
-    #[test]
-    fn the_line_about_a_submission_counts_skipped_rows() {
-        let mut skipped = BadRows::default();
-        assert_eq!(describe_skipped(&skipped), "");
-        skipped.push(BadRow { line: 3, column: "pixels", problem: "2303 values".to_owned() });
-        assert_eq!(describe_skipped(&skipped), "; skipped 1 bad row, line 3, column pixels: 2303 values");
-        skipped.push(BadRow { line: 9, column: "", problem: "3 fields".to_owned() });
-        let expected = "; skipped 2 bad rows, the first at line 3, column pixels: 2303 values";
-        assert_eq!(describe_skipped(&skipped), expected);
-    }
 }

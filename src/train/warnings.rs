@@ -1,9 +1,9 @@
 //! Warnings about a training run: what makes its result mean less, or training slower.
 
 use crate::config::Config;
+use crate::data::class_counts::missing_validation_classes;
 use crate::data::dataset::Dataset;
 use crate::device;
-use crate::forest::warnings::missing_validation_classes;
 
 /// The warnings of a run, for the log, `summary.json` and the report.
 pub fn run_warnings(config: &Config, data: &Dataset) -> Vec<String> {

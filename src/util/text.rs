@@ -1,5 +1,7 @@
 //! Makes untrusted text safe to print: bounded length, no terminal control sequences, nothing hidden.
 
+use std::path::Path;
+
 /// Maximum characters of a printed message.
 const MAX_MESSAGE: usize = 2000;
 
@@ -37,6 +39,12 @@ pub fn printable(message: &str) -> String {
     let start: String = escaped.chars().take(front).collect();
     let end: String = escaped.chars().skip(count - back).collect();
     format!("{start} [{} characters left out] {end}", count - front - back)
+}
+
+/// `path` quoted for a shell, for a command in a message.
+pub fn shell_quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
 }
 
 #[cfg(test)]

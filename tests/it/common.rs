@@ -158,3 +158,18 @@ pub fn real_images(test: &str) -> Option<PathBuf> {
         }
     }
 }
+
+/// The warnings in the summary of a run, each of which must be in its log, on stderr and at the top of
+/// its report.
+pub fn shown_warnings(run: &Path, done: &Done) -> Vec<String> {
+    let warnings = json(run.join("summary.json"))["warnings"].as_array().unwrap().clone();
+    let warnings: Vec<String> = warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect();
+    let (log, report) = (text(run.join("log.txt")), text(run.join("report.html")));
+    let top = report.split("<svg").next().unwrap();
+    for warning in &warnings {
+        let line = format!("warning: {warning}\n");
+        assert!(log.contains(&line) && done.stderr.contains(&line), "{line} is not in {log}");
+        assert!(top.contains(&format!("Warning: {warning}")), "{warning} is not at the top of the report");
+    }
+    warnings
+}

@@ -140,16 +140,6 @@ impl Header {
         self.keys.contains(&key(name))
     }
 
-    /// Number of columns.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there are no columns.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
     /// The names, without surrounding space.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -263,7 +253,7 @@ pub(super) fn read_columns(source: &CsvSource, labels: LabelColumn) -> anyhow::R
         },
         id: header.find_known(&ID, &mut notes)?,
         usage: header.find_known(&USAGE, &mut notes)?,
-        count: header.len(),
+        count: header.names.len(),
         notes,
     })
 }

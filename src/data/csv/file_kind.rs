@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use crate::util::text::shell_quoted;
+
 /// Bytes of a file that [`FileKind::detect`] needs: tar's magic number is at byte 257.
 pub const PREFIX: usize = 512;
 
@@ -49,7 +51,7 @@ const MAGIC: &[(usize, &[u8], &str, Advice)] = &[
     (0, b"MM\0*", "a TIFF image", Advice::None),
     (8, b"WEBP", "a WebP image", Advice::None),
     (0, b"%PDF-", "a PDF document", Advice::None),
-    (257, b"ustar", "a tar archive", Advice::Command("tar xf")),
+    (257, b"ustar", Foreign::TAR.what, Foreign::TAR.advice),
     (0, b"\xfd7zXZ\0", "compressed with xz", Advice::Command("xz -dk")),
     (0, b"BZh", "compressed with bzip2", Advice::Command("bzip2 -dk")),
     (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard", Advice::Command("zstd -d")),
@@ -74,7 +76,7 @@ const MAGIC: &[(usize, &[u8], &str, Advice)] = &[
 const PANDAS: &str = "convert it in Python with DataFrame.to_csv(PATH, index=False)";
 
 /// Advice for spreadsheets.
-pub const EXCEL: &str = "save it as CSV";
+const EXCEL: &str = "save it as CSV";
 
 impl FileKind {
     /// Detects the kind from the first [`PREFIX`] bytes.
@@ -112,6 +114,9 @@ impl FileKind {
 }
 
 impl Foreign {
+    /// A tar archive.
+    pub const TAR: Self = Self { what: "a tar archive", advice: Advice::Command("tar xf") };
+
     /// An Excel workbook in the newer format, which is a zip archive.
     pub const WORKBOOK: Self = Self { what: "an Excel workbook", advice: Advice::Action(EXCEL) };
 
@@ -120,15 +125,9 @@ impl Foreign {
         match self.advice {
             Advice::None => String::new(),
             Advice::Action(action) => format!("; {action}"),
-            Advice::Command(command) => format!("; extract it first: {command} {}", quoted(path)),
+            Advice::Command(command) => format!("; extract it first: {command} {}", shell_quoted(path)),
         }
     }
-}
-
-/// `path` quoted for a shell.
-pub fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::data::csv::columns::{Columns, ReadOptions, read_columns};
 use crate::data::csv::scan::Quoting;
 use crate::data::csv::source::CsvSource;
 use crate::util::error::input;
+use crate::util::files::input_name;
 
 /// Files with more columns are read row by row; Kaggle's layouts have at most three.
 const MAX_COLUMNS: usize = 100;
@@ -41,7 +42,7 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
             None if images.left_out > 0 => format!(": data.labels leaves out all {} rows", images.left_out),
             None => String::new(),
         };
-        return Err(input(format!("{}: no images{why}", path.display())));
+        return Err(input(format!("{}: no images{why}", input_name(path).display())));
     }
     Ok(images)
 }

@@ -15,12 +15,11 @@ use anyhow::{Context, Result};
 use encoding_rs_io::DecodeReaderBytesBuilder;
 use flate2::read::MultiGzDecoder;
 
-use super::file_kind::{FileKind, Foreign, PREFIX, quoted};
+use super::file_kind::{FileKind, Foreign, PREFIX};
 use super::scan::MAX_RECORD;
 use crate::util::error::input;
-use crate::util::text::short;
-
-pub use crate::util::files::STANDARD_STREAM;
+use crate::util::files::{input_name, is_standard_input, open_input};
+use crate::util::text::{shell_quoted, short};
 
 /// Maximum bytes of decoded text. A gzip file can expand a thousandfold.
 const MAX_DECODED: u64 = 64 << 30;
@@ -62,13 +61,11 @@ impl CsvSource {
     /// Input errors: no such file, a folder, a file of another kind (named), an archive without or
     /// with several CSVs, a damaged archive. An I/O error if the decoded text cannot be stored.
     pub fn open(path: &Path, what: &str) -> Result<Self> {
-        let is_standard_input = path.as_os_str() == STANDARD_STREAM;
-        let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
-        let mut opened = Opened { name, path: path.to_path_buf(), what };
-        if is_standard_input {
+        let mut opened = Opened { name: input_name(path).display().to_string(), path: path.to_path_buf(), what };
+        if is_standard_input(path) {
             return opened.read_stream(std::io::stdin().lock());
         }
-        let file = opened.open_file()?;
+        let file = open_input(path, what)?;
         if !file.metadata()?.is_file() {
             return opened.read_stream(file);
         }
@@ -104,22 +101,6 @@ struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// Opens the file; folders are refused.
-    fn open_file(&self) -> Result<File> {
-        let Self { name, path, what } = self;
-        let metadata = match std::fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(input(format!("{name}: no such file; expected {what}")));
-            }
-            Err(error) => return Err(input(format!("{name}: cannot be read as {what}: {error}"))),
-        };
-        if metadata.is_dir() {
-            return Err(input(format!("{name}: is a folder; expected {what}")));
-        }
-        File::open(path).map_err(|error| input(format!("{name}: cannot be opened: {error}")))
-    }
-
     /// Reads a file that is not a regular one. An archive needs to be seekable, so it is stored
     /// before it is opened.
     fn read_stream(&mut self, mut stream: impl Read) -> Result<CsvSource> {
@@ -155,8 +136,8 @@ impl Opened<'_> {
                 let (name, what) = (&self.name, self.what);
                 return Err(input(format!("{name}: is {how} twice; expected {what}; decompress it once")));
             }
-            FileKind::Foreign(foreign) if foreign.what == "a tar archive" => {
-                let (name, what, path) = (&self.name, self.what, quoted(&self.path));
+            FileKind::Foreign(Foreign::TAR) => {
+                let (name, what, path) = (&self.name, self.what, shell_quoted(&self.path));
                 return Err(input(format!(
                     "{name}: is a compressed tar archive; expected {what}; extract it first: tar xf {path}"
                 )));
@@ -189,7 +170,7 @@ impl Opened<'_> {
 
     /// The error for an archive with no CSV, or with several.
     fn not_one_csv(&self, names: &[String], tables: &[&String]) -> anyhow::Error {
-        let (name, what, path) = (&self.name, self.what, quoted(&self.path));
+        let (name, what, path) = (&self.name, self.what, shell_quoted(&self.path));
         let list = |names: &[&String]| {
             let shown: Vec<String> =
                 names.iter().take(MAX_LISTED).map(|name| format!("{:?}", short(name, 80))).collect();
@@ -201,7 +182,7 @@ impl Opened<'_> {
             let found = if names.is_empty() { "nothing".to_owned() } else { list(&names) };
             return input(format!("{name}: a zip archive without a CSV; it holds {found}; expected {what}"));
         };
-        let first = quoted(Path::new(first));
+        let first = shell_quoted(Path::new(first));
         input(format!(
             "{name}: a zip archive with {} CSVs: {}; expected one; extract the one to use, such as: unzip {path} {first}",
             tables.len(),

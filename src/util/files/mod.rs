@@ -3,7 +3,7 @@
 mod output;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::Permissions;
+use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -15,8 +15,8 @@ use super::error::input;
 use output::check_replaceable;
 
 pub use output::{
-    Output, OutputRules, STANDARD_STREAM, check_output_beside, check_output_file, exists, is_same_file,
-    is_standard_input, is_standard_output,
+    Output, OutputRules, STANDARD_STREAM, check_output_file, exists, input_name, is_same_file, is_standard_input,
+    is_standard_output, write_standard_output,
 };
 
 /// Temporary files are named `.NAME.grimace-XXXXXX.tmp`, in the folder of the file that they
@@ -149,22 +149,34 @@ pub fn sync_folder_of(path: &Path) -> Result<()> {
 /// # Errors
 /// An input error (exit code 2) that names the path and what is there.
 pub fn check_regular_file(path: &Path, what: &str) -> Result<()> {
-    let name = path.display();
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(input(format!("{name}: no such file; expected {what}")));
-        }
-        Err(error) => return Err(input(format!("{name}: cannot be read as {what}: {error}"))),
-    };
-    if metadata.is_dir() {
-        return Err(input(format!("{name}: is a folder; expected {what}")));
-    }
-    if !metadata.is_file() {
+    // Before it is opened: opening a FIFO waits for a writer.
+    if !input_metadata(path, what)?.is_file() {
+        let name = path.display();
         return Err(input(format!("{name}: is not a regular file (a pipe or a device); expected {what}")));
     }
-    std::fs::File::open(path).map_err(|error| input(format!("{name}: cannot be opened: {error}")))?;
-    Ok(())
+    open_input(path, what).map(drop)
+}
+
+/// Opens a file, a pipe or a device to read it. `what` describes the expected file for messages.
+///
+/// # Errors
+/// An input error (exit code 2) that names the path and what is there.
+pub fn open_input(path: &Path, what: &str) -> Result<File> {
+    input_metadata(path, what)?;
+    File::open(path).map_err(|error| input(format!("{}: cannot be opened: {error}", path.display())))
+}
+
+/// The metadata of an input path that is not a folder.
+fn input_metadata(path: &Path, what: &str) -> Result<Metadata> {
+    let name = path.display();
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(input(format!("{name}: is a folder; expected {what}"))),
+        Ok(metadata) => Ok(metadata),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(input(format!("{name}: no such file; expected {what}")))
+        }
+        Err(error) => Err(input(format!("{name}: cannot be read as {what}: {error}"))),
+    }
 }
 
 /// Reads a text file of at most `limit` bytes, such as a config.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{folder_of, replace_atomically, write_atomically};
 use crate::util::error::input;
+use crate::util::text::shell_quoted;
 
 /// Stands for standard input and standard output on the command line.
 pub const STANDARD_STREAM: &str = "-";
@@ -21,6 +22,11 @@ const STANDARD_OUTPUTS: [&str; 4] = [STANDARD_STREAM, "/dev/stdout", "/dev/fd/1"
 /// Whether an input path stands for standard input: `-` or `/dev/stdin`.
 pub fn is_standard_input(path: &Path) -> bool {
     STANDARD_INPUTS.iter().any(|name| path.as_os_str() == *name)
+}
+
+/// The name of an input for messages.
+pub fn input_name(path: &Path) -> &Path {
+    if is_standard_input(path) { Path::new("standard input") } else { path }
 }
 
 /// Whether an output path stands for standard output: `-` or `/dev/stdout`.
@@ -93,12 +99,7 @@ impl Output {
         if !self.is_standard_output() {
             return write_atomically(&self.path, bytes);
         }
-        let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // `grimace ... | head` closes the pipe early.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("cannot write to standard output"),
-        }
+        write_standard_output(bytes)
     }
 
     /// Replaces the file atomically with what `write` writes to the path that it is given. Not for
@@ -115,6 +116,18 @@ impl Output {
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_standard_output() { f.write_str("standard output") } else { self.path.display().fmt(f) }
+    }
+}
+
+/// Writes to standard output, where a closed pipe is no error: `grimace ... | head` closes it early.
+///
+/// # Errors
+/// Any other I/O error.
+pub fn write_standard_output(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
     }
 }
 
@@ -157,9 +170,7 @@ pub fn check_output_file(path: &Path) -> Result<()> {
         if folder.exists() {
             return Err(anyhow!("{name}: is a file; expected the folder to write {} to", path.display()));
         }
-        let quoted = name.to_string();
-        let quoted = shlex::try_quote(&quoted).map_or_else(|_| quoted.clone(), std::borrow::Cow::into_owned);
-        return Err(anyhow!("{name}: no such folder; create it first: mkdir -p {quoted}"));
+        return Err(anyhow!("{name}: no such folder; create it first: mkdir -p {}", shell_quoted(folder)));
     }
     Ok(())
 }
@@ -169,7 +180,7 @@ pub fn check_output_file(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// As [`check_output_file`]; an input error when `path` is one of the inputs.
-pub fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
+fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
     check_output_file(path)?;
     if inputs.iter().any(|input| !is_standard_input(input) && is_same_file(path, input)) {
         return Err(input(format!(

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::advice::Advice;
+use crate::data::advice::Advice;
 use crate::util::text::short;
 use crate::util::validate::{InvalidValue, require};
 
@@ -308,5 +308,4 @@ impl<'de> Deserialize<'de> for LabelNames {
 }
 
 #[cfg(test)]
-#[path = "label_map_tests.rs"]
 mod tests;
