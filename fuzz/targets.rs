@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use grimace::config::{Config, ConfigFile};
+use grimace::data::advice::Advice;
 use grimace::data::config::OnBadRow;
 use grimace::data::config::{CLASSES, check_classes};
 use grimace::data::csv::columns::{LabelColumn, ReadOptions};
@@ -45,7 +46,7 @@ pub fn csv(data: &[u8]) {
         .cycle()
         .nth(usize::from(mode % 3));
     let labels = labels.unwrap_or(LabelColumn::Required);
-    let (names, text) = split_label_map(text);
+    let (names, text) = split_label_map(text, &CLASSES.map(String::from));
     let text = if mode / 3 % 2 == 0 { with_images(text) } else { text.to_vec() };
     let strict = read_images(&text, labels, OnBadRow::Error, &names);
     let lenient = read_images(&text, labels, OnBadRow::Skip, &names);
@@ -114,12 +115,12 @@ fn zip_with(text: &[u8]) -> Vec<u8> {
 
 /// The label map in a first line `map ...`, and the text after it. One that a config would refuse is
 /// dropped.
-fn split_label_map(text: &[u8]) -> (LabelNames, &[u8]) {
+fn split_label_map<'a>(text: &'a [u8], classes: &[String]) -> (LabelNames, &'a [u8]) {
     let split = || {
         let rest = text.strip_prefix(b"map ")?;
         let end = rest.iter().position(|byte| *byte == b'\n')?;
         let names = LabelNames::parse(std::str::from_utf8(rest.get(..end)?).ok()?).ok()?;
-        names.check(&CLASSES.map(String::from)).ok()?;
+        names.check(classes, Advice::Config).ok()?;
         Some((names, rest.get(end + 1..)?))
     };
     split().unwrap_or((LabelNames::Classes, text))
@@ -222,20 +223,24 @@ pub fn forest(data: &[u8]) {
 }
 
 /// A file of labels and the requested ids: a byte with the number of classes, the ids with a `|`
-/// after each, a line break, the file. Classes are named `class 0`, `class 1` and so on.
+/// after each, a line break, the file. Classes are named `class 0`, `class 1` and so on. The file may
+/// start with a label map, as in `csv`.
 ///
-/// There are as many labels as ids. A submission written for the ids round-trips.
+/// There are as many labels as ids, and without a map none is left out. A submission written for the ids round-trips.
 pub fn labels(data: &[u8]) {
     let Some((classes, rest)) = data.split_first() else { return };
     let classes = usize::from(classes.wrapping_sub(b'0')).clamp(2, 100);
     let end = rest.windows(2).position(|pair| pair == b"|\n");
     let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
     let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
+    let names = class_names(classes);
+    let (map, text) = split_label_map(text, &names);
     let file = Scratch::new(text);
-    match labels::read_labels(&file.0, &ids, &map_of(classes)) {
+    match labels::read_labels(&file.0, &ids, &LabelMap::new(&names, &map)) {
         Ok(labels) => {
             assert_eq!(labels.len(), ids.len());
-            assert!(labels.iter().all(|label| label.is_some_and(|label| usize::from(label) < classes)), "{labels:?}");
+            let is_valid = |label: &Option<u8>| label.map_or(!map.is_classes(), |label| usize::from(label) < classes);
+            assert!(labels.iter().all(is_valid), "{labels:?}");
         }
         Err(error) => assert_input_error(&error, &[&file.name()]),
     }
@@ -247,13 +252,13 @@ pub fn labels(data: &[u8]) {
     }
 }
 
-/// The labels of classes `class 0`, `class 1`, ...
-fn map_of(classes: usize) -> LabelMap {
-    LabelMap::new(&(0..classes).map(|class| format!("class {class}")).collect::<Vec<_>>(), &LabelNames::Classes)
+fn class_names(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| format!("class {class}")).collect()
 }
 
 /// A file of soft labels and the requested images: a byte with the number of classes, named `a`,
-/// `b`, ..., the ids with a `|` after each, a line break, the file.
+/// `b`, ..., the ids with a `|` after each, a line break, the file. An id may be followed by `@` and
+/// a Usage. The file may start with a label map, as in `csv`.
 ///
 /// Each image that is kept has a weight per class, and they sum to 1. Written as probabilities they round-trip,
 /// except for rounding.
@@ -263,11 +268,16 @@ pub fn soft_labels(data: &[u8]) {
     let classes: Vec<String> = ('a'..).take(count).map(String::from).collect();
     let end = rest.windows(2).position(|pair| pair == b"|\n");
     let (ids, text) = end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?))).unwrap_or((b"", rest));
-    let ids: Vec<String> = String::from_utf8_lossy(ids).split('|').map(|id| id.trim().to_owned()).collect();
-    let rows: Vec<u32> = (0..).take(ids.len()).collect();
-    let images = Images { file_rows: rows.len() as u32, rows, ids: Some(ids), ..Images::default() };
+    let ids = String::from_utf8_lossy(ids);
+    let parts: Vec<(&str, Option<&str>)> =
+        ids.split('|').map(|id| id.split_once('@').map_or((id, None), |(id, usage)| (id, Some(usage)))).collect();
+    let rows: Vec<u32> = (0..).take(parts.len()).collect();
+    let ids = Some(parts.iter().map(|(id, _)| id.trim().to_owned()).collect());
+    let usages = parts.iter().map(|(_, usage)| usage.map(|usage| usage.trim().to_owned())).collect();
+    let images = Images { file_rows: rows.len() as u32, rows, ids, usages, ..Images::default() };
+    let (names, text) = split_label_map(text, &classes);
     let (file, train) = (Scratch::new(text), Path::new("train.csv"));
-    let map = LabelMap::new(&classes, &LabelNames::Classes);
+    let map = LabelMap::new(&classes, &names);
     let read = || VoteFile::read(&file.0, &map, &images, train);
     let (kept, soft) = match read().and_then(|votes| votes.select(&images, train)) {
         Ok(labeled) => (labeled.kept, labeled.soft),
@@ -282,6 +292,7 @@ pub fn soft_labels(data: &[u8]) {
     let predictions = Predictions { logits: soft.weights.clone(), probabilities: soft.weights.clone(), classes: count };
     let images = images.select(&kept);
     submission::write(&file.0, &images, &predictions, Some(&classes)).expect("predictions can be written");
+    let map = LabelMap::new(&classes, &LabelNames::Classes);
     let again = VoteFile::read(&file.0, &map, &images, train).and_then(|votes| votes.select(&images, train));
     let again = again.expect("they were just written").soft;
     let is_near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;

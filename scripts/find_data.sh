@@ -59,15 +59,35 @@ use_fraction() {
   fi
 }
 
-# CSV files in data/ whose names are not known.
+# The first line of a CSV, also of a compressed one; nothing of a file that is neither.
+first_line() {
+  case $1 in
+    *.csv|*.tsv) head -c 4096 "$1" ;;
+    *.gz) gzip -cd "$1" 2>/dev/null | head -c 4096 ;;
+    *.zip) unzip -p "$1" 2>/dev/null | head -c 4096 ;;
+  esac | tr '\r' '\n' | head -n 1
+}
+
+# CSV files in data/ whose names are not known and that have labeled images: the columns emotion and
+# pixels.
 other_files() {
-  local file
-  for file in data/*.csv*; do
-    case $file in
-      *my_emotion_test*|data/test.csv*) ;;
-      *) [ ! -f "$file" ] || printf '%s\n' "$file" ;;
-    esac
+  local file line
+  for file in data/*.csv data/*.csv.gz data/*.csv.zip data/*.tsv; do
+    [ -f "$file" ] || continue
+    line=$(first_line "$file" | tr '[:upper:]' '[:lower:]' || true)
+    [[ $line != *emotion* || $line != *pixels* ]] || printf '%s\n' "$file"
   done
+}
+
+# Generates synthetic/, unless it is there. It gets its name when it is complete.
+make_synthetic() {
+  [ ! -e synthetic/my_emotion_train.csv ] || return 0
+  if [ -e synthetic ]; then
+    echo "synthetic/ has no my_emotion_train.csv; move it away, so that it can be generated" >&2
+    return 2
+  fi
+  target/release/grimace data synth --out synthetic.partial --force >&2
+  mv synthetic.partial synthetic
 }
 
 # find_data TARGET CONFIG WHAT ARGUMENTS...
@@ -108,7 +128,7 @@ find_data() {
     [ -z "$file" ] || echo "to train on $file: make $target ARGS='--set \"data.train=$file\"'" >&2
   done <<<"$others"
   file=synthetic/my_emotion_train.csv
-  [ -e "$file" ] || target/release/grimace data synth --out synthetic --force >&2
+  make_synthetic || return
   use_file "$file"
   use_fraction "$file" "$usage" "$*"
   echo "$what on synthetic images in synthetic/, not on real ones$split" >&2

@@ -24,7 +24,8 @@ class Tensor:
 
 @dataclass(frozen=True, order=True)
 class Best:
-    """A best model, ordered by accuracy; of equally accurate ones the later is greater."""
+    """A best model, ordered by accuracy, which the configs of fault injection monitor; of equally
+    accurate ones the later is greater."""
     accuracy: float
     epoch: int
 

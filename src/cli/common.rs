@@ -53,10 +53,10 @@ pub struct LabelArgs {
     /// CSV of labels: id,emotion; - reads standard input
     #[arg(long, value_name = "CSV", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
-    /// rows out [default: the run's data.labels]
+    /// The class of each label, in addition to the run's data.labels: LABEL=CLASS,... or the
+    /// classes of the numbers 0, 1, ...; skip leaves rows out; repeatable
     #[arg(long, value_name = "MAP", value_parser = LabelNames::parse, requires = "data")]
-    pub label_map: Option<LabelNames>,
+    pub label_map: Vec<LabelNames>,
 }
 
 /// [`Output::check`] for a command that reads the runs at `runs`, whose own files are never
@@ -115,6 +115,18 @@ fn read_images_as(
     }
 }
 
+/// The map of a run, or none, with every `--label-map` added to it.
+///
+/// # Errors
+/// An input error for an entry that names no class.
+pub fn merge_label_maps(base: &LabelNames, maps: &[LabelNames], classes: &[String]) -> Result<LabelNames> {
+    let merged = maps.iter().fold(base.clone(), |merged, map| merged.with(map, classes));
+    maps.iter()
+        .try_for_each(|map| map.check(classes, Advice::CommandLine))
+        .map_err(|problem| input(problem.to_string()))?;
+    Ok(merged)
+}
+
 /// Reads images and their labels, from the file `--labels` or else from the images' own column, for
 /// a model trained on `data`.
 pub fn read_labeled_images(
@@ -124,8 +136,7 @@ pub fn read_labeled_images(
     data: &DataConfig,
 ) -> Result<(Images, Vec<u8>)> {
     check_standard_input(&[Some(path), labels.labels.as_deref()].into_iter().flatten().collect::<Vec<_>>())?;
-    let label_names = labels.label_map.as_ref().unwrap_or(&data.labels);
-    label_names.check(&data.classes).map_err(|problem| input(format!("--label-map: {problem}")))?;
+    let label_names = &merge_label_maps(&data.labels, &labels.label_map, &data.classes)?;
     let column = if labels.labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
     let images = read_images_as(path, data, label_names, column, rows)?;
     match (&labels.labels, &images.labels) {

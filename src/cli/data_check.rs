@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::common::{check_standard_input, print, print_json};
+use super::common::{check_standard_input, merge_label_maps, print, print_json};
 use crate::data::advice::Advice;
 use crate::data::check::{CheckReport, FileReport, check_files};
 use crate::data::config::{OnBadRow, check_classes};
 use crate::data::csv;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
-use crate::data::label_map::LabelNames;
+use crate::data::label_map::{CLASSES, LabelNames};
 use crate::report::text_table::{table, thousands};
 use crate::util::error::{Outcome, input};
+use crate::util::files::input_name;
+use crate::util::validate::InvalidValue;
 
 /// `grimace data check`
 #[derive(Debug, Args)]
@@ -28,9 +30,9 @@ pub struct DataCheckArgs {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub classes: Option<Vec<String>>,
     /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
-    /// rows out
+    /// rows out; repeatable
     #[arg(long, value_name = "MAP", value_parser = LabelNames::parse)]
-    pub label_map: Option<LabelNames>,
+    pub label_map: Vec<LabelNames>,
     /// Exit with 1 for blank images, duplicates or conflicting labels
     #[arg(long)]
     pub strict: bool,
@@ -44,10 +46,8 @@ const MAX_SHOWN: usize = 10;
 
 pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
     check_standard_input(&args.files.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
-    let label_names = args.label_map.clone().unwrap_or_default();
-    let classes = args.classes.clone().unwrap_or_else(|| label_names.default_classes());
-    check_classes(&classes).map_err(|problem| input(format!("--classes: {problem}")))?;
-    label_names.check(&classes).map_err(|problem| input(format!("--label-map: {problem}")))?;
+    let classes = classes(args)?;
+    let label_names = merge_label_maps(&LabelNames::Classes, &args.label_map, &classes)?;
     let options = ReadOptions {
         label_names: &label_names,
         on_bad_row: OnBadRow::Skip,
@@ -72,6 +72,22 @@ pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
     Ok(if args.strict && report.has_findings() { Outcome::Findings } else { Outcome::Done })
 }
 
+/// The classes: `--classes`, or those that `--label-map` names, or FER2013's.
+fn classes(args: &DataCheckArgs) -> Result<Vec<String>> {
+    let Some(classes) = &args.classes else {
+        let fer2013 = CLASSES.map(String::from);
+        let maps = args.label_map.iter().fold(LabelNames::Classes, |merged, map| merged.with(map, &fer2013));
+        let classes = maps.default_classes();
+        return match classes.as_slice() {
+            [only] => Err(input(format!("--label-map names only the class {only:?}; name all classes with --classes"))),
+            _ => Ok(classes),
+        };
+    };
+    check_classes(classes)
+        .map_err(|problem| input(InvalidValue { key: "--classes".to_owned(), ..problem }.to_string()))?;
+    Ok(classes.clone())
+}
+
 fn rows(number: usize) -> String {
     if number == 1 { "1 row".into() } else { format!("{} rows", thousands(number)) }
 }
@@ -90,7 +106,7 @@ fn describe(report: &CheckReport) -> String {
 }
 
 fn describe_file(file: &FileReport) -> String {
-    let mut text = format!("{}\n", file.file.display());
+    let mut text = format!("{}\n", input_name(&file.file).display());
     let mut lines = vec![vec!["  rows".to_owned(), thousands(file.rows)]];
     let percent = |count: usize| format!("{:.1}%", 100.0 * count as f64 / file.rows.max(1) as f64);
     for class in file.classes.iter().flatten() {

@@ -60,20 +60,24 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
     }
     let inputs: Vec<&Path> = [&args.data, &args.labels.labels].into_iter().flatten().map(AsRef::as_ref).collect();
     check_standard_input(&inputs)?;
-    if let Some(out) = &args.out {
-        check_export_path(out, &inputs, &args.runs, args.force)?;
-    }
+    let export_path = match &args.out {
+        Some(out) => Some(check_export_path(out, &inputs, &args.runs, args.force)?),
+        None => None,
+    };
     let ensemble = Ensemble::open(&args.runs, args.tta)?;
     let mut console = Console::default();
     ensemble.warnings()?.iter().try_for_each(|warning| console.line(warning))?;
+    if args.data.is_some() && args.labels.label_map.is_empty() {
+        ensemble.check_label_maps()?;
+    }
     let images = match &args.data {
         Some(data) => Some(read_labeled_images(data, &args.labels, &args.rows, ensemble.data())?),
         None => None,
     };
-    let exported = match &args.out {
+    let exported = match &export_path {
         Some(out) => {
             place_for_inference(DeviceChoice::Cpu, 0)?;
-            Some((out.as_path(), export_ensemble(&ensemble, out)?))
+            Some((out.model.path(), export_ensemble(&ensemble, out)?))
         }
         None => None,
     };

@@ -38,11 +38,11 @@ pub struct ExportArgs {
 }
 
 pub fn run(args: &ExportArgs) -> Result<Outcome> {
-    check_export_path(&args.out, &[], std::slice::from_ref(&args.run), args.force)?;
+    let out = check_export_path(&args.out, &[], std::slice::from_ref(&args.run), args.force)?;
     let run = TrainedNet::open(RunDir::open(&args.run)?)?;
     crate::device::place_for_inference(crate::device::DeviceChoice::Cpu, run.config.threads)?;
     let tta = args.tta.unwrap_or(run.config.predict.tta);
-    let done = export(&run, tta, &args.out)?;
+    let done = export(&run, tta, &out)?;
     if args.json {
         let (out, description) = (args.out.to_string_lossy(), done.description.to_string_lossy());
         let found = json!({"out": out, "description": description, "tta": tta, "checked_images": done.images, "max_difference": done.difference});

@@ -11,6 +11,22 @@ pub enum Advice {
 }
 
 impl Advice {
+    /// The name of the option with the class of each label.
+    pub fn label_map(self) -> &'static str {
+        match self {
+            Self::Config => "data.labels",
+            Self::CommandLine => "--label-map",
+        }
+    }
+
+    /// Where the classes come from.
+    pub fn classes(self) -> &'static str {
+        match self {
+            Self::Config => "data.classes",
+            Self::CommandLine => "the classes",
+        }
+    }
+
     /// How to skip rows that cannot be read.
     pub fn skip_bad_rows(self) -> &'static str {
         match self {

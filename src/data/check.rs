@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::class_counts::count_rows;
 use super::images::{ImageHash, Images};
+use crate::util::files::input_name;
 use crate::util::text::{escaped, short};
 
 /// A column Usage with more distinct values is not used as a split; Kaggle's has three.
@@ -142,7 +143,7 @@ fn usages_of(images: &Images) -> Option<&Vec<String>> {
 fn overlaps(files: &[(PathBuf, Images)]) -> Vec<SplitOverlap> {
     let mut splits: Vec<(String, Vec<ImageHash>)> = Vec::new();
     for (path, images) in files {
-        let name = path.display().to_string();
+        let name = input_name(path).display().to_string();
         match usages_of(images) {
             None => splits.push((name, images.hashes.clone())),
             Some(usages) => {

@@ -14,7 +14,7 @@ pub fn missing_validation_classes(classes: &[String], labels: &[u8]) -> Option<S
         return None;
     }
     let mut present = count_rows(classes, labels).filter(|(_, rows)| *rows > 0);
-    let advice = "add rows of it, or set another data.validation";
+    let advice = |of: &str| format!("add rows of {of}, or set another data.validation");
     Some(match (present.next(), present.next()) {
         (Some((class, _)), None) => format!(
             "every validation row is of class {class}: the validation accuracy is only the recall of that class; add rows of the \
@@ -23,14 +23,15 @@ pub fn missing_validation_classes(classes: &[String], labels: &[u8]) -> Option<S
         ),
         _ if missing.len() == 1 => {
             format!(
-                "no validation row is of class {}: the validation metrics do not measure it; {advice}",
-                missing.join("")
+                "no validation row is of class {}: the validation metrics do not measure it; {}",
+                missing.join(""),
+                advice("it")
             )
         }
         _ => format!(
             "no validation row is of the classes {}: the validation metrics do not measure them; {}",
             missing.join(", "),
-            advice.replace("of it", "of them")
+            advice("them")
         ),
     })
 }

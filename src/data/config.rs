@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::advice::Advice;
 pub use super::label_map::CLASSES;
 use super::label_map::LabelNames;
 use crate::util::files::STANDARD_STREAM;
@@ -145,7 +146,7 @@ impl DataConfig {
             )?;
         }
         check_classes(&self.classes)?;
-        self.labels.check(&self.classes)
+        self.labels.check(&self.classes, Advice::Config)
     }
 }
 

@@ -18,6 +18,7 @@ use super::split::{self, SplitRequest};
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::util::error::input;
 use crate::util::files::check_regular_file;
+use crate::util::text::count;
 
 /// Training and validation images, all labeled.
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     };
     if let (LabelSource::SoftLabels, Some(votes)) = (data.label_source, &votes) {
         let labeled = votes.select(&all, &data.train)?;
-        note_without_votes(all.len() - labeled.kept.len(), "rows", data, &mut notes);
+        note_without_votes(all.len() - labeled.kept.len(), "row", data, &mut notes);
         all = all.select(&labeled.kept);
         all.labels = Some(labeled.soft.labels());
     }
@@ -96,7 +97,7 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let mut soft_labels = None;
     if let Some(votes) = &votes {
         let labeled = votes.select(&train, &data.train)?;
-        note_without_votes(train.len() - labeled.kept.len(), "training rows", data, &mut notes);
+        note_without_votes(train.len() - labeled.kept.len(), "training row", data, &mut notes);
         train = train.select(&labeled.kept);
         soft_labels = Some(labeled.soft);
     }
@@ -130,9 +131,10 @@ fn read(path: &Path, data: &DataConfig, notes: &mut Vec<String>) -> Result<Image
     Ok(images)
 }
 
-fn note_without_votes(count: usize, what: &str, data: &DataConfig, notes: &mut Vec<String>) {
-    if let (1.., Some(path)) = (count, &data.soft_labels) {
-        notes.push(format!("{}: {count} {what} have no vote for a class and are left out", path.display()));
+fn note_without_votes(number: usize, what: &str, data: &DataConfig, notes: &mut Vec<String>) {
+    if let (1.., Some(path)) = (number, &data.soft_labels) {
+        let rows = count(number, what);
+        notes.push(format!("{}: leaves out {rows} without a vote for a class", path.display()));
     }
 }
 
@@ -191,16 +193,16 @@ fn split_parts(
 
 fn check_parts(train: &Images, validation: &Images, soft: Option<&SoftLabels>, data: &DataConfig) -> Result<()> {
     let display = data.train.display();
-    for (number, class) in data.classes.iter().enumerate() {
-        let rows = |images: &Images| {
-            let labels = images.labels.iter().flatten();
-            labels.filter(|label| usize::from(**label) == number).count()
-        };
-        if rows(train) > 0 {
+    let rows_of = |images: &Images| -> Vec<usize> {
+        count_rows(&data.classes, images.labels.as_deref().unwrap_or_default()).map(|(_, rows)| rows).collect()
+    };
+    let counts = rows_of(train).into_iter().zip(rows_of(validation));
+    for ((number, class), (train_rows, validation_rows)) in data.classes.iter().enumerate().zip(counts) {
+        if train_rows > 0 {
             continue;
         }
         let has_votes = soft.is_some_and(|soft| soft.labels().iter().any(|label| usize::from(*label) == number));
-        let why = match (&data.validation, rows(validation)) {
+        let why = match (&data.validation, validation_rows) {
             _ if has_votes => "its votes are in data.soft_labels: set data.label_source = \"soft_labels\" to take the \
                                labels from them"
                 .to_owned(),
@@ -217,7 +219,10 @@ fn check_parts(train: &Images, validation: &Images, soft: Option<&SoftLabels>, d
     }
     if validation.is_empty() {
         let (rows, why) = (train.len(), why_no_validation(train, data));
-        return Err(input(format!("{display}: no validation rows: {why}; the file has {rows} training rows")));
+        return Err(input(format!(
+            "{display}: no validation rows: {why}; the file has {}",
+            count(rows, "training row")
+        )));
     }
     Ok(())
 }
@@ -235,24 +240,22 @@ fn why_no_validation(train: &Images, data: &DataConfig) -> String {
     let Validation::Fraction(fraction) = data.validation else {
         return "expected at least one".to_owned();
     };
-    let distinct = train.hashes.iter().collect::<BTreeSet<_>>().len();
-    if data.group_duplicates && distinct < train.len() {
-        return format!(
-            "they have only {distinct} distinct images, and data.group_duplicates keeps the duplicates of an image in one \
-             part; use a larger data.validation than {fraction}, or set data.group_duplicates = false, which leaks \
-             training images into validation"
-        );
-    }
     let labels = train.labels.as_deref().unwrap_or_default();
     let largest = count_rows(&data.classes, labels).map(|(_, rows)| rows).max().unwrap_or(0);
-    match data.split {
-        SplitKind::Stratified => format!(
-            "{fraction} of the largest class, which has {largest} rows, rounds to 0; use data.validation = {} or more, or \
+    if data.split == SplitKind::Stratified && (fraction * largest as f64).round() < 1.0 {
+        return format!(
+            "{fraction} of the largest class, which has {}, rounds to 0; use data.validation = {} or more, or \
              data.split = \"random\"",
+            count(largest, "row"),
             (50.0 / largest.max(1) as f64).ceil() / 100.0
-        ),
-        SplitKind::Random => format!("{fraction} of {} rows is none; use a larger data.validation", train.len()),
+        );
     }
+    let distinct = train.hashes.iter().collect::<BTreeSet<_>>().len();
+    format!(
+        "they have only {distinct} distinct images, and data.group_duplicates keeps the duplicates of an image in one \
+         part; use a larger data.validation than {fraction}, or set data.group_duplicates = false, which leaks training \
+         images into validation"
+    )
 }
 
 /// The lines `row,part,hash` in file order, row indices from 0 per file. The rows of a separate

@@ -18,7 +18,10 @@ use crate::util::text::short;
 /// Input errors with file and line: a missing column, an unknown label, a duplicate id, an id
 /// without a label.
 pub fn read_labels(path: &Path, ids: &[String], map: &LabelMap) -> Result<Vec<Option<u8>>> {
-    let mut records = Records::open(path, "a CSV of labels", "id,emotion")?;
+    let expected = "id,emotion";
+    let mut records = Records::open(path, "a CSV of labels", expected, |header| {
+        ["id", "emotion"].into_iter().try_for_each(|name| header.require(name, expected).map(drop))
+    })?;
     let (id_column, label_column) = (records.column("id")?, records.column("emotion")?);
     let mut labels: HashMap<&str, Option<LabelTarget>> = ids.iter().map(|id| (id.as_str(), None)).collect();
     while records.advance()? {

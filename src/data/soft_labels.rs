@@ -9,9 +9,10 @@ use anyhow::Result;
 
 use super::images::{Images, TRAINING, is_usage};
 use super::label_map::{LabelMap, LabelTarget};
+use crate::data::csv::columns::Header;
 use crate::data::csv::records::Records;
 use crate::util::error::input;
-use crate::util::text::short;
+use crate::util::text::{count, short};
 
 /// Maximum of a vote, so that no sum overflows.
 const MAX_WEIGHT: f64 = 1e9;
@@ -84,8 +85,10 @@ impl VoteFile {
     pub fn read(path: &Path, map: &LabelMap, all: &Images, train: &Path) -> Result<Self> {
         all.check_ids(train)?;
         let expected = format!("id,{}", map.classes().join(","));
-        let mut records = Records::open(path, "a CSV of soft labels", &expected)?;
-        let columns = class_columns(&records, map, &expected)?;
+        let mut records = Records::open(path, "a CSV of soft labels", &expected, |header| {
+            class_columns(header, map, &expected).map(drop)
+        })?;
+        let columns = class_columns(records.header(), map, &expected)?;
         let id_column = records.header().find("id")?;
         let mut rows = HashMap::new();
         match id_column {
@@ -137,8 +140,7 @@ impl VoteFile {
 }
 
 /// The class of each column with votes.
-fn class_columns(records: &Records, map: &LabelMap, expected: &str) -> Result<Vec<(usize, usize)>> {
-    let header = records.header();
+fn class_columns(header: &Header, map: &LabelMap, expected: &str) -> Result<Vec<(usize, usize)>> {
     let mut columns = Vec::new();
     for (position, name) in header.names().iter().enumerate() {
         if OTHER_COLUMNS.contains(&name.to_lowercase().as_str()) {
@@ -164,7 +166,8 @@ fn class_columns(records: &Records, map: &LabelMap, expected: &str) -> Result<Ve
 /// The normalized weights of the current record; `None` if all are 0.
 fn read_weights(records: &mut Records, map: &LabelMap, columns: &[(usize, usize)]) -> Result<Option<Vec<f32>>> {
     let mut votes = vec![0.0; map.classes().len()];
-    let has_decimal_comma = records.header().separator != b',';
+    // As in spreadsheets of countries with decimal commas, which separate fields by semicolons.
+    let has_decimal_comma = records.header().separator == b';';
     for (column, class) in columns {
         let text = records.cell(*column);
         let number = if has_decimal_comma { text.replacen(',', ".", 1).parse::<f64>() } else { text.parse::<f64>() };
@@ -190,29 +193,43 @@ fn read_by_position(
     train: &Path,
 ) -> Result<HashMap<String, Option<Vec<f32>>>> {
     let usage_column = records.header().find("Usage")?;
-    let mut read: Vec<(String, Option<Vec<f32>>)> = Vec::new();
+    let usages: BTreeSet<&String> = all.usages.iter().flatten().collect();
+    let is_in_train = |usage: &str| match all.usages {
+        Some(_) => usages.iter().any(|known| is_usage(usage, known)),
+        // A file of training rows only has no need of a Usage.
+        None => is_usage(usage, TRAINING),
+    };
+    // Of a file that may have any number of rows, only as many as the training file has are kept.
+    let wanted = all.file_rows as usize;
+    let (mut every, mut in_train) = (Vec::new(), Vec::new());
+    let (mut found, mut found_in_train) = (0_usize, 0_usize);
     while records.advance()? {
         let weights = read_weights(records, map, columns)?;
-        read.push((usage_column.map_or_else(String::new, |column| records.cell(column).to_owned()), weights));
+        let usage = usage_column.map_or("", |column| records.cell(column));
+        if usage_column.is_some() && is_in_train(usage) {
+            found_in_train += 1;
+            if found_in_train <= wanted {
+                in_train.push((usage.to_owned(), weights.clone()));
+            }
+        }
+        found += 1;
+        if found <= wanted {
+            every.push((usage.to_owned(), weights));
+        }
     }
-    let found = read.len();
-    if usage_column.is_some() && found != all.file_rows as usize {
-        let usages: BTreeSet<&String> = all.usages.iter().flatten().collect();
-        let is_in_train = |usage: &String| match all.usages {
-            Some(_) => usages.iter().any(|known| is_usage(usage, known)),
-            // A file of training rows only has no need of a Usage.
-            None => is_usage(usage, TRAINING),
-        };
-        read.retain(|(usage, _)| is_in_train(usage));
-    }
+    let read = match (found == wanted, found_in_train == wanted) {
+        (true, _) => every,
+        (false, true) => in_train,
+        (false, false) => {
+            let (name, display) = (records.name(), train.display());
+            return Err(input(format!(
+                "{name}: {} without a column id, but {display} has {wanted}; expected one row per row of {display}, in \
+                 its order, or a column id",
+                count(found, "row")
+            )));
+        }
+    };
     let (name, display) = (records.name(), train.display());
-    if read.len() != all.file_rows as usize {
-        return Err(input(format!(
-            "{name}: {found} rows without a column id, but {display} has {}; expected one row per row of {display}, in \
-             its order, or a column id",
-            all.file_rows
-        )));
-    }
     if let (Some(_), Some(usages)) = (usage_column, &all.usages) {
         for (row, usage) in all.rows.iter().zip(usages) {
             if let Some((found, _)) = read.get(*row as usize)

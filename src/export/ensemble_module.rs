@@ -1,11 +1,10 @@
 //! Export of an ensemble as one TorchScript module.
 
-use std::path::Path;
-
 use anyhow::Result;
 use serde_json::{Value, json};
 use tch::Device;
 
+use super::output_path::ExportPath;
 use super::torchscript::{Exported, describe_model, provenance, write_module};
 use crate::inference::ensemble::Ensemble;
 use crate::inference::trained_run::TrainedNet;
@@ -16,7 +15,7 @@ use crate::model::Net;
 ///
 /// # Errors
 /// Like `write_module`.
-pub fn export_ensemble(ensemble: &Ensemble, out: &Path) -> Result<Exported> {
+pub fn export_ensemble(ensemble: &Ensemble, out: &ExportPath) -> Result<Exported> {
     let nets = ensemble.models().map(|run| run.net(Device::Cpu)).collect::<Result<Vec<_>>>()?;
     let names: Vec<&str> = ensemble.models().map(|run| run.config.name.as_str()).collect();
     let model = |((run, net), number): ((&TrainedNet, &Net), usize)| -> Value {

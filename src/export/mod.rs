@@ -5,5 +5,5 @@ mod output_path;
 mod torchscript;
 
 pub use ensemble_module::export_ensemble;
-pub use output_path::check_export_path;
+pub use output_path::{ExportPath, check_export_path};
 pub use torchscript::{EXTRA_FILE, Exported, export};

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::run_dir::RunDir;
 use crate::util::error::input;
-use crate::util::files::{Output, OutputRules, exists, is_standard_output, read_small_text};
+use crate::util::files::{Output, OutputRules, already_exists, exists, is_standard_output, read_small_text};
 
 /// Extensions of a TorchScript file; a name without one is accepted too.
 const EXTENSIONS: [&str; 5] = ["pt", "pth", "ts", "torchscript", "jit"];
@@ -19,6 +19,22 @@ pub const HASH_KEY: &str = "model_blake3";
 /// Maximum size of a description in bytes.
 const MAX_DESCRIPTION: u64 = 1 << 24;
 
+/// Where an export goes.
+#[derive(Debug, Clone)]
+pub struct ExportPath {
+    /// The model.
+    pub model: Output,
+    /// Its description.
+    pub description: Output,
+}
+
+impl ExportPath {
+    /// The path of a model in a directory that the command owns.
+    pub fn owned(model: &Path) -> Self {
+        Self { model: Output::owned(model.to_path_buf()), description: Output::owned(description_path(model)) }
+    }
+}
+
 /// Checks the output path `out` of an export of `runs` before any work is done, and the path of the
 /// description. Existing files are refused without `force`, unless they are an exported model with
 /// its hash in its description, and a description.
@@ -26,7 +42,7 @@ const MAX_DESCRIPTION: u64 = 1 << 24;
 /// # Errors
 /// Input errors: standard output, the extension of another format, an existing file. Even with
 /// `force`: one of the `inputs`, a file of a run. Those of [`Output::check`].
-pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: bool) -> Result<()> {
+pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: bool) -> Result<ExportPath> {
     if is_standard_output(out) {
         return Err(input(format!(
             "--out {}: an export writes two files, the model and its description; expected a file name such as model.pt",
@@ -35,19 +51,21 @@ pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: 
     }
     check_extension(out)?;
     let description = description_path(out);
-    for path in [out, &description] {
+    let check = |path: &Path| {
         runs.iter().try_for_each(|run| RunDir::open(run)?.check_not_owned(path))?;
-        Output::check(path, OutputRules { inputs, force: true, json: false })?;
-    }
+        // Whether what is there may be replaced follows below; what comes later may not.
+        Output::check(path, OutputRules { inputs, force: force || exists(path), json: false })
+    };
+    let outputs = ExportPath { model: check(out)?, description: check(&description)? };
     if force {
-        return Ok(());
+        return Ok(outputs);
     }
     let model_blocks = exists(out) && !is_exported(out);
     let description_blocks = exists(&description) && read_description(&description).is_none();
     let (shown, description) = (out.display(), description.display());
     match (model_blocks, description_blocks) {
-        (false, false) => Ok(()),
-        (true, false) => Output::check(out, OutputRules { inputs, force: false, json: false }).map(drop),
+        (false, false) => Ok(outputs),
+        (true, false) => Err(already_exists(out)),
         (true, true) => Err(input(format!(
             "{shown} and {description}: exist; choose another --out, or overwrite both with --force"
         ))),

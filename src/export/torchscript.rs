@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::output_path::{HASH_KEY, description_path, hash_file};
+use super::output_path::{ExportPath, HASH_KEY, hash_file};
 use crate::data::config::CLASSES;
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{Images, PIXELS, SIDE};
@@ -16,7 +16,7 @@ use crate::inference::trained_run::TrainedNet;
 use crate::metrics::predictions::Predictions;
 use crate::model::{Mode, NamedTensor, Net};
 use crate::transforms::tta::Tta;
-use crate::util::files::{replace_atomically, write_atomically};
+use crate::util::files::Output;
 use crate::util::rng::{Rng, Stream};
 
 /// Name of the description inside the archive (`_extra_files` of `torch.jit.load`).
@@ -59,7 +59,7 @@ impl Exported {
 ///
 /// # Errors
 /// Like `write_module`.
-pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
+pub fn export(run: &TrainedNet, tta: Tta, out: &ExportPath) -> Result<Exported> {
     let net = run.net(Device::Cpu)?;
     let mut description = describe_model(&run.config.name, &run.config.data.classes, tta);
     description.insert("parameters".to_owned(), json!(net.parameter_count()));
@@ -79,18 +79,17 @@ pub fn export(run: &TrainedNet, tta: Tta, out: &Path) -> Result<Exported> {
 ///
 /// # Errors
 /// A module that disagrees with the networks; I/O errors with the path.
-pub fn write_module(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &Path) -> Result<Exported> {
-    let path = description_path(out);
-    let difference = trace_and_verify(nets, tta, &serde_json::to_string_pretty(description)?, out)?;
+pub fn write_module(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &ExportPath) -> Result<Exported> {
+    let difference = trace_and_verify(nets, tta, &serde_json::to_string_pretty(description)?, &out.model)?;
     let mut description = description.clone();
-    description.insert(HASH_KEY.to_owned(), json!(hash_file(out)?));
-    write_atomically(&path, (serde_json::to_string_pretty(&description)? + "\n").as_bytes())?;
-    Ok(Exported { description: path, difference, images: CHECKED_IMAGES })
+    description.insert(HASH_KEY.to_owned(), json!(hash_file(out.model.path())?));
+    out.description.write((serde_json::to_string_pretty(&description)? + "\n").as_bytes())?;
+    Ok(Exported { description: out.description.path().to_path_buf(), difference, images: CHECKED_IMAGES })
 }
 
 /// Traces the mean of `nets` into `out` and verifies the file. Returns the max difference of a
 /// probability.
-fn trace_and_verify(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Result<f64> {
+fn trace_and_verify(nets: &[Net], tta: Tta, description: &str, out: &Output) -> Result<f64> {
     let prefix = |number: usize| if nets.len() > 1 { format!("model{number}.") } else { String::new() };
     let named: Vec<NamedTensor> = nets
         .iter()
@@ -111,7 +110,7 @@ fn trace_and_verify(nets: &[Net], tta: Tta, description: &str, out: &Path) -> Re
     let example = device_images.slice(0, 3)?;
     let forward = |pixels: &Tensor| mean_probabilities(nets, tta, pixels);
     let mut difference = 0.0;
-    replace_atomically(out, |temporary| {
+    out.replace(|temporary| {
         torch_ext::trace_module(temporary, &tensors, &example, &forward, &[(EXTRA_FILE, description)])
             .context("tracing the network failed")?;
         difference = verify(temporary, device_images.pixels(), &expected)?;

@@ -27,6 +27,7 @@ use crate::util::error::input;
 use crate::util::files::{read_small_text, write_atomically};
 use crate::util::signals::{self, Signals};
 use crate::util::stats::{mean_and_deviation, round};
+use crate::util::text::count;
 use crate::{device, forest, metrics};
 
 /// Inputs of a forest's run.
@@ -87,9 +88,8 @@ pub fn read_finished(run: &Path) -> Option<ForestSummary> {
 pub fn check_folds(config: &ForestConfig, data: &Dataset) -> Result<()> {
     let (folds, rows) = (config.forest.folds, data.train.len());
     if folds > rows {
-        return Err(input(format!(
-            "forest.folds = {folds}: more than the {rows} training rows; expected at most {rows}"
-        )));
+        let rows_text = count(rows, "training row");
+        return Err(input(format!("forest.folds = {folds}: more than the {rows_text}; expected at most {rows}")));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::ForestConfig;
 use crate::data::class_counts::{count_rows, missing_validation_classes};
 use crate::data::dataset::Dataset;
 use crate::device;
+use crate::util::text::count;
 
 /// The warnings of a run, for the log, `summary.json` and the report.
 pub fn forest_warnings(config: &ForestConfig, data: &Dataset) -> Vec<String> {
@@ -45,12 +46,6 @@ fn rows_in_no_fold(rows: usize, folds: usize) -> Option<String> {
             count(rows / folds, "row")
         )
     })
-}
-
-/// A number and its noun, such as `1 row` or `3 rows`.
-fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

@@ -92,6 +92,22 @@ impl Ensemble {
         &self.first.config.data
     }
 
+    /// Checks that all models read the labels of a file in the same way.
+    ///
+    /// # Errors
+    /// An input error for the first two whose `data.labels` differ.
+    pub fn check_label_maps(&self) -> Result<()> {
+        let differs = |other: &&TrainedNet| other.config.data.labels != self.first.config.data.labels;
+        match self.others.iter().find(differs) {
+            None => Ok(()),
+            Some(other) => Err(input(format!(
+                "data.labels is not the same in {} and {}; give the class of every label in the data with --label-map",
+                self.first.dir.path().display(),
+                other.dir.path().display()
+            ))),
+        }
+    }
+
     /// Whether all models have the same train/validation split.
     pub fn has_one_split(&self) -> bool {
         let key = |run: &TrainedNet| {

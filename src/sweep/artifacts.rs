@@ -15,7 +15,7 @@ use crate::data::config::{DataConfig, describe_split};
 use crate::data::csv;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::images::Images;
-use crate::export::export;
+use crate::export::{ExportPath, export};
 use crate::inference::submission;
 use crate::inference::trained_run::{TrainedNet, TrainedRun};
 use crate::run_dir::RunDir;
@@ -51,17 +51,20 @@ pub fn write(
 }
 
 /// Reads the test images of all configs, so that a bad file ends the sweep before any training.
+/// Returns the notes about the files.
 ///
 /// # Errors
 /// Those of reading a CSV.
-pub fn check_test_images(runs: &[PlannedRun]) -> Result<()> {
-    let mut seen = BTreeSet::new();
+pub fn check_test_images(runs: &[PlannedRun]) -> Result<Vec<String>> {
+    let (mut seen, mut notes) = (BTreeSet::new(), Vec::new());
     for data in runs.iter().map(|run| &run.config.data) {
-        if seen.insert(&data.test) {
-            read_test_images(data)?;
+        if seen.insert(&data.test)
+            && let Some((_, images)) = read_test_images(data)?
+        {
+            notes.extend(images.notes);
         }
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// The test images of a config and their path; `None` if `data.test` is not set or the file does
@@ -84,7 +87,7 @@ pub fn export_best(dir: &SweepDir, best: &PlannedRun) -> Result<Vec<String>> {
     let net = TrainedNet::open(RunDir::open(&dir.run_path(best))?)?;
     let (model, submission) = (dir.file("model.pt"), dir.file("submission.csv"));
     let tta = best.config.predict.tta;
-    let done = export(&net, tta, &model)?;
+    let done = export(&net, tta, &ExportPath::owned(&model))?;
     let mut lines = vec![format!("{}: {}, verified on {} images", model.display(), best.folder, done.images)];
     match read_test_images(&best.config.data)? {
         Some((test, images)) => {
@@ -92,6 +95,7 @@ pub fn export_best(dir: &SweepDir, best: &PlannedRun) -> Result<Vec<String>> {
             submission::write(&submission, &images, &predictions, None)?;
             let (count, test) = (images.len(), test.display());
             let skipped = images.skipped.describe().map_or_else(String::new, |skipped| format!("; {skipped}"));
+            lines.extend(images.notes.iter().cloned());
             lines.push(format!("{}: predictions for the {count} images of {test}{skipped}", submission.display()));
         }
         None => {

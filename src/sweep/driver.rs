@@ -160,7 +160,8 @@ impl<'a> Sweep<'a> {
     /// Reads test images, the forest's images and those of the first run before a directory is made.
     /// Other runs fail on their own: a failed run does not end a sweep.
     fn check_inputs(&mut self) -> Result<()> {
-        artifacts::check_test_images(&self.runs)?;
+        let notes = artifacts::check_test_images(&self.runs)?;
+        notes.iter().try_for_each(|note| Console::default().line(note))?;
         if let Some(forest) = &self.forest {
             forest.check(None, &mut self.datasets)?;
         }

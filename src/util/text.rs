@@ -41,9 +41,17 @@ pub fn printable(message: &str) -> String {
     format!("{start} [{} characters left out] {end}", count - front - back)
 }
 
-/// `path` quoted for a shell, for a command in a message.
+/// A number and its noun, such as `1 row` or `3 rows`.
+pub fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// `path` quoted for a shell, for a command in a message. A name that starts with `-` gets `./`, or
+/// the command would take it for an option.
 pub fn shell_quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
+    let text = if text.starts_with('-') { format!("./{text}").into() } else { text };
     shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
 }
 
@@ -63,6 +71,18 @@ mod tests {
         }
         let visible = "grün\u{200a}\u{2010}\u{202f}\u{205f}😀";
         assert_eq!(escaped(visible), visible);
+    }
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        for (path, quoted) in [("a.csv", "a.csv"), ("a b", "'a b'"), ("-k", "./-k")] {
+            assert_eq!(shell_quoted(Path::new(path)), quoted);
+        }
+    }
+
+    #[test]
+    fn counts_agree_with_their_noun() {
+        assert_eq!([count(0, "row"), count(1, "row"), count(2, "row")], ["0 rows", "1 row", "2 rows"]);
     }
 
     #[test]

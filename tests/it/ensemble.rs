@@ -174,6 +174,10 @@ fn invalid_ensembles_are_refused() {
     fs_err::write(here.join("mine.pt"), "mine").unwrap();
     bad(here, &["ensemble", a, a, "--out", "mine.pt"], 2, &["mine.pt: exists; choose another --out", "--force"]);
     assert_eq!(text(here.join("mine.pt")), "mine");
+    good(here, &["ensemble", a, a, "--out", "mine.pt", "--force"]);
+    assert!(fs_err::read(here.join("mine.pt")).unwrap().starts_with(b"PK"));
+    // Its own file is replaced without.
+    good(here, &["ensemble", a, a, "--out", "mine.pt"]);
     let twice = ["ensemble", a, a, "--data", "-", "--labels", "-"];
     bad(here, &twice, 2, &["-: standard input can be read only once"]);
 

@@ -1,18 +1,22 @@
 //! `make train` and `make sweep`: the images that `scripts/train.sh` and `scripts/sweep.sh` choose,
-//! and the resume command of an interrupted run, executed as printed.
+//! and the resume command of an interrupted run, executed as printed. `make export`.
 
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
 use crate::common::{Done, TINY, json, python, text, workshop};
 
-/// Prints its arguments, one per line, instead of training. `data synth` creates two empty files.
-const STUB: &str = "#!/bin/sh\nif [ \"$1\" = data ]; then mkdir -p synthetic; \
-                    touch synthetic/my_emotion_train.csv synthetic/my_emotion_test.csv; \
+/// Prints its arguments, one per line, instead of training. `data synth --out DIR` creates two empty
+/// files.
+const STUB: &str = "#!/bin/sh\nif [ \"$1 $2 $3\" = 'data synth --out' ]; then mkdir -p \"$4\"; \
+                    touch \"$4/my_emotion_train.csv\" \"$4/my_emotion_test.csv\"; \
                     else printf '%s\\n' \"$@\"; fi\n";
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -134,8 +138,17 @@ fn without_data_it_trains_on_synthetic_images() {
     let last = format!("training {NOTEBOOK} on synthetic images in synthetic/, not on real ones\n");
     assert!(stderr.ends_with(&last) && !stderr.contains("make train"), "{stderr}");
 
-    for name in ["my faces.csv", "faces.csv.gz", "test.csv", "my_emotion_test_labels.csv"] {
-        fs_err::write(folder.path().join("data").join(name), "").unwrap();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(b"emotion,pixels\n").unwrap();
+    for (name, bytes) in [
+        ("my faces.csv", &b"Emotion;Pixels\r3;1 2"[..]),
+        ("faces.csv.gz", &gzip.finish().unwrap()),
+        ("test.csv", b"id,pixels\n"),
+        ("my_emotion_test_labels.csv", b"id,emotion\n"),
+        ("fer2013new.csv", b"Usage,Image name,neutral\n"),
+        ("empty.csv", b""),
+    ] {
+        fs_err::write(folder.path().join("data").join(name), bytes).unwrap();
     }
     let (words, stderr) = train(folder.path(), "", &[]);
     assert_eq!(words, synthetic);
@@ -143,7 +156,16 @@ fn without_data_it_trains_on_synthetic_images() {
         let advice = format!("to train on {name}: make train ARGS='--set \"data.train={name}\"'\n");
         assert!(stderr.contains(&advice), "{stderr}");
     }
-    assert_eq!(stderr.matches("make train").count(), 2, "files of test images are not training images: {stderr}");
+    assert_eq!(stderr.matches("make train").count(), 2, "other files have no labeled images: {stderr}");
+
+    // A folder that somebody else made stays as it is.
+    fs_err::remove_file(folder.path().join("synthetic/my_emotion_train.csv")).unwrap();
+    let done: Done = script(folder.path(), "train.sh", "", &[]).output().unwrap().into();
+    assert!(
+        done.code == 2 && done.stderr.contains("synthetic/ has no my_emotion_train.csv; move it"),
+        "{}",
+        done.all()
+    );
 }
 
 #[test]
@@ -295,4 +317,30 @@ fn the_resume_command_of_make_sweep_works_as_printed() {
     assert_eq!(done.code, 0, "{resume}: {}", done.all());
     let summary = json(folder.path().join("my sweep/summary.json"));
     assert_eq!(summary["complete"], true, "{summary}");
+}
+
+#[test]
+fn make_export_replaces_its_own_file_and_no_other() {
+    let folder = trainable();
+    let path = folder.path();
+    fs_err::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile"), path.join("Makefile")).unwrap();
+    // `-o build` skips the target `build`, which would compile.
+    let make = |args: &[&str]| -> Done {
+        Command::new("make").args(["-o", "build", "export"]).args(args).current_dir(path).output().unwrap().into()
+    };
+    let none = make(&[]);
+    assert!(none.code == 2 && none.stderr.contains("no run in runs/; train one first: make train"), "{}", none.all());
+    fs_err::create_dir(path.join("runs")).unwrap();
+    symlink(workshop().join("run"), path.join("runs/tiny")).unwrap();
+    for _ in 0..2 {
+        let done = make(&[]);
+        assert!(done.code == 0 && done.all().contains("wrote model.pt"), "{}", done.all());
+    }
+    fs_err::write(path.join("mine.pt"), "mine").unwrap();
+    let refused = make(&["OUT=mine.pt"]);
+    assert!(refused.code != 0 && refused.stderr.contains("mine.pt: exists; choose another --out"), "{}", refused.all());
+    assert_eq!(text(path.join("mine.pt")), "mine");
+    let forced = make(&["OUT=mine.pt", "ARGS=--force", "RUN=runs/tiny"]);
+    assert_eq!(forced.code, 0, "{}", forced.all());
+    assert!(fs_err::read(path.join("mine.pt")).unwrap().starts_with(b"PK"));
 }

@@ -1,5 +1,8 @@
 //! `grimace evaluate` and `grimace predict` on a trained run.
 
+use std::process::Command;
+use std::time::Duration;
+
 use crate::common::{Done, bad, bench, command, good, grimace, json, text, workshop};
 
 /// Writes the validation rows of the workshop's run as a CSV.
@@ -183,6 +186,28 @@ fn images_come_from_standard_input() {
     let args = ["predict", run.to_str().unwrap(), "--data", "-", "--out", "-"];
     let done: Done = command(bench.path(), &args).stdin(test.into_parts().0).output().unwrap().into();
     assert_eq!((done.code, done.stdout.as_str()), (0, text(bench.path().join("x.csv")).as_str()), "{}", done.stderr);
+}
+
+#[test]
+fn images_come_from_a_pipe() {
+    let bench = bench();
+    let run = workshop().join("run");
+    let predict = |data: &str, out: &str| {
+        good(bench.path(), &["predict", run.to_str().unwrap(), "--data", data, "--out", out]);
+        text(bench.path().join(out))
+    };
+    let expected = predict("data/my_emotion_test.csv", "x.csv");
+    // The pipe of a process substitution in a shell, and one that is compressed.
+    for (number, filter) in ["cat", "gzip -c"].iter().enumerate() {
+        let pipe = format!("pipe{number}.csv");
+        let script = format!("mkfifo {pipe} && {filter} data/my_emotion_test.csv > {pipe}");
+        let mut writer = Command::new("sh").args(["-c", &script]).current_dir(bench.path()).spawn().unwrap();
+        while !bench.path().join(&pipe).exists() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(predict(&pipe, &format!("{number}.csv")), expected, "{filter}");
+        assert!(writer.wait().unwrap().success());
+    }
 }
 
 #[test]

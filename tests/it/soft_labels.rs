@@ -127,7 +127,7 @@ fn rows_without_a_vote_are_left_out() {
     let sets = ["data.soft_labels=soft.csv", "train.epochs=1"];
     train(folder, "run", &sets, &[]);
     let log = text(folder.join("run/log.txt"));
-    assert!(log.contains("soft.csv: 1 training rows have no vote for a class and are left out"), "{log}");
+    assert!(log.contains("soft.csv: leaves out 1 training row without a vote for a class"), "{log}");
     assert!(log.contains("479 training and 120 validation images"), "{log}");
     let split = text(folder.join("run/split.csv"));
     assert!(!split.contains("\n7,") && split.lines().count() == 600, "a header and 599 rows");

@@ -240,6 +240,26 @@ fn runs_on_other_images_are_reported() {
 }
 
 #[test]
+fn notes_and_skipped_rows_of_the_test_images_are_reported() {
+    let folder = setup();
+    let images = text(folder.path().join("data/my_emotion_test.csv"));
+    let images = images.replacen("id,pixels", "Image_ID,pixels", 1);
+    fs_err::write(folder.path().join("bad.csv"), format!("{images}extra,1 2 3\n")).unwrap();
+    let sweep = ["sweep", "tiny.toml", "--set", "train.epochs=1", "--set", "data.test=bad.csv", "--out"];
+    let done = good(folder.path(), &[&sweep[..], &["s", "--set", "data.on_bad_row=skip"]].concat());
+    let line =
+        "s/submission.csv: predictions for the 150 images of bad.csv; skipped 1 bad row: line 152, column pixels";
+    assert!(done.stderr.contains(line), "{}", done.all());
+    assert_eq!(text(folder.path().join("s/submission.csv")).lines().count(), 151);
+    let note = "bad.csv: column \"Image_ID\" is ignored; if it is id, rename it to id";
+    assert_eq!(done.stderr.matches(note).count(), 2, "before training and with the result: {}", done.all());
+    // Without it, the sweep is complete but for the submission, and says so.
+    let failed = grimace(folder.path(), &[&sweep[..], &["t"]].concat());
+    assert!(failed.code != 0 && failed.stderr.contains("bad.csv: line 152, column pixels"), "{}", failed.all());
+    assert!(folder.path().join("t/comparison.csv").exists(), "{}", failed.all());
+}
+
+#[test]
 fn a_warning_of_several_runs_is_listed_once() {
     let folder = setup();
     // The tests limit the program to one core.

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read};
 use super::source::CsvSource;
 use crate::data::advice::Advice;
 use crate::data::config::OnBadRow;
+use crate::data::images::PIXELS as IMAGE_PIXELS;
 use crate::data::label_map::LabelNames;
 use crate::util::error::input;
 use crate::util::text::short;
@@ -183,9 +184,14 @@ impl Header {
         if let Some(position) = self.find(known.name)? {
             return Ok(position);
         }
-        let advice = match self.similar(known) {
-            Some(similar) => format!("; if {similar:?} is that column, rename it to {}", known.name),
-            None => String::new(),
+        let pixel_columns = if known.name == PIXELS.name { self.pixel_columns() } else { None };
+        let advice = match (pixel_columns, self.similar(known)) {
+            (Some(prefix), _) => format!(
+                "; a column per pixel is not read; join them in Python: df[\"pixels\"] = \
+                 df.filter(regex=\"^{prefix}[0-9]+$\").astype(str).agg(\" \".join, axis=1)"
+            ),
+            (None, Some(similar)) => format!("; if {similar:?} is that column, rename it to {}", known.name),
+            (None, None) => String::new(),
         };
         Err(self.missing(known.name, &advice))
     }
@@ -200,6 +206,16 @@ impl Header {
             ));
         }
         Ok(found)
+    }
+
+    /// The prefix of the names if there is a column per pixel, such as `pixel` of `pixel0`; it may be
+    /// empty.
+    fn pixel_columns<'a>(&'a self) -> Option<&'a str> {
+        let prefix = |name: &'a String| name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let mut prefixes = self.names.iter().filter(|name| prefix(name) != name.as_str()).map(prefix);
+        let first = prefixes.next()?;
+        let is_word = first.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+        (is_word && prefixes.count() + 1 >= IMAGE_PIXELS).then_some(first)
     }
 
     /// A column whose name is nearly that of a known one.
@@ -266,7 +282,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
         fs_err::write(&path, text).unwrap();
-        CsvSource::open(&path, "a CSV").unwrap()
+        CsvSource::open(&path, "a CSV", &|_| Ok(())).unwrap()
     }
 
     fn columns(text: &str) -> Columns {
@@ -275,6 +291,18 @@ mod tests {
 
     fn message(text: &str) -> String {
         read_columns(&open(text), LabelColumn::Required).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_column_per_pixel_is_named() {
+        let names: Vec<String> = (0..IMAGE_PIXELS).map(|number| format!("pixel{number}")).collect();
+        for header in [format!("emotion,{}\n", names.join(",")), format!("{}\n", names.join(",").replace("pixel", ""))]
+        {
+            assert!(message(&header).contains("; a column per pixel is not read; join them in Python"));
+        }
+        assert!(message(&names.join("\t")).contains("regex=\"^pixel[0-9]+$\""), "{}", message(&names.join("\t")));
+        let message = message("emotion,pixel0\n");
+        assert!(message.contains("if \"pixel0\" is that column, rename it"), "{message}");
     }
 
     #[test]
@@ -293,6 +321,18 @@ mod tests {
     }
 
     #[test]
+    fn a_column_per_pixel_is_named() {
+        let names: Vec<String> = (0..IMAGE_PIXELS).map(|number| format!("pixel{number}")).collect();
+        for header in [format!("emotion,{}\n", names.join(",")), format!("{}\n", names.join(",").replace("pixel", ""))]
+        {
+            assert!(message(&header).contains("; a column per pixel is not read; join them in Python"));
+        }
+        assert!(message(&names.join("\t")).contains("regex=\"^pixel[0-9]+$\""), "{}", message(&names.join("\t")));
+        let message = message("emotion,pixel0\n");
+        assert!(message.contains("if \"pixel0\" is that column, rename it"), "{message}");
+    }
+
+    #[test]
     fn the_separator_is_the_one_that_gives_the_pixels() {
         let separator = |text: &str| char::from(columns(text).separator);
         assert_eq!(separator("emotion\tpixels\n"), '\t');
@@ -301,6 +341,18 @@ mod tests {
         assert_eq!(separator("pixels\n"), ',');
         assert_eq!(separator("\"a,b,c\";pixels\n"), ';');
         assert!(message("emotion;pixel\n").contains("found \"emotion\", \"pixel\"; if \"pixel\" is that column"));
+    }
+
+    #[test]
+    fn a_column_per_pixel_is_named() {
+        let names: Vec<String> = (0..IMAGE_PIXELS).map(|number| format!("pixel{number}")).collect();
+        for header in [format!("emotion,{}\n", names.join(",")), format!("{}\n", names.join(",").replace("pixel", ""))]
+        {
+            assert!(message(&header).contains("; a column per pixel is not read; join them in Python"));
+        }
+        assert!(message(&names.join("\t")).contains("regex=\"^pixel[0-9]+$\""), "{}", message(&names.join("\t")));
+        let message = message("emotion,pixel0\n");
+        assert!(message.contains("if \"pixel0\" is that column, rename it"), "{message}");
     }
 
     #[test]

@@ -90,6 +90,9 @@ impl FileKind {
         }
         // Without a mark, ASCII in UTF-16 has a zero in every other byte.
         let zero_at = |index: usize| prefix.get(index) == Some(&0);
+        if has(0, b"\xff\xfe\0\0") || has(0, b"\0\0\xfe\xff") {
+            return Self::Foreign(Foreign { what: "text in UTF-32", advice: Advice::Action("save it as UTF-8") });
+        }
         if has(0, b"\xff\xfe") || (zero_at(1) && zero_at(3) && !zero_at(0) && !zero_at(2)) {
             return Self::Utf16 { little_endian: true };
         }
@@ -99,7 +102,8 @@ impl FileKind {
         if let Some((.., what, advice)) = MAGIC.iter().find(|(offset, magic, ..)| has(*offset, magic)) {
             return Self::Foreign(Foreign { what, advice: *advice });
         }
-        let start: Vec<u8> = prefix.trim_ascii_start().iter().take(14).map(u8::to_ascii_lowercase).collect();
+        let text = prefix.strip_prefix(b"\xef\xbb\xbf").unwrap_or(prefix);
+        let start: Vec<u8> = text.trim_ascii_start().iter().take(14).map(u8::to_ascii_lowercase).collect();
         let foreign = |what| Self::Foreign(Foreign { what, advice: Advice::None });
         if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
             let advice = Advice::Action("download the file again: this page may be a login page");
@@ -120,12 +124,14 @@ impl Foreign {
     /// An Excel workbook in the newer format, which is a zip archive.
     pub const WORKBOOK: Self = Self { what: "an Excel workbook", advice: Advice::Action(EXCEL) };
 
-    /// What to do with the file at `path`, as the end of a message: empty or `; ...`.
-    pub fn advice(&self, path: &Path) -> String {
-        match self.advice {
-            Advice::None => String::new(),
-            Advice::Action(action) => format!("; {action}"),
-            Advice::Command(command) => format!("; extract it first: {command} {}", shell_quoted(path)),
+    /// What to do with the file at `path`, or on standard input without one, as the end of a
+    /// message: empty or `; ...`.
+    pub fn advice(&self, path: Option<&Path>) -> String {
+        match (self.advice, path) {
+            (Advice::None, _) => String::new(),
+            (Advice::Action(action), _) => format!("; {action}"),
+            (Advice::Command(command), Some(path)) => format!("; extract it first: {command} {}", shell_quoted(path)),
+            (Advice::Command(_), None) => "; extract it first".to_owned(),
         }
     }
 }
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn kinds_are_detected_from_the_first_bytes() {
         let foreign = |bytes: &[u8]| match FileKind::detect(bytes) {
-            FileKind::Foreign(foreign) => format!("{}{}", foreign.what, foreign.advice(Path::new("a b"))),
+            FileKind::Foreign(foreign) => format!("{}{}", foreign.what, foreign.advice(Some(Path::new("a b")))),
             other => panic!("{other:?}"),
         };
         for text in [&b"emotion,pixels\n"[..], b"\xef\xbb\xbfid", b"", b"a", b"emo\xfftion", b"[a],b\n"] {
@@ -164,6 +170,9 @@ mod tests {
             "an HTML page; download the file again: this page may be a login page"
         );
         assert_eq!(foreign(b"[{\"emotion\": 1}]"), "a JSON document");
+        assert_eq!(foreign(b"\xef\xbb\xbf{\"emotion\": 1}"), "a JSON document");
+        assert_eq!(foreign(b"\xff\xfe\0\0e\0\0\0"), "text in UTF-32; save it as UTF-8");
+        assert_eq!(Foreign::TAR.advice(None), "; extract it first");
         assert!(foreign(b"version https://git-lfs.github.com/spec/v1").ends_with("run git lfs pull"));
     }
 }

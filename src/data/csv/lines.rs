@@ -74,7 +74,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
         fs_err::write(&path, "a,b\r\n1,2\n\n\r\n3,4\r5,6\n").unwrap();
-        let mut lines = LineCounter::new(&CsvSource::open(&path, "a CSV").unwrap());
+        let mut lines = LineCounter::new(&CsvSource::open(&path, "a CSV", &|_| Ok(())).unwrap());
         // The csv crate's offsets: right after the first character of the preceding line break.
         assert_eq!([0, 4, 9, 14, 18, 19].map(|start| lines.line_at(start).unwrap()), [1, 2, 5, 5, 6, 7]);
     }

@@ -12,6 +12,7 @@ mod pixels;
 pub mod records;
 pub mod scan;
 pub mod source;
+mod zip_file;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ use crate::data::csv::scan::Quoting;
 use crate::data::csv::source::CsvSource;
 use crate::util::error::input;
 use crate::util::files::input_name;
+use crate::util::text::count;
 
 /// Files with more columns are read row by row; Kaggle's layouts have at most three.
 const MAX_COLUMNS: usize = 100;
@@ -39,7 +41,9 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
     if images.is_empty() {
         let why = match images.skipped.first() {
             Some(first) => format!(": all {} were skipped, the first at {first}", images.skipped.count()),
-            None if images.left_out > 0 => format!(": data.labels leaves out all {} rows", images.left_out),
+            None if images.left_out > 0 => {
+                format!(": data.labels leaves out {}, which is all", count(images.left_out, "row"))
+            }
             None => String::new(),
         };
         return Err(input(format!("{}: no images{why}", input_name(path).display())));
@@ -49,7 +53,8 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
 
 /// Like [`read`], but a file without images is no error.
 pub fn read_allow_empty(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
-    let source = CsvSource::open(path, "a CSV file of images")?;
+    let source =
+        CsvSource::open(path, "a CSV file of images", &|source| read_columns(source, options.labels).map(drop))?;
     let columns = read_columns(&source, options.labels)?;
     let map = LabelMap::new(options.classes, options.label_names);
     let scan = scan::scan_source(&source, columns.separator)?;
@@ -68,7 +73,7 @@ pub fn read_allow_empty(path: &Path, options: ReadOptions<'_>) -> anyhow::Result
     let name = source.name();
     images.notes = columns.notes.iter().map(|note| format!("{name}: {note}")).collect();
     if images.left_out > 0 {
-        images.notes.push(format!("{name}: data.labels leaves out {} rows", images.left_out));
+        images.notes.push(format!("{name}: data.labels leaves out {}", count(images.left_out, "row")));
     }
     Ok(images.with_hashes())
 }

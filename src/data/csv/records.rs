@@ -28,14 +28,20 @@ pub struct Records {
 impl Records {
     /// Opens the CSV at `path`, however it is stored, and reads its header. `what` describes the
     /// file and `expected` its columns, for messages; the first of them selects the separator.
+    /// `check` checks the header.
     ///
     /// # Errors
-    /// Input errors with file and line: those of [`CsvSource::open`], an empty file, a record longer
-    /// than 1 MiB, an invalid header.
-    pub fn open(path: &Path, what: &str, expected: &str) -> Result<Self> {
-        let source = CsvSource::open(path, what)?;
+    /// Input errors with file and line: those of [`CsvSource::open`] and `check`, an empty file, a
+    /// record longer than 1 MiB, an invalid header.
+    pub fn open(path: &Path, what: &str, expected: &str, check: impl Fn(&Header) -> Result<()>) -> Result<Self> {
         let required = expected.split(',').next().unwrap_or_default();
-        let header = Header::read(&source, required, expected)?;
+        let read_header = |source: &CsvSource| -> Result<Header> {
+            let header = Header::read(source, required, expected)?;
+            check(&header)?;
+            Ok(header)
+        };
+        let source = CsvSource::open(path, what, &|source| read_header(source).map(drop))?;
+        let header = read_header(&source)?;
         scan::scan_source(&source, header.separator)?;
         let (file, bom_length) = without_bom(source.reader())?;
         let file: Box<dyn std::io::Read> = Box::new(file);

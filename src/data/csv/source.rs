@@ -19,16 +19,19 @@ use super::file_kind::{FileKind, Foreign, PREFIX};
 use super::scan::MAX_RECORD;
 use crate::util::error::input;
 use crate::util::files::{input_name, is_standard_input, open_input};
-use crate::util::text::{shell_quoted, short};
 
-/// Maximum bytes of decoded text. A gzip file can expand a thousandfold.
+/// Maximum bytes of decoded text.
 const MAX_DECODED: u64 = 64 << 30;
+
+/// How many times its size a compressed file may expand to, above [`MAX_SMALL`]. Images of faces
+/// expand about four times, blank ones a thousand times.
+const MAX_EXPANSION: u64 = 200;
+
+/// Bytes that a compressed file of any size may expand to.
+const MAX_SMALL: u64 = 1 << 30;
 
 /// Bytes decoded at a time.
 const BLOCK: usize = 1 << 18;
-
-/// Maximum number of file names in a message.
-const MAX_LISTED: usize = 8;
 
 /// The text of a CSV, in a file that can be read several times.
 #[derive(Debug, Clone)]
@@ -55,13 +58,16 @@ impl Read for SourceReader {
 
 impl CsvSource {
     /// Opens the file at `path`, or standard input for `-`. `what` describes the expected file for
-    /// messages, such as `a CSV file of images`.
+    /// messages, such as `a CSV file of images`. A long text that has to be stored is passed to
+    /// `check` when its beginning is there: an error there saves storing the rest.
     ///
     /// # Errors
     /// Input errors: no such file, a folder, a file of another kind (named), an archive without or
-    /// with several CSVs, a damaged archive. An I/O error if the decoded text cannot be stored.
-    pub fn open(path: &Path, what: &str) -> Result<Self> {
-        let mut opened = Opened { name: input_name(path).display().to_string(), path: path.to_path_buf(), what };
+    /// with several CSVs, a damaged archive, one that expands too much. An I/O error if the decoded
+    /// text cannot be stored. Those of `check`.
+    pub fn open(path: &Path, what: &str, check: &dyn Fn(&Self) -> Result<()>) -> Result<Self> {
+        let name = input_name(path).display().to_string();
+        let mut opened = Opened { name, path: path.to_path_buf(), what, check, compression: None, limit: MAX_DECODED };
         if is_standard_input(path) {
             return opened.read_stream(std::io::stdin().lock());
         }
@@ -94,10 +100,17 @@ impl CsvSource {
 }
 
 /// A file that is being opened.
-struct Opened<'a> {
-    name: String,
+pub(super) struct Opened<'a> {
+    /// As in messages.
+    pub(super) name: String,
     path: PathBuf,
-    what: &'a str,
+    /// What is expected, for messages.
+    pub(super) what: &'a str,
+    check: &'a dyn Fn(&CsvSource) -> Result<()>,
+    /// How the text that is being read is compressed, such as `gzip-compressed`.
+    compression: Option<&'static str>,
+    /// Maximum bytes of its text.
+    limit: u64,
 }
 
 impl Opened<'_> {
@@ -115,7 +128,10 @@ impl Opened<'_> {
         file.seek(SeekFrom::Start(0))?;
         match FileKind::detect(&prefix) {
             FileKind::Text => Ok(CsvSource { name: self.name.clone(), file: Arc::new(file) }),
-            FileKind::Gzip => self.read_compressed(MultiGzDecoder::new(BufReader::new(file)), "gzip-compressed"),
+            FileKind::Gzip => {
+                let size = file.metadata()?.len();
+                self.read_compressed(MultiGzDecoder::new(BufReader::new(file)), size, "gzip-compressed")
+            }
             FileKind::Zip => self.read_zip(file),
             FileKind::Utf16 { little_endian } => {
                 let file = self.store(utf16_to_utf8(file, little_endian), true)?;
@@ -125,8 +141,10 @@ impl Opened<'_> {
         }
     }
 
-    /// Decodes the only file of a compressed one.
-    fn read_compressed(&mut self, mut reader: impl Read, how: &str) -> Result<CsvSource> {
+    /// Decodes the only file of a compressed one of `size` bytes.
+    pub(super) fn read_compressed(&mut self, mut reader: impl Read, size: u64, how: &'static str) -> Result<CsvSource> {
+        self.compression = Some(how);
+        self.limit = size.saturating_mul(MAX_EXPANSION).clamp(MAX_SMALL, MAX_DECODED);
         let prefix = self.prefix(&mut reader)?;
         let whole = Cursor::new(prefix.clone()).chain(reader);
         let file = match FileKind::detect(&prefix) {
@@ -137,10 +155,8 @@ impl Opened<'_> {
                 return Err(input(format!("{name}: is {how} twice; expected {what}; decompress it once")));
             }
             FileKind::Foreign(Foreign::TAR) => {
-                let (name, what, path) = (&self.name, self.what, shell_quoted(&self.path));
-                return Err(input(format!(
-                    "{name}: is a compressed tar archive; expected {what}; extract it first: tar xf {path}"
-                )));
+                let (name, what, advice) = (&self.name, self.what, Foreign::TAR.advice(self.file_path()));
+                return Err(input(format!("{name}: is a compressed tar archive; expected {what}{advice}")));
             }
             FileKind::Foreign(foreign) => {
                 let (name, what) = (&self.name, self.what);
@@ -150,49 +166,26 @@ impl Opened<'_> {
         Ok(CsvSource { name: self.name.clone(), file: Arc::new(file) })
     }
 
-    /// Reads the only CSV of a zip archive.
-    fn read_zip(&mut self, file: File) -> Result<CsvSource> {
-        let damaged = |name: &str, error: &dyn std::fmt::Display| {
-            input(format!("{name}: is a zip archive that cannot be read: {error}; download or create it again"))
-        };
-        let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&self.name, &error))?;
-        let names: Vec<String> =
-            archive.file_names().flatten().filter(|name| is_content(name)).map(|name| name.into_owned()).collect();
-        if names.iter().any(|name| name.starts_with("xl/")) {
-            return Err(self.foreign(Foreign::WORKBOOK));
-        }
-        let tables: Vec<&String> = names.iter().filter(|name| is_table(name)).collect();
-        let [table] = tables.as_slice() else { return Err(self.not_one_csv(&names, &tables)) };
-        let entry = archive.by_name(table).map_err(|error| damaged(&self.name, &error))?;
-        self.name = format!("{}/{table}", self.name);
-        self.read_compressed(entry, "zip-compressed")
-    }
-
-    /// The error for an archive with no CSV, or with several.
-    fn not_one_csv(&self, names: &[String], tables: &[&String]) -> anyhow::Error {
-        let (name, what, path) = (&self.name, self.what, shell_quoted(&self.path));
-        let list = |names: &[&String]| {
-            let shown: Vec<String> =
-                names.iter().take(MAX_LISTED).map(|name| format!("{:?}", short(name, 80))).collect();
-            let rest = names.len().saturating_sub(MAX_LISTED);
-            shown.join(", ") + &if rest > 0 { format!(" and {rest} more") } else { String::new() }
-        };
-        let Some(first) = tables.first() else {
-            let names: Vec<&String> = names.iter().collect();
-            let found = if names.is_empty() { "nothing".to_owned() } else { list(&names) };
-            return input(format!("{name}: a zip archive without a CSV; it holds {found}; expected {what}"));
-        };
-        let first = shell_quoted(Path::new(first));
-        input(format!(
-            "{name}: a zip archive with {} CSVs: {}; expected one; extract the one to use, such as: unzip {path} {first}",
-            tables.len(),
-            list(tables)
-        ))
-    }
-
-    fn foreign(&self, foreign: Foreign) -> anyhow::Error {
+    pub(super) fn foreign(&self, foreign: Foreign) -> anyhow::Error {
         let (name, what) = (&self.name, self.what);
-        input(format!("{name}: is {}; expected {what}{}", foreign.what, foreign.advice(&self.path)))
+        input(format!("{name}: is {}; expected {what}{}", foreign.what, foreign.advice(self.file_path())))
+    }
+
+    fn too_long(&self) -> anyhow::Error {
+        let (name, limit) = (&self.name, self.limit >> 30);
+        input(match self.compression {
+            Some(how) if self.limit < MAX_DECODED => format!(
+                "{name}: is {how} and expands to more than {limit} GiB, over {MAX_EXPANSION} times its size; expected \
+                 {}; if it is one, decompress it first",
+                self.what
+            ),
+            _ => format!("{name}: more than {limit} GiB of text; split the file"),
+        })
+    }
+
+    /// The path of the file, for a command in a message; `None` if it is standard input.
+    pub(super) fn file_path(&self) -> Option<&Path> {
+        (!is_standard_input(&self.path)).then_some(self.path.as_path())
     }
 
     /// The first bytes of `reader`.
@@ -204,7 +197,12 @@ impl Opened<'_> {
 
     fn unreadable(&self, error: &std::io::Error) -> anyhow::Error {
         let name = &self.name;
-        input(format!("{name}: cannot be read: {error}; if it is an archive, download or create it again"))
+        input(match self.compression {
+            Some(how) => {
+                format!("{name}: is {how} and cannot be decompressed: {error}; download or create it again")
+            }
+            None => format!("{name}: cannot be read: {error}"),
+        })
     }
 
     /// Copies `reader` to a temporary file. Text ends early after a line that is too long for any
@@ -213,6 +211,7 @@ impl Opened<'_> {
         let folder = std::env::temp_dir();
         let full = || format!("{}: cannot be decoded into the temporary folder {}", self.name, folder.display());
         let mut file = tempfile::tempfile().with_context(full)?;
+        let mut is_checked = !is_text;
         let mut block = vec![0; BLOCK];
         let (mut total, mut line) = (0u64, 0u64);
         loop {
@@ -223,9 +222,12 @@ impl Opened<'_> {
             let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             file.write_all(bytes).with_context(full)?;
             total += count as u64;
-            if total > MAX_DECODED {
-                let limit = MAX_DECODED >> 30;
-                return Err(input(format!("{}: more than {limit} GiB of text; split the file", self.name)));
+            if total > self.limit {
+                return Err(self.too_long());
+            }
+            if !is_checked && total > MAX_RECORD {
+                (self.check)(&CsvSource { name: self.name.clone(), file: Arc::new(file.try_clone()?) })?;
+                is_checked = true;
             }
             line = match memchr::memrchr2(b'\n', b'\r', bytes) {
                 Some(end) => (count - end) as u64,
@@ -238,18 +240,6 @@ impl Opened<'_> {
         file.seek(SeekFrom::Start(0))?;
         Ok(file)
     }
-}
-
-/// Whether a file of an archive is content: no folder, and none of macOS's hidden files.
-fn is_content(name: &str) -> bool {
-    let base = name.rsplit('/').next().unwrap_or_default();
-    !name.starts_with("__MACOSX/") && !base.is_empty() && !base.starts_with('.')
-}
-
-/// Whether a file of an archive is a CSV, by its name.
-fn is_table(name: &str) -> bool {
-    let name = name.to_lowercase();
-    name.ends_with(".csv") || name.ends_with(".tsv")
 }
 
 /// Decodes UTF-16 and removes its byte order mark.
@@ -287,7 +277,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.bin");
         fs_err::write(&path, bytes).unwrap();
-        let source = CsvSource::open(&path, "a CSV file of images")?;
+        let source = CsvSource::open(&path, "a CSV file of images", &|_| Ok(()))?;
         let mut text = String::new();
         source.reader().read_to_string(&mut text).unwrap();
         let mut mapped = String::new();
@@ -322,6 +312,12 @@ mod tests {
     #[test]
     fn other_files_are_named() {
         let truncated = gzip(&TEXT.repeat(10_000).into_bytes());
+        // The flag in both headers says that the file is encrypted.
+        let mut encrypted = zip_of(&[("a.csv", b"a,b")]);
+        for (signature, flags) in [(b"PK\x03\x04", 6), (b"PK\x01\x02", 8)] {
+            let header = encrypted.windows(4).position(|bytes| bytes == signature).unwrap();
+            encrypted[header + flags] |= 1;
+        }
         let tar = [&[b'x'; 257][..], b"ustar", &[0; 300]].concat();
         for (bytes, expected) in [
             (b"\x89PNG\r\n\x1a\n".to_vec(), "x.bin: is a PNG image; expected a CSV file of images"),
@@ -330,18 +326,60 @@ mod tests {
                 "a zip archive with 2 CSVs: \"train.csv\", \"test.csv\"; ",
             ),
             (zip_of(&[("train/angry/1.jpg", b"a")]), "a zip archive without a CSV; it holds \"train/angry/1.jpg\""),
+            (
+                encrypted,
+                "is a zip archive that cannot be read directly: Password required to decrypt file; extract it first: unzip ",
+            ),
             (zip_of(&[("[Content_Types].xml", b"a"), ("xl/workbook.xml", b"")]), "is an Excel workbook; expected"),
             (zip_of(&[]), "it holds nothing"),
             (b"PK\x03\x04 and then nothing".to_vec(), "is a zip archive that cannot be read"),
             (zip_of(&[("a.csv", &gzip(b"a,b"))]), "x.bin/a.csv: is zip-compressed twice"),
             (gzip(&tar), "is a compressed tar archive; expected a CSV file of images; extract it first: tar xf"),
             (gzip(b"\x89PNG"), "is gzip-compressed and holds a PNG image"),
-            (truncated[..truncated.len() / 2].to_vec(), "x.bin: cannot be read: "),
+            (truncated[..truncated.len() / 2].to_vec(), "x.bin: is gzip-compressed and cannot be decompressed: "),
         ] {
             let message = format!("{:#}", open(&bytes).unwrap_err());
             assert!(message.contains(expected), "{expected:?} is not in {message:?}");
             assert!(crate::util::error::is_input(&open(&bytes).unwrap_err()), "{message}");
         }
+    }
+
+    #[test]
+    fn a_stream_of_something_else_is_refused_early() {
+        let opened = |check: &dyn Fn(&CsvSource) -> Result<()>| {
+            let mut opened = Opened {
+                name: "x".into(),
+                path: "x".into(),
+                what: "a CSV",
+                check,
+                compression: None,
+                limit: 3 * MAX_RECORD,
+            };
+            opened.read_stream(std::io::repeat(b'\n')).unwrap_err().to_string()
+        };
+        let first = |source: &CsvSource| {
+            let mut byte = [0];
+            source.reader().read_exact(&mut byte)?;
+            assert!(source.file()?.metadata()?.len() < 2 * MAX_RECORD);
+            Err(input(format!("begins with {byte:?}")))
+        };
+        assert_eq!(opened(&first), "begins with [10]");
+        assert_eq!(opened(&|_| Ok(())), "x: more than 0 GiB of text; split the file");
+    }
+
+    #[test]
+    fn an_archive_that_expands_too_much_is_refused() {
+        let bomb = gzip(&b"0\n".repeat(1 << 20));
+        let mut opened = Opened {
+            name: "x.gz".into(),
+            path: "x.gz".into(),
+            what: "a CSV",
+            check: &|_| Ok(()),
+            compression: Some("gzip-compressed"),
+            limit: 1 << 20,
+        };
+        let message = opened.store(MultiGzDecoder::new(&bomb[..]), true).unwrap_err().to_string();
+        assert!(message.contains("expands to more than 0 GiB, over 200 times its size; expected a CSV"), "{message}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn good(text: &str) -> Images {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
-    let source = CsvSource::open(&path, "a CSV").unwrap();
+    let source = CsvSource::open(&path, "a CSV", &|_| Ok(())).unwrap();
     let columns = read_columns(&source, LabelColumn::Optional).unwrap();
     let map = LabelMap::new(options.classes, options.label_names);
     let quote = match scan::scan_source(&source, columns.separator).unwrap().quoting {
@@ -194,8 +194,8 @@ fn rows_are_left_out_by_the_label_map() {
         let images = read(&path, options).unwrap();
         assert_eq!((images.labels.as_deref(), &images.rows), (Some(&[0, 1][..]), &vec![0, 2]));
         assert_eq!((images.left_out, images.file_rows, images.len()), (1, 3, 2));
-        assert!(images.notes[0].ends_with("images.csv: data.labels leaves out 1 rows"), "{:?}", images.notes);
+        assert!(images.notes[0].ends_with("images.csv: data.labels leaves out 1 row"), "{:?}", images.notes);
     }
     fs_err::write(&path, format!("emotion,pixels\ndisgust,{a}\n")).unwrap();
-    assert!(read(&path, options).unwrap_err().to_string().contains("data.labels leaves out all 1 rows"));
+    assert!(read(&path, options).unwrap_err().to_string().contains("data.labels leaves out 1 row, which is all"));
 }

@@ -3,15 +3,14 @@
 //! A label in a file is a class number, such as `3` or `3.0`, or a word, such as `happy`. Without
 //! `data.labels`, numbers are positions in `data.classes`, and words are class names.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod names;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+
+pub use names::LabelNames;
 
 use crate::data::advice::Advice;
 use crate::util::text::short;
-use crate::util::validate::{InvalidValue, require};
 
 /// Names of FER2013's classes 0..6.
 pub const CLASSES: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
@@ -19,10 +18,11 @@ pub const CLASSES: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "sur
 /// Value of `data.labels` for labels whose rows are left out.
 pub const SKIP: &str = "skip";
 
-/// Maximum number of entries of `data.labels`.
-const MAX_ENTRIES: usize = 1000;
+/// Maximum characters of a label that a message prints as an entry of a map.
+const MAX_KEY: usize = 40;
 
-/// Words for one expression: the adjective and the noun are used alike by published datasets.
+/// Words for one expression: the adjective and the noun are used alike by published datasets. The
+/// first seven are FER2013's classes, in its order.
 const SYNONYMS: [&[&str]; 8] = [
     &["angry", "anger"],
     &["disgust", "disgusted"],
@@ -33,19 +33,6 @@ const SYNONYMS: [&[&str]; 8] = [
     &["neutral", "neutrality"],
     &["contempt", "contemptuous"],
 ];
-
-/// `data.labels`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum LabelNames {
-    /// Not set: numbers are positions in `data.classes`.
-    #[default]
-    Classes,
-    /// The class of each number, from 0; `skip` leaves its rows out.
-    List(Vec<String>),
-    /// The class of each label; labels that are not listed and are a class's name stay. Numbers
-    /// that are not listed have FER2013's names.
-    Table(BTreeMap<String, String>),
-}
 
 /// Where a row with a label goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,93 +48,11 @@ pub enum LabelTarget {
 pub struct LabelMap {
     classes: Vec<String>,
     names: LabelNames,
+    /// Whether no class stands at another position than in FER2013 relative to the others, so that a
+    /// number has only one meaning.
+    in_fer2013_order: bool,
     /// The targets of the labels `0` to `9`, which most files have.
     digits: [Option<LabelTarget>; 10],
-}
-
-impl LabelNames {
-    /// Whether `data.labels` is not set.
-    pub fn is_classes(&self) -> bool {
-        *self == Self::Classes
-    }
-
-    /// Parses `--label-map`: `LABEL=CLASS,...`, or the classes of the labels 0, 1, ... as
-    /// `CLASS,CLASS,...`.
-    ///
-    /// # Errors
-    /// What is wrong, if some entries have `=` and others do not, or a label is listed twice.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let entries: Vec<&str> = text.split(',').map(str::trim).collect();
-        if entries.iter().any(|entry| entry.is_empty()) {
-            return Err("an empty entry; expected LABEL=CLASS,LABEL=CLASS or CLASS,CLASS".to_owned());
-        }
-        if !entries.iter().any(|entry| entry.contains('=')) {
-            return Ok(Self::List(entries.into_iter().map(str::to_owned).collect()));
-        }
-        let mut table = BTreeMap::new();
-        for entry in entries {
-            let Some((label, class)) = entry.split_once('=') else {
-                return Err(format!("{:?}; expected LABEL=CLASS", short(entry, 40)));
-            };
-            if table.insert(label.trim().to_owned(), class.trim().to_owned()).is_some() {
-                return Err(format!("label {:?} is listed twice", short(label, 40)));
-            }
-        }
-        Ok(Self::Table(table))
-    }
-
-    /// The class names that `data.labels` implies if `data.classes` is not set: FER2013's, or, if it
-    /// names others, these in alphabetical order, as torchvision's `ImageFolder` numbers classes.
-    pub fn default_classes(&self) -> Vec<String> {
-        let known = CLASSES.map(String::from).to_vec();
-        let mut named: Vec<String> = self.targets().filter(|class| *class != SKIP).cloned().collect();
-        if named.iter().all(|class| known.contains(class)) {
-            return known;
-        }
-        named.sort();
-        named.dedup();
-        named
-    }
-
-    fn targets(&self) -> Box<dyn Iterator<Item = &String> + '_> {
-        match self {
-            Self::Classes => Box::new(std::iter::empty()),
-            Self::List(list) => Box::new(list.iter()),
-            Self::Table(table) => Box::new(table.values()),
-        }
-    }
-
-    /// Checks that every label goes to one of `classes` or is skipped, and to one only.
-    ///
-    /// # Errors
-    /// The first entry that does not.
-    pub fn check(&self, classes: &[String]) -> Result<(), InvalidValue> {
-        let count = self.targets().count();
-        let set = !self.is_classes();
-        require(!set || (1..=MAX_ENTRIES).contains(&count), "data.labels", count, "1 to 1000 entries")?;
-        let taken = classes.iter().any(|class| class == SKIP);
-        let reserved = "distinct names other than \"skip\", which data.labels uses to leave rows out";
-        require(!set || !taken, "data.classes", format!("{classes:?}"), reserved)?;
-        let names: Vec<String> = classes.iter().take(20).map(|class| format!("{class:?}")).collect();
-        let allowed = format!("a class of data.classes ({}), or \"skip\" to leave its rows out", names.join(", "));
-        let is_allowed = |class: &String| class == SKIP || classes.contains(class);
-        match self {
-            Self::Classes => Ok(()),
-            Self::List(list) => list.iter().enumerate().try_for_each(|(number, class)| {
-                require(is_allowed(class), &format!("data.labels[{number}]"), format!("{class:?}"), &allowed)
-            }),
-            Self::Table(table) => {
-                let mut seen = BTreeMap::new();
-                table.iter().try_for_each(|(label, class)| {
-                    let key = format!("data.labels.{}", short(label, 40));
-                    require(is_allowed(class), &key, format!("{class:?}"), &allowed)?;
-                    let other = seen.insert(normalized(label), label);
-                    let allowed = "each label once, regardless of case";
-                    require(other.is_none(), &key, format!("{class:?}"), allowed)
-                })
-            }
-        }
-    }
 }
 
 impl LabelMap {
@@ -159,7 +64,8 @@ impl LabelMap {
             }
             other => other.clone(),
         };
-        let mut map = Self { classes: classes.to_vec(), names, digits: [None; 10] };
+        let in_fer2013_order = fer2013_order(classes) != Some(false);
+        let mut map = Self { classes: classes.to_vec(), names, in_fer2013_order, digits: [None; 10] };
         for number in 0..10 {
             let target = map.resolve_key(&number.to_string());
             if let Some(slot) = map.digits.get_mut(number) {
@@ -198,10 +104,19 @@ impl LabelMap {
                     u8::try_from(number).ok().filter(|_| number < self.classes.len()).map(LabelTarget::Class)
                 }
                 LabelNames::List(list) => self.target(list.get(number)?),
+                LabelNames::Table(_) if self.is_ambiguous(number) => None,
                 LabelNames::Table(_) => self.resolve_word(CLASSES.get(number)?),
             };
         }
         self.resolve_word(key)
+    }
+
+    /// Whether a number that a table does not list is one class by FER2013's numbers and another by
+    /// its position in `data.classes`.
+    fn is_ambiguous(&self, number: usize) -> bool {
+        let by_position = (number < self.classes.len()).then(|| u8::try_from(number).ok().map(LabelTarget::Class));
+        let by_name = CLASSES.get(number).and_then(|word| self.resolve_word(word));
+        !self.in_fer2013_order && by_position.is_some_and(|class| class != by_name)
     }
 
     /// The class of a word in lower case: listed, a class's name, or a synonym of either.
@@ -240,19 +155,57 @@ impl LabelMap {
         };
         let shown = short(text.trim(), 40);
         let problem = format!("unknown label {shown:?}; expected {numbers} or a class name ({names}{more})");
-        if shown.is_empty() {
+        let label = normalized(text);
+        if label.is_empty() {
             return problem;
         }
-        let label = normalized(&shown);
-        let key = if is_bare_key(&label) { label.clone() } else { format!("{label:?}") };
-        let action = match (advice, &self.names) {
-            (Advice::CommandLine, _) => format!("add --label-map '{label}=CLASS'"),
-            (Advice::Config, LabelNames::Classes) => format!("set data.labels = {{ {key} = \"CLASS\" }}"),
-            (Advice::Config, LabelNames::Table(_)) => format!("add {key} = \"CLASS\" to data.labels"),
-            (Advice::Config, LabelNames::List(_)) => "add its class to the list data.labels".to_owned(),
-        };
-        format!("{problem}; to map it, {action}, with a class name, or skip to leave such rows out")
+        if let (LabelNames::Table(_), Ok(number)) = (&self.names, label.parse::<usize>())
+            && let (true, Some(position)) = (self.is_ambiguous(number), self.classes.get(number))
+        {
+            let by_name = CLASSES.get(number).map_or_else(|| "no class".to_owned(), |name| format!("{name:?}"));
+            let map = advice.label_map();
+            return format!(
+                "label {number} is {position:?} by its position in {classes}, and {by_name} in FER2013; list every \
+                 number in {map}",
+                classes = advice.classes()
+            );
+        }
+        match self.action(&label, advice) {
+            Some(action) => {
+                format!("{problem}; to map it, {action}, with a class name, or skip to leave such rows out")
+            }
+            None => format!("{problem}; rename it in the file"),
+        }
     }
+
+    /// How to map an unknown label; `None` if it cannot be written as an entry.
+    fn action(&self, label: &str, advice: Advice) -> Option<String> {
+        if label.chars().count() > MAX_KEY || label.chars().any(char::is_control) {
+            return None;
+        }
+        // TOML's own quoting of keys.
+        let entry = toml::to_string(&BTreeMap::from([(label, "CLASS")])).ok()?;
+        let entry = entry.trim();
+        Some(match (advice, &self.names) {
+            (Advice::CommandLine, _) if label.contains([',', '=']) => return None,
+            (Advice::CommandLine, _) => {
+                format!("add --label-map {}", shlex::try_quote(&format!("{label}=CLASS")).ok()?)
+            }
+            (Advice::Config, LabelNames::Classes) => format!("set data.labels = {{ {entry} }}"),
+            (Advice::Config, LabelNames::Table(_)) => format!("add {entry} to data.labels"),
+            (Advice::Config, LabelNames::List(_)) => "add its class to the list data.labels".to_owned(),
+        })
+    }
+}
+
+/// Whether the classes that FER2013 has too are in its order; `None` if there is none.
+fn fer2013_order(classes: &[String]) -> Option<bool> {
+    let position = |class: &String| {
+        let group = SYNONYMS.iter().position(|group| group.contains(&class.to_lowercase().as_str()))?;
+        (group < CLASSES.len()).then_some(group)
+    };
+    let positions: Vec<usize> = classes.iter().filter_map(position).collect();
+    (!positions.is_empty()).then(|| positions.is_sorted())
 }
 
 /// A label to be compared: in lower case, without surrounding space; a number without leading zeros
@@ -268,43 +221,6 @@ fn normalized(label: &str) -> String {
     }
     let digits = whole.trim_start_matches('0');
     if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }
-}
-
-/// Whether TOML accepts a key without quotes.
-fn is_bare_key(key: &str) -> bool {
-    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-}
-
-impl Serialize for LabelNames {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Classes => serializer.serialize_none(),
-            Self::List(list) => list.serialize(serializer),
-            Self::Table(table) => table.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for LabelNames {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = LabelNames;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table such as { happiness = \"happy\" }, or a list with the class of each number")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LabelNames, A::Error> {
-                Deserialize::deserialize(de::value::MapAccessDeserializer::new(map)).map(LabelNames::Table)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<LabelNames, A::Error> {
-                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(LabelNames::List)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
 }
 
 #[cfg(test)]

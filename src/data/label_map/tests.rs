@@ -32,7 +32,7 @@ fn without_labels_numbers_are_positions_and_words_are_names() {
 fn a_list_gives_the_class_of_each_number() {
     let affectnet =
         LabelNames::List(names(&["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "skip"]));
-    affectnet.check(&names(&CLASSES)).unwrap();
+    affectnet.check(&names(&CLASSES), Advice::Config).unwrap();
     let map = LabelMap::new(&names(&CLASSES), &affectnet);
     assert_eq!(resolve(&map, ["0", "1", "6", "7", "8", "happy"]), [6, 3, 0, -1, -2, 3]);
 }
@@ -52,19 +52,71 @@ fn a_table_maps_words_numbers_and_merged_classes() {
     assert_eq!(resolve(&map, ["0", "1", "2", "6"]), [0, -1, 1, 5], "numbers keep FER2013's meaning");
 }
 
+/// AffectNet's classes, in its order.
+const AFFECTNET: [&str; 8] = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"];
+
+#[test]
+fn numbers_that_a_table_does_not_list_have_one_meaning() {
+    let map = LabelMap::new(&names(&AFFECTNET), &table(&[("8", "skip"), ("7", "contempt"), ("6", "angry")]));
+    // 0 is neutral by position and angry in FER2013.
+    assert_eq!(resolve(&map, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]), [-2, -2, -2, -2, -2, -2, 6, 7, -1]);
+    assert_eq!(resolve(&map, ["neutral", "anger"]), [0, 6]);
+    assert_eq!(
+        map.describe_unknown("0", Advice::Config),
+        "label 0 is \"neutral\" by its position in data.classes, and \"angry\" in FER2013; list every number in \
+         data.labels"
+    );
+    assert!(map.describe_unknown("0", Advice::CommandLine).ends_with("list every number in --label-map"));
+    // Both meanings are the same.
+    let swapped = names(&["disgust", "angry", "fear"]);
+    let map = LabelMap::new(&swapped, &table(&[("7", "skip")]));
+    assert_eq!(resolve(&map, ["0", "1", "2", "3"]), [-2, -2, 2, -2]);
+    // Classes of other names have no order to differ in.
+    let map = LabelMap::new(&names(&["good", "bad"]), &table(&[("happy", "good")]));
+    assert_eq!(resolve(&map, ["3", "0"]), [0, -2]);
+}
+
+#[test]
+fn a_map_is_added_to_another() {
+    let classes = names(&CLASSES);
+    let resolved = |base: &LabelNames, over: &LabelNames, classes: &[String], labels: [&str; 4]| {
+        resolve(&LabelMap::new(classes, &base.with(over, classes)), labels)
+    };
+    let list = LabelNames::List(names(&["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "skip"]));
+    let eight = table(&[("8", "skip")]);
+    assert_eq!(resolved(&list, &eight, &classes, ["0", "6", "7", "8"]), [6, 0, -1, -1], "a list keeps its numbers");
+    let joy = table(&[("Joy", "happy"), ("sad", "skip")]);
+    assert_eq!(resolved(&joy, &table(&[("SAD", "fear")]), &classes, ["joy", "sad", "4", "0"]), [3, 2, 2, 0]);
+    assert_eq!(resolved(&LabelNames::Classes, &eight, &classes, ["0", "6", "7", "8"]), [0, 6, -2, -1]);
+    // A run's numbers are positions, also those after FER2013's.
+    assert_eq!(resolved(&LabelNames::Classes, &eight, &names(&AFFECTNET), ["0", "6", "7", "8"]), [0, 6, 7, -1]);
+    let plus = [&CLASSES[..], &["contempt"]].concat();
+    assert_eq!(resolved(&LabelNames::Classes, &eight, &names(&plus), ["0", "6", "7", "8"]), [0, 6, 7, -1]);
+    assert_eq!(resolved(&LabelNames::Classes, &joy, &names(&["x", "happy"]), ["0", "1", "joy", "2"]), [-2, -2, 1, -2]);
+    assert_eq!(
+        resolved(&LabelNames::Classes, &table(&[("joy", "b")]), &names(&["a", "b"]), ["0", "1", "joy", "2"]),
+        [0, 1, 1, -2]
+    );
+    assert_eq!(joy.with(&list, &classes), list, "a list is complete");
+    assert_eq!(joy.with(&LabelNames::Classes, &classes), joy);
+}
+
 #[test]
 fn entries_are_checked() {
-    let message = |labels: &LabelNames, classes: &[&str]| labels.check(&names(classes)).unwrap_err().to_string();
+    let message =
+        |labels: &LabelNames, classes: &[&str]| labels.check(&names(classes), Advice::Config).unwrap_err().to_string();
     let text = message(&table(&[("joy", "glad")]), &CLASSES);
     assert!(
-        text.starts_with("data.labels.joy = \"glad\" is not allowed: expected a class of data.classes (\"angry\""),
+        text.starts_with("data.labels.joy = \"glad\" is not allowed: expected one of the classes (\"angry\""),
         "{text}"
     );
     assert!(message(&LabelNames::List(names(&["x"])), &["a", "b"]).contains("data.labels[0] = \"x\""));
     assert!(message(&LabelNames::List(Vec::new()), &["a", "b"]).contains("1 to 1000 entries"));
     assert!(message(&table(&[("x", "a")]), &["a", "skip"]).contains("other than \"skip\""));
     assert!(message(&table(&[("Joy", "a"), ("joy", "b")]), &["a", "b"]).contains("each label once"));
-    assert!(LabelNames::Classes.check(&names(&["a", "skip"])).is_ok());
+    let typed = table(&[("joy", "glad")]).check(&names(&CLASSES), Advice::CommandLine).unwrap_err().to_string();
+    assert!(typed.starts_with("--label-map joy = \"glad\" is not allowed: expected one of the classes"), "{typed}");
+    assert!(LabelNames::Classes.check(&names(&["a", "skip"]), Advice::Config).is_ok());
 }
 
 #[test]
@@ -76,10 +128,17 @@ fn unknown_labels_are_described_with_a_way_to_map_them() {
          { joy = \"CLASS\" }, with a class name, or skip to leave such rows out"
     );
     assert!(map.describe_unknown("-1 x", Advice::Config).contains("{ \"-1 x\" = \"CLASS\" }"));
-    assert!(map.describe_unknown("7", Advice::CommandLine).contains("add --label-map '7=CLASS'"));
+    assert!(map.describe_unknown("7", Advice::CommandLine).contains("add --label-map 7=CLASS"));
     let listed = LabelMap::new(&names(&["sad", "happy"]), &table(&[("a", "sad")]));
     assert!(listed.describe_unknown("b", Advice::Config).contains("add b = \"CLASS\" to data.labels"));
     assert!(!map.describe_unknown("", Advice::Config).contains("to map it"));
+    assert!(map.describe_unknown("so so", Advice::CommandLine).contains("add --label-map 'so so=CLASS'"));
+    assert!(map.describe_unknown("don't", Advice::CommandLine).contains("add --label-map \"don't=CLASS\""));
+    assert!(map.describe_unknown("a\"b", Advice::Config).contains("{ 'a\"b' = \"CLASS\" }"));
+    for label in ["a,b", "a=b", "a\u{1}b", &"x".repeat(41)] {
+        let message = map.describe_unknown(label, Advice::CommandLine);
+        assert!(message.ends_with("; rename it in the file"), "{message}");
+    }
 }
 
 #[test]

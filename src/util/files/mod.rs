@@ -15,8 +15,8 @@ use super::error::input;
 use output::check_replaceable;
 
 pub use output::{
-    Output, OutputRules, STANDARD_STREAM, check_output_file, exists, input_name, is_same_file, is_standard_input,
-    is_standard_output, write_standard_output,
+    Output, OutputRules, STANDARD_STREAM, already_exists, check_output_file, exists, input_name, is_same_file,
+    is_standard_input, is_standard_output, write_standard_output,
 };
 
 /// Temporary files are named `.NAME.grimace-XXXXXX.tmp`, in the folder of the file that they
@@ -67,6 +67,25 @@ pub fn replace_atomically_after(
         sync_folder_of(path)
     };
     replace().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Like [`replace_atomically`], but a file that exists by then is not replaced.
+///
+/// # Errors
+/// An input error if there is a file; the error of `write`, or an I/O error.
+pub(super) fn create_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    check_replaceable(path)?;
+    let failed = || format!("cannot write {}", path.display());
+    let temporary = temporary_file(path).with_context(failed)?;
+    write(temporary.path()).with_context(failed)?;
+    fs::File::open(temporary.path())?.sync_all()?;
+    match temporary.persist_noclobber(path) {
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Err(already_exists(path)),
+        persisted => {
+            persisted.map_err(std::io::Error::from).with_context(failed)?;
+            sync_folder_of(path)
+        }
+    }
 }
 
 /// Gives the file at `original` a second name, replacing what has that name: a hard link, or a copy

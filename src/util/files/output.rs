@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{folder_of, replace_atomically, write_atomically};
+use super::{create_atomically, folder_of, replace_atomically};
 use crate::util::error::input;
 use crate::util::text::shell_quoted;
 
@@ -39,6 +39,8 @@ pub fn is_standard_output(path: &Path) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     path: PathBuf,
+    /// Whether a file that is there when it is written may be overwritten.
+    overwrite: bool,
 }
 
 /// What [`Output::check`] has to know about a command.
@@ -60,7 +62,7 @@ impl Output {
     /// Input errors: an input of the command, an existing file without `force`, standard output
     /// together with `json`. Those of [`check_output_file`].
     pub fn check(path: &Path, rules: OutputRules<'_>) -> Result<Self> {
-        let output = Self { path: path.to_path_buf() };
+        let output = Self { path: path.to_path_buf(), overwrite: rules.force };
         if is_standard_output(path) {
             let shown = path.display();
             return if rules.json {
@@ -73,12 +75,14 @@ impl Output {
         }
         check_output_beside(path, rules.inputs)?;
         if !rules.force && exists(path) {
-            return Err(input(format!(
-                "{}: exists; choose another --out, or overwrite it with --force",
-                path.display()
-            )));
+            return Err(already_exists(path));
         }
         Ok(output)
+    }
+
+    /// A file of a directory that the command owns, which it may overwrite.
+    pub fn owned(path: PathBuf) -> Self {
+        Self { path, overwrite: true }
     }
 
     /// Whether it is standard output.
@@ -94,21 +98,25 @@ impl Output {
     /// Writes `bytes`: to a file atomically, or to standard output, where a closed pipe is no error.
     ///
     /// # Errors
-    /// Any I/O error; a file is then unchanged.
+    /// Those of [`Output::replace`], or of standard output.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         if !self.is_standard_output() {
-            return write_atomically(&self.path, bytes);
+            return self.replace(|temporary| Ok(fs_err::write(temporary, bytes)?));
         }
         write_standard_output(bytes)
     }
 
-    /// Replaces the file atomically with what `write` writes to the path that it is given. Not for
-    /// standard output.
+    /// Creates the file atomically, or replaces it with `force`, with what `write` writes to the path
+    /// that it is given. Not for standard output.
     ///
     /// # Errors
-    /// As [`replace_atomically`].
+    /// Any I/O error, or an input error for a file that was created since the check; a file is then
+    /// unchanged.
     pub fn replace(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        replace_atomically(&self.path, write)
+        if self.overwrite {
+            return replace_atomically(&self.path, write);
+        }
+        create_atomically(&self.path, write)
     }
 }
 
@@ -129,6 +137,11 @@ pub fn write_standard_output(bytes: &[u8]) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
     }
+}
+
+/// The error for an output that is there already.
+pub fn already_exists(path: &Path) -> anyhow::Error {
+    input(format!("{}: exists; choose another --out, or overwrite it with --force", path.display()))
 }
 
 /// Whether there is something at `path`; a symbolic link without a target counts, because it would
@@ -232,6 +245,12 @@ mod tests {
             let expected = format!("{}: exists; choose another --out, or overwrite it with --force", path.display());
             assert!(is_input(&error) && error.to_string() == expected, "{error}");
         }
+        let output = check(&new, false).unwrap();
+        fs::write(&new, "created since").unwrap();
+        let error = output.write(b"mine").unwrap_err();
+        assert!(is_input(&error) && error.to_string().contains("new: exists; choose another --out"), "{error:#}");
+        assert_eq!(fs::read(&new).unwrap(), b"created since");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no temporary file");
         check(&old, true).unwrap().write(b"new").unwrap();
         assert_eq!(fs::read(&old).unwrap(), b"new");
     }
