@@ -444,6 +444,6 @@ fn assert_submission_round_trips(file: &Scratch, ids: &[String], classes: usize,
     let predictions = Predictions { logits: probabilities.clone(), probabilities, classes };
     submission::write(&file.0, &images, &predictions, names).expect("a submission can be written");
     let labels: Vec<Option<u8>> = labels.into_iter().map(Some).collect();
-    let read = labels::read_labels(&file.0, ids, &map_of(classes));
+    let read = labels::read_labels(&file.0, ids, &LabelMap::new(&class_names(classes), &LabelNames::Classes));
     assert_eq!(read.expect("a submission can be read"), labels, "{ids:?}");
 }

@@ -28,8 +28,8 @@ pub struct DataConfig {
     /// CSV of test rows; read only to write a submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// CSV of votes or probabilities per training row, to train on with or instead of the label;
-    /// networks only.
+    /// CSV of votes or probabilities per training row, to train on with or instead of the label. A
+    /// forest uses it only with `label_source = "soft_labels"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_labels: Option<PathBuf>,
     /// Where the labels of the rows of `train` come from.

@@ -252,9 +252,10 @@ fn why_no_validation(train: &Images, data: &DataConfig) -> String {
     }
     let distinct = train.hashes.iter().collect::<BTreeSet<_>>().len();
     format!(
-        "they have only {distinct} distinct images, and data.group_duplicates keeps the duplicates of an image in one \
+        "they have only {}, and data.group_duplicates keeps the duplicates of an image in one \
          part; use a larger data.validation than {fraction}, or set data.group_duplicates = false, which leaks training \
-         images into validation"
+         images into validation",
+        count(distinct, "distinct image")
     )
 }
 
@@ -297,4 +298,33 @@ pub fn training_images(split_csv: &str, path: &Path) -> Result<HashSet<ImageHash
         }
     }
     Ok(hashes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::images::PIXELS;
+
+    #[test]
+    fn an_empty_validation_part_is_explained() {
+        let why = |config: &str, labels: &[u8], distinct: u8| {
+            let mut data: DataConfig = toml::from_str(&format!("train = \"x.csv\"\n{config}")).unwrap();
+            data.resolve();
+            let pixels = (0..labels.len()).flat_map(|row| [(row % usize::from(distinct)) as u8; PIXELS]).collect();
+            let images = Images { pixels, labels: Some(labels.to_vec()), ..Images::default() };
+            why_no_validation(&images.with_hashes(), &data)
+        };
+        let rounding = why("validation = 0.04", &[3; 10], 9);
+        assert!(rounding.starts_with("0.04 of the largest class, which has 10 rows, rounds to 0;"), "{rounding}");
+        assert!(rounding.ends_with("use data.validation = 0.05 or more, or data.split = \"random\""), "{rounding}");
+        let one = why("validation = 0.2", &[3], 1);
+        assert!(one.starts_with("0.2 of the largest class, which has 1 row, rounds"), "{one}");
+        for config in ["validation = 0.2", "validation = 0.2\nsplit = \"random\""] {
+            let duplicates = why(config, &[3; 10], 1);
+            assert!(
+                duplicates.starts_with("they have only 1 distinct image, and data.group_duplicates"),
+                "{duplicates}"
+            );
+        }
+    }
 }

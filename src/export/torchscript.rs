@@ -250,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for config in networks() {
             let net = Net::new(&config, 5, 3, Device::Cpu).unwrap();
-            let out = folder.path().join("model.pt");
+            let out = Output::owned(folder.path().join("model.pt"));
             let difference = trace_and_verify(&[net], Tta::None, "{}", &out);
             let difference = difference.unwrap_or_else(|error| panic!("{config:?}: {error:#}"));
             assert!(difference <= TOLERANCE, "{config:?}: {difference}");
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn the_module_averages_over_tta_and_networks() {
         let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("model.pt");
+        let out = Output::owned(folder.path().join("model.pt"));
         let nets: Vec<Net> =
             (0..2).map(|index| Net::new(&networks().swap_remove(index), 5, 3, Device::Cpu).unwrap()).collect();
         let images = check_images(MAX_BATCH);
@@ -284,12 +284,12 @@ mod tests {
     fn verify_rejects_a_module_with_other_weights() {
         let folder = tempfile::tempdir().unwrap();
         let net = |seed| Net::new(&networks().swap_remove(0), 5, seed, Device::Cpu).unwrap();
-        let out = folder.path().join("model.pt");
+        let out = Output::owned(folder.path().join("model.pt"));
         trace_and_verify(&[net(1)], Tta::None, "{}", &out).unwrap();
         let images = check_images(MAX_BATCH);
         let other = expected_probabilities(&[net(2)], Tta::None, &images).unwrap();
         let pixels = DeviceImages::new(&images, Device::Cpu).unwrap();
-        let message = verify(&out, pixels.pixels(), &other).unwrap_err().to_string();
+        let message = verify(out.path(), pixels.pixels(), &other).unwrap_err().to_string();
         assert!(message.contains("differs from the checkpoint by"), "{message}");
     }
 }

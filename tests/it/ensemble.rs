@@ -192,6 +192,10 @@ fn invalid_ensembles_are_refused() {
     let classes: &[&str] = &["angry,disgust", "renamed has sad,b,c,d,e,f,g", "the same classes in the same order"];
     bad(here, &[&["ensemble", a, "renamed"], &data[..]].concat(), 2, classes);
 
+    train("mapped", "data.labels={ joy = \"happy\" }");
+    let differ: &[&str] = &["data.labels is not the same in", "and mapped", "with --label-map"];
+    bad(here, &[&["ensemble", a, "mapped"], &data[..]].concat(), 2, differ);
+    good(here, &[&["ensemble", a, "mapped", "--label-map", "joy=happy"], &data[..]].concat());
     let forest = "name = \"woods\"\n[data]\ntrain = \"data/my_emotion_train.csv\"\n[forest]\ntrees = 3\nfolds = 0\n";
     fs_err::write(here.join("forest.toml"), forest).unwrap();
     good(here, &["forest", "forest.toml", "--out", "wood"]);

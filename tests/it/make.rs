@@ -230,7 +230,7 @@ fn a_sweep_finds_the_same_files() {
     assert!(done.stdout.ends_with(end), "{}", done.stdout);
     assert!(done.stderr.starts_with("sweeping configs/sweep on data/archive.zip, because "), "{}", done.stderr);
     fs_err::remove_file(folder.path().join("data/archive.zip")).unwrap();
-    fs_err::write(folder.path().join("data/faces.csv"), "").unwrap();
+    fs_err::write(folder.path().join("data/faces.csv"), "emotion,pixels\n").unwrap();
     let done: Done = script(folder.path(), "sweep.sh", "", &[]).output().unwrap().into();
     assert!(done.stderr.contains("make sweep ARGS='--set \"data.train=data/faces.csv\"'"), "{}", done.stderr);
     assert!(done.stderr.ends_with("on synthetic images in synthetic/, not on real ones\n"), "{}", done.stderr);

@@ -286,6 +286,51 @@ fn labels_of_other_names_are_mapped() {
 }
 
 #[test]
+fn label_maps_are_added_to_that_of_the_run() {
+    let bench = bench();
+    // Angry is 6 and neutral is 0, as in AffectNet; 7 is contempt.
+    let order = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"];
+    let fer2013 = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
+    let numbers: Vec<String> =
+        fer2013.iter().map(|class| order.iter().position(|other| other == class).unwrap().to_string()).collect();
+    let renumbered = |path: &str| -> String {
+        let csv = text(workshop().join("data").join(path));
+        let mut lines = csv.lines();
+        let header = lines.next().unwrap().to_owned() + "\n";
+        let row = |line: &str| {
+            let (label, pixels) = line.split_once(',').unwrap();
+            format!("{},{pixels}\n", numbers[label.parse::<usize>().unwrap()])
+        };
+        header + &lines.map(row).collect::<String>()
+    };
+    let train = renumbered("my_emotion_train.csv");
+    fs_err::write(bench.path().join("train.csv"), &train).unwrap();
+    let list = format!("data.labels=[{}, \"skip\"]", order.map(|class| format!("{class:?}")).join(", "));
+    let sets = ["--set", "data.train=train.csv", "--set", "train.epochs=1", "--set", &list];
+    good(bench.path(), &[&["train", "tiny.toml", "--out", "run"], &sets[..]].concat());
+    let evaluate = |data: &str, more: &[&str]| {
+        good(bench.path(), &[&["evaluate", "run", "--data", data, "--json"], more].concat()).json()["accuracy"].clone()
+    };
+    let expected = evaluate("train.csv", &[]);
+    // What the message of label 8 advises, with another map before it.
+    let pixels = train.lines().nth(1).unwrap().split_once(',').unwrap().1;
+    fs_err::write(bench.path().join("eight.csv"), format!("{train}8,{pixels}\nglee,{pixels}\n")).unwrap();
+    let args = ["evaluate", "run", "--data", "eight.csv", "--label-map", "glee=skip"];
+    bad(bench.path(), &args, 2, &["unknown label \"8\"", "add --label-map '8=CLASS'"]);
+    assert_eq!(evaluate("eight.csv", &["--label-map", "glee=skip", "--label-map", "8=skip"]), expected);
+    // A map that is a list stands alone.
+    let other = evaluate("train.csv", &["--label-map", &fer2013.join(",")]);
+    assert_ne!(other, expected);
+
+    // In a config, a number of two meanings is refused.
+    let classes = format!("data.classes=[{}]", order.map(|class| format!("{class:?}")).join(", "));
+    let sets = ["--set", "data.train=train.csv", "--set", &classes, "--set", "data.labels={ 8 = \"skip\" }"];
+    let two =
+        "is \"neutral\" by its position in data.classes, and \"angry\" in FER2013; list every number in data.labels";
+    bad(bench.path(), &[&["train", "tiny.toml", "--out", "two"], &sets[..]].concat(), 2, &[two]);
+}
+
+#[test]
 fn paths_may_be_non_utf_8() {
     use std::os::unix::ffi::OsStrExt as _;
     let bench = bench();

@@ -321,18 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn a_column_per_pixel_is_named() {
-        let names: Vec<String> = (0..IMAGE_PIXELS).map(|number| format!("pixel{number}")).collect();
-        for header in [format!("emotion,{}\n", names.join(",")), format!("{}\n", names.join(",").replace("pixel", ""))]
-        {
-            assert!(message(&header).contains("; a column per pixel is not read; join them in Python"));
-        }
-        assert!(message(&names.join("\t")).contains("regex=\"^pixel[0-9]+$\""), "{}", message(&names.join("\t")));
-        let message = message("emotion,pixel0\n");
-        assert!(message.contains("if \"pixel0\" is that column, rename it"), "{message}");
-    }
-
-    #[test]
     fn the_separator_is_the_one_that_gives_the_pixels() {
         let separator = |text: &str| char::from(columns(text).separator);
         assert_eq!(separator("emotion\tpixels\n"), '\t');
@@ -341,18 +329,6 @@ mod tests {
         assert_eq!(separator("pixels\n"), ',');
         assert_eq!(separator("\"a,b,c\";pixels\n"), ';');
         assert!(message("emotion;pixel\n").contains("found \"emotion\", \"pixel\"; if \"pixel\" is that column"));
-    }
-
-    #[test]
-    fn a_column_per_pixel_is_named() {
-        let names: Vec<String> = (0..IMAGE_PIXELS).map(|number| format!("pixel{number}")).collect();
-        for header in [format!("emotion,{}\n", names.join(",")), format!("{}\n", names.join(",").replace("pixel", ""))]
-        {
-            assert!(message(&header).contains("; a column per pixel is not read; join them in Python"));
-        }
-        assert!(message(&names.join("\t")).contains("regex=\"^pixel[0-9]+$\""), "{}", message(&names.join("\t")));
-        let message = message("emotion,pixel0\n");
-        assert!(message.contains("if \"pixel0\" is that column, rename it"), "{message}");
     }
 
     #[test]

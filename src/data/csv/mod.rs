@@ -42,7 +42,7 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
         let why = match images.skipped.first() {
             Some(first) => format!(": all {} were skipped, the first at {first}", images.skipped.count()),
             None if images.left_out > 0 => {
-                format!(": data.labels leaves out {}, which is all", count(images.left_out, "row"))
+                format!(": {} leaves out {}, which is all", options.advice.label_map(), count(images.left_out, "row"))
             }
             None => String::new(),
         };
@@ -73,7 +73,11 @@ pub fn read_allow_empty(path: &Path, options: ReadOptions<'_>) -> anyhow::Result
     let name = source.name();
     images.notes = columns.notes.iter().map(|note| format!("{name}: {note}")).collect();
     if images.left_out > 0 {
-        images.notes.push(format!("{name}: data.labels leaves out {}", count(images.left_out, "row")));
+        images.notes.push(format!(
+            "{name}: {} leaves out {}",
+            options.advice.label_map(),
+            count(images.left_out, "row")
+        ));
     }
     Ok(images.with_hashes())
 }

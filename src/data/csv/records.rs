@@ -126,7 +126,7 @@ mod tests {
         let path = folder.path().join("x.csv");
         let open = |text: &str| {
             fs_err::write(&path, text).unwrap();
-            Records::open(&path, "a CSV of numbers", "a,b")
+            Records::open(&path, "a CSV of numbers", "a,b", |_| Ok(()))
         };
         let mut records = open("\u{feff}b, a\r\n1,2\r\n\r\n3\r\n").unwrap();
         assert_eq!((records.column("a").unwrap(), records.column("b").unwrap()), (1, 0));

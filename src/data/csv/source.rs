@@ -63,7 +63,7 @@ impl CsvSource {
     ///
     /// # Errors
     /// Input errors: no such file, a folder, a file of another kind (named), an archive without or
-    /// with several CSVs, a damaged archive, one that expands too much. An I/O error if the decoded
+    /// with several CSVs, a corrupt archive, one that expands too much. An I/O error if the decoded
     /// text cannot be stored. Those of `check`.
     pub fn open(path: &Path, what: &str, check: &dyn Fn(&Self) -> Result<()>) -> Result<Self> {
         let name = input_name(path).display().to_string();
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn an_archive_that_expands_too_much_is_refused() {
         let bomb = gzip(&b"0\n".repeat(1 << 20));
-        let mut opened = Opened {
+        let opened = Opened {
             name: "x.gz".into(),
             path: "x.gz".into(),
             what: "a CSV",

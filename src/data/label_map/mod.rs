@@ -48,8 +48,7 @@ pub enum LabelTarget {
 pub struct LabelMap {
     classes: Vec<String>,
     names: LabelNames,
-    /// Whether no class stands at another position than in FER2013 relative to the others, so that a
-    /// number has only one meaning.
+    /// Whether the classes of FER2013 are in its order, so that a number has only one meaning.
     in_fer2013_order: bool,
     /// The targets of the labels `0` to `9`, which most files have.
     digits: [Option<LabelTarget>; 10],

@@ -128,7 +128,7 @@ fn unknown_labels_are_described_with_a_way_to_map_them() {
          { joy = \"CLASS\" }, with a class name, or skip to leave such rows out"
     );
     assert!(map.describe_unknown("-1 x", Advice::Config).contains("{ \"-1 x\" = \"CLASS\" }"));
-    assert!(map.describe_unknown("7", Advice::CommandLine).contains("add --label-map 7=CLASS"));
+    assert!(map.describe_unknown("7", Advice::CommandLine).contains("add --label-map '7=CLASS'"));
     let listed = LabelMap::new(&names(&["sad", "happy"]), &table(&[("a", "sad")]));
     assert!(listed.describe_unknown("b", Advice::Config).contains("add b = \"CLASS\" to data.labels"));
     assert!(!map.describe_unknown("", Advice::Config).contains("to map it"));

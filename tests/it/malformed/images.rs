@@ -47,7 +47,11 @@ fn invalid_headers() {
         ("latin-1", b"emotion,pixels,\xe9tat\n".to_vec(), &["line 1: not UTF-8 at byte 16"]),
         ("nul-in-the-header", csv("emo\0tion,pixels\n", &[&row]), &["line 1: no column emotion", "emo\\0tion"]),
         ("nuls", vec![0; 60_000], &["line 1: no column pixels", "\\0\\0"]),
-        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\xcd\n".to_vec(), &["gzip.csv: cannot be read", "create it again"]),
+        (
+            "gzip",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\xcd\n".to_vec(),
+            &["gzip.csv: is gzip-compressed and cannot be decompressed", "create it again"],
+        ),
         ("zip", b"PK\x03\x04\x14\0\0\0\x08\0\xfe\x5a\n".to_vec(), &["zip.csv: is a zip archive that cannot be read"]),
         ("png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), &["png.csv: is a PNG image; expected a CSV file of images"]),
         ("json", "[{\"emotion\":0,\"pixels\":\"1 2\"}]".into(), &["json.csv: is a JSON document; expected a CSV"]),
@@ -222,7 +226,7 @@ fn data_check_reports_unreadable_files_and_rows() {
     let a = image(1);
     for (file, bytes, part) in [
         ("empty.csv", vec![], "empty.csv: is empty"),
-        ("gzip.csv", b"\x1f\x8b\x08\0\n".to_vec(), "gzip.csv: cannot be read"),
+        ("gzip.csv", b"\x1f\x8b\x08\0\n".to_vec(), "gzip.csv: is gzip-compressed and cannot be decompressed"),
         ("bars.csv", csv("emotion|pixels\n", &[&a]), "bars.csv: line 1: no column pixels"),
         ("two.csv", csv("pixels,pixels\n", &[&a]), "two.csv: line 1: duplicate column pixels"),
     ] {
@@ -253,6 +257,11 @@ fn data_check_reports_unreadable_files_and_rows() {
         &["--classes", "differ not only in case"],
     );
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", ""], 2, &["--classes", "2 to 100 names"]);
+    let check = ["data", "check", "data/my_emotion_train.csv", "--label-map"];
+    let one = ["--label-map names only the class \"contempt\"; name all classes with --classes"];
+    cases.expect(&[&check[..], &["contempt=contempt"]].concat(), 2, &one);
+    let unknown = ["--label-map joy = \"glad\" is not allowed", "one of the classes (\"sad\", \"happy\")"];
+    cases.expect(&[&check[..], &["joy=glad", "--classes", "sad,happy"]].concat(), 2, &unknown);
     let hundred = (0..=100).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", &hundred], 2, &["2 to 100 names"]);
     cases.finish();

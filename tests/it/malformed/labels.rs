@@ -35,7 +35,7 @@ fn invalid_label_files() {
         (utf16(&good.replace("emotion", "label")), vec!["labels.csv: line 1: no column emotion; found \"id\"".into()]),
         ([good.as_bytes(), b"\xe9,1\n"].concat(), vec!["labels.csv".into(), "line 152".into(), "UTF-8".into()]),
         (vec![0; 1000], vec!["labels.csv: line 1: no column id".into()]),
-        (b"\x1f\x8b\x08\0\n".to_vec(), vec!["labels.csv: cannot be read".into()]),
+        (b"\x1f\x8b\x08\0\n".to_vec(), vec!["labels.csv: is gzip-compressed and cannot be decompressed".into()]),
         (quote_open.into(), vec!["labels.csv: line 2 is longer than 1048576 bytes".into(), "quote".into()]),
     ];
     for text in ["7", "-1", "joy", "3.5", "", "99999999999999999999", "\0"] {
