@@ -38,6 +38,8 @@ pub mod export;
 
 pub mod sweep;
 
+pub mod reference;
+
 pub mod cli;
 
 #[cfg(test)]

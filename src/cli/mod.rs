@@ -9,6 +9,7 @@ mod ensemble;
 mod evaluate;
 mod export;
 mod forest;
+mod generate;
 mod predict;
 mod runs;
 mod sweep;
@@ -65,6 +66,9 @@ pub enum Command {
     Ensemble(ensemble::EnsembleArgs),
     /// Show libtorch, devices, threads and CPU kernels, and why CUDA is not available
     Doctor(doctor::DoctorArgs),
+    /// Generate shell completions, manual pages, and the schema of configs
+    #[command(subcommand, after_help = "Example:\n  source <(grimace generate completions bash)")]
+    Generate(generate::Generate),
 }
 
 /// `grimace data ...`
@@ -121,6 +125,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Export(args) => export::run(&args),
         Command::Ensemble(args) => ensemble::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Generate(what) => generate::run(&what),
     };
     result.map_err(crate::device::simplify_torch_error)
 }

@@ -39,13 +39,14 @@ impl Deref for Config {
 }
 
 /// A parsed config: keys and types are right, values are unchecked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
     /// Name of the run; the default run directory is `runs/<name>-<UTC time>`.
     pub name: String,
     /// RNG seed of the run.
     #[serde(default = "defaults::seed")]
+    #[schemars(range(max = i64::MAX))]
     pub seed: u64,
     /// Device to train on.
     #[serde(default)]
@@ -55,6 +56,7 @@ pub struct RawConfig {
     pub precision: Precision,
     /// CPU threads; 0 means one per core.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1024))]
     pub threads: usize,
     /// Data files, classes and split.
     pub data: DataConfig,

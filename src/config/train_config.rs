@@ -17,31 +17,37 @@ pub const MAX_EPOCHS: u32 = 100_000;
 pub const MAX_ROLLBACKS: u32 = 100;
 
 /// `[train]`: training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Maximum number of epochs.
+    #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: u32,
     /// Batch size; the last batch of an epoch may be smaller.
+    #[schemars(range(min = 1, max = 65536))]
     pub batch: usize,
     /// Optimizer and initial learning rate.
     pub optimizer: OptimizerConfig,
     /// Learning rate schedule.
     pub schedule: ScheduleConfig,
-    /// Label smoothing, 0 (off) to below 1: this weight of each target is spread evenly over all
-    /// classes (Szegedy et al. 2016).
+    /// Label smoothing: this weight of each target is spread evenly over all classes (Szegedy et al.
+    /// 2016); 0 is off.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub label_smoothing: f64,
     /// Weight of each class in the loss.
     pub class_weights: ClassWeights,
     /// Sampling of the training images in an epoch.
     pub sampling: Sampling,
-    /// Weight of `data.soft_labels` in the targets, 0 to 1; the hard label has the rest.
+    /// Weight of `data.soft_labels` in the targets; the hard label has the rest.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub soft_label_weight: f64,
-    /// Decay per step of an exponential moving average (EMA) of weights and norm statistics, 0
-    /// (off) to below 1. The EMA is validated and saved as best (Polyak and Juditsky 1992).
+    /// Decay per step of an exponential moving average (EMA) of weights and norm statistics; 0 is off.
+    /// The EMA is validated and saved as best (Polyak and Juditsky 1992).
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub ema: f64,
-    /// Maximum global norm of the gradients, 0 (off) to 1e6 (Pascanu et al. 2013;
+    /// Maximum global norm of the gradients; 0 is off (Pascanu et al. 2013;
     /// `torch.nn.utils.clip_grad_norm_`).
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub clip_norm: f64,
     /// Progressive resizing: smaller images in the first epochs.
     pub progressive: ProgressiveConfig,
@@ -51,6 +57,7 @@ pub struct TrainConfig {
     pub checkpoint_every: CheckpointEvery,
     /// How many times a diverged run rolls back to its last good checkpoint, each time with half
     /// the learning rate; with 0 it stops.
+    #[schemars(range(min = 0, max = MAX_ROLLBACKS))]
     pub max_rollbacks: u32,
 }
 
@@ -76,7 +83,7 @@ impl Default for TrainConfig {
 }
 
 /// `train.early_stop`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EarlyStopConfig {
     /// The metric that selects `best.safetensors` and ends the run when it stops improving. It
@@ -93,17 +100,20 @@ impl Default for EarlyStopConfig {
 }
 
 /// `train.checkpoint_every`: the interval that ends first counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointEvery {
     /// Interval in epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub epochs: Option<u32>,
     /// Interval in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub steps: Option<u64>,
-    /// Interval in seconds, at most 1e9.
+    /// Interval in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1e9))]
     pub seconds: Option<f64>,
 }
 

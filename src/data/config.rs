@@ -20,20 +20,21 @@ const MAX_CLASSES: usize = 100;
 const MAX_NAME: usize = 100;
 
 /// `[data]`: training and validation data.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// CSV of training rows.
     pub train: PathBuf,
-    /// CSV of test rows; read only to write a submission.
+    /// CSV of test rows, optional; only a sweep reads it, to write a submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// CSV of votes or probabilities per training row, to train on with or instead of the label. A
-    /// forest uses it only with `label_source = "soft_labels"`.
+    /// CSV of votes or probabilities per training row, optional, to train on with or instead of the
+    /// label. A forest uses it only with `label_source = "soft_labels"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_labels: Option<PathBuf>,
     /// Where the labels of the rows of `train` come from.
     #[serde(default, skip_serializing_if = "LabelSource::is_default")]
+    #[schemars(extend("default" = "emotion"))]
     pub label_source: LabelSource,
     /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training
     /// CSV.
@@ -42,8 +43,9 @@ pub struct DataConfig {
     /// How a validation fraction is sampled.
     #[serde(default)]
     pub split: SplitKind,
-    /// Seed of the split; default the run's seed. Set it to compare several seeds on one split.
+    /// Seed of the split. Without it, the seed of the run; set it to compare several seeds on one split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = i64::MAX))]
     pub split_seed: Option<u64>,
     /// Keep exact duplicates of an image in the same part; applies if `validation` is a fraction.
     #[serde(default = "yes")]
@@ -51,9 +53,10 @@ pub struct DataConfig {
     /// What to do with a row that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
-    /// Class names, in the order of the class numbers. Empty until the config is checked, if
-    /// not set.
+    /// Class names, in the order of the class numbers. Without it they are FER2013's, or those that
+    /// `labels` names; the list is empty until the config is checked.
     #[serde(default, deserialize_with = "at_least_one")]
+    #[schemars(length(min = 2, max = MAX_CLASSES))]
     pub classes: Vec<String>,
     /// The class of each label in the files.
     #[serde(default, skip_serializing_if = "LabelNames::is_classes")]
@@ -61,7 +64,7 @@ pub struct DataConfig {
 }
 
 /// Where the labels of the rows of `data.train` come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LabelSource {
     /// The column `emotion`.
@@ -78,7 +81,7 @@ impl LabelSource {
 }
 
 /// How a validation fraction is sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitKind {
     /// The same fraction of each class.
@@ -89,7 +92,9 @@ pub enum SplitKind {
 }
 
 /// What to do with a row that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, clap::ValueEnum, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
     /// Fail with the first bad rows.
@@ -218,6 +223,21 @@ impl Serialize for Validation {
     }
 }
 
+impl schemars::JsonSchema for Validation {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Validation".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "a fraction of the training rows"},
+                {"type": "string", "description": "the path of a CSV, or a Usage of the training CSV such as \"PublicTest\""},
+            ]
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Validation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
@@ -275,7 +295,7 @@ mod tests {
     #[test]
     fn validation_is_a_fraction_a_path_or_a_usage() {
         let parse = |text: &str| {
-            #[derive(serde::Deserialize)]
+            #[derive(serde::Deserialize, schemars::JsonSchema)]
             struct Only {
                 validation: Validation,
             }

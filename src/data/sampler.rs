@@ -3,7 +3,7 @@
 use crate::util::rng::{Rng, Stream};
 
 /// `train.sampling`: how the training images of an epoch are sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
     /// Every image once, in random order.

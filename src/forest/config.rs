@@ -26,16 +26,18 @@ impl Deref for ForestConfig {
 }
 
 /// A forest config with known keys and right types, before its values are validated.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawForestConfig {
     /// Name of the run; the default run directory is `runs/<name>-<UTC time>`.
     pub name: String,
     /// Seed of all random numbers.
     #[serde(default = "defaults::seed")]
+    #[schemars(range(max = i64::MAX))]
     pub seed: u64,
     /// CPU threads; 0 for one per core. The forest does not depend on it.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1024))]
     pub threads: usize,
     /// Training and validation data.
     pub data: DataConfig,
@@ -44,16 +46,18 @@ pub struct RawForestConfig {
 }
 
 /// `[forest]`
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ForestTable {
     /// Number of trees (scikit-learn's `n_estimators`).
+    #[schemars(range(min = 1, max = 10000))]
     pub trees: usize,
     /// Pixels sampled at each node.
     pub max_features: MaxFeatures,
     /// Implementation of the split search.
     pub finder: Finder,
     /// Folds of the cross-validation; 0 skips it.
+    #[schemars(range(max = 100))]
     pub folds: usize,
 }
 
@@ -64,7 +68,7 @@ impl Default for ForestTable {
 }
 
 /// Implementation of the search for the best split of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finder {
     /// Class counts by pixel value, or sorting in small nodes: exact, and independent of the number
@@ -110,6 +114,21 @@ impl Serialize for MaxFeatures {
             Self::Sqrt => serializer.serialize_str("sqrt"),
             Self::Count(count) => serializer.serialize_u64(*count as u64),
         }
+    }
+}
+
+impl schemars::JsonSchema for MaxFeatures {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MaxFeatures".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [
+                {"const": "sqrt", "description": "the square root of the number of pixels, rounded down"},
+                {"type": "integer", "minimum": 1, "maximum": PIXELS, "description": "this number"},
+            ]
+        })
     }
 }
 

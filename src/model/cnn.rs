@@ -103,14 +103,17 @@ impl Block {
 }
 
 /// `[model] kind = "cnn"`. The blocks must leave at least one pixel of 48x48.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CnnConfig {
-    /// Filters of each block: 1 to 8 blocks of 1 to 4096.
+    /// Filters of each block.
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 4096)))]
     pub filters: Vec<i64>,
-    /// Convolutions per block: 1 to 8.
+    /// Convolutions per block.
+    #[schemars(range(min = 1, max = 8))]
     pub convolutions: usize,
-    /// Kernel size: odd, 1 to 15.
+    /// Kernel size; odd.
+    #[schemars(range(min = 1, max = 15))]
     pub kernel: i64,
     /// Padding of the convolutions.
     pub padding: Padding,
@@ -118,9 +121,11 @@ pub struct CnnConfig {
     pub pooling: Pooling,
     /// Whether each block ends in batch norm.
     pub normalization: bool,
-    /// Units of the hidden dense layers: up to 8 layers of 1 to 65536; may be empty.
+    /// Units of the hidden dense layers; may be empty.
+    #[schemars(length(max = 8), inner(range(min = 1, max = 65536)))]
     pub dense: Vec<i64>,
-    /// Dropout probability after each hidden dense layer: [0, 1).
+    /// Dropout probability after each hidden dense layer.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Activation after each convolution and each hidden dense layer.
     pub activation: Activation,
@@ -143,7 +148,7 @@ impl Default for CnnConfig {
 }
 
 /// Padding of convolutions, as in Keras.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
     /// No padding: each convolution reduces height and width by kernel - 1.
@@ -153,7 +158,7 @@ pub enum Padding {
 }
 
 /// 2x2 pooling with stride 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// Max pooling.

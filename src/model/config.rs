@@ -9,7 +9,7 @@ use crate::data::images::SIDE;
 use crate::util::validate::InvalidValue;
 
 /// `[model]`: the architecture, chosen by `kind`, and its parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelConfig {
     /// `cnn`: blocks of convolution, pooling and batch norm, then dense layers. The defaults are

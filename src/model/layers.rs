@@ -205,7 +205,7 @@ pub fn dropout(x: Tensor, probability: f64, mode: Mode) -> Result<Tensor> {
 }
 
 /// Activation functions: PyTorch's of the same name, with its default parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// max(0, x)

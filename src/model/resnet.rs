@@ -107,23 +107,28 @@ impl Block {
 ///
 /// 2x2 max pooling halves height and width between stages, as in VGG, instead of a stride:
 /// convolutions with stride 1 are faster. The stem pools between its convolution and its norm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResnetConfig {
-    /// Filters of the stem: 1 to 4096.
+    /// Filters of the stem.
+    #[schemars(range(min = 1, max = 4096))]
     pub stem: i64,
-    /// Filters of each stage: 1 to 5 stages of 1 to 4096. Pooling precedes each stage but the
-    /// first.
+    /// Filters of each stage. Pooling precedes each stage but the first.
+    #[schemars(length(min = 1, max = 5), inner(range(min = 1, max = 4096)))]
     pub widths: Vec<i64>,
-    /// Residual blocks of each stage: 1 to 64; as many values as `widths`.
+    /// Residual blocks of each stage; as many values as `widths`.
+    #[schemars(length(min = 1, max = 5), inner(range(min = 1, max = 64)))]
     pub blocks: Vec<i64>,
     /// Whether the stem pools, so that the first stage runs at 24x24 instead of 48x48.
     pub stem_pool: bool,
-    /// Reduction ratio of squeeze-and-excitation: 1 to 4096, or 0 for none.
+    /// Reduction ratio of squeeze-and-excitation; 0 is none.
+    #[schemars(range(min = 0, max = 4096))]
     pub squeeze: i64,
-    /// Probability of stochastic depth at the last block: [0, 1). It grows linearly with depth.
+    /// Probability of stochastic depth at the last block; it grows linearly with depth.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub stochastic_depth: f64,
-    /// Dropout probability before the dense layer: [0, 1).
+    /// Dropout probability before the dense layer.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub dropout: f64,
 }
 

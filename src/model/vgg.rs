@@ -70,17 +70,20 @@ impl Vgg {
 /// `[model] kind = "vgg"`: stages of 3x3 convolutions, each followed by batch norm and ReLU, with
 /// 2x2 max pooling after each stage; then dense layers (Simonyan and Zisserman 2015; with batch
 /// norm and sizes for 48x48 as in Khaireddin and Chen 2021).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VggConfig {
-    /// Filters of each stage: 1 to 5 stages of 1 to 4096. Each stage halves height and width.
+    /// Filters of each stage. Each stage halves height and width.
+    #[schemars(length(min = 1, max = 5), inner(range(min = 1, max = 4096)))]
     pub filters: Vec<i64>,
-    /// Convolutions per stage: 1 to 8.
+    /// Convolutions per stage.
+    #[schemars(range(min = 1, max = 8))]
     pub convolutions: usize,
-    /// Units of the hidden dense layers, each followed by ReLU: up to 8 layers of 1 to 65536; may
-    /// be empty.
+    /// Units of the hidden dense layers, each followed by ReLU; may be empty.
+    #[schemars(length(max = 8), inner(range(min = 1, max = 65536)))]
     pub dense: Vec<i64>,
-    /// Dropout probability after each hidden dense layer: [0, 1).
+    /// Dropout probability after each hidden dense layer.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub dropout: f64,
 }
 

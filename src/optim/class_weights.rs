@@ -61,6 +61,26 @@ impl Serialize for ClassWeights {
     }
 }
 
+impl schemars::JsonSchema for ClassWeights {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ClassWeights".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [
+                {"const": "none", "description": "equal weights"},
+                {"const": "balanced", "description": "inversely proportional to the training images per class"},
+                {
+                    "type": "array",
+                    "items": {"type": "number", "minimum": 0, "maximum": MAX_WEIGHT},
+                    "description": "a weight for each class, not all of them 0",
+                },
+            ]
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for ClassWeights {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;

@@ -131,7 +131,7 @@ fn adam_reference(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], upd
 }
 
 /// `train.optimizer`; `kind` selects the optimizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OptimizerConfig {
     /// Kingma and Ba 2015.
@@ -143,16 +143,20 @@ pub enum OptimizerConfig {
 }
 
 /// `train.optimizer = { kind = "adam", ... }`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdamConfig {
     /// Learning rate at the start.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 100))]
     pub lr: f64,
     /// Decay of the first moment.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// Decay of the second moment.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Added to the root of the second moment after bias correction, as PyTorch does.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
     pub eps: f64,
 }
 
@@ -163,18 +167,23 @@ impl Default for AdamConfig {
 }
 
 /// `train.optimizer = { kind = "adamw", ... }`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdamwConfig {
     /// Learning rate at the start.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 100))]
     pub lr: f64,
     /// Decay of the first moment.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// Decay of the second moment.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Added to the root of the second moment after bias correction.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
     pub eps: f64,
     /// Decoupled decay of convolution and dense weights; biases and norms are exempt.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
 }
 
@@ -185,16 +194,19 @@ impl Default for AdamwConfig {
 }
 
 /// `train.optimizer = { kind = "sgd", ... }`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SgdConfig {
     /// Learning rate at the start.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 100))]
     pub lr: f64,
-    /// Momentum factor: 0 to below 1.
+    /// Momentum factor.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub momentum: f64,
-    /// Nesterov momentum, as in PyTorch.
+    /// Nesterov momentum, as in PyTorch; needs a momentum above 0.
     pub nesterov: bool,
     /// L2 penalty on convolution and dense weights; biases and norms are exempt.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
 }
 

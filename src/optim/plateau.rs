@@ -8,18 +8,21 @@ use crate::metrics::Monitor;
 /// `train.schedule = { kind = "plateau", ... }`: multiplies the learning rate by `factor` after
 /// more than `patience` epochs without improvement of `monitor`, as PyTorch's `ReduceLROnPlateau`.
 /// Linear warmup from 0 over `warmup` epochs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plateau {
-    /// Factor of each reduction: above 0, below 1.
+    /// Factor of each reduction.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub factor: f64,
     /// Epochs without improvement before the next one reduces the learning rate.
     pub patience: u32,
     /// The monitored metric.
     pub monitor: Monitor,
-    /// Minimum learning rate: 0 to the optimizer's.
+    /// Minimum learning rate; at most the optimizer's.
+    #[schemars(range(min = 0.0))]
     pub min_lr: f64,
-    /// Epochs of linear warmup; fractions are allowed.
+    /// Epochs of linear warmup, below `train.epochs`; fractions are allowed.
+    #[schemars(range(min = 0.0))]
     pub warmup: f64,
 }
 

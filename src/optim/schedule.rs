@@ -59,7 +59,7 @@ pub fn learning_rate(schedule: &ScheduleConfig, base: f64, at: &SchedulePosition
 }
 
 /// `train.schedule`; `kind` selects the schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ScheduleConfig {
     /// Constant learning rate.
@@ -73,18 +73,19 @@ pub enum ScheduleConfig {
 }
 
 /// `train.schedule = { kind = "constant" }`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Constant {}
 
 /// `train.schedule = { kind = "hold_then_decay", ... }`: constant for `hold` epochs, then
 /// multiplied by exp(-rate) at the start of each epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldThenDecay {
     /// Epochs at the base learning rate.
     pub hold: u32,
     /// Decay rate per epoch.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub rate: f64,
 }
 
@@ -97,12 +98,14 @@ impl Default for HoldThenDecay {
 /// `train.schedule = { kind = "cosine", ... }`: linear warmup from 0 over `warmup` epochs (Goyal et
 /// al. 2017), then cosine annealing per step until `train.epochs` (Loshchilov and Hutter 2017,
 /// without restarts).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cosine {
-    /// Epochs of linear warmup; fractions are allowed.
+    /// Epochs of linear warmup, below `train.epochs`; fractions are allowed.
+    #[schemars(range(min = 0.0))]
     pub warmup: f64,
-    /// Final learning rate as a fraction of the optimizer's: 0 to 1.
+    /// Final learning rate as a fraction of the optimizer's.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub floor: f64,
 }
 

@@ -5,30 +5,40 @@ use serde::{Deserialize, Serialize};
 use crate::util::validate::{InvalidValue, require};
 
 /// `[augment]`: random transforms of the training images; 0 or false disables one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
-    /// Rotation from U(-rotate, rotate) degrees: 0 to 180.
+    /// Rotation from U(-rotate, rotate) degrees.
+    #[schemars(range(min = 0.0, max = 180.0))]
     pub rotate: f64,
-    /// Shift from U(-shift, shift) of width and height: 0 to 1.
+    /// Shift from U(-shift, shift) of width and height.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub shift: f64,
-    /// Zoom factors for x and y from U(1 - zoom, 1 + zoom): 0 to below 1.
+    /// Zoom factors for x and y from U(1 - zoom, 1 + zoom).
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub zoom: f64,
     /// Horizontal flip with probability 1/2.
     pub flip: bool,
-    /// Random resized crop with a fraction of the area from U(1 - crop, 1): 0 to below 1.
+    /// Random resized crop with a fraction of the area from U(1 - crop, 1).
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub crop: f64,
-    /// Brightness factor from U(1 - brightness, 1 + brightness): 0 to below 1.
+    /// Brightness factor from U(1 - brightness, 1 + brightness).
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub brightness: f64,
-    /// Contrast factor from U(1 - contrast, 1 + contrast): 0 to below 1.
+    /// Contrast factor from U(1 - contrast, 1 + contrast).
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub contrast: f64,
-    /// Gamma log-uniform from 1 / (1 + gamma) to 1 + gamma: 0 to below 1.
+    /// Gamma log-uniform from 1 / (1 + gamma) to 1 + gamma.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub gamma: f64,
-    /// Probability of erasing a random rectangle: 0 to 1.
+    /// Probability of erasing a random rectangle.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub random_erasing: f64,
-    /// Mixup with lambda from Beta(mixup, mixup): 0 to 10.
+    /// Mixup with lambda from Beta(mixup, mixup).
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub mixup: f64,
-    /// CutMix with lambda from Beta(cutmix, cutmix): 0 to 10.
+    /// CutMix with lambda from Beta(cutmix, cutmix).
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub cutmix: f64,
 }
 

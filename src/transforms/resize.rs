@@ -10,12 +10,14 @@ use crate::util::validate::{InvalidValue, require};
 /// `train.progressive`: images grow from `from` x `from` pixels to 48x48 over the fraction `until`
 /// of the epochs, which makes early epochs cheaper (Howard et al. 2018 in DAWNBench; Tan and Le
 /// 2021, EfficientNetV2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProgressiveConfig {
-    /// Image size in the first epoch, in pixels: a multiple of 4, 16 to 48; 48 is off.
+    /// Image size in the first epoch, in pixels; 48 is off.
+    #[schemars(range(min = 16, max = 48), extend("multipleOf" = 4))]
     pub from: usize,
-    /// Fraction of the epochs after which images have full size: 0 to 1.
+    /// Fraction of the epochs after which images have full size.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub until: f64,
 }
 

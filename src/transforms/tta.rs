@@ -46,7 +46,7 @@ impl TtaTransform {
 
 /// `[predict]`: settings of `evaluate`, `predict`, `export` and a sweep's submission. Training does
 /// not use them: its metrics and the choice of the best epoch are without TTA.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PredictConfig {
     /// Test-time augmentation.
@@ -54,7 +54,7 @@ pub struct PredictConfig {
 }
 
 /// `predict.tta`, `--tta`: test-time augmentation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Tta {

@@ -8,6 +8,7 @@ mod cli;
 mod common;
 mod crash_safety;
 mod data;
+mod docs;
 mod ensemble;
 mod export;
 mod forest;

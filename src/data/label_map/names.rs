@@ -147,6 +147,33 @@ impl Serialize for LabelNames {
     }
 }
 
+impl schemars::JsonSchema for LabelNames {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LabelNames".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [
+                {
+                    "type": "object",
+                    "additionalProperties": {"type": "string"},
+                    "minProperties": 1,
+                    "maxProperties": MAX_ENTRIES,
+                    "description": "the class of each label, or \"skip\"",
+                },
+                {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "minItems": 1,
+                    "maxItems": MAX_ENTRIES,
+                    "description": "the class of each number, from 0, or \"skip\"",
+                },
+            ]
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for LabelNames {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;

@@ -1,0 +1,91 @@
+//! `grimace generate`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory as _, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::Cli;
+use super::common::{print, print_json};
+use crate::reference::{ConfigKind, cli_page, config_schema, configuration_page};
+use crate::util::error::Outcome;
+
+/// What to generate.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// Print completions for a shell
+    #[command(
+        after_help = "Examples:\n  source <(grimace generate completions bash)\n  grimace generate completions zsh > ~/.zfunc/_grimace"
+    )]
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command
+    #[command(after_help = "Example:\n  grimace generate man --out ~/.local/share/man/man1")]
+    Man(ManArgs),
+    /// Print the JSON Schema of a config, for editors
+    #[command(
+        after_help = "Example:\n  grimace generate schema > train.schema.json\n\nThe first line of a config names it: #:schema train.schema.json"
+    )]
+    Schema(SchemaArgs),
+    /// Print a page of the reference in docs/
+    Page(PageArgs),
+}
+
+/// `grimace generate completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `grimace generate man`
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Output folder, created if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `grimace generate schema`
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// The kind of config
+    #[arg(default_value = "train")]
+    pub config: ConfigKind,
+}
+
+/// `grimace generate page`
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// The page
+    pub page: Page,
+}
+
+/// Pages of the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// docs/configuration.md: every key of a config
+    Configuration,
+    /// docs/cli.md: every command
+    Cli,
+}
+
+pub fn run(what: &Generate) -> Result<Outcome> {
+    match what {
+        Generate::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "grimace", &mut script);
+            print(&String::from_utf8_lossy(&script))?;
+        }
+        Generate::Man(args) => {
+            fs_err::create_dir_all(&args.out)?;
+            clap_mangen::generate_to(Cli::command(), &args.out)?;
+        }
+        Generate::Schema(args) => print_json(&config_schema(args.config))?,
+        Generate::Page(args) => print(&match args.page {
+            Page::Configuration => configuration_page(),
+            Page::Cli => cli_page(&Cli::command()),
+        })?,
+    }
+    Ok(Outcome::Done)
+}
