@@ -398,9 +398,11 @@ fn content(images: &Images) -> (&[u8], &Option<Vec<u8>>, Texts<'_>, &[u32]) {
     (&images.pixels, &images.labels, (&images.ids, &images.usages), &images.rows)
 }
 
-/// An error message without the name of the temporary file, which differs each time.
+/// An error message without the name of the temporary file, which differs each time; a command in
+/// it may repeat the name.
 fn without_path(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_once(": ").map(|(_, text)| text.to_owned()).unwrap_or_default()
+    let message = format!("{error:#}");
+    message.split_once(": ").map(|(path, text)| text.replace(path, "PATH")).unwrap_or_default()
 }
 
 /// The tensors of a checkpoint as bits, so that a NaN equals itself.

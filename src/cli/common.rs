@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::data::advice::Advice;
-use crate::data::config::{DataConfig, OnBadRow};
+use crate::data::config::{DataConfig, LabelSource, OnBadRow};
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::images::Images;
 use crate::data::label_map::{LabelMap, LabelNames};
@@ -55,7 +55,13 @@ pub struct LabelArgs {
     pub labels: Option<PathBuf>,
     /// The class of each label, in addition to the run's data.labels: LABEL=CLASS,... or the
     /// classes of the numbers 0, 1, ...; skip leaves rows out; repeatable
-    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse, requires = "data")]
+    #[arg(
+        long,
+        value_name = "MAP",
+        value_parser = LabelNames::parse,
+        allow_hyphen_values = true,
+        requires = "data"
+    )]
     pub label_map: Vec<LabelNames>,
 }
 
@@ -127,31 +133,54 @@ pub fn merge_label_maps(base: &LabelNames, maps: &[LabelNames], classes: &[Strin
     Ok(merged)
 }
 
+/// Reports labels of `--label-map` that no row has; those of the run's own map may have none.
+fn note_unused(args: &LabelArgs, unused: &[String]) -> Result<()> {
+    let given: Vec<String> = args.label_map.iter().flat_map(LabelNames::labels).collect();
+    let unused: Vec<String> = unused.iter().filter(|label| given.contains(label)).cloned().collect();
+    Advice::CommandLine.unused_labels(&unused).iter().try_for_each(|note| Console::default().line(note))
+}
+
 /// Reads images and their labels, from the file `--labels` or else from the images' own column, for
 /// a model trained on `data`.
 pub fn read_labeled_images(
     path: &Path,
-    labels: &LabelArgs,
+    args: &LabelArgs,
     rows: &RowArgs,
     data: &DataConfig,
 ) -> Result<(Images, Vec<u8>)> {
-    check_standard_input(&[Some(path), labels.labels.as_deref()].into_iter().flatten().collect::<Vec<_>>())?;
-    let label_names = &merge_label_maps(&data.labels, &labels.label_map, &data.classes)?;
-    let column = if labels.labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
+    check_standard_input(&[Some(path), args.labels.as_deref()].into_iter().flatten().collect::<Vec<_>>())?;
+    let label_names = &merge_label_maps(&data.labels, &args.label_map, &data.classes)?;
+    let column = if args.labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
     let images = read_images_as(path, data, label_names, column, rows)?;
-    match (&labels.labels, &images.labels) {
+    match (&args.labels, &images.labels) {
         (Some(labels), _) => {
             images.check_ids(input_name(path))?;
-            let found = labels::read_labels(labels, &images.row_ids(), &LabelMap::new(&data.classes, label_names))?;
+            let map = LabelMap::new(&data.classes, label_names);
+            let found = labels::read_labels(labels, &images.row_ids(), &map)?;
+            note_unused(args, &map.unused())?;
             let kept: Vec<usize> =
                 found.iter().enumerate().filter(|(_, label)| label.is_some()).map(|(row, _)| row).collect();
             if kept.is_empty() {
                 let labels = input_name(labels).display();
                 return Err(input(format!("{labels}: the label map leaves out all labels")));
             }
+            if kept.len() < found.len() {
+                let (out, all) = (found.len() - kept.len(), found.len());
+                Console::default().line(&format!(
+                    "{}: the label map leaves out {out} of {all} images",
+                    input_name(labels).display()
+                ))?;
+            }
             Ok((images.select(&kept), found.into_iter().flatten().collect()))
         }
         (None, Some(labels)) => {
+            note_unused(args, &images.unused_labels)?;
+            if data.label_source == LabelSource::SoftLabels {
+                let name = input_name(path).display();
+                Console::default().line(&format!(
+                    "{name}: scored on the column emotion; the run was trained on the labels of data.soft_labels"
+                ))?;
+            }
             let labels = labels.clone();
             Ok((images, labels))
         }

@@ -12,6 +12,7 @@ use crate::data::config::{OnBadRow, check_classes};
 use crate::data::csv;
 use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::label_map::{CLASSES, LabelNames};
+use crate::report::Console;
 use crate::report::text_table::{table, thousands};
 use crate::util::error::{Outcome, input};
 use crate::util::files::input_name;
@@ -31,7 +32,7 @@ pub struct DataCheckArgs {
     pub classes: Option<Vec<String>>,
     /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
     /// rows out; repeatable
-    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse)]
+    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse, allow_hyphen_values = true)]
     pub label_map: Vec<LabelNames>,
     /// Exit with 1 for blank images, duplicates or conflicting labels
     #[arg(long)]
@@ -59,6 +60,9 @@ pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
         .iter()
         .map(|path| Ok((path.clone(), csv::read_allow_empty(path, options)?)))
         .collect::<Result<Vec<_>>>()?;
+    let is_unused = |label: &&String| files.iter().all(|(_, images)| images.unused_labels.contains(label));
+    let unused: Vec<String> = label_names.labels().iter().filter(is_unused).cloned().collect();
+    Advice::CommandLine.unused_labels(&unused).iter().try_for_each(|note| Console::default().line(note))?;
     let report = check_files(&files, &classes);
     if args.json {
         print_json(&report)?;
@@ -79,13 +83,17 @@ fn classes(args: &DataCheckArgs) -> Result<Vec<String>> {
         let maps = args.label_map.iter().fold(LabelNames::Classes, |merged, map| merged.with(map, &fer2013));
         let classes = maps.default_classes();
         return match classes.as_slice() {
-            [only] => Err(input(format!("--label-map names only the class {only:?}; name all classes with --classes"))),
+            [only] => Err(input(format!(
+                "--label-map names only the class {only:?}; expected LABEL=CLASS,... or CLASS,CLASS,... with all classes, \
+                 or all of them with --classes"
+            ))),
             _ => Ok(classes),
         };
     };
-    check_classes(classes)
+    let classes: Vec<String> = classes.iter().map(|class| class.trim().to_owned()).collect();
+    check_classes(&classes)
         .map_err(|problem| input(InvalidValue { key: "--classes".to_owned(), ..problem }.to_string()))?;
-    Ok(classes.clone())
+    Ok(classes)
 }
 
 fn rows(number: usize) -> String {

@@ -1,5 +1,7 @@
 //! Advice in errors about data: it names only options that the command at hand has.
 
+use crate::util::text::short;
+
 /// How advice names an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Advice {
@@ -17,6 +19,21 @@ impl Advice {
             Self::Config => "data.labels",
             Self::CommandLine => "--label-map",
         }
+    }
+
+    /// What leaves rows out, in a note: with a command, the run's `data.labels` or `--label-map`.
+    pub fn label_rule(self) -> &'static str {
+        match self {
+            Self::Config => "data.labels",
+            Self::CommandLine => "the label map",
+        }
+    }
+
+    /// A note about labels of the map that no row has; a misspelled one belongs here.
+    pub fn unused_labels(self, labels: &[String]) -> Option<String> {
+        let shown: Vec<String> = labels.iter().take(10).map(|label| format!("{:?}", short(label, 40))).collect();
+        let more = if labels.len() > shown.len() { ", ..." } else { "" };
+        (!shown.is_empty()).then(|| format!("{}: no row has the label {}{more}", self.label_map(), shown.join(" or ")))
     }
 
     /// Where the classes come from.

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::advice::Advice;
 pub use super::label_map::CLASSES;
 use super::label_map::LabelNames;
-use crate::util::files::STANDARD_STREAM;
+use crate::util::files::{STANDARD_STREAM, is_standard_input};
 use crate::util::validate::{InvalidValue, check_seed, require};
 
 /// Labels are stored as bytes; real datasets have far fewer classes.
@@ -133,7 +133,7 @@ impl DataConfig {
             let Some(path) = path else { continue };
             require(!path.as_os_str().is_empty(), key, "\"\"", "the path of a CSV file")?;
             let expected = "the path of a CSV file: standard input cannot be read again when the run is resumed";
-            require(path.as_os_str() != STANDARD_STREAM, key, "\"-\"", expected)?;
+            require(!is_standard_input(path), key, format!("{path:?}"), expected)?;
         }
         let has_votes = self.label_source == LabelSource::Emotion || self.soft_labels.is_some();
         require(

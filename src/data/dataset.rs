@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::advice::Advice;
 use super::class_counts::count_rows;
 use super::config::{DataConfig, LabelSource, SplitKind, Validation};
 use super::csv;
@@ -127,6 +128,9 @@ fn read(path: &Path, data: &DataConfig, notes: &mut Vec<String>) -> Result<Image
     let options = ReadOptions::new(&data.classes, labels);
     let images = csv::read(path, ReadOptions { label_names: &data.labels, on_bad_row: data.on_bad_row, ..options })?;
     notes.extend(images.notes.iter().cloned());
+    if path == data.train {
+        notes.extend(Advice::Config.unused_labels(&images.unused_labels));
+    }
     notes.extend(images.skipped.describe().map(|skipped| format!("{}: {skipped}", path.display())));
     Ok(images)
 }

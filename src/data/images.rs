@@ -71,6 +71,8 @@ pub struct Images {
     pub skipped: BadRows,
     /// Rows that `data.labels` leaves out.
     pub left_out: usize,
+    /// Labels of `data.labels` that no row has.
+    pub unused_labels: Vec<String>,
     /// Messages about the file for the log, such as a column that is ignored.
     pub notes: Vec<String>,
 }
@@ -183,6 +185,7 @@ impl Images {
             file_rows: self.file_rows,
             skipped: self.skipped.clone(),
             left_out: self.left_out,
+            unused_labels: self.unused_labels.clone(),
             notes: self.notes.clone(),
         }
     }

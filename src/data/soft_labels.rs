@@ -89,7 +89,7 @@ impl VoteFile {
             class_columns(header, map, &expected).map(drop)
         })?;
         let columns = class_columns(records.header(), map, &expected)?;
-        let id_column = records.header().find("id")?;
+        let id_column = records.header().find_id()?;
         let mut rows = HashMap::new();
         match id_column {
             Some(column) => {

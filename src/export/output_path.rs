@@ -1,5 +1,6 @@
 //! Output paths of an export: the model, and its description beside it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -15,6 +16,9 @@ const EXTENSIONS: [&str; 5] = ["pt", "pth", "ts", "torchscript", "jit"];
 
 /// Key of the description that holds the BLAKE3 hash of the model file.
 pub const HASH_KEY: &str = "model_blake3";
+
+/// Key of the description with the name of the model file.
+pub const FILE_KEY: &str = "model_file";
 
 /// Maximum size of a description in bytes.
 const MAX_DESCRIPTION: u64 = 1 << 24;
@@ -61,7 +65,19 @@ pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: 
         return Ok(outputs);
     }
     let model_blocks = exists(out) && !is_exported(out);
-    let description_blocks = exists(&description) && read_description(&description).is_none();
+    let found = read_description(&description);
+    let description_blocks = exists(&description) && found.is_none();
+    let other = found.as_ref().and_then(|found| found.get(FILE_KEY)?.as_str());
+    if let Some(other) =
+        other.filter(|other| Some(OsStr::new(other)) != out.file_name() && exists(&out.with_file_name(other)))
+    {
+        let description = description.display();
+        return Err(input(format!(
+            "{description}: describes {other:?}, and is where the description of {} goes; choose another --out, or \
+             overwrite it with --force",
+            out.display()
+        )));
+    }
     let (shown, description) = (out.display(), description.display());
     match (model_blocks, description_blocks) {
         (false, false) => Ok(outputs),

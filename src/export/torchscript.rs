@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::output_path::{ExportPath, HASH_KEY, hash_file};
+use super::output_path::{ExportPath, FILE_KEY, HASH_KEY, hash_file};
 use crate::data::config::CLASSES;
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{Images, PIXELS, SIDE};
@@ -82,6 +82,8 @@ pub fn export(run: &TrainedNet, tta: Tta, out: &ExportPath) -> Result<Exported> 
 pub fn write_module(nets: &[Net], tta: Tta, description: &Map<String, Value>, out: &ExportPath) -> Result<Exported> {
     let difference = trace_and_verify(nets, tta, &serde_json::to_string_pretty(description)?, &out.model)?;
     let mut description = description.clone();
+    let name = out.model.path().file_name().map(|name| name.to_string_lossy());
+    description.insert(FILE_KEY.to_owned(), json!(name));
     description.insert(HASH_KEY.to_owned(), json!(hash_file(out.model.path())?));
     out.description.write((serde_json::to_string_pretty(&description)? + "\n").as_bytes())?;
     Ok(Exported { description: out.description.path().to_path_buf(), difference, images: CHECKED_IMAGES })

@@ -102,7 +102,8 @@ mod tests {
     /// Values just inside and just outside the limits of a number.
     fn probes(schema: &Value) -> (Vec<f64>, Vec<f64>) {
         let step = if schema["type"] == "integer" { schema["multipleOf"].as_f64().unwrap_or(1.0) } else { 1e-6 };
-        let limit = |name: &str| schema[name].as_f64();
+        // Larger integers are not exact as float64.
+        let limit = |name: &str| schema[name].as_f64().filter(|limit| *limit < 1e15);
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         for (name, exclusive, direction) in
             [("minimum", "exclusiveMinimum", 1.0), ("maximum", "exclusiveMaximum", -1.0)]
@@ -120,14 +121,21 @@ mod tests {
     }
 
     /// Keys of which an allowed value may be refused together with the defaults of other keys.
-    const DEPENDENT: [&str; 2] = ["train.schedule.min_lr", "model.kernel"];
+    const DEPENDENT: [&str; 6] = [
+        "train.schedule.min_lr",
+        "train.optimizer.momentum",
+        "train.progressive.from",
+        "train.soft_label_weight",
+        "model.convolutions",
+        "model.kernel",
+    ];
 
     #[test]
     fn limits_are_those_that_are_checked() {
         fn check<C: ConfigFile>(kind: ConfigKind, text: &str) -> usize {
             let mut found = Vec::new();
             limited(&config_schema(kind), "", &[], &mut found);
-            let mut count = 0;
+            let (mut count, mut refused) = (0, Vec::new());
             for Limited { sets, key, schema } in &found {
                 let with = |value: f64| {
                     let value = if schema["type"] == "integer" { format!("{value:.0}") } else { format!("{value:e}") };
@@ -136,12 +144,15 @@ mod tests {
                 let (inside, outside) = probes(schema);
                 count += inside.len();
                 for value in inside.into_iter().filter(|_| !DEPENDENT.contains(&key.as_str())) {
-                    assert!(accepts::<C>(text, &with(value)), "{key} = {value} is refused");
+                    if !accepts::<C>(text, &with(value)) {
+                        refused.push(format!("{key} = {value}"));
+                    }
                 }
                 for value in outside {
                     assert!(!accepts::<C>(text, &with(value)), "{key} = {value} is accepted");
                 }
             }
+            assert!(refused.is_empty(), "{refused:?}");
             count
         }
         let data = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n";

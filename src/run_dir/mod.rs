@@ -166,6 +166,9 @@ impl RunDir {
     /// An input error if it is not a run directory.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
+        if path.is_file() {
+            return Err(input(format!("{shown}: is a file; expected a run directory")));
+        }
         if !path.is_dir() {
             return Err(input(format!("{shown}: no such run directory")));
         }

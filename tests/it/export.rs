@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Done, bad, bench, good, json, python, text, workshop};
+use crate::common::{Done, bad, bench, good, grimace, json, python, text, workshop};
 
 const TEST: &str = "data/my_emotion_test.csv";
 
@@ -78,6 +78,24 @@ fn only_an_unchanged_exported_model_is_replaced_without_force() {
     assert!(text(folder.join("model.json")) == own && !folder.join("model.pt").exists());
     good(folder, &[&export[..], &["--force"]].concat());
     assert_eq!(json(folder.join("model.json"))["tta"], "none");
+}
+
+#[test]
+fn models_do_not_share_a_description() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = workshop().join("run");
+    let export = |out: &str, force: &[&str]| {
+        grimace(folder.path(), &[&["export", run.to_str().unwrap(), "--out", out], force].concat())
+    };
+    assert_eq!(export("face.pt", &[]).code, 0);
+    let refused = export("face.ts", &[]);
+    let message =
+        "face.json: describes \"face.pt\", and is where the description of face.ts goes; choose another --out";
+    assert!(refused.code == 2 && refused.stderr.contains(message), "{}", refused.all());
+    assert_eq!(export("face.pt", &[]).code, 0);
+    fs_err::remove_file(folder.path().join("face.pt")).unwrap();
+    assert_eq!(export("face.ts", &[]).code, 0, "the description of a model that was removed");
+    assert_eq!(json(folder.path().join("face.json"))["model_file"], "face.ts");
 }
 
 #[test]

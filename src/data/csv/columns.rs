@@ -1,5 +1,6 @@
 //! Reading the header of a CSV: its separator, and the columns that are known.
 
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
 
 use super::source::CsvSource;
@@ -111,7 +112,9 @@ impl Header {
         }
         let text = std::str::from_utf8(&line).map_err(|error| {
             let at = error.valid_up_to() + 1;
-            input(format!("{file}: line 1: not UTF-8 at byte {at}; expected a header such as {expected}"))
+            input(format!(
+                "{file}: line 1: not UTF-8 at byte {at}; expected a header such as {expected}; save the file as UTF-8"
+            ))
         })?;
         let text = text.trim_start_matches('\u{feff}');
         if text.is_empty() {
@@ -184,6 +187,9 @@ impl Header {
         if let Some(position) = self.find(known.name)? {
             return Ok(position);
         }
+        if self.is_data() {
+            return Err(self.missing(known.name, "; the first line is a row: add a line with the names of the columns"));
+        }
         let pixel_columns = if known.name == PIXELS.name { self.pixel_columns() } else { None };
         let advice = match (pixel_columns, self.similar(known)) {
             (Some(prefix), _) => format!(
@@ -196,6 +202,22 @@ impl Header {
         Err(self.missing(known.name, &advice))
     }
 
+    /// The position of the column `id`, from 0, where rows without ids are taken in their order.
+    ///
+    /// # Errors
+    /// An input error if there are two, or one that may be meant.
+    pub fn find_id(&self) -> anyhow::Result<Option<usize>> {
+        let found = self.find(ID.name)?;
+        match (found, self.similar(&ID)) {
+            (None, Some(similar)) => Err(input(format!(
+                "{}: line 1: no column id, but {similar:?}; if it is id, rename it to id; if it is not, remove it: the \
+                 rows are then taken in their order",
+                self.file
+            ))),
+            _ => Ok(found),
+        }
+    }
+
     /// An optional known column; if there is none, a column with a similar name is noted.
     fn find_known(&self, known: &Known, notes: &mut Vec<String>) -> anyhow::Result<Option<usize>> {
         let found = self.find(known.name)?;
@@ -206,6 +228,17 @@ impl Header {
             ));
         }
         Ok(found)
+    }
+
+    /// Whether the names are values: an image, or as many numbers as an image has pixels, and not all
+    /// different.
+    fn is_data(&self) -> bool {
+        let is_number = |text: &str| text.parse::<u8>().is_ok();
+        let is_image =
+            |name: &String| name.split_ascii_whitespace().filter(|text| is_number(text)).count() >= IMAGE_PIXELS;
+        let distinct: BTreeSet<&String> = self.names.iter().collect();
+        let numbers = self.names.iter().filter(|name| is_number(name)).count();
+        self.names.iter().any(is_image) || (numbers >= IMAGE_PIXELS && distinct.len() < self.names.len())
     }
 
     /// The prefix of the names if there is a column per pixel, such as `pixel` of `pixel0`; it may be
@@ -299,6 +332,9 @@ mod tests {
         for header in [format!("emotion,{}\n", names.join(",")), format!("{}\n", names.join(",").replace("pixel", ""))]
         {
             assert!(message(&header).contains("; a column per pixel is not read; join them in Python"));
+        }
+        for row in [vec!["70"; IMAGE_PIXELS + 1].join(","), format!("3,{}", vec!["70"; IMAGE_PIXELS].join(" "))] {
+            assert!(message(&row).ends_with("; the first line is a row: add a line with the names of the columns"));
         }
         assert!(message(&names.join("\t")).contains("regex=\"^pixel[0-9]+$\""), "{}", message(&names.join("\t")));
         let message = message("emotion,pixel0\n");

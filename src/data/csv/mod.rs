@@ -42,7 +42,7 @@ pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
         let why = match images.skipped.first() {
             Some(first) => format!(": all {} were skipped, the first at {first}", images.skipped.count()),
             None if images.left_out > 0 => {
-                format!(": {} leaves out {}, which is all", options.advice.label_map(), count(images.left_out, "row"))
+                format!(": {} leaves out {}, which is all", options.advice.label_rule(), count(images.left_out, "row"))
             }
             None => String::new(),
         };
@@ -70,14 +70,14 @@ pub fn read_allow_empty(path: &Path, options: ReadOptions<'_>) -> anyhow::Result
         Some(images) => images,
         None => diagnose::read(&source, &columns, &map, options)?,
     };
+    if images.labels.is_some() {
+        images.unused_labels = map.unused();
+    }
     let name = source.name();
     images.notes = columns.notes.iter().map(|note| format!("{name}: {note}")).collect();
     if images.left_out > 0 {
-        images.notes.push(format!(
-            "{name}: {} leaves out {}",
-            options.advice.label_map(),
-            count(images.left_out, "row")
-        ));
+        let (map, rows) = (options.advice.label_rule(), count(images.file_rows as usize, "row"));
+        images.notes.push(format!("{name}: {map} leaves out {} of {rows}", images.left_out));
     }
     Ok(images.with_hashes())
 }

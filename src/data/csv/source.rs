@@ -19,6 +19,7 @@ use super::file_kind::{FileKind, Foreign, PREFIX};
 use super::scan::MAX_RECORD;
 use crate::util::error::input;
 use crate::util::files::{input_name, is_standard_input, open_input};
+use crate::util::text::shell_quoted;
 
 /// Maximum bytes of decoded text.
 const MAX_DECODED: u64 = 64 << 30;
@@ -198,6 +199,12 @@ impl Opened<'_> {
     fn unreadable(&self, error: &std::io::Error) -> anyhow::Error {
         let name = &self.name;
         input(match self.compression {
+            Some(how)
+                if error.kind() == std::io::ErrorKind::Unsupported || error.to_string().contains("not supported") =>
+            {
+                let unzip = self.file_path().map_or_else(String::new, |path| format!(": unzip {}", shell_quoted(path)));
+                format!("{name}: is {how} in a way that is not read directly: {error}; extract it first{unzip}")
+            }
             Some(how) => {
                 format!("{name}: is {how} and cannot be decompressed: {error}; download or create it again")
             }
@@ -234,6 +241,11 @@ impl Opened<'_> {
                 None => line + count as u64,
             };
             if is_text && line > 2 * MAX_RECORD {
+                // A corrupt archive may look like this; its checksum is at its end.
+                if self.compression.is_some() {
+                    std::io::copy(&mut reader.take(self.limit), &mut std::io::sink())
+                        .map_err(|error| self.unreadable(&error))?;
+                }
                 break;
             }
         }

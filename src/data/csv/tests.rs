@@ -194,7 +194,7 @@ fn rows_are_left_out_by_the_label_map() {
         let images = read(&path, options).unwrap();
         assert_eq!((images.labels.as_deref(), &images.rows), (Some(&[0, 1][..]), &vec![0, 2]));
         assert_eq!((images.left_out, images.file_rows, images.len()), (1, 3, 2));
-        assert!(images.notes[0].ends_with("images.csv: data.labels leaves out 1 row"), "{:?}", images.notes);
+        assert!(images.notes[0].ends_with("images.csv: data.labels leaves out 1 of 3 rows"), "{:?}", images.notes);
     }
     fs_err::write(&path, format!("emotion,pixels\ndisgust,{a}\n")).unwrap();
     assert!(read(&path, options).unwrap_err().to_string().contains("data.labels leaves out 1 row, which is all"));

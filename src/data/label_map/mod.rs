@@ -5,7 +5,9 @@
 
 mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use names::LabelNames;
 
@@ -52,6 +54,7 @@ pub struct LabelMap {
     in_fer2013_order: bool,
     /// The targets of the labels `0` to `9`, which most files have.
     digits: [Option<LabelTarget>; 10],
+    seen: Arc<Seen>,
 }
 
 impl LabelMap {
@@ -64,13 +67,15 @@ impl LabelMap {
             other => other.clone(),
         };
         let in_fer2013_order = fer2013_order(classes) != Some(false);
-        let mut map = Self { classes: classes.to_vec(), names, in_fer2013_order, digits: [None; 10] };
+        let mut map =
+            Self { classes: classes.to_vec(), names, in_fer2013_order, digits: [None; 10], seen: Arc::default() };
         for number in 0..10 {
             let target = map.resolve_key(&number.to_string());
             if let Some(slot) = map.digits.get_mut(number) {
                 *slot = target;
             }
         }
+        map.seen = Arc::default();
         map
     }
 
@@ -82,65 +87,88 @@ impl LabelMap {
     /// The class of a label; `None` if it has none.
     pub fn resolve(&self, text: &str) -> Option<LabelTarget> {
         match text.as_bytes() {
-            [digit @ b'0'..=b'9'] => self.digits.get(usize::from(digit - b'0')).copied().flatten(),
+            [digit @ b'0'..=b'9'] => {
+                let digit = usize::from(digit - b'0');
+                self.seen.insert_digit(digit);
+                self.digits.get(digit).copied().flatten()
+            }
             _ => self.resolve_key(&normalized(text)),
         }
     }
 
     fn resolve_key(&self, key: &str) -> Option<LabelTarget> {
-        if key.is_empty() {
-            return None;
-        }
-        if let LabelNames::Table(table) = &self.names
-            && let Some(class) = table.get(key)
-        {
+        if let Some((entry, class)) = self.entry_of(key) {
+            self.seen.insert(entry);
             return self.target(class);
         }
-        if key.bytes().all(|byte| byte.is_ascii_digit()) {
-            let number: usize = key.parse().ok()?;
-            return match &self.names {
-                LabelNames::Classes => {
-                    u8::try_from(number).ok().filter(|_| number < self.classes.len()).map(LabelTarget::Class)
-                }
-                LabelNames::List(list) => self.target(list.get(number)?),
-                LabelNames::Table(_) if self.is_ambiguous(number) => None,
-                LabelNames::Table(_) => self.resolve_word(CLASSES.get(number)?),
-            };
+        let Some(number) = number_of(key) else { return self.class_of_word(key) };
+        match &self.names {
+            LabelNames::Classes => self.position(number),
+            LabelNames::List(list) => self.target(list.get(number)?),
+            LabelNames::Table(_) if self.is_ambiguous(number) => None,
+            LabelNames::Table(_) => self.class_of_word(CLASSES.get(number)?),
         }
-        self.resolve_word(key)
+    }
+
+    /// The class at this position.
+    fn position(&self, number: usize) -> Option<LabelTarget> {
+        u8::try_from(number).ok().filter(|_| number < self.classes.len()).map(LabelTarget::Class)
+    }
+
+    /// The entry of the table that a label belongs to, and its class.
+    fn entry_of(&self, key: &str) -> Option<(&str, &str)> {
+        let LabelNames::Table(table) = &self.names else { return None };
+        let listed = |key: &str| table.get_key_value(key).map(|(entry, class)| (entry.as_str(), class.as_str()));
+        listed(key).or_else(|| match number_of(key) {
+            Some(number) if self.is_ambiguous(number) => None,
+            Some(number) => self.entry_of_word(CLASSES.get(number)?),
+            None => self.entry_of_word(key),
+        })
+    }
+
+    /// The entry of the table for a word or a synonym of it. A synonym that is another class is
+    /// another label.
+    fn entry_of_word(&self, word: &str) -> Option<(&str, &str)> {
+        let LabelNames::Table(table) = &self.names else { return None };
+        let is_same = |synonym: &str| match (self.class(synonym), self.class(word)) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        let found = synonyms(word).filter(|synonym| is_same(synonym)).find_map(|synonym| table.get_key_value(synonym));
+        found.map(|(entry, class)| (entry.as_str(), class.as_str()))
     }
 
     /// Whether a number that a table does not list is one class by FER2013's numbers and another by
     /// its position in `data.classes`.
     fn is_ambiguous(&self, number: usize) -> bool {
-        let by_position = (number < self.classes.len()).then(|| u8::try_from(number).ok().map(LabelTarget::Class));
-        let by_name = CLASSES.get(number).and_then(|word| self.resolve_word(word));
-        !self.in_fer2013_order && by_position.is_some_and(|class| class != by_name)
+        let Some(by_position) = self.position(number).filter(|_| !self.in_fer2013_order) else { return false };
+        let Some(word) = CLASSES.get(number) else { return true };
+        let by_name = match self.entry_of_word(word) {
+            Some((_, class)) => self.target(class),
+            None => self.class_of_word(word),
+        };
+        by_name != Some(by_position)
     }
 
-    /// The class of a word in lower case: listed, a class's name, or a synonym of either.
-    fn resolve_word(&self, word: &str) -> Option<LabelTarget> {
-        let direct = |word: &str| {
-            let listed = match &self.names {
-                LabelNames::Table(table) => table.get(word).and_then(|class| self.target(class)),
-                _ => None,
-            };
-            listed.or_else(|| self.class(word))
-        };
-        direct(word).or_else(|| {
-            let group = SYNONYMS.iter().find(|group| group.contains(&word))?;
-            group.iter().find_map(|synonym| direct(synonym))
-        })
+    /// The class whose name is a word in lower case, or a synonym of it.
+    fn class_of_word(&self, word: &str) -> Option<LabelTarget> {
+        synonyms(word).find_map(|synonym| self.class(synonym))
+    }
+
+    /// The labels of `data.labels` that no label so far belonged to; a misspelled one belongs here.
+    pub fn unused(&self) -> Vec<String> {
+        let LabelNames::Table(table) = &self.names else { return Vec::new() };
+        let is_seen = |entry: &String| self.seen.contains(entry) || self.seen.digits(self).any(|seen| seen == entry);
+        table.keys().filter(|entry| !is_seen(entry)).cloned().collect()
     }
 
     /// The target that a value of `data.labels` names.
     fn target(&self, class: &str) -> Option<LabelTarget> {
-        if class == SKIP { Some(LabelTarget::Skip) } else { self.class(&class.to_lowercase()) }
+        if is_skip(class) { Some(LabelTarget::Skip) } else { self.class(&class.to_lowercase()) }
     }
 
     fn class(&self, lower_case: &str) -> Option<LabelTarget> {
-        let position = self.classes.iter().position(|class| class.to_lowercase() == lower_case)?;
-        u8::try_from(position).ok().map(LabelTarget::Class)
+        self.position(self.classes.iter().position(|class| class.to_lowercase() == lower_case)?)
     }
 
     /// Describes a label without a class: what was expected, and how to map it.
@@ -150,7 +178,7 @@ impl LabelMap {
         let numbers = match &self.names {
             LabelNames::Classes => format!("0..{}", self.classes.len().saturating_sub(1)),
             LabelNames::List(list) => format!("0..{}", list.len().saturating_sub(1)),
-            LabelNames::Table(_) => "a label of data.labels".to_owned(),
+            LabelNames::Table(_) => format!("a label of {}", advice.label_map()),
         };
         let shown = short(text.trim(), 40);
         let problem = format!("unknown label {shown:?}; expected {numbers} or a class name ({names}{more})");
@@ -158,7 +186,7 @@ impl LabelMap {
         if label.is_empty() {
             return problem;
         }
-        if let (LabelNames::Table(_), Ok(number)) = (&self.names, label.parse::<usize>())
+        if let (LabelNames::Table(_), Some(number)) = (&self.names, number_of(&label))
             && let (true, Some(position)) = (self.is_ambiguous(number), self.classes.get(number))
         {
             let by_name = CLASSES.get(number).map_or_else(|| "no class".to_owned(), |name| format!("{name:?}"));
@@ -195,6 +223,55 @@ impl LabelMap {
             (Advice::Config, LabelNames::List(_)) => "add its class to the list data.labels".to_owned(),
         })
     }
+}
+
+/// The labels that were resolved, by several threads.
+#[derive(Debug, Default)]
+struct Seen {
+    digits: [AtomicBool; 10],
+    /// Entries of the table.
+    entries: Mutex<BTreeSet<String>>,
+}
+
+impl Seen {
+    fn insert(&self, entry: &str) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entries.contains(entry) {
+            entries.insert(entry.to_owned());
+        }
+    }
+
+    fn insert_digit(&self, digit: usize) {
+        if let Some(seen) = self.digits.get(digit).filter(|seen| !seen.load(Ordering::Relaxed)) {
+            seen.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn contains(&self, entry: &str) -> bool {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).contains(entry)
+    }
+
+    /// The entries of `map` that the digits belong to.
+    fn digits<'a>(&'a self, map: &'a LabelMap) -> impl Iterator<Item = &'a str> {
+        let seen = self.digits.iter().enumerate().filter(|(_, seen)| seen.load(Ordering::Relaxed));
+        seen.filter_map(|(digit, _)| map.entry_of(&digit.to_string()).map(|(entry, _)| entry))
+    }
+}
+
+/// The number that a normalized label is.
+fn number_of(key: &str) -> Option<usize> {
+    key.bytes().all(|byte| byte.is_ascii_digit()).then(|| key.parse().ok()).flatten()
+}
+
+/// A word in lower case, and then its synonyms.
+fn synonyms(word: &str) -> impl Iterator<Item = &str> {
+    let group = SYNONYMS.iter().find(|group| group.contains(&word)).copied().unwrap_or_default();
+    std::iter::once(word).chain(group.iter().copied().filter(move |synonym| *synonym != word))
+}
+
+/// Whether a value of `data.labels` leaves rows out instead of naming a class.
+fn is_skip(class: &str) -> bool {
+    class.eq_ignore_ascii_case(SKIP)
 }
 
 /// Whether the classes that FER2013 has too are in its order; `None` if there is none.

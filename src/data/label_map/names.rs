@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::{CLASSES, SKIP, fer2013_order, normalized};
+use super::{CLASSES, fer2013_order, is_skip, normalized};
 use crate::data::advice::Advice;
 use crate::util::text::short;
 use crate::util::validate::{InvalidValue, require};
@@ -33,6 +33,14 @@ impl LabelNames {
         *self == Self::Classes
     }
 
+    /// The labels of a table, as they are compared.
+    pub fn labels(&self) -> Vec<String> {
+        match self {
+            Self::Table(table) => table.keys().map(|label| normalized(label)).collect(),
+            Self::Classes | Self::List(_) => Vec::new(),
+        }
+    }
+
     /// Parses `--label-map`: `LABEL=CLASS,...`, or the classes of the labels 0, 1, ... as
     /// `CLASS,CLASS,...`.
     ///
@@ -51,6 +59,9 @@ impl LabelNames {
             let Some((label, class)) = entry.split_once('=') else {
                 return Err(format!("{:?}; expected LABEL=CLASS", short(entry, 40)));
             };
+            if label.trim().is_empty() {
+                return Err(format!("{:?} has an empty label; expected LABEL=CLASS", short(entry, 40)));
+            }
             if table.insert(label.trim().to_owned(), class.trim().to_owned()).is_some() {
                 return Err(format!("label {:?} is listed twice", short(label, 40)));
             }
@@ -62,8 +73,8 @@ impl LabelNames {
     /// names others, these in alphabetical order, as torchvision's `ImageFolder` numbers classes.
     pub fn default_classes(&self) -> Vec<String> {
         let known = CLASSES.map(String::from).to_vec();
-        let mut named: Vec<String> = self.targets().filter(|class| *class != SKIP).cloned().collect();
-        if named.iter().all(|class| known.contains(class)) {
+        let mut named: Vec<String> = self.targets().filter(|class| !is_skip(class)).cloned().collect();
+        if named.iter().all(|class| known.contains(&class.to_lowercase())) {
             return known;
         }
         named.sort();
@@ -89,12 +100,13 @@ impl LabelNames {
         let set = !self.is_classes();
         let name = advice.label_map();
         require(!set || (1..=MAX_ENTRIES).contains(&count), name, count, "1 to 1000 entries")?;
-        let taken = classes.iter().any(|class| class == SKIP);
+        let taken = classes.iter().any(|class| is_skip(class));
         let reserved = format!("distinct names other than \"skip\", which {name} uses to leave rows out");
         require(!set || !taken, advice.classes(), format!("{classes:?}"), &reserved)?;
         let names: Vec<String> = classes.iter().take(20).map(|class| format!("{class:?}")).collect();
         let allowed = format!("one of the classes ({}), or \"skip\" to leave its rows out", names.join(", "));
-        let is_allowed = |class: &String| class == SKIP || classes.contains(class);
+        let lower: Vec<String> = classes.iter().map(|class| class.to_lowercase()).collect();
+        let is_allowed = |class: &String| is_skip(class) || lower.contains(&class.to_lowercase());
         let entry = |label: &str| match advice {
             Advice::Config => format!("{name}.{}", short(label, 40)),
             Advice::CommandLine => format!("{name} {}", short(label, 40)),

@@ -102,6 +102,31 @@ fn a_map_is_added_to_another() {
 }
 
 #[test]
+fn entries_match_synonyms_and_classes_match_regardless_of_case() {
+    let map = LabelMap::new(&names(&CLASSES), &table(&[("anger", "Happy"), ("contempt", "SKIP")]));
+    assert_eq!(resolve(&map, ["angry", "0", "Anger", "contemptuous", "happy"]), [3, 3, 3, -1, 3]);
+    let both = LabelMap::new(&names(&["angry", "anger"]), &table(&[("anger", "angry")]));
+    assert_eq!(resolve(&both, ["angry", "anger"]), [0, 0]);
+    let both = LabelMap::new(&names(&["angry", "anger", "x"]), &table(&[("anger", "x")]));
+    assert_eq!(resolve(&both, ["angry", "anger"]), [0, 2], "a synonym that is another class");
+    let capitals = LabelNames::List(names(&["Neutral", "Happy", "SKIP"]));
+    assert_eq!(capitals.default_classes(), CLASSES);
+    assert_eq!(resolve(&LabelMap::new(&names(&CLASSES), &capitals), ["0", "1", "2"]), [6, 3, -1]);
+    assert!(capitals.check(&names(&CLASSES), Advice::Config).is_ok());
+}
+
+#[test]
+fn entries_without_rows_are_known() {
+    let entries = [("disgsut", "skip"), ("joy", "happy"), ("1", "angry"), ("sadness", "fear"), ("12", "sad")];
+    let map = LabelMap::new(&names(&CLASSES), &table(&entries));
+    assert_eq!(map.unused(), ["1", "12", "disgsut", "joy", "sadness"]);
+    let clone = map.clone();
+    assert_eq!(resolve(&clone, ["Joy", "1", "4", "0", "none"]), [3, 0, 2, 0, -2]);
+    assert_eq!(map.unused(), ["12", "disgsut"], "4 is sad in FER2013");
+    assert!(LabelMap::new(&names(&CLASSES), &LabelNames::Classes).unused().is_empty());
+}
+
+#[test]
 fn entries_are_checked() {
     let message =
         |labels: &LabelNames, classes: &[&str]| labels.check(&names(classes), Advice::Config).unwrap_err().to_string();
@@ -145,7 +170,7 @@ fn unknown_labels_are_described_with_a_way_to_map_them() {
 fn the_command_line_form_is_parsed() {
     assert_eq!(LabelNames::parse("joy=happy, 7 = skip").unwrap(), table(&[("7", "skip"), ("joy", "happy")]));
     assert_eq!(LabelNames::parse("sad,happy").unwrap(), LabelNames::List(names(&["sad", "happy"])));
-    for text in ["", "a=b,", "a=b,c", "a=b,a=c"] {
+    for text in ["", "a=b,", "a=b,c", "a=b,a=c", "=skip"] {
         assert!(LabelNames::parse(text).is_err(), "{text:?}");
     }
 }

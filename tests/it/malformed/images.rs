@@ -258,7 +258,7 @@ fn data_check_reports_unreadable_files_and_rows() {
     );
     cases.expect(&["data", "check", "data/my_emotion_train.csv", "--classes", ""], 2, &["--classes", "2 to 100 names"]);
     let check = ["data", "check", "data/my_emotion_train.csv", "--label-map"];
-    let one = ["--label-map names only the class \"contempt\"; name all classes with --classes"];
+    let one = ["--label-map names only the class \"contempt\"; expected LABEL=CLASS,"];
     cases.expect(&[&check[..], &["contempt=contempt"]].concat(), 2, &one);
     let unknown = ["--label-map joy = \"glad\" is not allowed", "one of the classes (\"sad\", \"happy\")"];
     cases.expect(&[&check[..], &["joy=glad", "--classes", "sad,happy"]].concat(), 2, &unknown);
