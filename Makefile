@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build train sweep export test lint bench
+.PHONY: help setup build install wheel train sweep export test lint bench
 
 CONFIG ?= configs/notebook.toml
 ARGS ?=
@@ -11,6 +11,8 @@ GRIMACE := ./target/release/grimace
 help:
 	@echo "make setup     install libtorch into .venv, or use LIBTORCH if it is set"
 	@echo "make build     build target/release/grimace"
+	@echo "make install   install grimace, its manual pages and shell completions below PREFIX (~/.local)"
+	@echo "make wheel     build dist/grimace-*.whl, which pip installs without a Rust toolchain"
 	@echo "make train     train $(CONFIG) on FER2013 in data/ under any of its usual names, or else on synthetic images"
 	@echo "               CONFIG=configs/x.toml ARGS='--set train.batch=128' select and override the config"
 	@echo "make sweep     train the configs in configs/sweep and the forest, and compare them"
@@ -27,6 +29,12 @@ setup:
 
 build: setup
 	@scripts/build.sh
+
+install: build
+	@PREFIX='$(PREFIX)' scripts/install.sh
+
+wheel: setup
+	@scripts/wheel.sh
 
 train: build
 	@CONFIG='$(CONFIG)' scripts/train.sh $(ARGS)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from bench import machine, measure, render, results as store
+from bench import chart, machine, measure, render, results as store
 from bench.measure import BATCH, Failed, Setup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -347,6 +347,9 @@ def main() -> int:
         return 1
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(render.page(found), encoding="utf-8")
+    if args.out.resolve() == ROOT / "docs/benchmarks.md":
+        for theme in chart.COLORS:
+            (args.out.parent / f"img/speed-{theme}.svg").write_text(chart.speed_chart(found, theme), encoding="utf-8")
     log(f"wrote {args.out}")
     return 0
 

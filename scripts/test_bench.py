@@ -10,11 +10,12 @@ import socket
 import sys
 import tempfile
 import unittest
+from xml.etree import ElementTree
 from pathlib import Path
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench import machine, measure, render, results as store  # noqa: E402
+from bench import chart, machine, measure, render, results as store  # noqa: E402
 
 # The script and its package have the same name, so the script is loaded by path.
 spec = importlib.util.spec_from_file_location("bench_script", Path(__file__).resolve().parent / "bench.py")
@@ -190,6 +191,18 @@ class Running(unittest.TestCase):
             with mock.patch.object(sys, "argv", ["bench.py", "--render", str(path)]):
                 self.assertEqual(script.main(), 0)
             self.assertEqual((Path(folder) / "r.md").read_text(encoding="utf-8"), render.page(fake_results()))
+
+
+class Chart(unittest.TestCase):
+    def test_bars_are_sorted_and_parse(self) -> None:
+        for theme in chart.COLORS:
+            svg = chart.speed_chart(fake_results(), theme)
+            root = ElementTree.fromstring(svg)
+            bars = [float(rect.get("width")) for rect in root.iter("{http://www.w3.org/2000/svg}rect")]
+            self.assertEqual(len(bars), 6, "programs that failed have no bar")
+            self.assertEqual(bars, sorted(bars, reverse=True))
+            self.assertAlmostEqual(bars[0] / bars[-1], 3.0, places=2)
+            self.assertIn("Example | CPU, 2 cores", svg)
 
 
 if __name__ == "__main__":

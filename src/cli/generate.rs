@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::Cli;
 use super::common::{print, print_json};
-use crate::reference::{ConfigKind, cli_page, config_schema, configuration_page};
+use crate::reference::{ConfigKind, cli_page, config_names, config_schema, config_text, configuration_page};
 use crate::util::error::Outcome;
 
 /// What to generate.
 #[derive(Debug, Subcommand)]
 pub enum Generate {
+    /// Print a config, to edit and train with
+    #[command(after_help = "Example:\n  grimace generate config notebook > notebook.toml")]
+    Config(ConfigArgs),
     /// Print completions for a shell
     #[command(
         after_help = "Examples:\n  source <(grimace generate completions bash)\n  grimace generate completions zsh > ~/.zfunc/_grimace"
@@ -29,6 +33,14 @@ pub enum Generate {
     Schema(SchemaArgs),
     /// Print a page of the reference in docs/
     Page(PageArgs),
+}
+
+/// `grimace generate config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Its name in configs/
+    #[arg(value_parser = PossibleValuesParser::new(config_names()))]
+    pub name: String,
 }
 
 /// `grimace generate completions`
@@ -72,6 +84,7 @@ pub enum Page {
 
 pub fn run(what: &Generate) -> Result<Outcome> {
     match what {
+        Generate::Config(args) => print(config_text(&args.name).unwrap_or_default())?,
         Generate::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "grimace", &mut script);

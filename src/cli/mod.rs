@@ -66,8 +66,11 @@ pub enum Command {
     Ensemble(ensemble::EnsembleArgs),
     /// Show libtorch, devices, threads and CPU kernels, and why CUDA is not available
     Doctor(doctor::DoctorArgs),
-    /// Generate shell completions, manual pages, and the schema of configs
-    #[command(subcommand, after_help = "Example:\n  source <(grimace generate completions bash)")]
+    /// Generate configs, their schema, shell completions and manual pages
+    #[command(
+        subcommand,
+        after_help = "Example:\n  grimace generate config notebook > notebook.toml\n  source <(grimace generate completions bash)"
+    )]
     Generate(generate::Generate),
 }
 

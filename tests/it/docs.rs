@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use toml::Table;
 
-use crate::common::{Done, TINY, good, json, text, workshop};
+use crate::common::{Done, TINY, bad, good, json, text, workshop};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -78,6 +78,17 @@ fn generated_files_are_up_to_date() {
         let generated = good(root(), &[&["generate"], &args[..]].concat()).stdout;
         assert!(generated == text(root().join(file)), "{file} is stale; run scripts/generate.sh");
     }
+}
+
+#[test]
+fn every_config_can_be_printed() {
+    for path in configs() {
+        let relative = path.strip_prefix(root().join("configs")).unwrap().with_extension("");
+        let printed = good(root(), &["generate", "config", relative.to_str().unwrap()]).stdout;
+        let text = text(&path);
+        assert_eq!(printed, text.split_once('\n').unwrap().1, "{}", path.display());
+    }
+    bad(root(), &["generate", "config", "none"], 2, &["possible values", "best/cpu"]);
 }
 
 #[test]
@@ -213,7 +224,9 @@ fn reader() -> TempDir {
 
 /// Runs the `sh` blocks of a page from top to bottom, as a reader would.
 fn run_blocks(page: &str) {
-    let script = blocks(Path::new(page), "sh").concat();
+    // The quick start trains for a minute.
+    let script = blocks(Path::new(page), "sh").concat().replace("train.epochs=15", "train.epochs=1");
+    let script = script.replace("data synth --out faces", "data synth --out faces --train 300 --test 60");
     assert!(!script.is_empty(), "{page} has no commands to run");
     let folder = reader();
     let path = format!("{}:{}", folder.path().join("bin").display(), std::env::var("PATH").unwrap());
@@ -240,6 +253,7 @@ commands_of_pages! {
     commands_of_data_run: "docs/data.md",
     commands_of_forest_run: "docs/forest.md",
     commands_of_inference_run: "docs/inference.md",
+    commands_of_readme_run: "README.md",
     commands_of_profile_run: "docs/profile.md",
     commands_of_sweeps_run: "docs/sweeps.md",
     commands_of_training_run: "docs/training.md",

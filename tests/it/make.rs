@@ -1,5 +1,6 @@
 //! `make train` and `make sweep`: the images that `scripts/train.sh` and `scripts/sweep.sh` choose,
-//! and the resume command of an interrupted run, executed as printed. `make export`.
+//! and the resume command of an interrupted run, executed as printed. `make export` and
+//! `make install`.
 
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -36,7 +37,7 @@ fn checkout() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (root, path) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.path());
     copy_folder(&root.join("configs"), &path.join("configs"));
-    for name in ["find_data.sh", "train.sh", "sweep.sh"] {
+    for name in ["find_data.sh", "train.sh", "sweep.sh", "install.sh"] {
         fs_err::create_dir_all(path.join("scripts")).unwrap();
         fs_err::copy(root.join("scripts").join(name), path.join("scripts").join(name)).unwrap();
     }
@@ -343,4 +344,32 @@ fn make_export_replaces_its_own_file_and_no_other() {
     let forced = make(&["OUT=mine.pt", "ARGS=--force", "RUN=runs/tiny"]);
     assert_eq!(forced.code, 0, "{}", forced.all());
     assert!(fs_err::read(path.join("mine.pt")).unwrap().starts_with(b"PK"));
+}
+
+#[test]
+fn make_install_puts_the_program_and_its_pages_below_the_prefix() {
+    let folder = trainable();
+    let prefix = folder.path().join("some where");
+    let install = |path: &str| -> Done {
+        let mut command = script(folder.path(), "install.sh", "", &[]);
+        command.env("PREFIX", &prefix).env("PATH", path).output().unwrap().into()
+    };
+    let path = std::env::var("PATH").unwrap();
+    for _ in 0..2 {
+        let done = install(&path);
+        let advice = format!("{0}/bin is not on PATH; add it: export PATH=\"{0}/bin:$PATH\"", prefix.display());
+        assert!(done.code == 0 && done.stdout.contains(&advice), "{}", done.all());
+    }
+    let done = install(&format!("{}/bin:{path}", prefix.display()));
+    assert!(done.code == 0 && !done.stdout.contains("PATH"), "{}", done.all());
+    for file in [
+        "share/man/man1/grimace-train.1",
+        "share/bash-completion/completions/grimace",
+        "share/zsh/site-functions/_grimace",
+        "share/fish/vendor_completions.d/grimace.fish",
+    ] {
+        assert!(prefix.join(file).metadata().unwrap().len() > 100, "{file}");
+    }
+    let doctor: Done = Command::new(prefix.join("bin/grimace")).arg("doctor").output().unwrap().into();
+    assert!(doctor.code == 0 && doctor.stdout.contains("libtorch"), "{}", doctor.all());
 }
