@@ -356,18 +356,15 @@ mod tests {
         }
     }
 
+    fn opened(check: &dyn Fn(&CsvSource) -> Result<()>, compression: Option<&'static str>, limit: u64) -> Opened<'_> {
+        Opened { name: "x".into(), path: "x".into(), what: "a CSV", check, compression, limit }
+    }
+
     #[test]
     fn a_stream_of_something_else_is_refused_early() {
-        let opened = |check: &dyn Fn(&CsvSource) -> Result<()>| {
-            let mut opened = Opened {
-                name: "x".into(),
-                path: "x".into(),
-                what: "a CSV",
-                check,
-                compression: None,
-                limit: 3 * MAX_RECORD,
-            };
-            opened.read_stream(std::io::repeat(b'\n')).unwrap_err().to_string()
+        let message = |check: &dyn Fn(&CsvSource) -> Result<()>| {
+            let read = opened(check, None, 3 * MAX_RECORD).read_stream(std::io::repeat(b'\n'));
+            read.unwrap_err().to_string()
         };
         let first = |source: &CsvSource| {
             let mut byte = [0];
@@ -375,21 +372,14 @@ mod tests {
             assert!(source.file()?.metadata()?.len() < 2 * MAX_RECORD);
             Err(input(format!("begins with {byte:?}")))
         };
-        assert_eq!(opened(&first), "begins with [10]");
-        assert_eq!(opened(&|_| Ok(())), "x: more than 0 GiB of text; split the file");
+        assert_eq!(message(&first), "begins with [10]");
+        assert_eq!(message(&|_| Ok(())), "x: more than 0 GiB of text; split the file");
     }
 
     #[test]
     fn an_archive_that_expands_too_much_is_refused() {
         let bomb = gzip(&b"0\n".repeat(1 << 20));
-        let opened = Opened {
-            name: "x.gz".into(),
-            path: "x.gz".into(),
-            what: "a CSV",
-            check: &|_| Ok(()),
-            compression: Some("gzip-compressed"),
-            limit: 1 << 20,
-        };
+        let opened = opened(&|_| Ok(()), Some("gzip-compressed"), 1 << 20);
         let message = opened.store(MultiGzDecoder::new(&bomb[..]), true).unwrap_err().to_string();
         assert!(message.contains("expands to more than 0 GiB, over 200 times its size; expected a CSV"), "{message}");
     }
