@@ -356,7 +356,11 @@ mod tests {
         }
     }
 
-    fn opened(check: &dyn Fn(&CsvSource) -> Result<()>, compression: Option<&'static str>, limit: u64) -> Opened<'_> {
+    fn opened<'a>(
+        check: &'a dyn Fn(&CsvSource) -> Result<()>,
+        compression: Option<&'static str>,
+        limit: u64,
+    ) -> Opened<'a> {
         Opened { name: "x".into(), path: "x".into(), what: "a CSV", check, compression, limit }
     }
 
