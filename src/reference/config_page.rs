@@ -10,17 +10,17 @@ use super::config_schema::{ConfigKind, config_schema};
 const INTRODUCTION: &str = "
 # Configuration
 
-Every key of a config, with its allowed values and its default. A key without a default is required,
-or optional if the description says what happens without it. [training.md](training.md) explains
-how to use them, [data.md](data.md) those of `[data]`.
+Every key of a config, with its allowed values and its default. `name`, `data.train` and `model.kind`
+are required, all others are optional; an empty default means that the key is not set.
+[training.md](training.md) explains how to use them, [data.md](data.md) those of `[data]`.
 
 A config is a TOML file. Any key can be set on the command line: `--set train.batch=128`. An unknown
 key, a wrong type or a value out of range is an error that names file, line and key.
 `config.toml` in a run directory has the resolved config.
 
-Editors complete and check a config whose first line names its schema, as in `configs/`:
-`#:schema train.schema.json`. `grimace generate schema` prints it, `grimace generate schema forest`
-that of a forest.
+Editors with a TOML language server complete and check a config whose first line names its schema.
+Write the schema beside the config, `grimace generate schema > train.schema.json`, and begin the
+config with `#:schema train.schema.json`; `grimace generate schema forest` is that of a forest.
 ";
 
 /// A table of keys under construction, followed by those of its tables.
