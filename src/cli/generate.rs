@@ -9,8 +9,9 @@ use clap_complete::Shell;
 
 use super::Cli;
 use super::common::{print, print_json};
-use crate::reference::{ConfigKind, cli_page, config_names, config_schema, config_text, configuration_page};
+use crate::reference::{ConfigKind, cli_page, config_names, config_schema, config_text, configuration_page, man_pages};
 use crate::util::error::Outcome;
+use crate::util::files::write_atomically;
 
 /// What to generate.
 #[derive(Debug, Subcommand)]
@@ -92,7 +93,9 @@ pub fn run(what: &Generate) -> Result<Outcome> {
         }
         Generate::Man(args) => {
             fs_err::create_dir_all(&args.out)?;
-            clap_mangen::generate_to(Cli::command(), &args.out)?;
+            for (name, page) in man_pages(&Cli::command())? {
+                write_atomically(&args.out.join(name), &page)?;
+            }
         }
         Generate::Schema(args) => print_json(&config_schema(args.config))?,
         Generate::Page(args) => print(&match args.page {
