@@ -21,7 +21,7 @@ pub enum Generate {
     Config(ConfigArgs),
     /// Print completions for a shell
     #[command(
-        after_help = "Examples:\n  source <(grimace generate completions bash)\n  grimace generate completions zsh > ~/.zfunc/_grimace"
+        after_help = "Example:\n  grimace generate completions zsh > ~/.zfunc/_grimace\n  source <(grimace generate completions bash)"
     )]
     Completions(CompletionsArgs),
     /// Write a manual page for each command
@@ -33,6 +33,7 @@ pub enum Generate {
     )]
     Schema(SchemaArgs),
     /// Print a page of the reference in docs/
+    #[command(after_help = "Example:\n  grimace generate page configuration > docs/configuration.md")]
     Page(PageArgs),
 }
 
