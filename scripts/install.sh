@@ -13,7 +13,7 @@ cp "$program" "$new"
 ! command -v strip >/dev/null || strip "$new"
 chmod 755 "$new"
 mv "$new" "$prefix/bin/grimace"
-"$program" generate man --out "$prefix/share/man/man1"
+"$program" generate man --out "$prefix/share/man/man1" --force
 completion() {
   mkdir -p "$(dirname "$prefix/share/$2")"
   "$program" generate completions "$1" >"$prefix/share/$2"

@@ -11,7 +11,7 @@ use super::Cli;
 use super::common::{print, print_json};
 use crate::reference::{ConfigKind, cli_page, config_names, config_schema, config_text, configuration_page, man_pages};
 use crate::util::error::Outcome;
-use crate::util::files::write_atomically;
+use crate::util::files::{Output, OutputRules};
 
 /// What to generate.
 #[derive(Debug, Subcommand)]
@@ -58,6 +58,9 @@ pub struct ManArgs {
     /// Output folder, created if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Overwrite existing files
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `grimace generate schema`
@@ -94,8 +97,11 @@ pub fn run(what: &Generate) -> Result<Outcome> {
         }
         Generate::Man(args) => {
             fs_err::create_dir_all(&args.out)?;
-            for (name, page) in man_pages(&Cli::command())? {
-                write_atomically(&args.out.join(name), &page)?;
+            let rules = OutputRules { force: args.force, ..OutputRules::default() };
+            let pages = man_pages(&Cli::command())?.into_iter();
+            let checked = pages.map(|(name, page)| Ok((Output::check(&args.out.join(name), rules)?, page)));
+            for (output, page) in checked.collect::<Result<Vec<_>>>()? {
+                output.write(&page)?;
             }
         }
         Generate::Schema(args) => print_json(&config_schema(args.config))?,

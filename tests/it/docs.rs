@@ -95,6 +95,7 @@ fn every_config_can_be_printed() {
 fn completions_and_manual_pages_cover_every_command() {
     let folder = tempfile::tempdir().unwrap();
     good(folder.path(), &["generate", "man", "--out", "man/man1"]);
+    bad(folder.path(), &["generate", "man", "--out", "man/man1"], 2, &["grimace.1: exists; choose another --out"]);
     let train = text(folder.path().join("man/man1/grimace-train.1"));
     assert!(train.contains("\\-\\-resume") && train.contains("Override a key"), "{train}");
     for command in ["", "-data-check", "-sweep", "-predict"] {

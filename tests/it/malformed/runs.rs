@@ -312,7 +312,7 @@ fn other_files_of_a_run() {
     cases.expect(&EVALUATE, 0, &[]);
     copy_run(&cases, "copy", &checkpoints);
     cases.expect(&EVALUATE, 2, &["copy: has no best.safetensors", "--resume"]);
-    cases.expect(&["evaluate", "tiny.toml", "--data", "x.csv"], 2, &["tiny.toml: no such run directory"]);
+    cases.expect(&["evaluate", "tiny.toml", "--data", "x.csv"], 2, &["tiny.toml: is a file; expected a run directory"]);
     cases.expect(&["evaluate", "nowhere", "--data", "x.csv"], 2, &["nowhere: no such run directory"]);
     cases.finish();
 }
