@@ -44,7 +44,7 @@ pub fn configuration_page() -> String {
     for (name, schema) in tables {
         page += &table_section(name, schema);
     }
-    if let Some(schema) = forest["properties"].get("forest") {
+    if let Some(schema) = forest.pointer("/properties/forest") {
         page += "\n## Forest configs\n\nThey have `name`, `seed`, `threads` and `[data]` as above, and `[forest]`.\n";
         page += &table_section("forest", schema).replacen("## ", "### ", 1);
     }
@@ -71,7 +71,7 @@ fn table_section(name: &str, schema: &Value) -> String {
 fn kind_sections(key: &str, schema: &Value) -> String {
     let mut text = String::new();
     for choice in schema["oneOf"].as_array().into_iter().flatten() {
-        let kind = choice["properties"]["kind"]["const"].as_str().unwrap_or_default();
+        let kind = kind_of(choice).unwrap_or_default();
         let _ = writeln!(text, "\n### {key}.kind = {kind:?}");
         if let Some(description) = choice["description"].as_str() {
             let _ = writeln!(text, "\n{}", sentence(description));
@@ -139,7 +139,12 @@ fn has_kinds(choices: &Value) -> bool {
 }
 
 fn kinds(schema: &Value) -> impl Iterator<Item = &str> {
-    schema["oneOf"].as_array().into_iter().flatten().filter_map(|choice| choice["properties"]["kind"]["const"].as_str())
+    schema["oneOf"].as_array().into_iter().flatten().filter_map(kind_of)
+}
+
+/// The `kind` of a choice of a tagged table.
+fn kind_of(choice: &Value) -> Option<&str> {
+    choice.pointer("/properties/kind/const")?.as_str()
 }
 
 /// The allowed values, in words.
