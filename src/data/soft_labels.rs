@@ -324,6 +324,8 @@ mod tests {
 
         let message = |images: &Images| read_with(FER_PLUS, images, &seven).unwrap_err().to_string();
         assert!(message(&fer(3)).contains("4 rows without a column id, but train.csv has 3; expected one row per row"));
+        let misnamed = read_text("image_id,sad,happy\n0,1,0\n1,0,1\n2,1,0\n", &images()).unwrap_err();
+        assert!(misnamed.to_string().contains("no column id, but \"image_id\"; if it is id, rename it"), "{misnamed}");
         let moved = Images { usages: usages(&["Training", "PublicTest", "Training", "PrivateTest"]), ..fer(4) };
         assert!(
             message(&moved).contains("Usage \"Training\" in the row of row 1 of train.csv, which has \"PublicTest\"")

@@ -265,7 +265,6 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "emotion,pixels\n3,1 2 3\n";
-
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
@@ -324,12 +323,14 @@ mod tests {
     #[test]
     fn other_files_are_named() {
         let truncated = gzip(&TEXT.repeat(10_000).into_bytes());
-        // The flag in both headers says that the file is encrypted.
         let mut encrypted = zip_of(&[("a.csv", b"a,b")]);
         for (signature, flags) in [(b"PK\x03\x04", 6), (b"PK\x01\x02", 8)] {
             let header = encrypted.windows(4).position(|bytes| bytes == signature).unwrap();
             encrypted[header + flags] |= 1;
         }
+        let mut corrupt = zip_of(&[("a.csv", &vec![b'7'; 5 << 20])]);
+        let crc = corrupt.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap() + 16;
+        corrupt[crc] ^= 1;
         let tar = [&[b'x'; 257][..], b"ustar", &[0; 300]].concat();
         for (bytes, expected) in [
             (b"\x89PNG\r\n\x1a\n".to_vec(), "x.bin: is a PNG image; expected a CSV file of images"),
@@ -348,6 +349,7 @@ mod tests {
             (zip_of(&[("a.csv", &gzip(b"a,b"))]), "x.bin/a.csv: is zip-compressed twice"),
             (gzip(&tar), "is a compressed tar archive; expected a CSV file of images; extract it first: tar xf"),
             (gzip(b"\x89PNG"), "is gzip-compressed and holds a PNG image"),
+            (corrupt, "x.bin/a.csv: is zip-compressed and cannot be decompressed: "),
             (truncated[..truncated.len() / 2].to_vec(), "x.bin: is gzip-compressed and cannot be decompressed: "),
         ] {
             let message = format!("{:#}", open(&bytes).unwrap_err());
@@ -383,8 +385,8 @@ mod tests {
     #[test]
     fn an_archive_that_expands_too_much_is_refused() {
         let bomb = gzip(&b"0\n".repeat(1 << 20));
-        let opened = opened(&|_| Ok(()), Some("gzip-compressed"), 1 << 20);
-        let message = opened.store(MultiGzDecoder::new(&bomb[..]), true).unwrap_err().to_string();
+        let message = opened(&|_| Ok(()), Some("gzip-compressed"), 1 << 20).store(MultiGzDecoder::new(&bomb[..]), true);
+        let message = message.unwrap_err().to_string();
         assert!(message.contains("expands to more than 0 GiB, over 200 times its size; expected a CSV"), "{message}");
     }
 
