@@ -12,8 +12,8 @@ use crate::util::validate::InvalidValue;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelConfig {
-    /// `cnn`: blocks of convolution, pooling and batch norm, then dense layers. The defaults are
-    /// the notebook's CNN.
+    /// `cnn`: blocks of convolution, pooling, batch norm, then dense layers; by default the
+    /// notebook's CNN.
     Cnn(CnnConfig),
     /// `vgg`: stages of convolutions with batch norm, then dense layers.
     Vgg(VggConfig),

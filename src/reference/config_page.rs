@@ -10,8 +10,8 @@ use super::config_schema::{ConfigKind, config_schema};
 const INTRODUCTION: &str = "
 # Configuration
 
-Every key of a config, with its allowed values and its default. `name`, `data.train` and `model.kind`
-are required, all others are optional; an empty default means that the key is not set.
+Every key of a config, with its allowed values and its default. `name`, `data.train` and
+`model.kind` are required, all others are optional; an empty default means that the key is not set.
 [training.md](training.md) explains how to use them, [data.md](data.md) those of `[data]`.
 
 A config is a TOML file. Any key can be set on the command line: `--set train.batch=128`. An unknown
