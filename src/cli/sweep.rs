@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::common::{own_command, print, print_json};
+use crate::device::DeviceChoice;
 use crate::report::text_table::table;
 use crate::sweep::driver::{Sweep, SweepOptions, SweepResult};
 use crate::util::error::Outcome;
@@ -48,6 +49,9 @@ pub struct SweepArgs {
     /// Number of a worker process of --parallel
     #[arg(long, hide = true)]
     pub worker: Option<u32>,
+    /// Device of that process for runs with device = "auto"
+    #[arg(long, hide = true)]
+    pub worker_device: Option<DeviceChoice>,
 }
 
 pub fn run(args: &SweepArgs) -> Result<Outcome> {
@@ -65,7 +69,7 @@ pub fn run(args: &SweepArgs) -> Result<Outcome> {
     };
     let sweep = Sweep::plan(&options, &signals)?;
     if let (Some(number), Some(dir)) = (args.worker, &args.out) {
-        return sweep.work(number, dir);
+        return sweep.work(number, args.worker_device, dir);
     }
     let result = sweep.run()?;
     if args.json {

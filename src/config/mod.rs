@@ -2,6 +2,7 @@
 //!
 //! Everything else takes a [`Config`], and only [`RawConfig::check`] creates one.
 
+mod cuda_graph;
 mod diagnostic;
 mod kind_change;
 pub(crate) mod load;
@@ -14,6 +15,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
+pub use cuda_graph::CudaGraph;
 pub use load::{ConfigError, ConfigFile, MAX_CONFIG, from_text, load, load_with_overrides};
 pub use overrides::Override;
 pub use toml_table::{differing_keys, format_value, read_table};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cuda_graph::CudaGraph;
 use crate::data::sampler::Sampling;
 use crate::metrics::Monitor;
 use crate::optim::class_weights::ClassWeights;
@@ -59,6 +60,10 @@ pub struct TrainConfig {
     /// the learning rate; with 0 it stops.
     #[schemars(range(min = 0, max = MAX_ROLLBACKS))]
     pub max_rollbacks: u32,
+    /// Whether a step on an NVIDIA GPU is recorded once as a CUDA graph and launched as a whole;
+    /// otherwise its operations are launched one by one. `"auto"` is `false` until it has been
+    /// measured on GPUs.
+    pub cuda_graph: CudaGraph,
 }
 
 impl Default for TrainConfig {
@@ -78,6 +83,7 @@ impl Default for TrainConfig {
             early_stop: EarlyStopConfig::default(),
             checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
             max_rollbacks: 0,
+            cuda_graph: CudaGraph::Auto,
         }
     }
 }

@@ -81,6 +81,11 @@ impl DeviceImages {
         Ok(self.soft.as_ref().map(|soft| soft.f_index_select(0, index)).transpose()?)
     }
 
+    /// Whether there are soft targets.
+    pub fn has_soft_targets(&self) -> bool {
+        self.soft.is_some()
+    }
+
     /// Number of images per class. Synchronizes with the device.
     pub fn class_counts(&self, classes: usize) -> Result<Vec<u64>> {
         let counts = self.labels.f_bincount(None::<&Tensor>, classes as i64)?.f_to_device(Device::Cpu)?;
@@ -95,6 +100,10 @@ impl DeviceImages {
 
 /// Converts uint8 images to float32 in 0..1.
 pub fn scale_to_unit(pixels: &Tensor) -> Result<Tensor> {
+    if pixels.device().is_cuda() {
+        // Conversion and product in one launch.
+        return Ok(pixels.f_mul_scalar(1.0 / 255.0)?);
+    }
     // In place on the new float tensor, which saves an allocation.
     Ok(pixels.f_to_dtype(Kind::Float, false, false)?.f_mul_scalar_(1.0 / 255.0)?)
 }

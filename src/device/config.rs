@@ -79,6 +79,9 @@ pub enum Precision {
     Auto,
     /// float32.
     F32,
+    /// float32, with convolutions and matrix products of training in TF32 (10 bits of mantissa) on
+    /// NVIDIA GPUs of compute capability 8.0 or higher; an error elsewhere.
+    Tf32,
     /// bfloat16 with float32 weights.
     Bf16,
 }

@@ -1,10 +1,8 @@
 //! Device and precision of a run, selected once; a fallback comes with its reason.
 
 mod config;
+mod cuda;
 mod memory;
-
-use std::path::Path;
-use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
 use kernels::Isa;
@@ -13,6 +11,10 @@ use tch::{Device, Kind};
 use crate::util::error::{input, is_input};
 
 pub use config::{DeviceChoice, Precision};
+pub use cuda::{
+    CUDA_LIBRARY, CudaDevice, cuda_count, cuda_memory, cuda_versions, describe_cuda, has_cuda_bf16, init_cuda,
+    probe_cuda,
+};
 pub use memory::total_memory;
 
 /// Device and dtype of a run.
@@ -22,6 +24,9 @@ pub struct Placement {
     pub device: Device,
     /// dtype of the forward and backward pass: float32 or bfloat16.
     pub kind: Kind,
+    /// Whether training may compute float32 convolutions and matrix products in TF32. Inference
+    /// never does.
+    pub tf32: bool,
     /// Why `auto` did not select CUDA; `None` when it did or was not asked to.
     pub reason: Option<String>,
 }
@@ -37,9 +42,13 @@ impl Placement {
         }
     }
 
-    /// `f32` or `bf16`.
+    /// `f32`, `tf32` or `bf16`.
     pub fn precision_name(&self) -> &'static str {
-        if self.kind == Kind::BFloat16 { "bf16" } else { "f32" }
+        match self.kind {
+            Kind::BFloat16 => "bf16",
+            _ if self.tf32 => "tf32",
+            _ => "f32",
+        }
     }
 }
 
@@ -47,18 +56,28 @@ impl Placement {
 /// always read on every core.
 ///
 /// # Errors
-/// When the requested device is not available, or GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
+/// When the requested device is not available or has no TF32 if that is requested, or
+/// GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
 pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Placement> {
     kernels::limit_isa(max_isa(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
     set_threads(threads);
     let (device, reason) = select_device(choice)?;
     let kind = match precision {
-        Precision::F32 => Kind::Float,
+        Precision::F32 | Precision::Tf32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
         Precision::Auto if has_fast_bf16(device) => Kind::BFloat16,
         Precision::Auto => Kind::Float,
     };
-    Ok(Placement { device, kind, reason })
+    let tf32 = precision == Precision::Tf32;
+    let placement = Placement { device, kind, tf32, reason };
+    if tf32 && !matches!(device, Device::Cuda(index) if cuda::has_cuda_tf32(index)) {
+        return Err(input(format!(
+            "precision = \"tf32\": {} has no TF32, which needs an NVIDIA GPU of compute capability 8.0 or higher; use \
+             precision = \"f32\" or \"auto\"",
+            placement.device_name()
+        )));
+    }
+    Ok(placement)
 }
 
 /// Like [`place`] for commands that only run a network: always float32, and at most one thread per
@@ -135,7 +154,7 @@ fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
             "device = \"mps\": this machine has no Apple GPU that libtorch can use; use device = \"auto\" or \"cpu\"",
         )),
         DeviceChoice::Auto if tch::utils::has_mps() => Ok((Device::Mps, None)),
-        DeviceChoice::Auto => Ok(match init_cuda() {
+        DeviceChoice::Auto => Ok(match init_cuda().and_then(|()| probe_cuda(0)) {
             Ok(()) => (Device::Cuda(0), None),
             Err(reason) => (Device::Cpu, Some(reason)),
         }),
@@ -144,48 +163,21 @@ fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
                 input(format!("device = \"cuda:{index}\": {reason}; use device = \"auto\" or \"cpu\""))
             };
             init_cuda().map_err(unavailable)?;
-            let count = tch::Cuda::device_count();
-            if index as i64 >= count {
-                return Err(unavailable(format!("there are {count} CUDA devices, numbered from 0")));
+            let count = cuda_count();
+            if index >= count {
+                let devices = if count == 1 { "1 CUDA device, cuda:0".to_owned() } else { format!("{count} CUDA devices, numbered from 0") };
+                return Err(unavailable(format!("this machine has {devices}")));
             }
+            probe_cuda(index).map_err(unavailable)?;
             Ok((Device::Cuda(index), None))
         }
-    }
-}
-
-/// Loads libtorch's CUDA libraries on the first call.
-///
-/// # Errors
-/// Why CUDA is not available, in one line.
-pub fn init_cuda() -> Result<(), String> {
-    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
-    LOADED.get_or_init(open_cuda).clone()
-}
-
-fn open_cuda() -> Result<(), String> {
-    if std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| devices.trim().is_empty() || devices.trim() == "-1") {
-        return Err("CUDA_VISIBLE_DEVICES hides every CUDA device".into());
-    }
-    // Loading the libraries takes seconds: skipped without a device node.
-    if !["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"].iter().any(|path| Path::new(path).exists()) {
-        return Err("no NVIDIA device on this machine".into());
-    }
-    torch_ext::open_library("libtorch_cuda.so").map_err(|error| {
-        format!(
-            "libtorch's CUDA libraries cannot be loaded ({error}); run `make setup` on a machine with an NVIDIA device"
-        )
-    })?;
-    if tch::Cuda::is_available() {
-        Ok(())
-    } else {
-        Err("the NVIDIA driver reports no usable device (see nvidia-smi)".into())
     }
 }
 
 /// Whether the device computes bfloat16 natively, which makes it faster than float32.
 fn has_fast_bf16(device: Device) -> bool {
     match device {
-        Device::Cuda(_) => true,
+        Device::Cuda(index) => has_cuda_bf16(index),
         Device::Cpu => cpu_has_bf16(),
         Device::Mps | Device::Vulkan => false,
     }
@@ -207,12 +199,20 @@ pub fn simplify_torch_error(error: anyhow::Error) -> anyhow::Error {
     if is_input(&error) {
         return input(message);
     }
-    if message.contains("out of memory") || message.contains("not enough memory") {
+    // CUDA's errors end with lines of advice about debugging.
+    let message = message.lines().next().unwrap_or_default();
+    if is_out_of_memory(message) {
         return anyhow!("{message}")
             .context("the device has too little memory: use a smaller train.batch, or device = \"cpu\"");
     }
     anyhow!("{message}")
 }
+
+/// Whether an error of libtorch says that memory ran out.
+pub fn is_out_of_memory(message: &str) -> bool {
+    message.contains("out of memory") || message.contains("not enough memory")
+}
+
 
 #[cfg(test)]
 mod tests {

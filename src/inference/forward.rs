@@ -1,40 +1,73 @@
 //! Runs a network on many images, in batches.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tch::{Device, Kind, Tensor};
 
 use crate::data::device_images::{DeviceImages, scale_to_unit};
+use crate::device::{self, is_out_of_memory};
 use crate::metrics::predictions::Predictions;
 use crate::model::{Mode, Net};
 use crate::transforms::tta::{Tta, TtaTransform};
 
-/// Batch size of inference. A CPU is faster when a batch fits its caches; a GPU needs a large one.
-fn batch_size(device: Device) -> i64 {
-    if device == Device::Cpu { CPU_BATCH as i64 } else { 2048 }
-}
-
-/// Batch size on a CPU.
+/// Batch size on a CPU, which is faster when a batch fits its caches.
 pub const CPU_BATCH: u64 = 128;
 
+/// Limits of the batch size on a GPU, which is faster with a large batch.
+const GPU_BATCH: (u64, u64) = (64, 2048);
+
+/// Batch size of inference with a network whose largest activation has `largest` elements per
+/// image, on a device with `memory` bytes.
+fn batch_size(device: Device, largest: u64, memory: Option<u64>) -> i64 {
+    if device == Device::Cpu {
+        return CPU_BATCH as i64;
+    }
+    // A sixteenth of the memory for a layer's input and output in float32; training leaves its own
+    // memory reserved, and cuDNN takes workspaces.
+    let bytes_per_image = (2 * 4 * largest).max(1);
+    let fitting = memory.map_or(GPU_BATCH.1, |memory| memory / 16 / bytes_per_image);
+    fitting.clamp(GPU_BATCH.0, GPU_BATCH.1) as i64
+}
+
 /// Computes the logits of the transformed images, float32 [N, classes] on the device; `None` if
-/// `should_stop` returned `true` before a batch.
+/// `should_stop` returned `true` before a batch. A batch that does not fit into memory is halved.
 ///
-/// Always float32, whatever the precision of training: reported metrics are those of the saved and
-/// exported weights.
+/// Always float32 without TF32, whatever the precision of training: reported metrics are those of
+/// the saved and exported weights.
 fn compute_logits(
     net: &Net,
     images: &DeviceImages,
     transform: TtaTransform,
     should_stop: impl Fn() -> bool,
 ) -> Result<Option<Tensor>> {
-    let size = batch_size(images.device());
+    let memory = match images.device() {
+        Device::Cuda(index) => device::cuda_memory(index),
+        _ => None,
+    };
+    let mut size = batch_size(images.device(), net.largest_activation(), memory);
     let mut parts = Vec::new();
-    for start in (0..images.len()).step_by(usize::try_from(size)?) {
+    let mut start = 0;
+    while start < images.len() {
         if should_stop() {
             return Ok(None);
         }
-        let pixels = transform.apply(&scale_to_unit(&images.slice(start, size)?)?)?;
-        parts.push(tch::no_grad(|| net.forward(&pixels, Mode::Inference))?);
+        let run = || -> Result<Tensor> {
+            let pixels = transform.apply(&scale_to_unit(&images.slice(start, size)?)?)?;
+            tch::no_grad(|| net.forward(&pixels, Mode::Inference))
+        };
+        match run() {
+            Ok(logits) => {
+                parts.push(logits);
+                start += size;
+            }
+            Err(error) if size > 1 && is_out_of_memory(&error.to_string()) => size /= 2,
+            Err(error) if is_out_of_memory(&error.to_string()) => {
+                return Err(anyhow!(
+                    "the device has too little memory to run the network on one image: end other programs on it (see \
+                     nvidia-smi), or use device cpu"
+                ));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(Some(Tensor::f_cat(&parts, 0)?))
 }
@@ -69,10 +102,11 @@ fn predict_transformed(
 ) -> Result<Option<Predictions>> {
     let Some(logits) = compute_logits(net, images, transform, should_stop)? else { return Ok(None) };
     let probabilities = logits.f_softmax(-1, Kind::Float)?;
-    let to_vec = |tensor: &Tensor| -> Result<Vec<f32>> {
-        Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?)
-    };
-    Ok(Some(Predictions { logits: to_vec(&logits)?, probabilities: to_vec(&probabilities)?, classes: net.classes() }))
+    // One copy for both, because each waits for the device.
+    let mut values: Vec<f32> =
+        Vec::try_from(Tensor::f_cat(&[&logits, &probabilities], 0)?.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+    let probabilities = values.split_off(values.len() / 2);
+    Ok(Some(Predictions { logits: values, probabilities, classes: net.classes() }))
 }
 
 #[cfg(test)]
@@ -80,6 +114,18 @@ mod tests {
     use super::*;
     use crate::data::images::Images;
     use crate::testing::{golden_image, networks};
+
+    #[test]
+    fn batches_on_a_gpu_fit_its_memory() {
+        let gib = 1u64 << 30;
+        let size = |largest, memory| batch_size(Device::Cuda(0), largest, memory);
+        assert_eq!(batch_size(Device::Cpu, 1 << 20, None), 128);
+        assert_eq!((size(50_000, Some(80 * gib)), size(50_000, None)), (2048, 2048));
+        // The first layer of best/gpu.toml: 64 channels of 48x48.
+        let large = 64 * 48 * 48;
+        assert_eq!(size(large, Some(4 * gib)), 227);
+        assert_eq!(size(1 << 30, Some(4 * gib)), 64, "halved when it does not fit");
+    }
 
     #[test]
     fn flip_tta_gives_a_flipped_image_the_same_probabilities() {

@@ -62,6 +62,11 @@ impl Cnn {
         Ok(Self { blocks, dense, output, dropout: config.dropout, activation: config.activation })
     }
 
+    /// The batch norms.
+    pub fn batch_norms(&self) -> Vec<&BatchNorm> {
+        self.blocks.iter().filter_map(|block| block.norm.as_ref()).collect()
+    }
+
     /// Computes logits [N, classes] for images [N, 1, 48, 48].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut x = images.shallow_clone();

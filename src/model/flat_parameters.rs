@@ -5,8 +5,11 @@
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
+use torch_ext::fused;
 
-use super::{NamedTensor, Net};
+use super::layers::BatchNorm;
+use super::statistics_correction::StatisticsCorrection;
+use super::{NamedTensor, Net, channels_last_view};
 
 /// Alignment of a view in float32 elements: 64 bytes, a cache line.
 const ALIGNMENT: usize = 16;
@@ -25,20 +28,47 @@ pub struct FlatParameters {
     pub statistics: Tensor,
     layout: Vec<Segment>,
     statistics_layout: Vec<Segment>,
+    /// The network's own handles, in the order of the layouts.
+    parameter_handles: Vec<Tensor>,
+    statistics_handles: Vec<Tensor>,
+    /// How gradients are computed and in which dtype.
+    backward: Backward,
+}
+
+/// How a training step computes gradients.
+#[derive(Debug)]
+enum Backward {
+    /// libtorch adds each gradient to its view of the flat tensor.
+    Accumulate,
+    /// The gradients of all parameters are copied into the flat tensor at once, and in bfloat16
+    /// the network computes with a copy of the weights that is made once a step: few launches on a
+    /// GPU.
+    Fused {
+        /// bfloat16 copy of [`FlatParameters::values`], if training uses it.
+        half: Option<Tensor>,
+        /// Views of [`FlatParameters::gradients`], in the order of the layout.
+        targets: Vec<Tensor>,
+        statistics: StatisticsCorrection,
+    },
 }
 
 /// Where a tensor is in a flat tensor.
 #[derive(Debug)]
-struct Segment {
-    name: String,
-    start: i64,
-    shape: Vec<i64>,
+pub(super) struct Segment {
+    pub name: String,
+    pub start: i64,
+    pub shape: Vec<i64>,
 }
 
 impl FlatParameters {
     /// Moves the parameters and running statistics of `net` into flat tensors on its device. The
     /// network uses them from then on; its convolution weights get the channels-last memory format.
-    pub fn new(net: &Net) -> Result<Self> {
+    /// Training computes in `kind`, float32 or bfloat16.
+    pub fn new(net: &Net, kind: Kind) -> Result<Self> {
+        Self::with_backward(net, kind, net.device().is_cuda())
+    }
+
+    fn with_backward(net: &Net, kind: Kind, fused: bool) -> Result<Self> {
         let (mut parameters, mut statistics): (Vec<NamedTensor>, Vec<NamedTensor>) =
             net.named_tensors().into_iter().partition(|named| named.trainable);
         let is_decayed = |named: &NamedTensor| named.tensor.dim() > 1;
@@ -47,16 +77,27 @@ impl FlatParameters {
         let (statistics_layout, statistics_size) = flat_layout(&statistics);
         let decayed = flat_layout(parameters.iter().filter(|named| is_decayed(named))).1;
         let options = (Kind::Float, net.device());
-        let flat = Self {
+        let mut flat = Self {
             values: Tensor::f_zeros([size], options)?,
             gradients: Tensor::f_zeros([size], options)?,
             decayed,
             statistics: Tensor::f_zeros([statistics_size], options)?,
             layout,
             statistics_layout,
+            parameter_handles: parameters.iter().map(|named| named.tensor.shallow_clone()).collect(),
+            statistics_handles: statistics.iter().map(|named| named.tensor.shallow_clone()).collect(),
+            backward: Backward::Accumulate,
         };
         move_into(&mut parameters, &flat.layout, &flat.values)?;
         move_into(&mut statistics, &flat.statistics_layout, &flat.statistics)?;
+        if fused {
+            net.batch_norms().into_iter().for_each(BatchNorm::defer_correction);
+            let half = if kind == Kind::BFloat16 { Some(flat.values.f_to_dtype(kind, false, true)?) } else { None };
+            let targets = flat.views(&flat.gradients)?.into_iter().map(|(_, view)| view).collect();
+            flat.backward = Backward::Fused { half, targets, statistics: StatisticsCorrection::default() };
+            flat.use_training_weights()?;
+            return Ok(flat);
+        }
         // Gradients exist only after a backward pass; after one, their data can be replaced by
         // views.
         let sum = parameters.iter().map(|named| named.tensor.f_sum(Kind::Float)).collect::<Result<Vec<_>, _>>()?;
@@ -67,10 +108,64 @@ impl FlatParameters {
         Ok(flat)
     }
 
-    /// Sets all gradients to zero, in place.
-    pub fn zero_gradients(&mut self) -> Result<()> {
-        let _ = self.gradients.f_zero_()?;
+    /// Makes the network compute with `values` and `statistics`, float32 in the layouts of
+    /// [`values`](Self::values) and [`statistics`](Self::statistics). Nothing is copied.
+    pub fn use_weights(&self, values: &Tensor, statistics: &Tensor) -> Result<()> {
+        let bind = |handles: &[Tensor], layout: &[Segment], flat: &Tensor| -> Result<()> {
+            for (handle, segment) in handles.iter().zip(layout) {
+                handle.shallow_clone().f_set_data(&segment.view(flat)?)?;
+            }
+            Ok(())
+        };
+        bind(&self.parameter_handles, &self.layout, values)?;
+        bind(&self.statistics_handles, &self.statistics_layout, statistics)
+    }
+
+    /// Makes the network compute as in training: with the weights that the optimizer updates, or
+    /// with their bfloat16 copy. Norms compute with float32 parameters in either case.
+    pub fn use_training_weights(&self) -> Result<()> {
+        self.use_weights(&self.values, &self.statistics)?;
+        let Backward::Fused { half: Some(half), .. } = &self.backward else { return Ok(()) };
+        for (handle, segment) in self.parameter_handles.iter().zip(&self.layout) {
+            if !self.is_of_norm(segment) {
+                handle.shallow_clone().f_set_data(&segment.view(half)?)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a parameter is one of a norm, which has running statistics beside it.
+    fn is_of_norm(&self, segment: &Segment) -> bool {
+        let path = segment.name.rsplit_once('.').map_or("", |(path, _)| path);
+        self.statistics_layout.iter().any(|buffer| buffer.name.strip_suffix(".running_mean") == Some(path))
+    }
+
+    /// Prepares a forward pass in training: zeroes the gradients, or copies weights and statistics.
+    pub fn begin_step(&mut self) -> Result<()> {
+        match &mut self.backward {
+            Backward::Accumulate => drop(self.gradients.f_zero_()?),
+            Backward::Fused { half, statistics, .. } => tch::no_grad(|| -> Result<()> {
+                if let Some(half) = half {
+                    half.f_copy_(&self.values)?;
+                }
+                statistics.remember(&self.statistics)
+            })?,
+        }
+        Ok(())
+    }
+
+    /// Computes [`gradients`](Self::gradients) of `loss`, and completes the running statistics of
+    /// the forward pass through `net`.
+    pub fn backward(&mut self, net: &Net, loss: &Tensor) -> Result<()> {
+        let Backward::Fused { targets, statistics, .. } = &mut self.backward else { return Ok(loss.f_backward()?) };
+        let gradients = Tensor::f_run_backward(&[loss], &self.parameter_handles, false, false)?;
+        // A copy is one launch for targets and sources of one dtype each.
+        for kind in [Kind::BFloat16, Kind::Float] {
+            let pairs = targets.iter().zip(&gradients).filter(|(_, gradient)| gradient.kind() == kind);
+            let (targets, sources): (Vec<&Tensor>, Vec<&Tensor>) = pairs.unzip();
+            fused::copy_all(&targets, &sources)?;
+        }
+        tch::no_grad(|| statistics.apply(&mut self.statistics, &self.statistics_layout, net))
     }
 
     /// Clips the L2 norm of all gradients to `max_norm`, without waiting for the device; 0 disables
@@ -127,11 +222,7 @@ fn move_into(tensors: &mut [NamedTensor], layout: &[Segment], flat: &Tensor) -> 
 impl Segment {
     /// Views this segment of `flat` in the tensor's shape; convolution weights as channels-last.
     fn view(&self, flat: &Tensor) -> Result<Tensor> {
-        let part = flat.f_narrow(0, self.start, self.shape.iter().product())?;
-        Ok(match self.shape[..] {
-            [output, input, height, width] => part.f_view([output, height, width, input])?.f_permute([0, 3, 1, 2])?,
-            _ => part.f_view(&self.shape[..])?,
-        })
+        channels_last_view(&flat.f_narrow(0, self.start, self.shape.iter().product())?, &self.shape)
     }
 }
 
@@ -147,6 +238,9 @@ impl FlatParameters {
             decayed,
             layout: Vec::new(),
             statistics_layout: Vec::new(),
+            parameter_handles: Vec::new(),
+            statistics_handles: Vec::new(),
+            backward: Backward::Accumulate,
         }
     }
 }

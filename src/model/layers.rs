@@ -1,5 +1,7 @@
 //! Layers. Weights are float32; each layer computes in the dtype of its input.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
@@ -138,6 +140,12 @@ pub struct BatchNorm {
     pub bias: Tensor,
     pub running_mean: Tensor,
     pub running_var: Tensor,
+    /// Name of `running_var`.
+    pub variance_name: String,
+    /// Whether the running variance is corrected after the backward pass, for all norms at once.
+    defers: Cell<bool>,
+    /// Values per channel of the last batch in training.
+    count: Cell<i64>,
 }
 
 impl BatchNorm {
@@ -149,7 +157,21 @@ impl BatchNorm {
             bias: constant(path, "bias", 0.0, width, true)?,
             running_mean: constant(path, "running_mean", 0.0, width, false)?,
             running_var: constant(path, "running_var", 1.0, width, false)?,
+            variance_name: path.path("running_var"),
+            defers: Cell::new(false),
+            count: Cell::new(0),
         })
+    }
+
+    /// Leaves the correction of the running variance to
+    /// [`StatisticsCorrection`](super::statistics_correction::StatisticsCorrection).
+    pub fn defer_correction(&self) {
+        self.defers.set(true);
+    }
+
+    /// Values per channel of the last batch in training.
+    pub fn count(&self) -> i64 {
+        self.count.get()
     }
 
     /// Normalizes `activation(x)`, or `x` without one; [N, width, H, W] to the same shape.
@@ -177,16 +199,19 @@ impl BatchNorm {
     pub fn normalize(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode == Mode::Train;
         let NormConstants { update, epsilon } = self.constants;
-        // In training libtorch updates a copy of the running variance: it saves that tensor for the
-        // backward pass, so the correction below must not change it.
-        let variance = if training { self.running_var.f_detach_copy()? } else { self.running_var.shallow_clone() };
+        let n = x.numel() / self.weight.numel().max(1);
+        self.count.set(n as i64);
+        let corrects = training && !(self.defers.get() && n > 1);
+        // libtorch updates a copy of the running variance that the correction below needs: it saves
+        // that tensor for the backward pass, so the correction must not change it.
+        let variance = if corrects { self.running_var.f_detach_copy()? } else { self.running_var.shallow_clone() };
         let statistics = (Some(&self.running_mean), Some(&variance));
         let affine = (Some(&self.weight), Some(&self.bias));
         let y = x.f_batch_norm(affine.0, affine.1, statistics.0, statistics.1, training, update, epsilon, true)?;
-        if training {
+        if corrects {
             // libtorch updates with the unbiased variance, Keras with the biased one: (n - 1) / n
             // of it.
-            let n = (x.numel() / self.weight.numel().max(1)).max(1) as f64;
+            let n = n.max(1) as f64;
             let mut running_var = self.running_var.shallow_clone();
             let _ = tch::no_grad(|| match n {
                 // The biased variance of one value is 0, the unbiased one 0 / 0.

@@ -12,6 +12,7 @@ pub(crate) mod layers;
 mod norm_act;
 pub mod resnet;
 mod size_limits;
+mod statistics_correction;
 pub mod vgg;
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,7 @@ pub struct Net {
     architecture: Architecture,
     classes: usize,
     device: Device,
+    largest_activation: u64,
 }
 
 /// A parameter or buffer of a network, with its name.
@@ -74,7 +76,7 @@ impl Net {
         for mut tensor in store.variables().into_values().filter(|_| device != Device::Cpu) {
             tch::no_grad(|| tensor.f_set_data(&tensor.f_to_device(device)?))?;
         }
-        Ok(Self { store, architecture, classes, device })
+        Ok(Self { store, architecture, classes, device, largest_activation: config.largest_activation() })
     }
 
     /// Computes logits [N, classes] for images [N, 1, 48, 48] in 0..1. The dtype of the images,
@@ -87,9 +89,23 @@ impl Net {
         }
     }
 
+    /// The batch norms.
+    fn batch_norms(&self) -> Vec<&layers::BatchNorm> {
+        match &self.architecture {
+            Architecture::Cnn(cnn) => cnn.batch_norms(),
+            Architecture::Vgg(vgg) => vgg.batch_norms(),
+            Architecture::Resnet(resnet) => resnet.batch_norms(),
+        }
+    }
+
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// Number of elements of the largest activation, per image.
+    pub fn largest_activation(&self) -> u64 {
+        self.largest_activation
     }
 
     /// Device of the weights.
@@ -118,8 +134,8 @@ impl Net {
     /// faster. Names and values do not change. Training does the same through [`FlatParameters`].
     pub fn use_channels_last(&self) -> Result<()> {
         for mut named in self.named_tensors().into_iter().filter(|named| named.tensor.dim() == 4) {
-            let weight = named.tensor.f_detach()?;
-            let channels_last = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+            let mut channels_last = channels_last_view(&named.tensor.f_empty_like()?.f_view([-1])?, &named.tensor.size())?;
+            tch::no_grad(|| channels_last.f_copy_(&named.tensor))?;
             named.tensor.f_set_data(&channels_last)?;
         }
         Ok(())
@@ -151,6 +167,15 @@ impl Net {
         }
         Ok(())
     }
+}
+
+/// Views a flat tensor as a weight of `shape`; that of a convolution [O, I, H, W] as channels-last,
+/// with its strides also for one input channel, where `permute` and `contiguous` do not change them.
+fn channels_last_view(flat: &Tensor, shape: &[i64]) -> Result<Tensor> {
+    Ok(match *shape {
+        [output, input, height, width] => flat.f_view([output, height, width, input])?.f_permute([0, 3, 1, 2])?,
+        _ => flat.f_view(shape)?,
+    })
 }
 
 #[cfg(test)]

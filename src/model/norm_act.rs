@@ -68,6 +68,11 @@ impl NormAct {
         Self { drop, ..self }
     }
 
+    /// The batch norm.
+    pub fn norm(&self) -> &BatchNorm {
+        &self.norm
+    }
+
     /// Computes `relu(shortcut + drop(gate(norm(x))))` for `x` and `shortcut` [N, C, H, W].
     pub fn forward(&self, x: &Tensor, shortcut: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let keep = if self.drop > 0.0 && mode == Mode::Train { Some(sample_keep(x, self.drop)?) } else { None };
@@ -90,7 +95,7 @@ impl NormAct {
 
     /// Computes [`forward`](Self::forward) in training with the kernels, in two passes over memory.
     fn forward_on_cpu(&self, x: &Tensor, shortcut: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
-        let BatchNorm { constants, weight, bias, running_mean, running_var } = &self.norm;
+        let BatchNorm { constants, weight, bias, running_mean, running_var, .. } = &self.norm;
         let from_moments = |means: &Tensor, squares: &Tensor| -> Result<[Tensor; 2]> {
             let image_mean = |tensor: &Tensor| tensor.f_mean_dim([0i64].as_slice(), false, None);
             let mean = image_mean(means)?;

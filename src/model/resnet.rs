@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::layers::{Convolution, Dense, dropout};
+use super::layers::{BatchNorm, Convolution, Dense, dropout};
 use super::norm_act::{NormAct, SqueezeExcite, channel_means};
 use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
@@ -48,6 +48,12 @@ impl Resnet {
         let width = config.widths.last().copied().unwrap_or(config.stem);
         let output = Dense::new(&path.sub("output"), seed, width, classes)?;
         Ok(Self { stem, stem_pool: config.stem_pool, blocks, output, dropout: config.dropout })
+    }
+
+    /// The batch norms.
+    pub fn batch_norms(&self) -> Vec<&BatchNorm> {
+        let layers = self.blocks.iter().flat_map(|block| [Some(&block.first), Some(&block.second), block.shortcut.as_ref()]);
+        [Some(&self.stem)].into_iter().chain(layers).flatten().map(|(_, norm)| norm.norm()).collect()
     }
 
     /// Computes logits [N, classes] for images [N, 1, side, side].

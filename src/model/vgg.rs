@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::Mode;
-use super::layers::{Convolution, Dense, dropout};
+use super::layers::{BatchNorm, Convolution, Dense, dropout};
 use super::norm_act::NormAct;
 use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
@@ -47,6 +47,11 @@ impl Vgg {
         }
         let output = Dense::new(&path.sub("output"), seed, width, classes)?;
         Ok(Self { stages, dense, output, dropout: config.dropout })
+    }
+
+    /// The batch norms.
+    pub fn batch_norms(&self) -> Vec<&BatchNorm> {
+        self.stages.iter().flatten().map(|(_, norm)| norm.norm()).collect()
     }
 
     /// Computes logits [N, classes] for images [N, 1, 48, 48].

@@ -6,12 +6,20 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::step_scalars::StepScalars;
 use crate::model::FlatParameters;
+
+/// Weight of the weights after `step`, counted from 1 over the run, in their EMA with this `decay`.
+/// The decay warms up so that the initial weights fade fast, as
+/// `tf.train.ExponentialMovingAverage` with `num_updates`.
+pub fn weight_at(decay: f64, step: u64) -> f64 {
+    let step = step as f64;
+    1.0 - decay.min((1.0 + step) / (10.0 + step))
+}
 
 /// The EMA of a network's weights.
 #[derive(Debug)]
 pub struct Ema {
-    decay: f64,
     /// Averaged weights, in the layout of [`FlatParameters::values`].
     pub values: Tensor,
     /// Averaged running statistics, in the layout of [`FlatParameters::statistics`].
@@ -20,38 +28,22 @@ pub struct Ema {
 
 impl Ema {
     /// Starts the average as a copy of `parameters`.
-    pub fn new(decay: f64, parameters: &FlatParameters) -> Result<Self> {
+    pub fn new(parameters: &FlatParameters) -> Result<Self> {
         let copy = |flat: &Tensor| -> Result<Tensor> { Ok(flat.f_detach()?.f_detach_copy()?) };
-        Ok(Self { decay, values: copy(&parameters.values)?, statistics: copy(&parameters.statistics)? })
+        Ok(Self { values: copy(&parameters.values)?, statistics: copy(&parameters.statistics)? })
     }
 
-    /// The decay at `step`, counted from 1 over the run. It warms up so that the initial weights
-    /// fade fast, as `tf.train.ExponentialMovingAverage` with `num_updates`.
-    fn decay_at(&self, step: u64) -> f64 {
-        let step = step as f64;
-        self.decay.min((1.0 + step) / (10.0 + step))
-    }
 
-    /// Updates the average with the weights after `step`.
-    pub fn update(&mut self, parameters: &FlatParameters, step: u64) -> Result<()> {
-        let weight = 1.0 - self.decay_at(step);
+
+    /// Updates the average with the weights after a step.
+    pub fn update(&mut self, parameters: &FlatParameters, scalars: &StepScalars) -> Result<()> {
+        let pairs = [(&mut self.values, &parameters.values), (&mut self.statistics, &parameters.statistics)];
         tch::no_grad(|| -> Result<()> {
-            let _ = self.values.f_lerp_(&parameters.values, weight)?;
-            let _ = self.statistics.f_lerp_(&parameters.statistics, weight)?;
-            Ok(())
-        })
-    }
-
-    /// Swaps the averages with the network's parameters, to evaluate with EMA weights. A second
-    /// call restores both.
-    pub fn swap(&mut self, parameters: &mut FlatParameters) -> Result<()> {
-        tch::no_grad(|| -> Result<()> {
-            for (average, current) in
-                [(&mut self.values, &mut parameters.values), (&mut self.statistics, &mut parameters.statistics)]
-            {
-                let copy = average.f_detach_copy()?;
-                average.f_copy_(current)?;
-                current.f_copy_(&copy)?;
+            for (average, current) in pairs {
+                let _ = match &scalars.on_device {
+                    Some(on_device) => average.f_lerp_tensor_(current, &on_device.ema_weight)?,
+                    None => average.f_lerp_(current, scalars.ema_weight)?,
+                };
             }
             Ok(())
         })
@@ -70,12 +62,13 @@ mod tests {
     #[test]
     fn matches_the_formula() {
         let mut parameters = FlatParameters::for_tests(&[1.0, 2.0], 2);
-        let mut ema = Ema::new(0.5, &parameters).unwrap();
+        let mut ema = Ema::new(&parameters).unwrap();
         let mut expected = [1.0f64, 2.0];
         for step in 1..=20u64 {
             let weights = [step as f32, -(step as f32)];
             parameters.values.copy_(&Tensor::from_slice(&weights));
-            ema.update(&parameters, step).unwrap();
+            let weight = weight_at(0.5, step);
+            ema.update(&parameters, &StepScalars::on_host(0.1, step, weight)).unwrap();
             let decay = ((1 + step) as f64 / (10 + step) as f64).min(0.5);
             for (mean, weight) in expected.iter_mut().zip(weights) {
                 *mean = decay * *mean + (1.0 - decay) * f64::from(weight);
@@ -83,9 +76,5 @@ mod tests {
         }
         let found = values(&ema.values);
         assert!(found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{found:?}, {expected:?}");
-        ema.swap(&mut parameters).unwrap();
-        assert_eq!((values(&parameters.values), values(&ema.values)), (found.clone(), vec![20.0, -20.0]));
-        ema.swap(&mut parameters).unwrap();
-        assert_eq!((values(&parameters.values), values(&ema.values)), (vec![20.0, -20.0], found));
     }
 }

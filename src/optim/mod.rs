@@ -6,3 +6,4 @@ pub mod loss;
 pub mod optimizer;
 pub mod plateau;
 pub mod schedule;
+pub mod step_scalars;

@@ -8,8 +8,9 @@ use anyhow::Result;
 use kernels::adam::{self, Update};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
-use torch_ext::{op_profile, parallel, tensor_slice};
+use torch_ext::{fused, op_profile, parallel, tensor_slice};
 
+use super::step_scalars::{DeviceScalars, StepScalars};
 use crate::device;
 use crate::model::FlatParameters;
 use crate::util::validate::{InvalidValue, require};
@@ -46,9 +47,18 @@ impl Optimizer {
         Self::state_names(&self.config).iter().copied().zip(&self.state)
     }
 
-    /// Updates the parameters from their gradients. `step` counts from 1 over the run.
-    pub fn step(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
-        let update = || match (&self.config, &mut self.state[..]) {
+    /// Updates the parameters from their gradients: with libtorch's fused optimizers on a GPU, which
+    /// read the scalars there.
+    pub fn step(&mut self, parameters: &mut FlatParameters, scalars: &StepScalars) -> Result<()> {
+        let update = || match &scalars.on_device {
+            Some(on_device) => self.step_fused(parameters, on_device),
+            None => self.step_on_host(parameters, scalars.lr, scalars.number),
+        };
+        tch::no_grad(|| op_profile::operation("grimace::optimizer", update))
+    }
+
+    fn step_on_host(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
+        match (&self.config, &mut self.state[..]) {
             (OptimizerConfig::Adam(c), [first, second]) => {
                 adam(parameters, [first, second], adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]))
             }
@@ -72,8 +82,47 @@ impl Optimizer {
                 Ok(())
             }
             _ => anyhow::bail!("the optimizer state does not match its kind"),
+        }
+    }
+
+    fn step_fused(&mut self, parameters: &mut FlatParameters, scalars: &DeviceScalars) -> Result<()> {
+        let size = parameters.values.numel() as i64;
+        let weight_decay = match &self.config {
+            OptimizerConfig::Adam(_) => 0.0,
+            OptimizerConfig::Adamw(adamw) => adamw.weight_decay,
+            OptimizerConfig::Sgd(sgd) => sgd.weight_decay,
         };
-        tch::no_grad(|| op_profile::operation("grimace::optimizer", update))
+        // One launch for everything, or with weight decay one for the weights that have it and one
+        // for the others.
+        let parts = match weight_decay {
+            0.0 => vec![(0, size, 0.0)],
+            _ => vec![(0, parameters.decayed, weight_decay), (parameters.decayed, size - parameters.decayed, 0.0)],
+        };
+        for (start, length, weight_decay) in parts.into_iter().filter(|(_, length, _)| *length > 0) {
+            let part = |flat: &Tensor| flat.f_narrow(0, start, length);
+            let (values, gradients) = (part(&parameters.values)?, part(&parameters.gradients)?);
+            let adam = |beta1: f64, beta2: f64, eps: f64, decoupled: bool| -> Result<()> {
+                let [first, second] = &self.state[..] else {
+                    anyhow::bail!("the optimizer state does not match its kind")
+                };
+                let weight_decay = decoupled.then_some(weight_decay);
+                let moments = [&part(first)?, &part(second)?];
+                let coefficients = fused::Adam { beta1, beta2, epsilon: eps, weight_decay };
+                fused::adam(&values, &gradients, moments, &scalars.number, &scalars.lr, coefficients)
+            };
+            match &self.config {
+                OptimizerConfig::Adam(c) => adam(c.beta1, c.beta2, c.eps, false)?,
+                OptimizerConfig::Adamw(c) => adam(c.beta1, c.beta2, c.eps, true)?,
+                OptimizerConfig::Sgd(c) => {
+                    let [momentum] = &self.state[..] else {
+                        anyhow::bail!("the optimizer state does not match its kind")
+                    };
+                    let coefficients = fused::Sgd { weight_decay, momentum: c.momentum, nesterov: c.nesterov };
+                    fused::sgd(&values, &gradients, &part(momentum)?, &scalars.lr, coefficients)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

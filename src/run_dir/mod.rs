@@ -236,6 +236,11 @@ impl RunDir {
         Ok(Self { lock: Some(lock), ..self })
     }
 
+    /// Another handle to the directory, without its lock: for a thread of the process that holds it.
+    pub fn without_lock(&self) -> Self {
+        Self { path: self.path.clone(), lock: None }
+    }
+
     /// Why the directory is not locked, if its file system does not support locks.
     pub fn unlocked_reason(&self) -> Option<&str> {
         self.lock.as_ref().and_then(|lock| lock.unsupported.as_deref())

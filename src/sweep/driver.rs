@@ -11,6 +11,7 @@ use super::runner::{DatasetCache, Trainer};
 use super::sweep_dir::SweepDir;
 use super::vary::Variation;
 use super::{artifacts, workers};
+use crate::device::{self, DeviceChoice};
 use crate::report::Console;
 use crate::util::error::Outcome;
 use crate::util::signals::Signals;
@@ -107,12 +108,16 @@ impl<'a> Sweep<'a> {
     }
 
     /// Trains as worker `number` in the directory of a sweep that another process runs, until no
-    /// run is left.
+    /// run is left. Runs with `device = "auto"` use `device` if it is given.
     ///
     /// # Errors
     /// As [`Trainer::train`].
-    pub fn work(mut self, number: u32, path: &Path) -> Result<Outcome> {
+    pub fn work(mut self, number: u32, device: Option<DeviceChoice>, path: &Path) -> Result<Outcome> {
         workers::end_with_parent();
+        self.open_cuda();
+        if let Some(device) = device {
+            self.runs.iter_mut().try_for_each(|run| run.place(device))?;
+        }
         // Each worker starts at another run, so that they do not all try to lock the first.
         let start = number as usize % self.runs.len().max(1);
         self.runs.rotate_left(start);
@@ -131,6 +136,7 @@ impl<'a> Sweep<'a> {
     /// Inputs that cannot be read, before anything is written; a directory that cannot be used or
     /// written to.
     pub fn run(mut self) -> Result<SweepResult> {
+        self.open_cuda();
         self.check_inputs()?;
         let path = match &self.options.out {
             Some(path) => path.clone(),
@@ -155,6 +161,14 @@ impl<'a> Sweep<'a> {
             _ => Ok(Vec::new()),
         };
         Ok(SweepResult { comparison, dir, exported, signal, resume_command })
+    }
+
+    /// Opens CUDA if a run may use it: after training on the CPU it is too late in this process.
+    fn open_cuda(&self) {
+        if self.runs.iter().any(|run| run.config.device != DeviceChoice::Cpu) {
+            // A run that needs it reports why it is not available.
+            drop(device::init_cuda());
+        }
     }
 
     /// Reads test images, the forest's images and those of the first run before a directory is made.

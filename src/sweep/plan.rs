@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::vary::{Variation, grid, grid_size, run_name};
 use crate::config::{self, Config, Override};
 use crate::data::config::Validation;
+use crate::device::DeviceChoice;
 use crate::util::error::input;
 
 /// Runs of the largest sweep.
@@ -22,6 +23,21 @@ pub struct PlannedRun {
     pub config: Config,
     /// Name of its directory in the sweep's directory.
     pub folder: String,
+}
+
+impl PlannedRun {
+    /// Selects `device` if the config leaves the choice open.
+    ///
+    /// # Errors
+    /// Those of a config.
+    pub fn place(&mut self, device: DeviceChoice) -> Result<()> {
+        if self.config.device == DeviceChoice::Auto {
+            let mut raw = (*self.config).clone();
+            raw.device = device;
+            self.config = raw.check().map_err(|problem| input(problem.to_string()))?;
+        }
+        Ok(())
+    }
 }
 
 /// Plans a run for each config, point of the grid and seed, in this order. Seeds count up from the
@@ -99,6 +115,17 @@ fn plan_run(first: &Config, number: u32, source: &str) -> Result<PlannedRun> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_places_only_runs_without_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = configs(folder.path(), &["a"]);
+        for (set, placed) in [("device=auto", "cuda:2"), ("device=cpu", "cpu"), ("device=cuda:1", "cuda:1")] {
+            let mut runs = plan_runs(&paths, &[set.to_owned()], &[], 2).unwrap();
+            runs.iter_mut().for_each(|run| run.place(DeviceChoice::Cuda(2)).unwrap());
+            assert!(runs.iter().all(|run| run.config.device.to_string() == placed), "{set}");
+        }
+    }
 
     fn configs(folder: &Path, names: &[&str]) -> Vec<PathBuf> {
         let write = |(number, name): (usize, &&str)| {

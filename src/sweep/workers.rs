@@ -28,10 +28,7 @@ struct Worker {
 
 /// Default number of worker processes: one for each CUDA device, or 1.
 pub fn default_count() -> usize {
-    match device::init_cuda() {
-        Ok(()) => usize::try_from(tch::Cuda::device_count()).unwrap_or(1).max(1),
-        Err(_) => 1,
-    }
+    device::cuda_count().max(1)
 }
 
 /// Starts `count` workers, this program with `arguments` and a number each, and waits for all of
@@ -42,7 +39,7 @@ pub fn default_count() -> usize {
 /// unfinished.
 pub fn run(count: usize, arguments: &[String], signals: &Signals) -> Result<Option<i32>> {
     let program = std::env::current_exe().context("cannot find the path of this program")?;
-    let devices = device::init_cuda().map_or(0, |()| usize::try_from(tch::Cuda::device_count()).unwrap_or(0));
+    let devices = device::cuda_count();
     signals.defer();
     let spawn = |number| Worker::spawn(&program, arguments, number, count, devices);
     let mut workers = (0..count).map(spawn).collect::<Result<Vec<_>>>()?;
@@ -81,7 +78,7 @@ impl Worker {
         let mut command = Command::new(program);
         command.args(arguments).arg("--worker").arg(number.to_string());
         if devices > 0 {
-            command.args(["--set", &format!("device=cuda:{}", number % devices)]);
+            command.args(["--worker-device", &format!("cuda:{}", number % devices)]);
         } else {
             command.env("OMP_NUM_THREADS", (device::cores() / count).max(1).to_string());
         }

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::checkpoint_interval::CheckpointInterval;
+use super::checkpoint_writer::{CheckpointWriter, Write};
 use super::early_stopping;
-use super::event_log::EventLog;
 use super::step::{NonFinite, Trainer};
 use crate::config::Config;
 use crate::data::device_images::DeviceImages;
@@ -40,12 +40,10 @@ pub struct ActiveRun<'a> {
     pub replayed: Vec<EpochMetrics>,
     /// When `last.safetensors` is due.
     pub checkpoint_interval: CheckpointInterval<'a>,
-    /// TensorBoard event file.
-    pub events: EventLog,
+    /// Writes checkpoints and metrics.
+    pub writer: CheckpointWriter,
     /// Steps per epoch.
     pub steps: u64,
-    /// The resolved config, for checkpoints.
-    pub config_toml: String,
 }
 
 impl ActiveRun<'_> {
@@ -53,6 +51,31 @@ impl ActiveRun<'_> {
     /// has just ended.
     pub fn is_checkpoint_due(&self, epochs: Option<u32>) -> bool {
         self.checkpoint_interval.is_due(u64::from(self.state.epoch) * self.steps + self.state.step, epochs)
+    }
+
+    /// Writes the checkpoints, the best one too if `is_best`: before `last.safetensors`, whose state
+    /// refers to it.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn save(&mut self, is_best: bool) -> Result<()> {
+        let snapshot = self.trainer.snapshot()?;
+        if is_best {
+            self.writer.submit(Write::Best(self.state.clone(), snapshot.evaluation_weights()))?;
+        }
+        self.writer.submit(Write::Last(self.state.clone(), snapshot.all()))?;
+        self.checkpoint_interval.reset();
+        Ok(())
+    }
+
+    /// Writes the metrics of finished epochs to `metrics.jsonl` and TensorBoard. Unless `is_last`,
+    /// `metrics.jsonl` keeps the epochs still to be replayed.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn write_metrics(&mut self, is_last: bool) -> Result<()> {
+        let replayed = if is_last { Vec::new() } else { self.replayed.clone() };
+        self.writer.submit(Write::Metrics(self.state.clone(), replayed))
     }
 
     /// Whether early stopping ends the run after its last finished epoch.

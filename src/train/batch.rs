@@ -21,13 +21,14 @@ pub struct TrainingBatch {
 }
 
 impl TrainingBatch {
-    /// Gathers and augments the images of `batch`; pixels in `kind`, targets over `classes`
-    /// classes.
+    /// Gathers and augments the images of `batch`; targets over `classes` classes. Pixels are in
+    /// `kind` on the CPU, and in float32 on a GPU, where a conversion is a launch.
     pub fn new(images: &DeviceImages, batch: &ScheduledBatch, kind: Kind, classes: usize) -> Result<Self> {
+        let kind = if images.device().is_cuda() { Kind::Float } else { kind };
         let x = transforms::apply(images, &batch.rows, &batch.params, kind)?;
         let labels = images.labels(&batch.rows)?;
         let soft = images.soft_targets(&batch.rows)?;
-        let Some(mix) = batch.mix else {
+        let Some(mix) = &batch.mix else {
             let targets = soft.map_or_else(|| Targets::Classes(labels.shallow_clone()), Targets::Soft);
             return Ok(Self { x, targets, labels });
         };
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
     use crate::data::images::Images;
     use crate::data::soft_labels::SoftLabels;
-    use crate::transforms::{AugmentParams, CutBox, Mix};
+    use crate::transforms::{AugmentParams, BatchMix, CutBox, Mix};
     use tch::Device;
 
     /// Three images of one gray level each, classes 2, 0 and 1.
@@ -57,8 +58,8 @@ mod tests {
     fn three_with(mix: Option<Mix>, soft: Option<&SoftLabels>) -> TrainingBatch {
         let pixels = [0u8, 51, 102].into_iter().flat_map(|gray| vec![gray; 2304]).collect();
         let images = Images { pixels, labels: Some(vec![2, 0, 1]), rows: vec![0, 1, 2], ..Images::default() };
-        let params = AugmentParams { thetas: None, jitter: None, rectangles: None };
-        let batch = ScheduledBatch { rows: Tensor::from_slice(&[2i64, 0, 1]), params, mix };
+        let params = AugmentParams { thetas: None, grid: None, jitter: None, rectangles: None };
+        let batch = ScheduledBatch { rows: Tensor::from_slice(&[2i64, 0, 1]), params, mix: mix.map(BatchMix::Host) };
         let images = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(soft, 1.0).unwrap();
         TrainingBatch::new(&images, &batch, Kind::Float, 3).unwrap()
     }

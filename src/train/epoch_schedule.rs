@@ -4,20 +4,98 @@
 use anyhow::Result;
 use tch::{Device, Tensor};
 
+use super::step_position::StepPosition;
 use crate::data::sampler::Sampler;
-use crate::transforms::{Augment, AugmentParams, Mix};
+use crate::optim::step_scalars::{DeviceScalars, StepScalars};
+use crate::transforms::{Augment, AugmentParams, BatchMix, Mix, MixRow, MixTensors};
 
-/// Sample order and transform parameters of one epoch, on the training device.
+/// The division of an epoch into steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochPlan {
+    batch: i64,
+    count: i64,
+}
+
+impl EpochPlan {
+    /// Plans an epoch of `count` images in batches of `batch`.
+    pub fn new(count: usize, batch: usize) -> Self {
+        Self { batch: batch as i64, count: count as i64 }
+    }
+
+    /// Number of images.
+    pub fn count(self) -> i64 {
+        self.count
+    }
+
+    /// Number of steps; the last may have fewer images.
+    pub fn steps(self) -> u64 {
+        self.count.unsigned_abs().div_ceil(self.batch.unsigned_abs())
+    }
+
+    /// Number of images in `step` (from 0).
+    pub fn images(self, step: u64) -> i64 {
+        (self.count - self.start(step)).clamp(0, self.batch)
+    }
+
+    /// Number of images in the steps before `step`.
+    pub fn images_before(self, step: u64) -> i64 {
+        self.start(step).min(self.count)
+    }
+
+    /// The rows of `step` in `all` [count, ...], as a view if the position is on the host: [B, ...].
+    ///
+    /// # Errors
+    /// If the epoch has no such step.
+    pub fn rows(self, all: &Tensor, step: u64, position: StepPosition<'_>) -> Result<Tensor> {
+        match self.full_steps(all, step, position)? {
+            Some(steps) => position.take(&steps),
+            None => Ok(all.f_narrow(0, self.start(step), self.images(step))?),
+        }
+    }
+
+    /// Writes `value` [B, ...] as the rows of `step` in `all` [count, ...].
+    ///
+    /// # Errors
+    /// If the epoch has no such step.
+    pub fn put_rows(self, all: &Tensor, step: u64, position: StepPosition<'_>, value: &Tensor) -> Result<()> {
+        match self.full_steps(all, step, position)? {
+            Some(steps) => position.put(&steps, value),
+            None => Ok(all.f_narrow(0, self.start(step), self.images(step))?.f_copy_(value)?),
+        }
+    }
+
+    /// `all` as [full steps, batch, ...], if `step` is one of them and its position is on the
+    /// device. The last, smaller step is always at the same place.
+    fn full_steps(self, all: &Tensor, step: u64, position: StepPosition<'_>) -> Result<Option<Tensor>> {
+        if matches!(position, StepPosition::Host(_)) || self.images(step) < self.batch {
+            return Ok(None);
+        }
+        let full = self.count / self.batch;
+        let shape: Vec<i64> = [full, self.batch].into_iter().chain(all.size().into_iter().skip(1)).collect();
+        Ok(Some(all.f_narrow(0, 0, full * self.batch)?.f_view(&shape[..])?))
+    }
+
+    fn start(self, step: u64) -> i64 {
+        i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(self.batch)
+    }
+}
+
+/// Sample order, transform parameters and scalars of one epoch, on the training device.
 #[derive(Debug)]
 pub struct EpochSchedule {
+    plan: EpochPlan,
     /// int64 `[N]`: indices of training images; a balanced sampler repeats some.
     order: Tensor,
     /// Transform parameters of those images, in the same order.
     params: AugmentParams,
     /// One per step; empty without mixup and CutMix.
     mixes: Vec<Mix>,
-    batch: i64,
-    count: i64,
+    /// The same on a GPU.
+    mix_tensors: Option<MixTensors>,
+    /// One per step.
+    scalars: Vec<StepScalars>,
+    /// The same on a GPU, see [`DeviceScalars::upload`].
+    scalar_tensor: Option<Tensor>,
 }
 
 /// The images of a step and their transform parameters, on the training device.
@@ -28,60 +106,86 @@ pub struct ScheduledBatch {
     /// Transform parameters of those images.
     pub params: AugmentParams,
     /// How the images are mixed with each other, if at all.
-    pub mix: Option<Mix>,
+    pub mix: Option<BatchMix>,
 }
 
 impl EpochSchedule {
-    /// Samples `epoch` (from 0). A pure function of seed, epoch, config and labels.
+    /// Samples `epoch` (from 0), with `scalars` for each of its steps. A pure function of seed,
+    /// epoch, config and labels.
     pub fn new(
         seed: u64,
         epoch: u32,
         sampler: &Sampler,
         batch: usize,
         augment: &Augment,
+        scalars: Vec<StepScalars>,
         device: Device,
     ) -> Result<Self> {
-        let epoch = u64::from(epoch);
+        let (epoch, plan) = (u64::from(epoch), EpochPlan::new(sampler.count(), batch));
         let order = sampler.order(seed, epoch);
-        Ok(Self {
-            order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
-            params: AugmentParams::new(augment, epoch, &order, device)?,
-            mixes: (0..order.len().div_ceil(batch) as u64).filter_map(|step| augment.sample_mix(epoch, step)).collect(),
-            batch: batch as i64,
-            count: sampler.count() as i64,
-        })
+        let mixes: Vec<Mix> = (0..plan.steps()).filter_map(|step| augment.sample_mix(epoch, step)).collect();
+        let on_device = device.is_cuda();
+        let mix_tensors = (on_device && !mixes.is_empty()).then(|| MixTensors::new(&mixes, device)).transpose()?;
+        let scalar_tensor = on_device.then(|| DeviceScalars::upload(&scalars, device)).transpose()?;
+        let params = AugmentParams::new(augment, epoch, &order, device)?;
+        let order = Tensor::f_from_slice(&order)?.f_to_device(device)?;
+        Ok(Self { plan, order, params, mixes, mix_tensors, scalars, scalar_tensor })
     }
 
-    /// Number of steps; the last may have fewer images.
-    pub fn steps(&self) -> u64 {
-        self.count.unsigned_abs().div_ceil(self.batch.unsigned_abs())
+    /// The division into steps.
+    pub fn plan(&self) -> EpochPlan {
+        self.plan
     }
 
-    /// Number of images in `step` (from 0).
-    pub fn images(&self, step: u64) -> i64 {
-        (self.count - self.start(step)).clamp(0, self.batch)
+    /// The indices of the images, int64 `[N]`.
+    pub fn order(&self) -> &Tensor {
+        &self.order
     }
 
-    /// Number of images in the steps before `step`.
-    pub fn images_before(&self, step: u64) -> i64 {
-        self.start(step).min(self.count)
+    /// Whether images are mixed.
+    pub fn is_mixed(&self) -> bool {
+        !self.mixes.is_empty()
     }
 
-    /// The batch of `step` (from 0), as views.
+    /// The batch of `step` (from 0).
     ///
     /// # Errors
     /// If the epoch has no such step.
-    pub fn batch(&self, step: u64) -> Result<ScheduledBatch> {
-        let (start, count) = (self.start(step), self.images(step));
+    pub fn batch(&self, step: u64, position: StepPosition<'_>) -> Result<ScheduledBatch> {
+        let host_mix = usize::try_from(step).ok().and_then(|step| self.mixes.get(step)).copied();
+        let mix = match (&self.mix_tensors, host_mix) {
+            (Some(tensors), _) => Some(BatchMix::Device(MixRow::new(position.take(tensors.steps())?))),
+            (None, host) => host.map(BatchMix::Host),
+        };
         Ok(ScheduledBatch {
-            rows: self.order.f_narrow(0, start, count)?,
-            params: self.params.narrow(start, count)?,
-            mix: usize::try_from(step).ok().and_then(|step| self.mixes.get(step)).copied(),
+            rows: self.plan.rows(&self.order, step, position)?,
+            params: self.params.map_rows(|all| self.plan.rows(all, step, position))?,
+            mix,
         })
     }
 
-    fn start(&self, step: u64) -> i64 {
-        i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(self.batch)
+    /// The scalars of `step` (from 0).
+    ///
+    /// # Errors
+    /// If the epoch has no such step.
+    pub fn scalars(&self, step: u64, position: StepPosition<'_>) -> Result<StepScalars> {
+        let known = usize::try_from(step).ok().and_then(|step| self.scalars.get(step));
+        let known = known.ok_or_else(|| anyhow::anyhow!("the epoch has no step {step}"))?;
+        let row = self.scalar_tensor.as_ref().map(|all| position.take(all)).transpose()?;
+        let on_device = row.as_ref().map(DeviceScalars::from_row).transpose()?;
+        Ok(StepScalars { on_device, ..StepScalars::on_host(known.lr, known.number, known.ema_weight) })
+    }
+
+    /// Takes over another epoch of the same run in the same memory, which CUDA graphs have recorded.
+    pub fn overwrite(&mut self, other: Self) -> Result<()> {
+        let own = [Some(&self.order), self.mix_tensors.as_ref().map(MixTensors::steps), self.scalar_tensor.as_ref()];
+        let new = [Some(&other.order), other.mix_tensors.as_ref().map(MixTensors::steps), other.scalar_tensor.as_ref()];
+        let pairs = own.into_iter().flatten().zip(new.into_iter().flatten());
+        for (own, new) in pairs.chain(self.params.rows().zip(other.params.rows())) {
+            own.shallow_clone().f_copy_(new)?;
+        }
+        (self.mixes, self.scalars) = (other.mixes, other.scalars);
+        Ok(())
     }
 }
 
@@ -91,39 +195,63 @@ mod tests {
     use crate::data::sampler::Sampling;
     use crate::transforms::{AugmentConfig, THETA};
 
+    /// The schedule of `epoch`, with the step number as learning rate.
+    fn schedule(sampler: &Sampler, epoch: u32, batch: usize, augment: &Augment) -> EpochSchedule {
+        let steps = EpochPlan::new(sampler.count(), batch).steps();
+        let scalars = (0..steps).map(|step| StepScalars::on_host(step as f64, step + 1, 0.5)).collect();
+        EpochSchedule::new(1, epoch, sampler, batch, augment, scalars, Device::Cpu).unwrap()
+    }
+
+    fn host(step: i64) -> StepPosition<'static> {
+        StepPosition::Host(step)
+    }
+
     #[test]
     fn an_epoch_has_every_image_once_and_keeps_the_last_batch() {
         let augment = Augment::new(&AugmentConfig::default(), 1);
-        let schedule = EpochSchedule::new(1, 0, &Sampler::Shuffle(150), 64, &augment, Device::Cpu).unwrap();
-        assert_eq!(schedule.steps(), 3);
+        let all = schedule(&Sampler::Shuffle(150), 0, 64, &augment);
+        let plan = all.plan();
+        assert_eq!(plan.steps(), 3);
         let mut seen: Vec<i64> = Vec::new();
         for step in 0..3 {
-            let batch = schedule.batch(step).unwrap();
-            assert_eq!(batch.params.thetas.unwrap().size(), [schedule.images(step), 2, 3]);
+            let batch = all.batch(step, host(0)).unwrap();
+            assert_eq!(batch.params.thetas.unwrap().size(), [plan.images(step), 2, 3]);
             assert!(batch.params.jitter.is_none() && batch.params.rectangles.is_none() && batch.mix.is_none());
             seen.extend(Vec::<i64>::try_from(batch.rows).unwrap());
         }
-        assert_eq!(schedule.images(2), 22);
+        assert_eq!((plan.images(2), plan.images_before(2), plan.images_before(9)), (22, 128, 150));
+        assert!(all.scalars(3, host(3)).is_err(), "the epoch has three steps");
         assert_ne!(seen, (0..150).collect::<Vec<_>>(), "rows are shuffled");
         seen.sort_unstable();
         assert_eq!(seen, (0..150).collect::<Vec<_>>());
-        let next = EpochSchedule::new(1, 1, &Sampler::Shuffle(150), 64, &augment, Device::Cpu).unwrap();
-        assert!(!next.batch(0).unwrap().rows.equal(&schedule.batch(0).unwrap().rows), "each epoch has its own order");
+        let next = schedule(&Sampler::Shuffle(150), 1, 64, &augment);
+        let rows = |schedule: &EpochSchedule| schedule.batch(0, host(0)).unwrap().rows;
+        assert!(!rows(&next).equal(&rows(&all)), "each epoch has its own order");
+        let mut all = all;
+        let memory = all.order().data_ptr();
+        let expected = rows(&next).copy();
+        all.overwrite(next).unwrap();
+        assert!(rows(&all).equal(&expected) && all.order().data_ptr() == memory, "the same memory");
     }
 
     #[test]
     fn a_batch_has_the_parameters_of_its_images_and_its_step() {
         let config = AugmentConfig { random_erasing: 1.0, brightness: 0.5, cutmix: 1.0, ..AugmentConfig::default() };
         let augment = Augment::new(&config, 1);
-        let schedule = EpochSchedule::new(1, 4, &Sampler::Shuffle(150), 64, &augment, Device::Cpu).unwrap();
+        let all = schedule(&Sampler::Shuffle(150), 4, 64, &augment);
         for step in 0..3 {
-            let batch = schedule.batch(step).unwrap();
+            let batch = all.batch(step, host(0)).unwrap();
             let rows: Vec<i64> = Vec::try_from(&batch.rows).unwrap();
             let numbers = |tensor: Option<Tensor>| Vec::<f32>::try_from(tensor.unwrap().flatten(0, -1)).unwrap();
             assert_eq!(numbers(batch.params.thetas), augment.sample_thetas(4, &rows));
             assert_eq!(numbers(batch.params.jitter), augment.sample_jitter(4, &rows));
             assert_eq!(numbers(batch.params.rectangles), augment.sample_rectangles(4, &rows));
-            assert!(batch.mix.is_some() && batch.mix == augment.sample_mix(4, step));
+            let Some(BatchMix::Host(mix)) = batch.mix else { panic!("{:?}", batch.mix) };
+            assert_eq!(Some(mix), augment.sample_mix(4, step));
+            let cursor = Tensor::from_slice(&[step as i64]);
+            let position = StepPosition::Device(&cursor);
+            assert!(all.batch(step, position).unwrap().rows.equal(&batch.rows), "step {step} on the device");
+            assert_eq!(all.scalars(step, position).unwrap().number, step + 1);
         }
     }
 
@@ -131,8 +259,8 @@ mod tests {
     fn a_repeated_image_gets_other_parameters() {
         let augment = Augment::new(&AugmentConfig::default(), 1);
         let sampler = Sampler::new(Sampling::Balanced, &[0, 1, 1, 1, 1, 1, 1, 1]);
-        let schedule = EpochSchedule::new(1, 0, &sampler, 8, &augment, Device::Cpu).unwrap();
-        let ScheduledBatch { rows, params, .. } = schedule.batch(0).unwrap();
+        let ScheduledBatch { rows, params, .. } =
+            schedule(&sampler, 0, 8, &augment).batch(0, host(0)).unwrap();
         let rows: Vec<i64> = Vec::try_from(rows).unwrap();
         let thetas: Vec<f32> = Vec::try_from(params.thetas.unwrap().flatten(0, -1)).unwrap();
         let of_first: Vec<&[f32]> =

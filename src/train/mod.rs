@@ -3,6 +3,7 @@
 mod active_run;
 pub mod batch;
 pub mod checkpoint_interval;
+mod checkpoint_writer;
 pub mod early_stopping;
 pub mod epoch_schedule;
 mod event_log;
@@ -14,5 +15,8 @@ pub mod resume;
 pub mod session;
 mod state;
 pub mod step;
+mod step_graphs;
+mod step_position;
+mod step_results;
 pub mod training_loop;
 pub mod warnings;

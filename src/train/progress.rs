@@ -1,14 +1,14 @@
 //! Progress of an epoch as text.
 
-use super::epoch_schedule::EpochSchedule;
+use super::epoch_schedule::EpochPlan;
 use crate::metrics::Monitor;
 use crate::metrics::epoch::EpochMetrics;
 use crate::report::seconds;
 use crate::run_dir::checkpoint::State;
 
 /// Metrics of the current epoch, beside the progress bar.
-pub fn progress_text(schedule: &EpochSchedule, state: &State) -> String {
-    let done = schedule.images_before(state.step) as f64;
+pub fn progress_text(plan: EpochPlan, state: &State) -> String {
+    let done = plan.images_before(state.step) as f64;
     let speed = done / state.epoch_seconds;
     format!("loss {:.4}  acc {:.4}  {speed:.0} images/s", state.loss_sum / done, state.correct as f64 / done)
 }

@@ -25,12 +25,13 @@ pub struct ResumePoint {
 
 /// Config keys, or tables of keys, that may change when a run is resumed: none affects the epochs
 /// so far. Paths may change because the images themselves are compared.
-const RESUMABLE_KEYS: [&str; 14] = [
+const RESUMABLE_KEYS: [&str; 15] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
     "train.checkpoint_every",
     "train.max_rollbacks",
+    "train.cuda_graph",
     "device",
     "threads",
     "data.train",

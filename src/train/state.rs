@@ -8,7 +8,9 @@ use crate::device::{self, Placement};
 use crate::metrics::epoch::EpochMetrics;
 use crate::metrics::predictions::Predictions;
 use crate::metrics::{self, ConfusionMatrix, Monitor};
+use crate::optim::ema::weight_at;
 use crate::optim::schedule::{SchedulePosition, learning_rate};
+use crate::optim::step_scalars::StepScalars;
 use crate::run_dir::checkpoint::{BestEpoch, State};
 use crate::run_dir::{Provenance, RUNNING, Summary};
 use crate::util::stats::{median, round};
@@ -128,6 +130,16 @@ pub fn learning_rate_at(config: &Config, state: &State, steps: u64, step: u64) -
     let position =
         SchedulePosition { epoch: state.epoch, step, steps, epochs: config.train.epochs, records: &state.records };
     learning_rate(&config.train.schedule, config.train.optimizer.lr(), &position) * factor
+}
+
+/// The scalars of each step of the current epoch, of `steps` steps.
+pub fn epoch_scalars(config: &Config, state: &State, steps: u64) -> Vec<StepScalars> {
+    let scalars = |step| {
+        let number = u64::from(state.epoch) * steps + step + 1;
+        let ema_weight = if config.train.ema > 0.0 { weight_at(config.train.ema, number) } else { 0.0 };
+        StepScalars::on_host(learning_rate_at(config, state, steps, step), number, ema_weight)
+    };
+    (0..steps).map(scalars).collect()
 }
 
 #[cfg(test)]

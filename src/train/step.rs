@@ -3,13 +3,18 @@
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
+use torch_ext::cuda;
 
 use super::batch::TrainingBatch;
-use super::epoch_schedule::EpochSchedule;
+use super::epoch_schedule::{EpochPlan, EpochSchedule};
 use super::profile::{Phase, Profile};
+use super::step_graphs::{GraphStep, StepGraphs, StepOutcome};
+use super::step_position::StepPosition;
+use super::step_results::{Collected, StepResults};
 use crate::config::TrainConfig;
 use crate::data::device_images::DeviceImages;
 use crate::data::images::SIDE;
+use crate::device::Placement;
 use crate::inference::forward::predict_interruptible;
 use crate::metrics::predictions::Predictions;
 use crate::model::{FlatParameters, Mode, Net};
@@ -35,17 +40,20 @@ pub struct Trainer {
     images: DeviceImages,
     /// Precision of forward and backward pass.
     kind: Kind,
+    /// Whether float32 is computed in TF32.
+    tf32: bool,
     seed: u64,
     /// Side length of the images of the epoch, in pixels.
     side: usize,
-    /// float32 `[steps]`: loss of each step of the epoch, written on the device.
-    losses: Tensor,
-    /// float32 `[steps]`: sum of all gradients of each step; not finite if any gradient is not.
-    gradient_sums: Tensor,
-    /// int64 `[steps]`: correct predictions of each step.
-    correct: Tensor,
+    /// The schedule of the epoch; `None` before the first.
+    schedule: Option<EpochSchedule>,
+    results: StepResults,
     /// Number of steps whose results have been read back.
     collected: u64,
+    /// Steps as CUDA graphs, if they are on.
+    graphs: Option<StepGraphs>,
+    /// Lines for the log.
+    notes: Vec<String>,
     /// Times the phases of a step, if requested.
     pub profile: Option<Profile>,
 }
@@ -57,6 +65,45 @@ pub struct NonFinite {
     pub what: &'static str,
     /// Step of the epoch, from 1.
     pub step: u64,
+}
+
+/// The tensors of a checkpoint, by name.
+#[derive(Debug)]
+pub struct Snapshot {
+    weights: NamedTensors,
+    average: Option<NamedTensors>,
+    optimizer: NamedTensors,
+}
+
+fn shared(tensors: &NamedTensors) -> impl Iterator<Item = (String, Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+}
+
+impl Snapshot {
+    /// The evaluation weights as `best.safetensors` holds them, sorted by name: EMA weights if
+    /// `train.ema` > 0.
+    pub fn evaluation_weights(&self) -> NamedTensors {
+        shared(self.average.as_ref().unwrap_or(&self.weights)).collect()
+    }
+
+    /// Tensors of network, optimizer and EMA as `last.safetensors` holds them.
+    pub fn all(&self) -> NamedTensors {
+        let average = self.average.iter().flat_map(shared).map(|(name, view)| (format!("{EMA}.{name}"), view));
+        shared(&self.weights).chain(average).chain(shared(&self.optimizer)).collect()
+    }
+}
+
+/// Copies flat tensors to the CPU in one copy.
+fn copy_to_cpu(flat: &[Tensor]) -> Result<Vec<Tensor>> {
+    let all = Tensor::f_cat(flat, 0)?.f_to_device(Device::Cpu)?;
+    let mut start = 0;
+    flat.iter()
+        .map(|tensor| {
+            let length = tensor.numel() as i64;
+            start += length;
+            Ok(all.f_narrow(0, start - length, length)?)
+        })
+        .collect()
 }
 
 /// Prefix of optimizer tensors in a checkpoint.
@@ -88,8 +135,7 @@ pub fn evaluation_weights(tensors: &NamedTensors) -> NamedTensors {
 }
 
 impl Trainer {
-    /// Prepares a network for training on `images` with precision `kind` and `steps` steps per
-    /// epoch.
+    /// Prepares a network for training on `images` as in `placement`, in epochs of `plan`.
     ///
     /// # Errors
     /// If the device has too little memory.
@@ -97,93 +143,152 @@ impl Trainer {
         net: Net,
         images: DeviceImages,
         config: &TrainConfig,
-        kind: Kind,
+        placement: &Placement,
         seed: u64,
-        steps: u64,
+        plan: EpochPlan,
     ) -> Result<Self> {
         torch_ext::keep_memory();
-        let parameters = FlatParameters::new(&net)?;
+        let (kind, device) = (placement.kind, placement.device);
+        let graphs = match device {
+            Device::Cuda(index) if config.cuda_graph.is_on() => Some(StepGraphs::new(index)?),
+            _ => None,
+        };
+        let parameters = FlatParameters::new(&net, kind)?;
         let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
-        let ema = if config.ema > 0.0 { Some(Ema::new(config.ema, &parameters)?) } else { None };
+        let ema = if config.ema > 0.0 { Some(Ema::new(&parameters)?) } else { None };
         let counts = images.class_counts(net.classes())?;
-        let (loss, clip_norm) =
-            (Loss::new(config.label_smoothing, &config.class_weights, &counts, net.device())?, config.clip_norm);
-        let steps = i64::try_from(steps)?;
-        let losses = Tensor::f_zeros([steps], (Kind::Float, net.device()))?;
-        let gradient_sums = losses.f_zeros_like()?;
-        let correct = Tensor::f_zeros([steps], (Kind::Int64, net.device()))?;
-        let (collected, profile) = (0, None);
+        let loss = Loss::new(config.label_smoothing, &config.class_weights, &counts, device)?;
+        let results = StepResults::new(plan, net.classes(), device)?;
         Ok(Self {
             net,
             parameters,
             optimizer,
             ema,
             loss,
-            clip_norm,
+            clip_norm: config.clip_norm,
             images,
             kind,
+            tf32: placement.tf32,
             seed,
             side: SIDE,
-            losses,
-            gradient_sums,
-            correct,
-            collected,
-            profile,
+            schedule: None,
+            results,
+            collected: 0,
+            graphs,
+            notes: Vec::new(),
+            profile: None,
         })
     }
 
+    /// Starts an epoch at `step`, 0 unless the run is resumed in it, with images of `side` x `side`
+    /// pixels.
+    pub fn begin_epoch(&mut self, schedule: EpochSchedule, step: u64, side: usize) -> Result<()> {
+        self.collected = step;
+        self.side = side;
+        match (&mut self.graphs, &mut self.schedule) {
+            (Some(graphs), Some(own)) => {
+                own.overwrite(schedule)?;
+                graphs.begin_epoch(step, side)
+            }
+            (Some(graphs), None) => {
+                self.schedule = Some(schedule);
+                graphs.begin_epoch(step, side)
+            }
+            (None, _) => {
+                self.schedule = Some(schedule);
+                Ok(())
+            }
+        }
+    }
+
     /// Runs `step` (from 0) of `epoch` (from 0).
-    pub fn step(&mut self, schedule: &EpochSchedule, epoch: u32, step: u64, lr: f64) -> Result<()> {
+    pub fn step(&mut self, epoch: u32, step: u64) -> Result<()> {
+        let host = StepPosition::Host(i64::try_from(step)?);
+        // Taken out, because a graph's step borrows the trainer.
+        if let Some(mut graphs) = self.graphs.take() {
+            let images = self.schedule()?.plan().images(step);
+            let side = self.side;
+            let problem = match graphs.run(images, side, &mut StepAt { trainer: self, epoch, step })? {
+                StepOutcome::Done => {
+                    self.graphs = Some(graphs);
+                    return Ok(());
+                }
+                StepOutcome::Unusable(problem) => {
+                    self.notes.push(format!("warning: CUDA graphs are not used: {problem}"));
+                    return Ok(());
+                }
+                StepOutcome::NotRecorded(problem) => problem,
+            };
+            self.notes.push(format!("warning: CUDA graphs are not used: a step cannot be recorded: {problem}"));
+        }
         self.seed_libtorch(epoch, step);
+        self.compute(step, host)
+    }
+
+    fn schedule(&self) -> Result<&EpochSchedule> {
+        self.schedule.as_ref().context("no epoch has begun")
+    }
+
+    /// Lines for the log since the last call.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Computes `step`, whose data are at `position`.
+    fn compute(&mut self, step: u64, position: StepPosition<'_>) -> Result<()> {
+        let schedule = self.schedule()?;
+        let (batch, scalars) = (schedule.batch(step, position)?, schedule.scalars(step, position)?);
+        let is_mixed = schedule.is_mixed();
         let TrainingBatch { x, targets, labels } =
-            TrainingBatch::new(&self.images, &schedule.batch(step)?, self.kind, self.net.classes())?;
-        let x = resize(x, self.side)?;
+            TrainingBatch::new(&self.images, &batch, self.kind, self.net.classes())?;
+        let x = resize(x, self.side)?.f_to_dtype(self.kind, false, false)?;
         self.lap(Phase::Input);
+        if self.tf32 {
+            cuda::set_float32_precision(true);
+        }
+        self.parameters.begin_step()?;
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = self.loss.forward(&logits, &targets)?;
         self.lap(Phase::Forward);
-        self.parameters.zero_gradients()?;
-        loss.f_backward()?;
-        let index = i64::try_from(step)?;
+        self.parameters.backward(&self.net, &loss)?;
+        if self.tf32 {
+            cuda::set_float32_precision(false);
+        }
         // Before the update, which adds SGD's weight decay to the gradients.
         let sum = self.parameters.gradients.f_sum(Kind::Float)?;
         self.parameters.clip_gradients(self.clip_norm)?;
         self.lap(Phase::Backward);
-        let number = u64::from(epoch) * schedule.steps() + step + 1;
-        self.optimizer.step(&mut self.parameters, lr, number)?;
+        self.optimizer.step(&mut self.parameters, &scalars)?;
         if let Some(ema) = &mut self.ema {
-            ema.update(&self.parameters, number)?;
+            ema.update(&self.parameters, &scalars)?;
         }
         self.lap(Phase::Update);
-
-        tch::no_grad(|| -> Result<()> {
-            self.gradient_sums.f_narrow(0, index, 1)?.f_copy_(&sum.f_view([1])?)?;
-            self.losses.f_narrow(0, index, 1)?.f_copy_(&loss.f_detach()?.f_view([1])?)?;
-            let correct = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
-            self.correct.f_narrow(0, index, 1)?.f_copy_(&correct.f_view([1])?)?;
-            Ok(())
+        tch::no_grad(|| {
+            let labels = is_mixed.then_some(&labels);
+            self.results.put(step, position, (&loss.f_detach()?, &sum), &logits.f_detach()?, labels)
         })
     }
 
     /// Reads back the losses and correct predictions of new steps up to `state.step` and adds them
     /// to `state`. Returns the first loss or gradient that is not finite. Waits for the device.
-    pub fn collect(&mut self, schedule: &EpochSchedule, state: &mut State) -> Result<Option<NonFinite>> {
-        let (from, count) = (i64::try_from(self.collected)?, i64::try_from(state.step.saturating_sub(self.collected))?);
-        let read = |tensor: &Tensor| tensor.f_narrow(0, from, count)?.f_to_device(Device::Cpu);
-        let losses: Vec<f32> = Vec::try_from(read(&self.losses)?)?;
-        let sums: Vec<f32> = Vec::try_from(read(&self.gradient_sums)?)?;
-        let correct: Vec<i64> = Vec::try_from(read(&self.correct)?)?;
-        for ((step, loss), (sum, correct)) in (self.collected..).zip(losses).zip(sums.iter().zip(correct)) {
+    pub fn collect(&mut self, state: &mut State) -> Result<Option<NonFinite>> {
+        let schedule = self.schedule.as_ref().context("no epoch has begun")?;
+        let (from, to) = (self.collected, state.step);
+        if from >= to {
+            return Ok(None);
+        }
+        let Collected { losses, gradient_sums, correct } = self.results.collect(from, to, schedule, &self.images)?;
+        for ((step, loss), sum) in (from..).zip(losses).zip(gradient_sums) {
             if !loss.is_finite() {
                 return Ok(Some(NonFinite { what: "the loss is", step: step + 1 }));
             }
             if !sum.is_finite() {
                 return Ok(Some(NonFinite { what: "a gradient is", step: step + 1 }));
             }
-            state.loss_sum += f64::from(loss) * schedule.images(step) as f64;
-            state.correct += correct;
+            state.loss_sum += f64::from(loss) * schedule.plan().images(step) as f64;
         }
-        self.collected = state.step;
+        state.correct += correct;
+        self.collected = to;
         Ok(None)
     }
 
@@ -205,60 +310,51 @@ impl Trainer {
         }
     }
 
-    /// Starts an epoch at `step`, 0 unless the run is resumed in it, with images of `side` x `side`
-    /// pixels.
-    pub fn begin_epoch(&mut self, step: u64, side: usize) {
-        self.collected = step;
-        self.side = side;
-    }
-
-    /// The evaluation weights as `best.safetensors` holds them, sorted by name: EMA weights if
-    /// `train.ema` > 0.
-    pub fn evaluation_weights(&self) -> Result<NamedTensors> {
-        match &self.ema {
-            Some(ema) => self.parameters.all_views(&ema.values, &ema.statistics),
-            None => self.parameters.all_views(&self.parameters.values, &self.parameters.statistics),
-        }
-    }
-
     /// Predicts `images` with the evaluation weights; `None` if `should_stop` returned true.
     pub fn predict_interruptible(
         &mut self,
         images: &DeviceImages,
         should_stop: impl Fn() -> bool,
     ) -> Result<Option<Predictions>> {
-        let Some(ema) = &mut self.ema else { return predict_interruptible(&self.net, images, should_stop) };
-        ema.swap(&mut self.parameters)?;
+        let (values, statistics) = match &self.ema {
+            Some(ema) => (&ema.values, &ema.statistics),
+            None => (&self.parameters.values, &self.parameters.statistics),
+        };
+        self.parameters.use_weights(values, statistics)?;
         let predictions = predict_interruptible(&self.net, images, should_stop);
-        ema.swap(&mut self.parameters)?;
+        self.parameters.use_training_weights()?;
         predictions
     }
 
-    /// Tensors of network, optimizer and EMA as `last.safetensors` holds them.
-    pub fn all_tensors(&self) -> Result<NamedTensors> {
-        let mut all = self.parameters.all_views(&self.parameters.values, &self.parameters.statistics)?;
-        if self.ema.is_some() {
-            all.extend(self.evaluation_weights()?.into_iter().map(|(name, view)| (format!("{EMA}.{name}"), view)));
+    /// Tensors of network, optimizer and EMA for checkpoints: views on the CPU, a copy from a GPU,
+    /// which is one because each waits for the device.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let mut flat = vec![&self.parameters.values, &self.parameters.statistics];
+        flat.extend(self.ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]));
+        flat.extend(self.optimizer.state().map(|(_, flat)| flat));
+        let flat = flat.into_iter().map(Tensor::f_detach).collect::<Result<Vec<_>, _>>()?;
+        let mut flat = if self.net.device().is_cuda() { copy_to_cpu(&flat)? } else { flat }.into_iter();
+        let mut next = || flat.next().context("a snapshot lacks a tensor");
+        let weights = self.parameters.all_views(&next()?, &next()?)?;
+        let average = if self.ema.is_some() { Some(self.parameters.all_views(&next()?, &next()?)?) } else { None };
+        let mut optimizer = Vec::new();
+        for (slot, _) in self.optimizer.state() {
+            let views = self.parameters.views(&next()?)?;
+            optimizer.extend(views.into_iter().map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
         }
-        for (slot, flat) in self.optimizer.state() {
-            all.extend(
-                self.parameters
-                    .views(flat)?
-                    .into_iter()
-                    .map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)),
-            );
-        }
-        Ok(all)
+        Ok(Snapshot { weights, average, optimizer })
     }
 
-    /// Loads tensors returned by [`all_tensors`](Self::all_tensors).
+    /// Loads tensors returned by [`Snapshot::all`].
     ///
     /// # Errors
     /// The name of the first tensor that is missing or has another shape.
     pub fn load(&mut self, tensors: NamedTensors) -> Result<()> {
         let (weights, others): (NamedTensors, NamedTensors) =
             tensors.into_iter().partition(|(name, _)| is_network_tensor(name));
+        self.parameters.use_weights(&self.parameters.values, &self.parameters.statistics)?;
         self.net.load_state_dict(&weights)?;
+        self.parameters.use_training_weights()?;
         let mut views = Vec::new();
         for (slot, flat) in self.optimizer.state() {
             let slot_views = self.parameters.views(flat)?.into_iter();
@@ -285,5 +381,33 @@ impl Trainer {
     fn seed_libtorch(&self, epoch: u32, step: u64) {
         let key = Rng::new(&[Stream::Step as u64, self.seed, u64::from(epoch), step]).next_u64();
         tch::manual_seed((key >> 1) as i64);
+    }
+}
+
+/// A step of a [`Trainer`] for CUDA graphs.
+struct StepAt<'a> {
+    trainer: &'a mut Trainer,
+    epoch: u32,
+    step: u64,
+}
+
+impl GraphStep for StepAt<'_> {
+    fn seed(&self) {
+        self.trainer.seed_libtorch(self.epoch, self.step);
+    }
+
+    fn compute(&mut self, cursor: &Tensor) -> Result<()> {
+        self.trainer.compute(self.step, StepPosition::Device(cursor))?;
+        let _ = cursor.shallow_clone().f_add_scalar_(1)?;
+        Ok(())
+    }
+
+    fn state(&self) -> Vec<Tensor> {
+        let Trainer { parameters, optimizer, ema, results, .. } = &*self.trainer;
+        let weights = [&parameters.values, &parameters.statistics];
+        let averages = ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]);
+        let moments = optimizer.state().map(|(_, flat)| flat);
+        let all = weights.into_iter().chain(averages).chain(moments).chain(results.tensors());
+        all.map(Tensor::shallow_clone).collect()
     }
 }

@@ -6,13 +6,15 @@ use anyhow::{Context, Result, anyhow};
 
 use super::active_run::{ActiveRun, EpochOutcome, diverged_at, divergence};
 use super::checkpoint_interval::CheckpointInterval;
+use super::checkpoint_writer::{CheckpointWriter, Write};
 use super::early_stopping::StopReason;
-use super::epoch_schedule::EpochSchedule;
-use super::event_log::EventLog;
+use super::epoch_schedule::{EpochPlan, EpochSchedule};
 use super::profile::{Phase, Profile};
 use super::progress::{epoch_text, progress_text};
 use super::resume::ResumePoint;
-use super::state::{advance_epoch, build_summary, compute_epoch_metrics, initial_state, learning_rate_at};
+use super::state::{
+    advance_epoch, build_summary, compute_epoch_metrics, epoch_scalars, initial_state, learning_rate_at,
+};
 use super::step::{NonFinite, Trainer};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
@@ -22,7 +24,7 @@ use crate::device::Placement;
 use crate::metrics::epoch::EpochMetrics;
 use crate::model::Net;
 use crate::report::Console;
-use crate::run_dir::checkpoint::{self, State};
+use crate::run_dir::checkpoint::State;
 use crate::run_dir::{RunDir, Summary};
 use crate::transforms::Augment;
 use crate::transforms::resize::side_at_epoch;
@@ -80,21 +82,17 @@ impl<'a> TrainingLoop<'a> {
                 }
             };
             let is_best = self.finish_epoch(&mut run, metrics)?;
-            if is_best {
-                let weights = run.trainer.evaluation_weights()?;
-                checkpoint::save(&self.dir.best_safetensors(), &run.config_toml, &run.state, &weights)?;
-            }
             let is_last = run.state.epoch >= config.train.epochs || run.should_stop_early(config);
             let signal = self.signals.received();
             let may_roll_back = config.train.max_rollbacks > 0;
             // Also after a new best epoch: the checkpoint to resume from should refer to it.
             if is_last || is_best || may_roll_back || signal.is_some() || run.is_checkpoint_due(Some(run.state.epoch)) {
-                self.save_last(&mut run)?;
+                run.save(is_best)?;
             }
             if may_roll_back {
-                self.dir.keep_for_rollback()?;
+                run.writer.submit(Write::KeepForRollback)?;
             }
-            self.write_metrics(&mut run, is_last)?;
+            run.write_metrics(is_last)?;
             run.trainer.lap(Phase::Files);
             if let Some(signal) = signal.filter(|_| !is_last) {
                 break StopReason::Interrupted(signal);
@@ -103,13 +101,14 @@ impl<'a> TrainingLoop<'a> {
         if let Some(profile) = run.trainer.profile.take() {
             self.console.line(profile.finish()?.trim_end())?;
         }
+        if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) {
+            run.writer.submit(Write::Finish)?;
+        }
+        run.writer.flush()?;
         let summary = self.summary(&run, Some(stopped));
         // Resuming a finished run changes nothing: keep its summary.
         if has_trained || !self.dir.has_summary(&summary) {
             self.dir.write_summary(&summary)?;
-        }
-        if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) {
-            run.events.finish()?;
         }
         Ok((stopped, summary))
     }
@@ -121,8 +120,8 @@ impl<'a> TrainingLoop<'a> {
         let soft = self.data.soft_labels.as_ref();
         let images =
             DeviceImages::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_label_weight)?;
-        let steps = self.data.train.len().div_ceil(config.train.batch) as u64;
-        let mut trainer = Trainer::new(net, images, &config.train, self.placement.kind, config.seed, steps)?;
+        let plan = EpochPlan::new(self.data.train.len(), config.train.batch);
+        let mut trainer = Trainer::new(net, images, &config.train, self.placement, config.seed, plan)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
         let (initial, is_new) = (initial_state(self.data, self.placement, &self.command), resume_point.is_none());
         let (state, replayed) = match resume_point {
@@ -146,18 +145,17 @@ impl<'a> TrainingLoop<'a> {
             state,
             replayed,
             checkpoint_interval: CheckpointInterval::new(&config.train.checkpoint_every),
-            events: EventLog::default(),
-            steps,
-            config_toml: config.to_toml()?,
+            writer: CheckpointWriter::new(self.dir, config, device)?,
+            steps: plan.steps(),
         };
         if is_new {
-            self.save_last(&mut run)?;
+            run.save(false)?;
         }
         // Also when resuming: the run may have died just before this.
         if config.train.max_rollbacks > 0 && run.state.step == 0 {
-            self.dir.keep_for_rollback()?;
+            run.writer.submit(Write::KeepForRollback)?;
         }
-        self.write_metrics(&mut run, false)?;
+        run.write_metrics(false)?;
         Ok(run)
     }
 
@@ -168,15 +166,16 @@ impl<'a> TrainingLoop<'a> {
         // The metrics report the learning rate of the first step.
         let first_lr = learning_rate_at(config, &run.state, run.steps, 0);
         let (seconds_before, start) = (run.state.epoch_seconds, Instant::now());
-        let schedule = EpochSchedule::new(config.seed, epoch, &run.sampler, config.train.batch, &run.augment, device)?;
-        run.trainer.begin_epoch(run.state.step, side_at_epoch(&config.train.progressive, epoch, config.train.epochs));
+        let scalars = epoch_scalars(config, &run.state, run.steps);
+        let schedule =
+            EpochSchedule::new(config.seed, epoch, &run.sampler, config.train.batch, &run.augment, scalars, device)?;
+        let plan = schedule.plan();
+        let side = side_at_epoch(&config.train.progressive, epoch, config.train.epochs);
+        run.trainer.begin_epoch(schedule, run.state.step, side)?;
         run.trainer.lap(Phase::Schedule);
-        self.console.begin(
-            &format!("epoch {:>3}/{}", epoch + 1, config.train.epochs),
-            schedule.steps(),
-            run.state.step,
-        );
-        if let Some(outcome) = self.train_steps(run, &schedule, (seconds_before, start))? {
+        let title = format!("epoch {:>3}/{}", epoch + 1, config.train.epochs);
+        self.console.begin(&title, plan.steps(), run.state.step);
+        if let Some(outcome) = self.train_steps(run, plan, (seconds_before, start))? {
             return Ok(outcome);
         }
         let images_per_second = rows as f64 / run.state.epoch_seconds;
@@ -185,7 +184,7 @@ impl<'a> TrainingLoop<'a> {
         run.trainer.lap(Phase::Validation);
         let Some(predictions) = predictions else {
             let signal = self.signals.received().context("validation was interrupted without a signal")?;
-            return self.interrupt(run, &schedule, signal);
+            return self.interrupt(run, plan, signal);
         };
         let seconds = seconds_before + start.elapsed().as_secs_f64();
         let state = &run.state;
@@ -203,39 +202,39 @@ impl<'a> TrainingLoop<'a> {
     fn train_steps(
         &mut self,
         run: &mut ActiveRun,
-        schedule: &EpochSchedule,
+        plan: EpochPlan,
         (seconds_before, start): (f64, Instant),
     ) -> Result<Option<EpochOutcome>> {
         let epoch = run.state.epoch;
-        while run.state.step < schedule.steps() {
+        while run.state.step < plan.steps() {
             if let Some(signal) = self.signals.received() {
-                return self.interrupt(run, schedule, signal).map(Some);
+                return self.interrupt(run, plan, signal).map(Some);
             }
-            let lr = learning_rate_at(self.config, &run.state, run.steps, run.state.step);
-            run.trainer.step(schedule, epoch, run.state.step, lr)?;
+            run.trainer.step(epoch, run.state.step)?;
+            run.trainer.take_notes().iter().try_for_each(|note| self.console.line(note))?;
             run.state.step += 1;
             run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
             // Reading back is free on the CPU. A GPU must not be synchronized within the epoch.
             if self.placement.device == tch::Device::Cpu {
-                if let Some(found) = run.trainer.collect(schedule, &mut run.state)? {
+                if let Some(found) = run.trainer.collect(&mut run.state)? {
                     return Ok(Some(diverged_at(found, epoch)));
                 }
-                self.console.advance(run.state.step, || progress_text(schedule, &run.state));
+                self.console.advance(run.state.step, || progress_text(plan, &run.state));
             } else {
                 let last =
                     || run.state.records.last().map(|last| format!("last epoch: val_acc {:.4}", last.val_accuracy));
                 self.console.advance(run.state.step, || last().unwrap_or_default());
             }
             run.trainer.lap(Phase::Collect);
-            if run.state.step < schedule.steps()
+            if run.state.step < plan.steps()
                 && run.is_checkpoint_due(None)
-                && let Some(diverged) = self.save_within_epoch(run, schedule)?
+                && let Some(diverged) = self.save_within_epoch(run)?
             {
                 return Ok(Some(diverged));
             }
         }
         self.console.end();
-        if let Some(found) = run.trainer.collect(schedule, &mut run.state)? {
+        if let Some(found) = run.trainer.collect(&mut run.state)? {
             return Ok(Some(diverged_at(found, epoch)));
         }
         run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
@@ -243,26 +242,26 @@ impl<'a> TrainingLoop<'a> {
     }
 
     /// Writes `last.safetensors` within an epoch, unless the run diverged.
-    fn save_within_epoch(&mut self, run: &mut ActiveRun, schedule: &EpochSchedule) -> Result<Option<EpochOutcome>> {
+    fn save_within_epoch(&mut self, run: &mut ActiveRun) -> Result<Option<EpochOutcome>> {
         let epoch = run.state.epoch;
-        if let Some(found) = run.trainer.collect(schedule, &mut run.state)? {
+        if let Some(found) = run.trainer.collect(&mut run.state)? {
             return Ok(Some(diverged_at(found, epoch)));
         }
         if !run.trainer.is_finite()? {
             let found = NonFinite { what: "a weight or the optimizer's state is", step: run.state.step };
             return Ok(Some(diverged_at(found, epoch)));
         }
-        self.save_last(run)?;
+        run.save(false)?;
         run.trainer.lap(Phase::Files);
         Ok(None)
     }
 
     /// Saves a checkpoint because of a signal.
-    fn interrupt(&mut self, run: &mut ActiveRun, schedule: &EpochSchedule, signal: i32) -> Result<EpochOutcome> {
+    fn interrupt(&mut self, run: &mut ActiveRun, plan: EpochPlan, signal: i32) -> Result<EpochOutcome> {
         self.console.end();
-        let diverged = self.save_within_epoch(run, schedule)?;
+        let diverged = self.save_within_epoch(run)?;
         let (name, step, epoch) = (signals::name(signal), run.state.step, run.state.epoch + 1);
-        self.console.line(&format!("{name}: stopped in epoch {epoch} after step {step} of {}", schedule.steps()))?;
+        self.console.line(&format!("{name}: stopped in epoch {epoch} after step {step} of {}", plan.steps()))?;
         Ok(diverged.unwrap_or(EpochOutcome::Interrupted(signal)))
     }
 
@@ -297,6 +296,7 @@ impl<'a> TrainingLoop<'a> {
         if run.state.rollbacks >= limit {
             return Err(self.divergence_error(what, run));
         }
+        run.writer.flush()?;
         let good = self.dir.rollback_checkpoint()?.context("there is no checkpoint to roll back to")?;
         if let Some(warning) = good.warning {
             self.console.line(&warning)?;
@@ -318,13 +318,14 @@ impl<'a> TrainingLoop<'a> {
             "{what}: training diverged; rolled back to {target} with half the learning rate, {lr:.2e} (rollback {number} \
              of {limit})"
         ))?;
-        self.write_metrics(run, false)?;
-        self.save_last(run)
+        run.write_metrics(false)?;
+        run.save(false)
     }
 
     /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
     fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
-        if let Err(error) = self.dir.write_summary(&self.summary(run, Some(StopReason::Diverged))) {
+        let written = run.writer.flush();
+        if let Err(error) = written.and_then(|()| self.dir.write_summary(&self.summary(run, Some(StopReason::Diverged)))) {
             return error.context(what.to_owned());
         }
         let advice = match run.state.rollbacks {
@@ -343,19 +344,5 @@ impl<'a> TrainingLoop<'a> {
     fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
         let parameters = run.trainer.net.parameter_count();
         build_summary(self.config, self.data, self.placement, &run.state, parameters, stopped)
-    }
-
-    fn save_last(&self, run: &mut ActiveRun) -> Result<()> {
-        self.dir.save_last(&run.config_toml, &run.state, &run.trainer.all_tensors()?)?;
-        run.checkpoint_interval.reset();
-        Ok(())
-    }
-
-    /// Writes the metrics of finished epochs to `metrics.jsonl` and TensorBoard. Unless `is_last`,
-    /// `metrics.jsonl` keeps the epochs still to be replayed.
-    fn write_metrics(&self, run: &mut ActiveRun, is_last: bool) -> Result<()> {
-        let replayed = if is_last { &[] } else { &run.replayed[..] };
-        self.dir.write_metrics(run.state.records.iter().chain(replayed))?;
-        run.events.sync(self.dir.path(), self.config, &run.state)
     }
 }

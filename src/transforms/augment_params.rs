@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 use tch::{Device, Tensor};
 
+use super::warp::base_grid;
 use super::{Augment, COLOR_JITTER, RECTANGLE, THETA};
 
 /// Parameters of N images, one row each; `None` for a transform that is off.
@@ -12,6 +13,8 @@ use super::{Augment, COLOR_JITTER, RECTANGLE, THETA};
 pub struct AugmentParams {
     /// float32 [N, 2, 3]: affine transforms, see [`Affine::theta`](super::Affine::theta).
     pub thetas: Option<Tensor>,
+    /// float32 [48 * 48, 3]: the identity grid that `thetas` transform, on a GPU.
+    pub grid: Option<Tensor>,
     /// float32 [N, 3]: brightness factor, contrast factor, gamma.
     pub jitter: Option<Tensor>,
     /// float32 [N, 5]: rectangles to erase, as top, bottom, left, right, gray level; bottom and
@@ -25,27 +28,44 @@ impl AugmentParams {
     /// # Errors
     /// If the device is out of memory.
     pub fn new(augment: &Augment, epoch: u64, rows: &[i64], device: Device) -> Result<Self> {
-        let tensor = |enabled: bool, sample: &dyn Fn() -> Vec<f32>, size: &[i64]| -> Result<Option<Tensor>> {
-            let to_device = || Ok(Tensor::f_from_slice(&sample())?.f_view(size)?.f_to_device(device)?);
-            enabled.then(to_device).transpose()
+        let samples = [
+            if augment.has_affine() { augment.sample_thetas(epoch, rows) } else { Vec::new() },
+            if augment.has_color_jitter() { augment.sample_jitter(epoch, rows) } else { Vec::new() },
+            if augment.has_random_erasing() { augment.sample_rectangles(epoch, rows) } else { Vec::new() },
+        ];
+        // One copy for all, because each waits for the device.
+        let all = Tensor::f_from_slice(&samples.concat())?.f_to_device(device)?;
+        let mut start = 0;
+        let mut next = |size: &[i64], values: &[f32]| -> Result<Option<Tensor>> {
+            let (from, length) = (start, values.len() as i64);
+            start += length;
+            let part = || Ok(all.f_narrow(0, from, length)?.f_view(size)?);
+            (length > 0).then(part).transpose()
         };
-        let (thetas, jitter, rectangles) = (
-            || augment.sample_thetas(epoch, rows),
-            || augment.sample_jitter(epoch, rows),
-            || augment.sample_rectangles(epoch, rows),
-        );
+        let [thetas, jitter, rectangles] = &samples;
+        let thetas = next(&[-1, 2, THETA as i64 / 2], thetas)?;
+        let grid = if thetas.is_some() && device != Device::Cpu { Some(base_grid(device)?) } else { None };
         Ok(Self {
-            thetas: tensor(augment.has_affine(), &thetas, &[-1, 2, THETA as i64 / 2])?,
-            jitter: tensor(augment.has_color_jitter(), &jitter, &[-1, COLOR_JITTER as i64])?,
-            rectangles: tensor(augment.has_random_erasing(), &rectangles, &[-1, RECTANGLE as i64])?,
+            thetas,
+            grid,
+            jitter: next(&[-1, COLOR_JITTER as i64], jitter)?,
+            rectangles: next(&[-1, RECTANGLE as i64], rectangles)?,
         })
     }
 
-    /// A view of `count` rows from `start`.
-    pub fn narrow(&self, start: i64, count: i64) -> Result<Self> {
-        let narrow = |tensor: &Option<Tensor>| tensor.as_ref().map(|all| all.f_narrow(0, start, count)).transpose();
-        let (thetas, jitter) = (narrow(&self.thetas)?, narrow(&self.jitter)?);
-        Ok(Self { thetas, jitter, rectangles: narrow(&self.rectangles)? })
+    /// Each tensor with one row per image.
+    pub fn rows(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.thetas, &self.jitter, &self.rectangles].into_iter().flatten()
+    }
+
+    /// The parameters with `f` applied to each tensor with one row per image.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn map_rows(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let map = |tensor: &Option<Tensor>| tensor.as_ref().map(&f).transpose();
+        let grid = self.grid.as_ref().map(Tensor::shallow_clone);
+        Ok(Self { thetas: map(&self.thetas)?, grid, jitter: map(&self.jitter)?, rectangles: map(&self.rectangles)? })
     }
 }
 

@@ -31,6 +31,7 @@ pub mod affine;
 mod augment_params;
 mod color_jitter;
 mod config;
+mod mix_tensors;
 mod mixup;
 mod random_erasing;
 mod random_resized_crop;
@@ -46,6 +47,7 @@ pub use affine::Affine;
 pub use augment_params::{AugmentParams, occurrences};
 pub use color_jitter::COLOR_JITTER;
 pub use config::AugmentConfig;
+pub use mix_tensors::{BatchMix, MixRow, MixTensors};
 pub use mixup::{CutBox, Mix};
 pub use random_erasing::RECTANGLE;
 pub use warp::{gather_warp, warp};
@@ -60,7 +62,7 @@ pub const THETA: usize = 6;
 /// of dtype `kind`. Mixing is separate, see [`Mix`].
 pub fn apply(images: &DeviceImages, rows: &Tensor, params: &AugmentParams, kind: Kind) -> Result<Tensor> {
     let mut batch = match &params.thetas {
-        Some(thetas) => gather_warp(images, rows, thetas, kind)?,
+        Some(thetas) => gather_warp(images, rows, thetas, params.grid.as_ref(), kind)?,
         None => scale_to_unit(&images.gather(rows)?)?.f_to_dtype(kind, false, false)?,
     };
     if let Some(jitter) = &params.jitter {

@@ -23,14 +23,44 @@ pub fn warp(images: &Tensor, theta: &Tensor) -> Result<Tensor> {
     Ok(images.f_grid_sampler(&grid, BILINEAR, BORDER, false)?)
 }
 
+/// The identity grid of [`warp_with_grid`] on `device`, float32 [48 * 48, 3]: x, y and 1 of each
+/// output pixel in row-major order, in `affine_grid`'s coordinates without `align_corners`.
+pub fn base_grid(device: Device) -> Result<Tensor> {
+    let theta = Tensor::f_from_slice(&[1.0f32, 0.0, 0.0, 0.0, 1.0, 0.0])?.f_view([1, 2, 3])?;
+    let side = SIDE as i64;
+    let points = Tensor::f_affine_grid_generator(&theta, [1, 1, side, side], false)?.f_view([-1, 2])?;
+    let ones = points.f_narrow(1, 0, 1)?.f_ones_like()?;
+    Ok(Tensor::f_cat(&[points, ones], 1)?.f_to_device(device)?)
+}
+
+/// [`warp`] with the identity grid of [`base_grid`]: fewer operations than `affine_grid`.
+fn warp_with_grid(images: &Tensor, theta: &Tensor, grid: &Tensor) -> Result<Tensor> {
+    let (count, side) = (images.size().first().copied().unwrap_or(0), SIDE as i64);
+    let points = grid.f_unsqueeze(0)?.f_expand([count, -1, -1], false)?.f_bmm(&theta.f_transpose(1, 2)?)?;
+    Ok(images.f_grid_sampler(&points.f_view([count, side, side, 2])?, BILINEAR, BORDER, false)?)
+}
+
 /// Gathers the images `rows` (int64 `[B]`), applies `thetas` (see [`warp`]) and scales to 0..1:
 /// [B, 1, 48, 48] of dtype `kind`. Runs a fused kernel on uint8 pixels on the CPU if it has one,
-/// libtorch operations elsewhere.
-pub fn gather_warp(images: &DeviceImages, rows: &Tensor, thetas: &Tensor, kind: Kind) -> Result<Tensor> {
+/// libtorch operations elsewhere, with `grid` of [`base_grid`] if there is one.
+pub fn gather_warp(
+    images: &DeviceImages,
+    rows: &Tensor,
+    thetas: &Tensor,
+    grid: Option<&Tensor>,
+    kind: Kind,
+) -> Result<Tensor> {
     op_profile::operation("grimace::gather_warp", || match kind {
         Kind::Float if has_kernel::<f32>(images) => gather_warp_fused::<f32>(images, rows, thetas),
         Kind::BFloat16 if has_kernel::<bf16>(images) => gather_warp_fused::<bf16>(images, rows, thetas),
-        _ => Ok(warp(&scale_to_unit(&images.gather(rows)?)?, thetas)?.f_to_dtype(kind, false, false)?),
+        _ => {
+            let images = scale_to_unit(&images.gather(rows)?)?;
+            let warped = match grid {
+                Some(grid) => warp_with_grid(&images, thetas, grid)?,
+                None => warp(&images, thetas)?,
+            };
+            Ok(warped.f_to_dtype(kind, false, false)?)
+        }
     })
 }
 
@@ -94,7 +124,7 @@ mod tests {
             );
             let images = one_image(golden_image(record["image"].as_u64().unwrap()));
             let gathered = |kind| {
-                gather_warp(&images, &Tensor::from_slice(&[0i64]), &theta, kind).unwrap().to_kind(Kind::Float) * 255.0
+                gather_warp(&images, &Tensor::from_slice(&[0i64]), &theta, None, kind).unwrap().to_kind(Kind::Float) * 255.0
             };
             // In gray levels of 255. The file is rounded to 0.005, and bf16 near white to half a
             // level.
@@ -118,9 +148,20 @@ mod tests {
         let thetas = (0..5).map(|n| rotation(f64::from(n) - 2.0).then(shift(1.5, -0.5 * f64::from(n))).theta());
         let thetas = Tensor::from_slice(&thetas.flatten().collect::<Vec<f32>>()).view([5, 2, 3]);
         let reference = warp(&scale_to_unit(&images.gather(&rows).unwrap()).unwrap(), &thetas).unwrap();
-        let fused = gather_warp(&images, &rows, &thetas, Kind::Float).unwrap();
+        let fused = gather_warp(&images, &rows, &thetas, None, Kind::Float).unwrap();
         assert_eq!(fused.size(), reference.size());
         assert!((fused - reference).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn base_grid_agrees_with_affine_grid() {
+        let images = Tensor::arange(2 * 48 * 48, (Kind::Float, Device::Cpu)).view([2, 1, 48, 48]) / 20.0;
+        let thetas: Vec<f32> =
+            [rotation(9.0), shift(3.5, -2.0).then(zoom(0.9, 1.1))].iter().flat_map(Affine::theta).collect();
+        let thetas = Tensor::from_slice(&thetas).view([2, 2, 3]);
+        let grid = base_grid(Device::Cpu).unwrap();
+        let difference = warp_with_grid(&images, &thetas, &grid).unwrap() - warp(&images, &thetas).unwrap();
+        assert!(difference.abs().max().double_value(&[]) < 1e-3, "of 230");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! - [`trace_module`] writes a TorchScript module whose parameters are registered under their names
 //!   (tch's `create_by_tracing` makes them constants).
-//! - [`open_library`] opens the CUDA libraries at run time, so that one binary runs on machines
-//!   with and without a GPU.
+//! - [`cuda`] opens the CUDA library at run time, so that one binary runs on machines with and
+//!   without a GPU, and has CUDA graphs; [`fused`] has optimizer steps of one launch.
 //! - [`autograd`] makes functions implemented in Rust differentiable, [`tensor_slice`] gives them
 //!   the values of tensors as slices, and [`parallel`] runs them on libtorch's thread pool.
 //! - [`op_profile`] measures the time of libtorch's operations and of custom ones.
@@ -12,6 +12,8 @@
 //!   libtorch.
 
 pub mod autograd;
+pub mod cuda;
+pub mod fused;
 pub mod op_profile;
 pub mod parallel;
 pub mod tensor_slice;
@@ -20,7 +22,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
@@ -50,7 +52,6 @@ unsafe extern "C" {
         backward: extern "C" fn(*mut c_void, *mut C_tensor, *mut *mut C_tensor) -> *mut c_char,
         drop: extern "C" fn(*mut c_void),
     ) -> *mut c_char;
-    fn grimace_open_library(path: *const c_char) -> *mut c_char;
     fn grimace_trace_module(
         path: *const c_char,
         names: *const *const c_char,
@@ -98,20 +99,6 @@ pub fn cpu_capability() -> String {
 pub fn keep_memory() {
     // SAFETY: sets tuning parameters of the allocator, which synchronizes access to them.
     unsafe { grimace_keep_memory() };
-}
-
-/// Opens a shared library and makes its symbols available to the whole process.
-///
-/// # Errors
-/// The message of the dynamic linker, which names the missing library.
-pub fn open_library(name: &str) -> Result<()> {
-    let name = CString::new(name).context("the library name contains a NUL byte")?;
-    // SAFETY: a NUL-terminated string that outlives the call. Opening runs the library's
-    // initializers, as intended.
-    match take_text(unsafe { grimace_open_library(name.as_ptr()) }) {
-        None => Ok(()),
-        Some(reason) => bail!(reason),
-    }
 }
 
 /// A tensor of a traced module with its dotted name (`block1.conv.weight`).

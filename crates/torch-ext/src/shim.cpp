@@ -1,7 +1,6 @@
-// C++ half of torch-ext: version and settings of libtorch, shared libraries, TorchScript. No exception leaves this file:
+// C++ half of torch-ext: version and settings of libtorch, TorchScript. No exception leaves this file:
 // functions that can fail return nullptr, or a message allocated with strdup that the caller frees with grimace_free.
 
-#include <dlfcn.h>
 #ifdef __linux__
 #include <malloc.h>
 #endif
@@ -76,14 +75,6 @@ bool grimace_is_unique(const at::Tensor* tensor) {
   // What other threads wrote before they released their handles happens before what the caller does next.
   std::atomic_thread_fence(std::memory_order_acquire);
   return unique;
-}
-
-char* grimace_open_library(const char* path) {
-  if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    const char* reason = dlerror();
-    return message(reason == nullptr ? "dlopen failed" : reason);
-  }
-  return nullptr;
 }
 
 char* grimace_trace_module(const char* path, const char* const* names, at::Tensor* const* tensors, const bool* buffers,

@@ -1,0 +1,176 @@
+//! Writes checkpoints and metrics: at once on the CPU, in a thread while a GPU trains on.
+//!
+//! Either way the files are written one after another in the order in which they are submitted, and
+//! none after one that failed, so a process that dies leaves the same states behind.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::{Result, anyhow};
+use tch::Device;
+
+use super::event_log::EventLog;
+use crate::config::Config;
+use crate::metrics::epoch::EpochMetrics;
+use crate::run_dir::RunDir;
+use crate::run_dir::checkpoint::{self, NamedTensors, State};
+
+/// Files that may wait for the thread: those of one epoch. Then training waits.
+const QUEUE: usize = 4;
+
+/// A file of a run, or several.
+#[derive(Debug)]
+pub enum Write {
+    /// `best.safetensors`
+    Best(State, NamedTensors),
+    /// `last.safetensors` and `previous.safetensors`
+    Last(State, NamedTensors),
+    /// `rollback.safetensors`
+    KeepForRollback,
+    /// `metrics.jsonl` and TensorBoard: the metrics in the state, then those of epochs still to be
+    /// replayed.
+    Metrics(State, Vec<EpochMetrics>),
+    /// The end of the TensorBoard log of a finished run.
+    Finish,
+}
+
+/// Writes the files of a run.
+#[derive(Debug)]
+struct Files {
+    dir: RunDir,
+    config: Config,
+    config_toml: String,
+    events: EventLog,
+}
+
+impl Files {
+    fn write(&mut self, write: &Write) -> Result<()> {
+        match write {
+            Write::Best(state, tensors) => {
+                checkpoint::save(&self.dir.best_safetensors(), &self.config_toml, state, tensors)
+            }
+            Write::Last(state, tensors) => self.dir.save_last(&self.config_toml, state, tensors),
+            Write::KeepForRollback => self.dir.keep_for_rollback(),
+            Write::Metrics(state, replayed) => {
+                self.dir.write_metrics(state.records.iter().chain(replayed))?;
+                self.events.sync(self.dir.path(), &self.config, state)
+            }
+            Write::Finish => self.events.finish(),
+        }
+    }
+}
+
+/// What the thread receives.
+enum Message {
+    Write(Box<Write>),
+    /// Asks for the first error, if there was one.
+    Flush(SyncSender<Option<anyhow::Error>>),
+}
+
+/// Writes the files of a run in order.
+#[derive(Debug)]
+pub enum CheckpointWriter {
+    /// In the calling thread.
+    Inline(Box<Inline>),
+    /// In a thread of its own.
+    Background(Background),
+}
+
+/// Writes at once.
+#[derive(Debug)]
+pub struct Inline(Files);
+
+/// The thread that writes, and the way to it. Dropping it waits for the files.
+#[derive(Debug)]
+pub struct Background {
+    sender: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CheckpointWriter {
+    /// Prepares to write the run in `dir`, which this process has locked, while `device` trains.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn new(dir: &RunDir, config: &Config, device: Device) -> Result<Self> {
+        let (dir, config_toml) = (dir.without_lock(), config.to_toml()?);
+        let files = Files { dir, config: config.clone(), config_toml, events: EventLog::default() };
+        if device == Device::Cpu {
+            return Ok(Self::Inline(Box::new(Inline(files))));
+        }
+        Background::start(files).map(Self::Background)
+    }
+
+    /// Writes a file, or has it written.
+    ///
+    /// # Errors
+    /// An I/O error with the path, of this file or one submitted before.
+    pub fn submit(&mut self, write: Write) -> Result<()> {
+        match self {
+            Self::Inline(inline) => inline.0.write(&write),
+            Self::Background(background) => background.send(Message::Write(Box::new(write))),
+        }
+    }
+
+    /// Waits until all files are on disk.
+    ///
+    /// # Errors
+    /// The first I/O error, with the path.
+    pub fn flush(&self) -> Result<()> {
+        match self {
+            Self::Inline(_) => Ok(()),
+            Self::Background(background) => background.flush(),
+        }
+    }
+}
+
+impl Background {
+    fn start(mut files: Files) -> Result<Self> {
+        let (sender, receiver) = sync_channel::<Message>(QUEUE);
+        let work = move || {
+            let mut failure = None;
+            for message in receiver {
+                match message {
+                    Message::Write(write) if failure.is_none() => failure = files.write(&write).err(),
+                    // Nothing is written after a failure. The thread ends when it was reported, so
+                    // that the next file is an error too.
+                    Message::Write(_) => {}
+                    Message::Flush(answer) => {
+                        let failed = failure.is_some();
+                        drop(answer.send(failure.take()));
+                        if failed {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(work)?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        let sender = self.sender.as_ref().ok_or_else(closed)?;
+        sender.send(message).map_err(|_| closed())
+    }
+
+    fn flush(&self) -> Result<()> {
+        let (answer, result) = sync_channel(1);
+        self.send(Message::Flush(answer))?;
+        result.recv().map_err(|_| closed())?.map_or(Ok(()), Err)
+    }
+}
+
+fn closed() -> anyhow::Error {
+    anyhow!("checkpoints are no longer written, after an earlier error")
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been reported by it.
+            drop(thread.join());
+        }
+    }
+}
