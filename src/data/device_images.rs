@@ -15,6 +15,8 @@ pub struct DeviceImages {
     labels: Tensor,
     /// float32 [N, classes]: training targets that replace the labels.
     soft: Option<Tensor>,
+    /// float32 [N, classes]: the labels as one-hot rows, if prepared.
+    one_hot: Option<Tensor>,
 }
 
 impl DeviceImages {
@@ -30,7 +32,7 @@ impl DeviceImages {
             Some(labels) => Tensor::f_from_slice(&labels.iter().map(|label| i64::from(*label)).collect::<Vec<_>>())?,
             None => Tensor::f_zeros([count], (Kind::Int64, Device::Cpu))?,
         };
-        Ok(Self { pixels, labels: labels.f_to_device(device)?, soft: None })
+        Ok(Self { pixels, labels: labels.f_to_device(device)?, soft: None, one_hot: None })
     }
 
     /// Adds soft targets: `weight * soft + (1 - weight) * one_hot(label)`, `weight` in 0..1.
@@ -76,14 +78,26 @@ impl DeviceImages {
         Ok(self.labels.f_index_select(0, index)?)
     }
 
+    /// The labels at `index` as one-hot rows, float32 [B, classes]; `labels` are those labels.
+    pub fn one_hot(&self, index: &Tensor, labels: &Tensor, classes: usize) -> Result<Tensor> {
+        match &self.one_hot {
+            Some(one_hot) => Ok(one_hot.f_index_select(0, index)?),
+            None => Ok(labels.f_one_hot(classes as i64)?.f_to_dtype(Kind::Float, false, false)?),
+        }
+    }
+
+    /// Prepares [`one_hot`](Self::one_hot) on a GPU, where each operation of a step is a launch.
+    pub fn with_one_hot(self, classes: usize) -> Result<Self> {
+        if !self.device().is_cuda() {
+            return Ok(self);
+        }
+        let one_hot = self.labels.f_one_hot(classes as i64)?.f_to_dtype(Kind::Float, false, false)?;
+        Ok(Self { one_hot: Some(one_hot), ..self })
+    }
+
     /// The soft targets at `index` (int64 `[B]`, on the device), if any: float32 [B, classes].
     pub fn soft_targets(&self, index: &Tensor) -> Result<Option<Tensor>> {
         Ok(self.soft.as_ref().map(|soft| soft.f_index_select(0, index)).transpose()?)
-    }
-
-    /// Whether there are soft targets.
-    pub fn has_soft_targets(&self) -> bool {
-        self.soft.is_some()
     }
 
     /// Number of images per class. Synchronizes with the device.

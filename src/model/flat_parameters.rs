@@ -48,6 +48,8 @@ enum Backward {
         half: Option<Tensor>,
         /// Views of [`FlatParameters::gradients`], in the order of the layout.
         targets: Vec<Tensor>,
+        /// float32 scalar with value 1: the gradient of the loss.
+        one: Tensor,
         statistics: StatisticsCorrection,
     },
 }
@@ -94,7 +96,8 @@ impl FlatParameters {
             net.batch_norms().into_iter().for_each(BatchNorm::defer_correction);
             let half = if kind == Kind::BFloat16 { Some(flat.values.f_to_dtype(kind, false, true)?) } else { None };
             let targets = flat.views(&flat.gradients)?.into_iter().map(|(_, view)| view).collect();
-            flat.backward = Backward::Fused { half, targets, statistics: StatisticsCorrection::default() };
+            let one = Tensor::f_ones([0i64; 0], options)?;
+            flat.backward = Backward::Fused { half, targets, one, statistics: StatisticsCorrection::default() };
             flat.use_training_weights()?;
             return Ok(flat);
         }
@@ -157,8 +160,10 @@ impl FlatParameters {
     /// Computes [`gradients`](Self::gradients) of `loss`, and completes the running statistics of
     /// the forward pass through `net`.
     pub fn backward(&mut self, net: &Net, loss: &Tensor) -> Result<()> {
-        let Backward::Fused { targets, statistics, .. } = &mut self.backward else { return Ok(loss.f_backward()?) };
-        let gradients = Tensor::f_run_backward(&[loss], &self.parameter_handles, false, false)?;
+        let Backward::Fused { targets, one, statistics, .. } = &mut self.backward else {
+            return Ok(loss.f_backward()?);
+        };
+        let gradients = fused::gradients(loss, one, &self.parameter_handles)?;
         // A copy is one launch for targets and sources of one dtype each.
         for kind in [Kind::BFloat16, Kind::Float] {
             let pairs = targets.iter().zip(&gradients).filter(|(_, gradient)| gradient.kind() == kind);
@@ -166,6 +171,19 @@ impl FlatParameters {
             fused::copy_all(&targets, &sources)?;
         }
         tch::no_grad(|| statistics.apply(&mut self.statistics, &self.statistics_layout, net))
+    }
+
+    /// Writes a value other than 0 to `mark`, float32 `[1]` with value 0, if any gradient is NaN or
+    /// infinite.
+    pub fn mark_nonfinite(&self, mark: &Tensor) -> Result<()> {
+        match &self.backward {
+            // 0 times a sum that is not finite is NaN.
+            Backward::Accumulate => {
+                let sum = self.gradients.f_sum(Kind::Float)?.f_mul_scalar(0.0)?;
+                Ok(mark.shallow_clone().f_copy_(&sum.f_view([1])?)?)
+            }
+            Backward::Fused { one, .. } => fused::mark_nonfinite(&self.gradients, mark, &one.f_view([1])?),
+        }
     }
 
     /// Clips the L2 norm of all gradients to `max_norm`, without waiting for the device; 0 disables

@@ -67,7 +67,7 @@ impl Net {
     pub fn new(config: &ModelConfig, classes: usize, seed: u64, device: Device) -> Result<Self> {
         let store = nn::VarStore::new(Device::Cpu);
         let (root, outputs) = (store.root(), classes as i64);
-        let architecture = match config {
+        let mut architecture = match config {
             ModelConfig::Cnn(cnn) => Architecture::Cnn(cnn::Cnn::new(&root, cnn, outputs, seed)?),
             ModelConfig::Vgg(vgg) => Architecture::Vgg(vgg::Vgg::new(&root, vgg, outputs, seed)?),
             ModelConfig::Resnet(resnet) => Architecture::Resnet(resnet::Resnet::new(&root, resnet, outputs, seed)?),
@@ -75,6 +75,9 @@ impl Net {
         // Not `VarStore::set_device`, which panics when the device is out of memory.
         for mut tensor in store.variables().into_values().filter(|_| device != Device::Cpu) {
             tch::no_grad(|| tensor.f_set_data(&tensor.f_to_device(device)?))?;
+        }
+        if let (Architecture::Resnet(net), ModelConfig::Resnet(resnet)) = (&mut architecture, config) {
+            net.place(resnet, device)?;
         }
         Ok(Self { store, architecture, classes, device, largest_activation: config.largest_activation() })
     }

@@ -76,16 +76,31 @@ impl NormAct {
     /// Computes `relu(shortcut + drop(gate(norm(x))))` for `x` and `shortcut` [N, C, H, W].
     pub fn forward(&self, x: &Tensor, shortcut: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let keep = if self.drop > 0.0 && mode == Mode::Train { Some(sample_keep(x, self.drop)?) } else { None };
+        self.forward_with(x, shortcut, keep, mode)
+    }
+
+    /// [`forward`](Self::forward) with the factors of stochastic depth `keep`, [N], see
+    /// [`sample_keeps`].
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        shortcut: Option<&Tensor>,
+        keep: Option<Tensor>,
+        mode: Mode,
+    ) -> Result<Tensor> {
         if mode == Mode::Train && cpu::is_supported(x) {
             return self.forward_on_cpu(x, shortcut, keep.as_ref());
         }
         let mut y = self.norm.normalize(x, mode)?;
-        if let Some(gate) = &self.gate {
-            let scales = gate.scales(&channel_means(&y)?)?;
-            y = y.f_mul(&scales.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
-        }
-        if let Some(keep) = keep {
-            y = y.f_mul(&keep.f_to_dtype(y.f_kind()?, false, false)?.f_view([-1, 1, 1, 1])?)?;
+        let keep = keep.map(|keep| keep.f_to_dtype(y.f_kind()?, false, false)?.f_view([-1, 1])).transpose()?;
+        let scales = self.gate.as_ref().map(|gate| gate.scales(&channel_means(&y)?)).transpose()?;
+        // One factor per channel of each image, so that one pass over the images applies both.
+        let factor = match (scales, keep) {
+            (Some(scales), Some(keep)) => Some(scales.f_mul(&keep)?),
+            (scales, keep) => scales.or(keep),
+        };
+        if let Some(factor) = factor {
+            y = y.f_mul(&factor.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
         }
         if let Some(shortcut) = shortcut {
             y = y.f_add(shortcut)?;
@@ -137,6 +152,15 @@ pub fn channel_means(x: &Tensor) -> Result<Tensor> {
         anyhow::bail!("channel means require a tensor [N, C, H, W], not {x:?}")
     };
     Ok(x.f_avg_pool2d([height, width], [1i64, 1], [0i64, 0], false, true, None)?.f_flatten(1, -1)?)
+}
+
+/// Samples the factors of stochastic depth of several layers, [layers, N] in the dtype of `x`, with
+/// the probabilities `keep` of not dropping, float32 [layers, 1] on the device of `x`: three
+/// launches on a GPU for any number of layers.
+pub fn sample_keeps(keep: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let images = x.size().first().copied().unwrap_or(0);
+    let keeps = keep.f_expand([-1, images], false)?.f_bernoulli()?.f_div(keep)?;
+    Ok(keeps.f_to_dtype(x.f_kind()?, false, false)?)
 }
 
 /// Samples the factors of stochastic depth, float32 `[N]`: 0 with probability `drop`, else 1 / (1 -
@@ -199,5 +223,11 @@ mod tests {
         let dropped = values.iter().filter(|value| **value == 0.0).count();
         // Five standard deviations of a binomial of 10,000 and 1/4.
         assert!(dropped.abs_diff(2500) < 217, "{dropped} of 10,000");
+        let keep = Tensor::from_slice(&[1.0f32, 0.75]).view([2, 1]);
+        let keeps = sample_keeps(&keep, &Tensor::zeros([10_000, 1], (Kind::Float, Device::Cpu))).unwrap();
+        assert_eq!(keeps.select(0, 0).min().double_value(&[]), 1.0, "nothing is dropped with probability 0");
+        let dropped = keeps.select(0, 1).eq(0.0).sum(Kind::Int64).int64_value(&[]);
+        assert!(dropped.abs_diff(2500) < 217, "{dropped} of 10,000");
+        assert!((keeps.select(0, 1).max().double_value(&[]) - 4.0 / 3.0).abs() < 1e-6);
     }
 }

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::{Device, Tensor, nn};
 
 use super::Mode;
 use super::layers::{BatchNorm, Convolution, Dense, dropout};
-use super::norm_act::{NormAct, SqueezeExcite, channel_means};
+use super::norm_act::{NormAct, SqueezeExcite, channel_means, sample_keeps};
 use super::size_limits::{are_widths, require_parameters};
 use crate::data::images::SIDE;
 use crate::util::validate::{InvalidValue, require};
@@ -23,6 +23,9 @@ pub struct Resnet {
     blocks: Vec<Block>,
     output: Dense,
     dropout: f64,
+    /// Probability of each block not to be dropped, float32 [blocks, 1] on the device of the
+    /// network; only if it is a GPU and there is stochastic depth.
+    keep: Option<Tensor>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,8 @@ impl Resnet {
         }
         let width = config.widths.last().copied().unwrap_or(config.stem);
         let output = Dense::new(&path.sub("output"), seed, width, classes)?;
-        Ok(Self { stem, stem_pool: config.stem_pool, blocks, output, dropout: config.dropout })
+        let keep = None;
+        Ok(Self { stem, stem_pool: config.stem_pool, blocks, output, dropout: config.dropout, keep })
     }
 
     /// The batch norms.
@@ -56,14 +60,28 @@ impl Resnet {
         [Some(&self.stem)].into_iter().chain(layers).flatten().map(|(_, norm)| norm.norm()).collect()
     }
 
+    /// Prepares stochastic depth on a GPU: the factors of all blocks are sampled at once.
+    pub fn place(&mut self, config: &ResnetConfig, device: Device) -> Result<()> {
+        if device.is_cuda() && config.stochastic_depth > 0.0 {
+            let keep: Vec<f32> = config.stages().iter().flatten().map(|block| (1.0 - block.drop) as f32).collect();
+            self.keep = Some(Tensor::f_from_slice(&keep)?.f_view([-1, 1])?.f_to_device(device)?);
+        }
+        Ok(())
+    }
+
     /// Computes logits [N, classes] for images [N, 1, side, side].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (convolution, norm) = &self.stem;
         let features =
             if self.stem_pool { convolution.forward_max_pool(images, mode)? } else { convolution.forward(images)? };
         let mut x = norm.forward(&features, None, mode)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
+        let keeps = match &self.keep {
+            Some(keep) if mode == Mode::Train => Some(sample_keeps(keep, images)?),
+            _ => None,
+        };
+        for (block, number) in self.blocks.iter().zip(0..) {
+            let keep = keeps.as_ref().map(|keeps| keeps.f_select(0, number)).transpose()?;
+            x = block.forward(&x, keep, mode)?;
         }
         x = channel_means(&x)?;
         x = dropout(x, self.dropout, mode)?;
@@ -94,7 +112,8 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// `keep`: the factors of stochastic depth, if they have been sampled.
+    fn forward(&self, x: &Tensor, keep: Option<Tensor>, mode: Mode) -> Result<Tensor> {
         let x = if self.pools { x.f_max_pool2d(2, 2, 0, 1, false)? } else { x.shallow_clone() };
         let shortcut = match &self.shortcut {
             None => x.shallow_clone(),
@@ -103,7 +122,11 @@ impl Block {
         let (convolution, norm) = &self.first;
         let y = norm.forward(&convolution.forward(&x)?, None, mode)?;
         let (convolution, norm) = &self.second;
-        norm.forward(&convolution.forward(&y)?, Some(&shortcut), mode)
+        let y = convolution.forward(&y)?;
+        match keep {
+            Some(keep) => norm.forward_with(&y, Some(&shortcut), Some(keep), mode),
+            None => norm.forward(&y, Some(&shortcut), mode),
+        }
     }
 }
 

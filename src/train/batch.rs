@@ -26,13 +26,13 @@ impl TrainingBatch {
     pub fn new(images: &DeviceImages, batch: &ScheduledBatch, kind: Kind, classes: usize) -> Result<Self> {
         let kind = if images.device().is_cuda() { Kind::Float } else { kind };
         let x = transforms::apply(images, &batch.rows, &batch.params, kind)?;
-        let labels = images.labels(&batch.rows)?;
+        let labels = batch.labels.shallow_clone();
         let soft = images.soft_targets(&batch.rows)?;
         let Some(mix) = &batch.mix else {
             let targets = soft.map_or_else(|| Targets::Classes(labels.shallow_clone()), Targets::Soft);
             return Ok(Self { x, targets, labels });
         };
-        let hard = Targets::Soft(mix.mix_targets(&Targets::Classes(labels).to_soft(classes)?)?);
+        let hard = Targets::Soft(mix.mix_targets(&images.one_hot(&batch.rows, &labels, classes)?)?);
         let labels = hard.argmax()?;
         let targets = match soft {
             Some(soft) => Targets::Soft(mix.mix_targets(&soft)?),
@@ -59,8 +59,9 @@ mod tests {
         let pixels = [0u8, 51, 102].into_iter().flat_map(|gray| vec![gray; 2304]).collect();
         let images = Images { pixels, labels: Some(vec![2, 0, 1]), rows: vec![0, 1, 2], ..Images::default() };
         let params = AugmentParams { thetas: None, grid: None, jitter: None, rectangles: None };
-        let batch = ScheduledBatch { rows: Tensor::from_slice(&[2i64, 0, 1]), params, mix: mix.map(BatchMix::Host) };
         let images = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(soft, 1.0).unwrap();
+        let rows = Tensor::from_slice(&[2i64, 0, 1]);
+        let batch = ScheduledBatch { labels: images.labels(&rows).unwrap(), rows, params, mix: mix.map(BatchMix::Host) };
         TrainingBatch::new(&images, &batch, Kind::Float, 3).unwrap()
     }
 

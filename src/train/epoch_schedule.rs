@@ -2,9 +2,10 @@
 //! parameters.
 
 use anyhow::Result;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::step_position::StepPosition;
+use crate::data::device_images::DeviceImages;
 use crate::data::sampler::Sampler;
 use crate::optim::step_scalars::{DeviceScalars, StepScalars};
 use crate::transforms::{Augment, AugmentParams, BatchMix, Mix, MixRow, MixTensors};
@@ -86,6 +87,8 @@ pub struct EpochSchedule {
     plan: EpochPlan,
     /// int64 `[N]`: indices of training images; a balanced sampler repeats some.
     order: Tensor,
+    /// int64 `[N]`: labels of those images.
+    labels: Tensor,
     /// Transform parameters of those images, in the same order.
     params: AugmentParams,
     /// One per step; empty without mixup and CutMix.
@@ -103,6 +106,8 @@ pub struct EpochSchedule {
 pub struct ScheduledBatch {
     /// int64 `[B]`: indices of training images.
     pub rows: Tensor,
+    /// int64 `[B]`: labels of those images.
+    pub labels: Tensor,
     /// Transform parameters of those images.
     pub params: AugmentParams,
     /// How the images are mixed with each other, if at all.
@@ -110,8 +115,8 @@ pub struct ScheduledBatch {
 }
 
 impl EpochSchedule {
-    /// Samples `epoch` (from 0), with `scalars` for each of its steps. A pure function of seed,
-    /// epoch, config and labels.
+    /// Samples `epoch` (from 0) of `images`, with `scalars` for each of its steps. A pure function of
+    /// seed, epoch, config and labels.
     pub fn new(
         seed: u64,
         epoch: u32,
@@ -119,8 +124,9 @@ impl EpochSchedule {
         batch: usize,
         augment: &Augment,
         scalars: Vec<StepScalars>,
-        device: Device,
+        images: &DeviceImages,
     ) -> Result<Self> {
+        let device = images.device();
         let (epoch, plan) = (u64::from(epoch), EpochPlan::new(sampler.count(), batch));
         let order = sampler.order(seed, epoch);
         let mixes: Vec<Mix> = (0..plan.steps()).filter_map(|step| augment.sample_mix(epoch, step)).collect();
@@ -129,7 +135,7 @@ impl EpochSchedule {
         let scalar_tensor = on_device.then(|| DeviceScalars::upload(&scalars, device)).transpose()?;
         let params = AugmentParams::new(augment, epoch, &order, device)?;
         let order = Tensor::f_from_slice(&order)?.f_to_device(device)?;
-        Ok(Self { plan, order, params, mixes, mix_tensors, scalars, scalar_tensor })
+        Ok(Self { plan, labels: images.labels(&order)?, order, params, mixes, mix_tensors, scalars, scalar_tensor })
     }
 
     /// The division into steps.
@@ -137,9 +143,9 @@ impl EpochSchedule {
         self.plan
     }
 
-    /// The indices of the images, int64 `[N]`.
-    pub fn order(&self) -> &Tensor {
-        &self.order
+    /// The labels of the images in order, int64 `[N]`.
+    pub fn labels(&self) -> &Tensor {
+        &self.labels
     }
 
     /// Whether images are mixed.
@@ -159,6 +165,7 @@ impl EpochSchedule {
         };
         Ok(ScheduledBatch {
             rows: self.plan.rows(&self.order, step, position)?,
+            labels: self.plan.rows(&self.labels, step, position)?,
             params: self.params.map_rows(|all| self.plan.rows(all, step, position))?,
             mix,
         })
@@ -178,8 +185,8 @@ impl EpochSchedule {
 
     /// Takes over another epoch of the same run in the same memory, which CUDA graphs have recorded.
     pub fn overwrite(&mut self, other: Self) -> Result<()> {
-        let own = [Some(&self.order), self.mix_tensors.as_ref().map(MixTensors::steps), self.scalar_tensor.as_ref()];
-        let new = [Some(&other.order), other.mix_tensors.as_ref().map(MixTensors::steps), other.scalar_tensor.as_ref()];
+        let own = [Some(&self.order), Some(&self.labels), self.mix_tensors.as_ref().map(MixTensors::steps), self.scalar_tensor.as_ref()];
+        let new = [Some(&other.order), Some(&other.labels), other.mix_tensors.as_ref().map(MixTensors::steps), other.scalar_tensor.as_ref()];
         let pairs = own.into_iter().flatten().zip(new.into_iter().flatten());
         for (own, new) in pairs.chain(self.params.rows().zip(other.params.rows())) {
             own.shallow_clone().f_copy_(new)?;
@@ -192,14 +199,24 @@ impl EpochSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::images::{Images, PIXELS};
     use crate::data::sampler::Sampling;
     use crate::transforms::{AugmentConfig, THETA};
+    use tch::Device;
+
+    /// Black images, image n of class n modulo 7.
+    fn images(count: usize) -> DeviceImages {
+        let labels = (0..count).map(|row| (row % 7) as u8).collect();
+        let pixels = vec![0; count * PIXELS];
+        let images = Images { pixels, labels: Some(labels), rows: (0..count as u32).collect(), ..Images::default() };
+        DeviceImages::new(&images, Device::Cpu).unwrap()
+    }
 
     /// The schedule of `epoch`, with the step number as learning rate.
     fn schedule(sampler: &Sampler, epoch: u32, batch: usize, augment: &Augment) -> EpochSchedule {
         let steps = EpochPlan::new(sampler.count(), batch).steps();
         let scalars = (0..steps).map(|step| StepScalars::on_host(step as f64, step + 1, 0.5)).collect();
-        EpochSchedule::new(1, epoch, sampler, batch, augment, scalars, Device::Cpu).unwrap()
+        EpochSchedule::new(1, epoch, sampler, batch, augment, scalars, &images(sampler.count())).unwrap()
     }
 
     fn host(step: i64) -> StepPosition<'static> {
@@ -228,10 +245,10 @@ mod tests {
         let rows = |schedule: &EpochSchedule| schedule.batch(0, host(0)).unwrap().rows;
         assert!(!rows(&next).equal(&rows(&all)), "each epoch has its own order");
         let mut all = all;
-        let memory = all.order().data_ptr();
+        let memory = all.order.data_ptr();
         let expected = rows(&next).copy();
         all.overwrite(next).unwrap();
-        assert!(rows(&all).equal(&expected) && all.order().data_ptr() == memory, "the same memory");
+        assert!(rows(&all).equal(&expected) && all.order.data_ptr() == memory, "the same memory");
     }
 
     #[test]
@@ -252,6 +269,8 @@ mod tests {
             let position = StepPosition::Device(&cursor);
             assert!(all.batch(step, position).unwrap().rows.equal(&batch.rows), "step {step} on the device");
             assert_eq!(all.scalars(step, position).unwrap().number, step + 1);
+            let labels: Vec<i64> = Vec::try_from(&batch.labels).unwrap();
+            assert!(labels.iter().zip(&rows).all(|(label, row)| *label == row % 7));
         }
     }
 

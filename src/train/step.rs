@@ -185,6 +185,7 @@ impl Trainer {
     pub fn begin_epoch(&mut self, schedule: EpochSchedule, step: u64, side: usize) -> Result<()> {
         self.collected = step;
         self.side = side;
+        self.results.begin_epoch()?;
         match (&mut self.graphs, &mut self.schedule) {
             (Some(graphs), Some(own)) => {
                 own.overwrite(schedule)?;
@@ -225,6 +226,11 @@ impl Trainer {
         self.compute(step, host)
     }
 
+    /// The training images.
+    pub fn images(&self) -> &DeviceImages {
+        &self.images
+    }
+
     fn schedule(&self) -> Result<&EpochSchedule> {
         self.schedule.as_ref().context("no epoch has begun")
     }
@@ -255,7 +261,7 @@ impl Trainer {
             cuda::set_float32_precision(false);
         }
         // Before the update, which adds SGD's weight decay to the gradients.
-        let sum = self.parameters.gradients.f_sum(Kind::Float)?;
+        self.parameters.mark_nonfinite(&self.results.mark(position)?)?;
         self.parameters.clip_gradients(self.clip_norm)?;
         self.lap(Phase::Backward);
         self.optimizer.step(&mut self.parameters, &scalars)?;
@@ -265,7 +271,7 @@ impl Trainer {
         self.lap(Phase::Update);
         tch::no_grad(|| {
             let labels = is_mixed.then_some(&labels);
-            self.results.put(step, position, (&loss.f_detach()?, &sum), &logits.f_detach()?, labels)
+            self.results.put(step, position, &loss.f_detach()?, &logits.f_detach()?, labels)
         })
     }
 
@@ -277,12 +283,12 @@ impl Trainer {
         if from >= to {
             return Ok(None);
         }
-        let Collected { losses, gradient_sums, correct } = self.results.collect(from, to, schedule, &self.images)?;
-        for ((step, loss), sum) in (from..).zip(losses).zip(gradient_sums) {
+        let Collected { losses, gradient_marks, correct } = self.results.collect(from, to, schedule)?;
+        for ((step, loss), mark) in (from..).zip(losses).zip(gradient_marks) {
             if !loss.is_finite() {
                 return Ok(Some(NonFinite { what: "the loss is", step: step + 1 }));
             }
-            if !sum.is_finite() {
+            if mark != 0.0 {
                 return Ok(Some(NonFinite { what: "a gradient is", step: step + 1 }));
             }
             state.loss_sum += f64::from(loss) * schedule.plan().images(step) as f64;

@@ -120,6 +120,8 @@ impl<'a> TrainingLoop<'a> {
         let soft = self.data.soft_labels.as_ref();
         let images =
             DeviceImages::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_label_weight)?;
+        let is_mixed = config.augment.mixup > 0.0 || config.augment.cutmix > 0.0;
+        let images = if is_mixed { images.with_one_hot(config.data.classes.len())? } else { images };
         let plan = EpochPlan::new(self.data.train.len(), config.train.batch);
         let mut trainer = Trainer::new(net, images, &config.train, self.placement, config.seed, plan)?;
         trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
@@ -161,14 +163,15 @@ impl<'a> TrainingLoop<'a> {
 
     /// Trains the rest of the current epoch, and validates.
     fn run_epoch(&mut self, run: &mut ActiveRun) -> Result<EpochOutcome> {
-        let (config, device) = (self.config, self.placement.device);
+        let config = self.config;
         let (epoch, rows) = (run.state.epoch, self.data.train.len());
         // The metrics report the learning rate of the first step.
         let first_lr = learning_rate_at(config, &run.state, run.steps, 0);
         let (seconds_before, start) = (run.state.epoch_seconds, Instant::now());
         let scalars = epoch_scalars(config, &run.state, run.steps);
+        let (sampler, images) = (&run.sampler, run.trainer.images());
         let schedule =
-            EpochSchedule::new(config.seed, epoch, &run.sampler, config.train.batch, &run.augment, scalars, device)?;
+            EpochSchedule::new(config.seed, epoch, sampler, config.train.batch, &run.augment, scalars, images)?;
         let plan = schedule.plan();
         let side = side_at_epoch(&config.train.progressive, epoch, config.train.epochs);
         run.trainer.begin_epoch(schedule, run.state.step, side)?;

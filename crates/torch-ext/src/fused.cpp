@@ -1,12 +1,14 @@
-// Fused optimizer steps and copies of many tensors, which tch does not bind.
+// Fused optimizer steps, copies of many tensors, and gradients from a given one, which tch does not bind.
 
 #include <vector>
 
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "guarded.h"
 
@@ -44,6 +46,29 @@ char* grimace_fused_sgd(at::Tensor* values, at::Tensor* gradients, at::Tensor* m
     at::NoGradGuard no_grad;
     at::_fused_sgd_({*values}, {*gradients}, {*momentum_buffer}, weight_decay, momentum, *lr, /*dampening=*/0.0, nesterov,
                     /*maximize=*/false, /*is_first_step=*/false);
+  });
+}
+
+char* grimace_mark_nonfinite(at::Tensor* values, at::Tensor* mark, at::Tensor* one) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> list = {*values};
+    at::_amp_foreach_non_finite_check_and_unscale_(list, *mark, *one);
+  });
+}
+
+// Writes a new tensor for each input to `gradients`, which the caller owns.
+char* grimace_gradients(at::Tensor* output, at::Tensor* seed, at::Tensor* const* inputs, size_t count,
+                        at::Tensor** gradients) {
+  return guarded([&] {
+    std::vector<at::Tensor> list;
+    for (size_t i = 0; i < count; i++) {
+      list.push_back(*inputs[i]);
+    }
+    auto results = torch::autograd::grad({*output}, list, {*seed});
+    for (size_t i = 0; i < count; i++) {
+      gradients[i] = new at::Tensor(std::move(results.at(i)));
+    }
   });
 }
 

@@ -1,4 +1,4 @@
-//! Fused optimizer steps, and copies of many tensors at once: a launch or two on a GPU.
+//! Optimizer steps, copies of many tensors and checks of values, each a launch or two on a GPU.
 
 use std::ffi::c_char;
 
@@ -35,6 +35,14 @@ unsafe extern "C" {
         weight_decay: f64,
         momentum: f64,
         nesterov: bool,
+    ) -> *mut c_char;
+    fn grimace_mark_nonfinite(values: *mut C_tensor, mark: *mut C_tensor, one: *mut C_tensor) -> *mut c_char;
+    fn grimace_gradients(
+        output: *mut C_tensor,
+        seed: *mut C_tensor,
+        inputs: *const *mut C_tensor,
+        count: usize,
+        gradients: *mut *mut C_tensor,
     ) -> *mut c_char;
 }
 
@@ -120,6 +128,32 @@ pub fn sgd(values: &Tensor, gradients: &Tensor, momentum: &Tensor, lr: &Tensor, 
     })
 }
 
+/// Sets `mark`, float32 `[1]`, to 1 if any of `values`, float32, is NaN or infinite. `one` is
+/// float32 `[1]` with value 1. All are on one device. (PyTorch: the check of `torch.amp.GradScaler`.)
+///
+/// # Errors
+/// If a dtype or device does not fit.
+pub fn mark_nonfinite(values: &Tensor, mark: &Tensor, one: &Tensor) -> Result<()> {
+    let [values, mark, one] = [values, mark, one].map(|tensor| tensor.as_ptr().cast_mut());
+    // SAFETY: live tensors; libtorch checks dtypes and devices.
+    check(unsafe { grimace_mark_nonfinite(values, mark, one) })
+}
+
+/// Gradients of `output`, a scalar, with respect to `inputs`, multiplied by `seed`, a scalar on the
+/// same device (PyTorch: `torch.autograd.grad(output, inputs, seed)`).
+///
+/// # Errors
+/// If an input is not part of the graph of `output`.
+pub fn gradients(output: &Tensor, seed: &Tensor, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let pointers: Vec<*mut C_tensor> = inputs.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect();
+    let mut results = vec![std::ptr::null_mut(); inputs.len()];
+    let (output, seed) = (output.as_ptr().cast_mut(), seed.as_ptr().cast_mut());
+    // SAFETY: live tensors; both arrays have `inputs.len()` elements.
+    check(unsafe { grimace_gradients(output, seed, pointers.as_ptr(), pointers.len(), results.as_mut_ptr()) })?;
+    // SAFETY: the shim wrote a new tensor for each input, which is ours.
+    Ok(results.into_iter().map(|pointer| unsafe { Tensor::from_ptr(pointer) }).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +182,20 @@ mod tests {
         sgd(&values, &gradients, &first.zero_(), &one(0.1), coefficients).unwrap();
         // nesterov: lr * (gradient + momentum * gradient)
         assert!((&values - Tensor::from_slice(&[0.6f32, 1.175])).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn gradients_are_seeded_and_nonfinite_values_are_marked() {
+        let one = Tensor::from_slice(&[1.0f32]);
+        let x = Tensor::from_slice(&[1.0f32, -2.0]).set_requires_grad(true);
+        let y = x.square().sum(Kind::Float);
+        let found = gradients(&y, &one.squeeze(), &[x.shallow_clone()]).unwrap();
+        assert_eq!(Vec::<f32>::try_from(&found[0]).unwrap(), [2.0, -4.0]);
+        assert!(gradients(&y, &one.squeeze(), &[one.shallow_clone()]).is_err());
+        for (value, expected) in [(1.0f32, 0.0), (f32::NAN, 1.0), (f32::INFINITY, 1.0)] {
+            let (values, mark) = (Tensor::from_slice(&[0.5, value]), one.zeros_like());
+            mark_nonfinite(&values, &mark, &one).unwrap();
+            assert_eq!((mark.double_value(&[0]), values.double_value(&[0])), (expected, 0.5));
+        }
     }
 }
