@@ -165,7 +165,11 @@ fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
             init_cuda().map_err(unavailable)?;
             let count = cuda_count();
             if index >= count {
-                let devices = if count == 1 { "1 CUDA device, cuda:0".to_owned() } else { format!("{count} CUDA devices, numbered from 0") };
+                let devices = if count == 1 {
+                    "1 CUDA device, cuda:0".to_owned()
+                } else {
+                    format!("{count} CUDA devices, numbered from 0")
+                };
                 return Err(unavailable(format!("this machine has {devices}")));
             }
             probe_cuda(index).map_err(unavailable)?;
@@ -212,7 +216,6 @@ pub fn simplify_torch_error(error: anyhow::Error) -> anyhow::Error {
 pub fn is_out_of_memory(message: &str) -> bool {
     message.contains("out of memory") || message.contains("not enough memory")
 }
-
 
 #[cfg(test)]
 mod tests {

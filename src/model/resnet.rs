@@ -56,7 +56,8 @@ impl Resnet {
 
     /// The batch norms.
     pub fn batch_norms(&self) -> Vec<&BatchNorm> {
-        let layers = self.blocks.iter().flat_map(|block| [Some(&block.first), Some(&block.second), block.shortcut.as_ref()]);
+        let layers =
+            self.blocks.iter().flat_map(|block| [Some(&block.first), Some(&block.second), block.shortcut.as_ref()]);
         [Some(&self.stem)].into_iter().chain(layers).flatten().map(|(_, norm)| norm.norm()).collect()
     }
 

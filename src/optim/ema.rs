@@ -33,8 +33,6 @@ impl Ema {
         Ok(Self { values: copy(&parameters.values)?, statistics: copy(&parameters.statistics)? })
     }
 
-
-
     /// Updates the average with the weights after a step.
     pub fn update(&mut self, parameters: &FlatParameters, scalars: &StepScalars) -> Result<()> {
         let pairs = [(&mut self.values, &parameters.values), (&mut self.statistics, &parameters.statistics)];

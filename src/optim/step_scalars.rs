@@ -40,10 +40,8 @@ impl DeviceScalars {
 
     /// Copies the scalars of all steps of an epoch to `device`: float32 [steps, 3].
     pub fn upload(steps: &[StepScalars], device: Device) -> Result<Tensor> {
-        let values: Vec<f32> = steps
-            .iter()
-            .flat_map(|step| [step.lr as f32, step.number as f32, step.ema_weight as f32])
-            .collect();
+        let values: Vec<f32> =
+            steps.iter().flat_map(|step| [step.lr as f32, step.number as f32, step.ema_weight as f32]).collect();
         Ok(Tensor::f_from_slice(&values)?.f_view([-1, Self::COUNT as i64])?.f_to_device(device)?)
     }
 

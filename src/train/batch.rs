@@ -61,7 +61,8 @@ mod tests {
         let params = AugmentParams { thetas: None, grid: None, jitter: None, rectangles: None };
         let images = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(soft, 1.0).unwrap();
         let rows = Tensor::from_slice(&[2i64, 0, 1]);
-        let batch = ScheduledBatch { labels: images.labels(&rows).unwrap(), rows, params, mix: mix.map(BatchMix::Host) };
+        let batch =
+            ScheduledBatch { labels: images.labels(&rows).unwrap(), rows, params, mix: mix.map(BatchMix::Host) };
         TrainingBatch::new(&images, &batch, Kind::Float, 3).unwrap()
     }
 

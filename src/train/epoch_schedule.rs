@@ -185,8 +185,18 @@ impl EpochSchedule {
 
     /// Takes over another epoch of the same run in the same memory, which CUDA graphs have recorded.
     pub fn overwrite(&mut self, other: Self) -> Result<()> {
-        let own = [Some(&self.order), Some(&self.labels), self.mix_tensors.as_ref().map(MixTensors::steps), self.scalar_tensor.as_ref()];
-        let new = [Some(&other.order), Some(&other.labels), other.mix_tensors.as_ref().map(MixTensors::steps), other.scalar_tensor.as_ref()];
+        let own = [
+            Some(&self.order),
+            Some(&self.labels),
+            self.mix_tensors.as_ref().map(MixTensors::steps),
+            self.scalar_tensor.as_ref(),
+        ];
+        let new = [
+            Some(&other.order),
+            Some(&other.labels),
+            other.mix_tensors.as_ref().map(MixTensors::steps),
+            other.scalar_tensor.as_ref(),
+        ];
         let pairs = own.into_iter().flatten().zip(new.into_iter().flatten());
         for (own, new) in pairs.chain(self.params.rows().zip(other.params.rows())) {
             own.shallow_clone().f_copy_(new)?;
@@ -278,8 +288,7 @@ mod tests {
     fn a_repeated_image_gets_other_parameters() {
         let augment = Augment::new(&AugmentConfig::default(), 1);
         let sampler = Sampler::new(Sampling::Balanced, &[0, 1, 1, 1, 1, 1, 1, 1]);
-        let ScheduledBatch { rows, params, .. } =
-            schedule(&sampler, 0, 8, &augment).batch(0, host(0)).unwrap();
+        let ScheduledBatch { rows, params, .. } = schedule(&sampler, 0, 8, &augment).batch(0, host(0)).unwrap();
         let rows: Vec<i64> = Vec::try_from(rows).unwrap();
         let thetas: Vec<f32> = Vec::try_from(params.thetas.unwrap().flatten(0, -1)).unwrap();
         let of_first: Vec<&[f32]> =

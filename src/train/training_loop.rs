@@ -328,7 +328,9 @@ impl<'a> TrainingLoop<'a> {
     /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
     fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
         let written = run.writer.flush();
-        if let Err(error) = written.and_then(|()| self.dir.write_summary(&self.summary(run, Some(StopReason::Diverged)))) {
+        if let Err(error) =
+            written.and_then(|()| self.dir.write_summary(&self.summary(run, Some(StopReason::Diverged))))
+        {
             return error.context(what.to_owned());
         }
         let advice = match run.state.rollbacks {

@@ -124,7 +124,8 @@ mod tests {
             );
             let images = one_image(golden_image(record["image"].as_u64().unwrap()));
             let gathered = |kind| {
-                gather_warp(&images, &Tensor::from_slice(&[0i64]), &theta, None, kind).unwrap().to_kind(Kind::Float) * 255.0
+                gather_warp(&images, &Tensor::from_slice(&[0i64]), &theta, None, kind).unwrap().to_kind(Kind::Float)
+                    * 255.0
             };
             // In gray levels of 255. The file is rounded to 0.005, and bf16 near white to half a
             // level.

@@ -7,6 +7,7 @@ mod class_imbalance;
 mod cli;
 mod common;
 mod crash_safety;
+mod cuda;
 mod data;
 mod docs;
 mod ensemble;

@@ -52,6 +52,15 @@ void begin_capture(void* graph) {
 }
 void end_capture(void* graph) { find<void(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(graph); }
 
+// Gives the current device's generator a new state. After a capture that failed, libtorch takes the old one to be
+// in a capture still.
+void renew_generator() {
+  const auto device = cuda_guard().getDevice();
+  auto generator = at::globalContext().defaultGenerator(device);
+  generator.graphsafe_set_state(at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA)
+                                    .getNewGenerator(device.index()));
+}
+
 }  // namespace
 
 extern "C" {
@@ -161,6 +170,8 @@ char* grimace_graph_capture(void* context, int (*body)(void* context), void** gr
   });
   if (failure != nullptr) {
     free(memory);
+    // What failed is reported, not this.
+    free(guarded([&] { renew_generator(); }));
     return failure;
   }
   *graph = memory;

@@ -120,12 +120,7 @@ pub fn properties(device: usize) -> Result<Properties> {
     let (mut name, mut capability) = (std::ptr::null_mut(), (0, 0));
     // SAFETY: all are valid for writes; the string is the caller's to free.
     check(unsafe {
-        grimace_cuda_properties(
-            c_int::try_from(device)?,
-            &raw mut name,
-            &raw mut capability.0,
-            &raw mut capability.1,
-        )
+        grimace_cuda_properties(c_int::try_from(device)?, &raw mut name, &raw mut capability.0, &raw mut capability.1)
     })?;
     Ok(Properties { name: take_text(name).unwrap_or_default(), capability })
 }

@@ -44,7 +44,12 @@ char* grimace_fused_sgd(at::Tensor* values, at::Tensor* gradients, at::Tensor* m
                         double weight_decay, double momentum, bool nesterov) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    at::_fused_sgd_({*values}, {*gradients}, {*momentum_buffer}, weight_decay, momentum, *lr, /*dampening=*/0.0, nesterov,
+    // Without momentum libtorch expects no buffer.
+    std::vector<at::Tensor> buffers;
+    if (momentum != 0) {
+      buffers.push_back(*momentum_buffer);
+    }
+    at::_fused_sgd_({*values}, {*gradients}, buffers, weight_decay, momentum, *lr, /*dampening=*/0.0, nesterov,
                     /*maximize=*/false, /*is_first_step=*/false);
   });
 }

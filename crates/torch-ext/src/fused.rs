@@ -9,11 +9,7 @@ use torch_sys::C_tensor;
 use crate::take_text;
 
 unsafe extern "C" {
-    fn grimace_foreach_copy(
-        targets: *const *mut C_tensor,
-        sources: *const *mut C_tensor,
-        count: usize,
-    ) -> *mut c_char;
+    fn grimace_foreach_copy(targets: *const *mut C_tensor, sources: *const *mut C_tensor, count: usize) -> *mut c_char;
     fn grimace_fused_adam(
         values: *mut C_tensor,
         gradients: *mut C_tensor,
@@ -99,7 +95,17 @@ pub fn adam(
     // SAFETY: live tensors; libtorch checks dtypes, shapes and devices.
     check(unsafe {
         grimace_fused_adam(
-            values, gradients, first, second, step, lr, decoupled, decay, adam.beta1, adam.beta2, adam.epsilon,
+            values,
+            gradients,
+            first,
+            second,
+            step,
+            lr,
+            decoupled,
+            decay,
+            adam.beta1,
+            adam.beta2,
+            adam.epsilon,
         )
     })
 }
@@ -123,9 +129,7 @@ pub struct Sgd {
 pub fn sgd(values: &Tensor, gradients: &Tensor, momentum: &Tensor, lr: &Tensor, sgd: Sgd) -> Result<()> {
     let [values, gradients, buffer, lr] = [values, gradients, momentum, lr].map(|tensor| tensor.as_ptr().cast_mut());
     // SAFETY: live tensors; libtorch checks dtypes, shapes and devices.
-    check(unsafe {
-        grimace_fused_sgd(values, gradients, buffer, lr, sgd.weight_decay, sgd.momentum, sgd.nesterov)
-    })
+    check(unsafe { grimace_fused_sgd(values, gradients, buffer, lr, sgd.weight_decay, sgd.momentum, sgd.nesterov) })
 }
 
 /// Sets `mark`, float32 `[1]`, to 1 if any of `values`, float32, is NaN or infinite. `one` is

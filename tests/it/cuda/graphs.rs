@@ -1,0 +1,117 @@
+//! Training steps as CUDA graphs.
+
+use super::{Report, config, counted, device_a, device_b, loss_difference, run, small_data};
+use crate::common::{tensors, timeless_metrics};
+
+const RESNET: &str = "kind = \"resnet\"\nstem = 6\nwidths = [8, 12]\nblocks = [1, 1]\nsqueeze = 4\ndropout = 0.2\nstochastic_depth = 0.3";
+const CNN: &str = "kind = \"cnn\"\nfilters = [8, 16]\ndense = [12]\ndropout = 0.5";
+
+/// Two epochs at each of two sizes; five steps an epoch, the last one smaller.
+const SIZES: &str = "progressive = { from = 44, until = 0.5 }\nema = 0.9\nclip_norm = 1.0";
+
+fn train<'a>(out: &'a str, graph: &'a str) -> [&'a str; 12] {
+    let device = "device=cuda:0";
+    [
+        "train",
+        "small.toml",
+        "--set",
+        device,
+        "--set",
+        "train.batch=32",
+        "--set",
+        "train.epochs=8",
+        "--set",
+        graph,
+        "--out",
+        out,
+    ]
+}
+
+#[test]
+fn a_graph_trains_bit_for_bit_as_without() {
+    let Some(device) = device_a("a_graph_trains_bit_for_bit_as_without") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    for (name, model, recipe, augment) in [
+        ("cnn", CNN, "optimizer = { kind = \"adam\" }", "random_erasing = 0.5\nbrightness = 0.2"),
+        ("resnet", RESNET, SIZES, "mixup = 0.2\ncutmix = 1.0"),
+    ] {
+        fs_err::write(folder.join("small.toml"), config(model, recipe, augment)).unwrap();
+        let (eager, graph) = (format!("{name}-eager"), format!("{name}-graph"));
+        let (_, _) = counted(device, folder, &train(&eager, "train.cuda_graph=false"), &[]);
+        let (done, report) = counted(device, folder, &train(&graph, "train.cuda_graph=true"), &[]);
+        assert!(!done.stderr.contains("CUDA graphs are not used"), "{name}: {}", done.all());
+        report.assert_clean(name);
+        assert_eq!(timeless_metrics(&folder.join(&graph)), timeless_metrics(&folder.join(&eager)), "{name}");
+        let weights = |run: &str| tensors(&folder.join(run).join("last.safetensors"));
+        assert_eq!(weights(&graph), weights(&eager), "{name}");
+        assert!(graph_steps(&report) >= 12, "{name}: {:?}", report.counts("launches"));
+    }
+}
+
+/// Steps that are only a launch of a graph, with the two of its random numbers.
+fn graph_steps(report: &Report) -> usize {
+    report.counts("launches").into_iter().filter(|launches| (1..=3).contains(launches)).count()
+}
+
+/// The graph of an interrupted run is recorded anew, and goes on exactly.
+#[test]
+fn a_run_with_graphs_resumes_exactly() {
+    let Some(device) = device_a("a_run_with_graphs_resumes_exactly") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    fs_err::write(folder.join("small.toml"), config(CNN, "", "")).unwrap();
+    let on = "train.cuda_graph=true";
+    assert_eq!(run(device, folder, &train("whole", on), &[]).code, 0);
+    let part = [&train("parts", on)[..], &["--set", "train.epochs=3"]].concat();
+    assert_eq!(run(device, folder, &part, &[]).code, 0);
+    assert_eq!(run(device, folder, &[&train("parts", on)[..], &["--resume"]].concat(), &[]).code, 0);
+    assert_eq!(timeless_metrics(&folder.join("parts")), timeless_metrics(&folder.join("whole")));
+}
+
+#[test]
+fn a_graph_that_fails_or_computes_something_else_is_not_used() {
+    let Some(device) = device_a("a_graph_that_fails_or_computes_something_else_is_not_used") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    fs_err::write(folder.join("small.toml"), config(CNN, "", "")).unwrap();
+    assert_eq!(run(device, folder, &train("eager", "train.cuda_graph=false"), &[]).code, 0);
+    for (fault, reason) in [
+        ("refuse", "a step cannot be recorded: CUDA error: operation not supported"),
+        ("wrong", "its results differ from those without by"),
+    ] {
+        let done = run(device, folder, &train(fault, "train.cuda_graph=true"), &[("CUDA_SIM_GRAPH", fault)]);
+        assert_eq!(done.code, 0, "{fault}: {}", done.all());
+        assert_eq!(done.stderr.matches("warning: CUDA graphs are not used: ").count(), 1, "{}", done.all());
+        assert!(done.stderr.contains(reason), "{fault}: {}", done.all());
+        assert_eq!(loss_difference(&folder.join(fault), &folder.join("eager")), 0.0, "{fault}");
+    }
+}
+
+#[test]
+fn a_step_is_three_launches_on_libtorchs_own_graphs() {
+    let Some(device) = device_b("a_step_is_three_launches_on_libtorchs_own_graphs") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    for (model, precision) in [(CNN, "f32"), (RESNET, "bf16")] {
+        fs_err::write(folder.join("small.toml"), config(model, SIZES.split_once('\n').unwrap().1, "mixup = 0.2"))
+            .unwrap();
+        let set = format!("precision={precision}");
+        let args = [&train(precision, "train.cuda_graph=true")[..], &["--set", &set]].concat();
+        let (done, report) = counted(device, folder, &args, &[]);
+        assert!(!done.stderr.contains("CUDA graphs are not used"), "{precision}: {}", done.all());
+        report.assert_clean(precision);
+        let (launches, syncs) = (report.counts("launches"), report.counts("syncs"));
+        // 32 steps of full batches and 8 smaller ones; each shape has two steps without a graph and
+        // three that are computed both ways; ends of epochs belong to the smaller steps.
+        let replays = launches.iter().zip(&syncs).filter(|(launches, syncs)| **launches <= 3 && **syncs == 0).count();
+        assert!(replays >= 20, "{precision}: {launches:?}");
+    }
+    let done = run(device, folder, &train("refused", "train.cuda_graph=true"), &[("CUDA_SIM_GRAPH", "refuse")]);
+    assert_eq!(done.code, 0, "{}", done.all());
+    assert!(done.stderr.contains("a step cannot be recorded"), "{}", done.all());
+}
