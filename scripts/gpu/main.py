@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import importlib.metadata
 import importlib.util
 import lzma
@@ -91,6 +92,15 @@ def program(work: Path) -> Path:
     return unpacked
 
 
+def digest(path: Path) -> str:
+    """The start of a file's SHA-256: --only must not mix builds, and there is no git on the machine."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()[:12]
+
+
 def check_program(session: Session) -> str:
     """The version of the program; exits if it does not start."""
     try:
@@ -110,7 +120,8 @@ def choose_data(args: argparse.Namespace, session: Session) -> tuple[Data, int]:
     path = args.data and args.data.absolute()
     if not path:
         rows = FEW_ROWS if args.quick else 12000
-        command = [session.grimace, "data", "synth", "--out", session.work / "synthetic", "--train", str(rows), "--test", "16"]
+        command = [session.grimace, "data", "synth", "--out", session.work / "synthetic", "--train", str(rows),
+                   "--test", "16"]
         try:
             child = session.run(command, "synth", 120)
         except (Failed, OutOfTime) as error:
@@ -125,12 +136,13 @@ def choose_data(args: argparse.Namespace, session: Session) -> tuple[Data, int]:
             head = [name.strip().lower() for name in next(reader, [])]
             if not {"emotion", "pixels"} <= set(head):
                 stop(f"--data: {path.name}: no columns emotion and pixels")
-            emotion, pixels, usage = head.index("emotion"), head.index("pixels"), head.index("usage") if "usage" in head else None
+            emotion, pixels = head.index("emotion"), head.index("pixels")
+            usage = head.index("usage") if "usage" in head else None
             writer.writerow(["emotion", "pixels"])
             for row in reader:
                 part = row[usage].strip() if usage is not None else "Training"
                 public_test |= part == "PublicTest"
-                if part == "Training":
+                if part.lower() in ("training", "train"):
                     rows += 1
                     if rows <= FEW_ROWS:
                         writer.writerow([row[emotion], row[pixels]])
@@ -139,7 +151,8 @@ def choose_data(args: argparse.Namespace, session: Session) -> tuple[Data, int]:
     if not rows:
         stop(f"--data: {path.name}: no rows for training")
     name = path.name if args.data else "synthetic images"
-    return Data(few if args.quick else path, few, name, bool(args.data), public_test), min(rows, FEW_ROWS) if args.quick else rows
+    data = Data(few if args.quick else path, few, name, bool(args.data), public_test)
+    return data, min(rows, FEW_ROWS) if args.quick else rows
 
 
 def new_results(args: argparse.Namespace, session: Session, versions: dict, rows: int) -> dict:
@@ -167,7 +180,9 @@ def new_results(args: argparse.Namespace, session: Session, versions: dict, rows
 def gpu_of(session: Session) -> dict:
     """Name, driver and memory of the GPU by nvidia-smi; empty without it. `doctor` adds to it."""
     if session.simulated:
-        return {"gpu": "simulated device"}
+        return {"gpu": "a simulated device"}
+    if not session.device.startswith("cuda"):
+        return {"gpu": "no GPU"}
     from gpu.gpu_monitor import nvidia_index
     line = machine.output_of("nvidia-smi", "-i", nvidia_index(session.device),
                              "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
@@ -187,15 +202,14 @@ def command_of(args: argparse.Namespace) -> str:
 
 # --- stages -----------------------------------------------------------------------------------------------------------
 
-def run_stage(session: Session, name: str) -> dict:
-    """Runs a stage; its record has a status, rows and problems."""
+def run_stage(session: Session, name: str, record: dict) -> None:
+    """Runs a stage, which fills its record: a status, rows and problems."""
     function, needed = STAGES[name]
-    record = {"status": "done", "rows": [], "problems": []}
     left = session.left()
     if left < (3 if session.quick else needed):
         record |= {"status": "skipped", "note": f"skipped: {max(left, 0):.0f} s left"}
         log(f"{name}: {record['note']}")
-        return record
+        return
     log(f"{name}: {left:.0f} s left")
     begin = time.monotonic()
     try:
@@ -215,7 +229,6 @@ def run_stage(session: Session, name: str) -> dict:
         record["took_s"] = round(time.monotonic() - begin, 1)
         record["status"] = "failed" if record["problems"] else "done" if not record.get("cut") else \
             "cut short" if record["rows"] else "skipped"
-    return record
 
 
 def save(results: dict, out: Path) -> None:
@@ -233,7 +246,8 @@ def measure_all(args: argparse.Namespace, work: Path, deadline: float) -> int:
                       bool(os.environ.get("GRIMACE_CUDA_LIBRARY")), args.seeds, deadline)
     if "record" in args.stages:
         session.reserve_s = RECORD_FRACTION * 60 * args.minutes
-    versions = {"grimace": check_program(session).removeprefix("grimace "), "torch": torch_version}
+    versions = {"grimace": check_program(session).removeprefix("grimace "), "sha256": digest(session.grimace),
+                "torch": torch_version}
     session.data, rows = choose_data(args, session)
     results = new_results(args, session, versions, rows)
     run = {"command": command_of(args), "started": now(), "finished": None}
@@ -241,8 +255,8 @@ def measure_all(args: argparse.Namespace, work: Path, deadline: float) -> int:
     failed = []
     try:
         for name in args.stages:
-            results["stages"][name] = record = {"status": "failed", "rows": [], "problems": ["interrupted"]}
-            record |= run_stage(session, name)
+            results["stages"][name] = record = {"status": "skipped", "rows": [], "problems": []}
+            run_stage(session, name, record)
             if record["status"] == "failed":
                 failed.append(name)
             save(results, args.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -97,9 +98,9 @@ class Session:
         """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of Grimace, in which it finds libtorch."""
-        found = dict(os.environ)
+        found = {**os.environ, **(extra or {})}
         if self.torch_lib:
             found["LD_LIBRARY_PATH"] = ":".join(
                 [str(self.torch_lib), *filter(None, [found.get("LD_LIBRARY_PATH")])])
@@ -127,7 +128,8 @@ class Session:
         for child in list(self.children):
             self.kill(child)
 
-    def run(self, command: list[str | Path], name: str, limit_s: float) -> Child:
+    def run(self, command: list[str | Path], name: str, limit_s: float,
+            extra: dict[str, str] | None = None) -> Child:
         """Runs Grimace until it exits. Raises OutOfTime at the deadline, and Failed after `limit_s`, so
         that a program that hangs leaves time for the others."""
         if self.left() <= 0:
@@ -135,7 +137,7 @@ class Session:
         begin, lines = time.monotonic(), []
         stdout_path = self.work / "stdout"
         with stdout_path.open("w") as stdout:
-            child = self.start(command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=stdout,
+            child = self.start(command, env=self.environment(extra), stdin=subprocess.DEVNULL, stdout=stdout,
                                stderr=subprocess.PIPE)
 
         def read() -> None:
@@ -158,14 +160,15 @@ class Session:
 
     def write_log(self, name: str, command: list[str | Path], child: Child) -> None:
         """Writes what a program printed, with seconds since its start, to logs/NAME.log."""
-        text = [" ".join(str(part) for part in command)]
+        text = [shlex.join(str(part) for part in command)]
         text += [f"{at - child.begin:8.3f}  {line}" for at, line in child.lines]
         text += [child.stdout.rstrip("\n"), f"exit code {child.code} after {child.seconds:.3f} s", ""]
         (self.out / "logs" / f"{name}.log").write_text("\n".join(text), encoding="utf-8")
 
     def train(self, config: str, overrides: dict[str, object], name: str, limit_s: float,
-              monitor: bool = False) -> Training:
-        """`grimace train` with overridden keys: its results. Raises Failed or OutOfTime."""
+              monitor: bool = False, extra: dict[str, str] | None = None) -> Training:
+        """`grimace train` with overridden keys and variables `extra`: its results. Raises Failed or
+        OutOfTime."""
         self.runs += 1
         folder = self.work / f"run-{self.runs}"
         overrides = {"data.train": str(self.data.path), "device": self.device, **overrides}
@@ -174,16 +177,17 @@ class Session:
             command += ["--set", f"{key}={json.dumps(value)}"]     # JSON strings, numbers and lists are valid TOML
         try:
             with Monitor(self.device, monitor) as gpu:
-                child = self.run(command, name, limit_s)
+                child = self.run(command, name, limit_s, extra)
             if child.code != 0:
                 raise Failed(child.reason())
             return self._training(folder, child, gpu, name)
         finally:
+            if (folder / "metrics.jsonl").exists():                # of a run that was cut short, too
+                shutil.copyfile(folder / "metrics.jsonl", self.out / "logs" / f"{name}.jsonl")
             shutil.rmtree(folder, ignore_errors=True)              # up to half a gigabyte of weights
 
     def _training(self, folder: Path, child: Child, gpu: Monitor, name: str) -> Training:
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-        (self.out / "logs" / f"{name}.jsonl").write_text(text, encoding="utf-8")
         metrics = [json.loads(line) for line in text.splitlines()]
         if not metrics:
             raise Failed("metrics.jsonl is empty")

@@ -1,17 +1,26 @@
 //! `grimace doctor`
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
+use tch::Device;
 
 use super::common::{print, print_json};
-use crate::device::{self, DeviceChoice, Precision};
+use crate::device::{self, CudaDevice, DeviceChoice, Placement, Precision};
+use crate::report::text_table::{table, thousands};
+use crate::train::device_check::{self, Comparison};
 use crate::util::error::Outcome;
 
 /// `grimace doctor`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  grimace doctor --json")]
+#[command(
+    after_help = "Example:\n  grimace doctor\n  grimace doctor --device cuda:0\n\nWith --device, exit code 1 if the results are out of tolerance."
+)]
 pub struct DoctorArgs {
+    /// Also train a few steps on this device and on the CPU, and compare results and speed: auto,
+    /// cuda:N or mps
+    #[arg(long)]
+    pub device: Option<DeviceChoice>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -19,9 +28,48 @@ pub struct DoctorArgs {
 
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
     let cuda = device::init_cuda();
+    // Before any comparison, so that its errors are those of the device that was asked for.
+    let asked = args.device.map(|choice| device::place(choice, Precision::Auto, 0)).transpose()?;
     let placement = device::place(DeviceChoice::Auto, Precision::Auto, 0)?;
-    let count = if cuda.is_ok() { tch::Cuda::device_count() } else { 0 };
-    let found = json!({
+    let devices = (0..device::cuda_count()).map(device::describe_cuda).collect::<Result<Vec<_>>>()?;
+    let comparison = match &asked {
+        Some(asked) => Some(device_check::compare(asked.device, has_bf16(asked.device))?),
+        None => None,
+    };
+    if args.json {
+        print_json(&describe(&cuda, &devices, &placement, comparison.as_deref()))?;
+    } else {
+        print(&list(&cuda, &devices, &placement))?;
+        if let (Some(asked), Some(comparison)) = (&asked, &comparison) {
+            print(&compared(asked, comparison))?;
+        }
+    }
+    match comparison {
+        Some(comparison) if comparison.iter().any(|one| !one.ok) => Err(anyhow!(
+            "{} does not compute what the CPU computes; update its driver, or use device = \"cpu\"",
+            asked.map_or(String::new(), |asked| asked.device_name())
+        )),
+        _ => Ok(Outcome::Done),
+    }
+}
+
+fn has_bf16(device: Device) -> bool {
+    match device {
+        Device::Cuda(index) => device::has_cuda_bf16(index),
+        Device::Cpu => true,
+        _ => false,
+    }
+}
+
+fn describe(
+    cuda: &Result<(), String>,
+    devices: &[CudaDevice],
+    placement: &Placement,
+    comparison: Option<&[Comparison]>,
+) -> Value {
+    let versions = device::cuda_versions();
+    let (driver, runtime) = versions.unzip();
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::torch_version(),
         "cpu_kernels": torch_ext::cpu_capability(),
@@ -31,36 +79,77 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
         "cores": device::cores(),
         "threads": device::threads(),
         "cuda": cuda.is_ok(),
-        "cuda_devices": count,
+        "cuda_devices": devices,
         "cuda_reason": cuda.as_ref().err(),
+        "driver": driver,
+        "runtime": runtime,
         "mps": tch::utils::has_mps(),
         "auto_device": placement.device_name(),
         "auto_precision": placement.precision_name(),
-    });
-    if args.json {
-        print_json(&found)?;
-        return Ok(Outcome::Done);
-    }
+        "comparison": comparison,
+    })
+}
+
+/// What a user needs to see, a line each.
+fn list(cuda: &Result<(), String>, devices: &[CudaDevice], placement: &Placement) -> String {
     let yes = |value: bool| if value { "yes" } else { "no" }.to_owned();
-    let cuda_line = match &cuda {
-        Ok(()) => format!("yes, {count} device(s)"),
+    let cuda_line = match cuda {
+        Ok(()) => "yes".to_owned(),
         Err(reason) => format!("no: {reason}"),
     };
-    let auto = format!("{}, {}", placement.device_name(), placement.precision_name());
-    let lines = [
-        ("grimace", env!("CARGO_PKG_VERSION").to_owned()),
-        ("libtorch", torch_ext::torch_version().to_owned()),
-        ("libtorch's CPU kernels", torch_ext::cpu_capability()),
-        ("custom CPU kernels", device::describe_kernels().to_owned()),
-        ("CPU bf16 instructions", yes(device::cpu_has_bf16())),
-        ("oneDNN", yes(tch::utils::has_mkldnn())),
-        ("cores, threads", format!("{}, {}", device::cores(), device::threads())),
-        ("CUDA", cuda_line),
-        ("Apple GPU", yes(tch::utils::has_mps())),
-        ("\"auto\" means", auto),
+    let mut lines = vec![
+        ("grimace".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("libtorch".to_owned(), torch_ext::torch_version().to_owned()),
+        ("libtorch's CPU kernels".to_owned(), torch_ext::cpu_capability()),
+        ("custom CPU kernels".to_owned(), device::describe_kernels().to_owned()),
+        ("CPU bf16 instructions".to_owned(), yes(device::cpu_has_bf16())),
+        ("oneDNN".to_owned(), yes(tch::utils::has_mkldnn())),
+        ("cores, threads".to_owned(), format!("{}, {}", device::cores(), device::threads())),
+        ("CUDA".to_owned(), cuda_line),
     ];
+    if let Some((driver, runtime)) = device::cuda_versions() {
+        lines.push(("CUDA driver, libtorch's".to_owned(), format!("{driver}, {runtime}")));
+    }
+    for found in devices {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let bf16 = if found.bf16 { "bf16" } else { "no bf16" };
+        lines.push((
+            found.device.clone(),
+            format!(
+                "{}, compute capability {}, {bf16}, {:.1} GiB, {:.1} free",
+                found.name,
+                found.capability,
+                gib(found.memory),
+                gib(found.free_memory)
+            ),
+        ));
+    }
+    lines.push(("Apple GPU".to_owned(), yes(tch::utils::has_mps())));
+    let reason = placement.reason.as_ref().filter(|_| cuda.is_ok()).map_or(String::new(), |why| format!(" ({why})"));
+    let auto = format!("{}, {}{reason}", placement.device_name(), placement.precision_name());
+    lines.push(("\"auto\" means".to_owned(), auto));
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let text: String = lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect();
-    print(&text)?;
-    Ok(Outcome::Done)
+    lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+fn compared(asked: &Placement, comparison: &[Comparison]) -> String {
+    let head = ["precision", "loss difference", "weight difference", "at most", "", "images/s"];
+    let row = |one: &Comparison| {
+        let verdict = if one.ok { "ok" } else { "DIFFERENT" };
+        vec![
+            one.precision.to_owned(),
+            format!("{:.1e}", one.loss_difference),
+            format!("{:.1e}", one.weight_difference),
+            format!("{:.0e}", one.tolerance),
+            verdict.to_owned(),
+            thousands(one.images_per_second as usize),
+        ]
+    };
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.map(str::to_owned).to_vec()).chain(comparison.iter().map(row)).collect();
+    format!(
+        "\n{} against the CPU in f32, a few steps of the notebook's network:\n\n{}",
+        asked.device_name(),
+        table(&rows)
+    )
 }

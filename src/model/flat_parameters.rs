@@ -246,6 +246,11 @@ impl Segment {
 
 #[cfg(test)]
 impl FlatParameters {
+    /// Computes gradients as on a GPU.
+    pub fn for_fused_tests(net: &Net, kind: Kind) -> Result<Self> {
+        Self::with_backward(net, kind, true)
+    }
+
     /// Creates parameters without a network, the first `decayed` of them subject to weight decay.
     pub fn for_tests(values: &[f32], decayed: i64) -> Self {
         let values = Tensor::from_slice(values);

@@ -93,8 +93,8 @@ fn compare_training_with_keras(tolerance: f64) {
     let golden = golden("keras_cnn.json");
     let net = net(0.0);
     set_golden_weights(&net);
-    let mut flat = FlatParameters::new(&net).unwrap();
-    flat.zero_gradients().unwrap();
+    let mut flat = FlatParameters::new(&net, Kind::Float).unwrap();
+    flat.begin_step().unwrap();
     let (images, labels) = golden_batch();
     let logits = net.forward(&images, Mode::Train).unwrap();
     let expected: Vec<f64> = golden["training_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
@@ -183,8 +183,8 @@ fn every_network_runs_and_every_parameter_has_a_gradient() {
     let (images, labels) = golden_batch();
     for config in networks() {
         let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
-        let mut flat = FlatParameters::new(&net).unwrap();
-        flat.zero_gradients().unwrap();
+        let mut flat = FlatParameters::new(&net, Kind::Float).unwrap();
+        flat.begin_step().unwrap();
         for (kind, mode) in [(Kind::Float, Mode::Inference), (Kind::BFloat16, Mode::Train), (Kind::Float, Mode::Train)]
         {
             let logits = net.forward(&images.to_kind(kind), mode).unwrap();
@@ -248,8 +248,8 @@ fn training_with_kernels_agrees_with_libtorch() {
         let labels = golden_batch().1.narrow(0, 0, 6);
         let pass = || {
             let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
-            let mut flat = FlatParameters::new(&net).unwrap();
-            flat.zero_gradients().unwrap();
+            let mut flat = FlatParameters::new(&net, Kind::Float).unwrap();
+            flat.begin_step().unwrap();
             let loss = loss(&net.forward(&images, Mode::Train).unwrap(), &labels);
             loss.backward();
             let statistics = net.named_tensors().into_iter().filter(|named| !named.trainable).map(|named| named.tensor);
@@ -293,4 +293,52 @@ fn load_state_dict_names_mismatches() {
     assert!(net.load_state_dict(&values).unwrap_err().to_string().contains(&name));
     values.push(("block9.conv.weight".into(), Tensor::zeros([1], (Kind::Float, Device::Cpu))));
     assert!(net.load_state_dict(&values).unwrap_err().to_string().contains("block9.conv.weight"));
+}
+
+/// The path of GPUs, on the CPU: gradients copied at once, running variances corrected after the
+/// backward pass, and in bfloat16 one copy of the weights.
+#[test]
+fn fused_gradients_agree_with_accumulated_ones() {
+    let step = |net: &Net, flat: &mut FlatParameters, kind: Kind| {
+        let (images, labels) = golden_batch();
+        flat.begin_step().unwrap();
+        let logits = net.forward(&images.to_kind(kind), Mode::Train).unwrap().to_kind(Kind::Float);
+        let loss = logits.cross_entropy_for_logits(&labels);
+        flat.backward(net, &loss).unwrap();
+    };
+    for (number, config) in networks().into_iter().enumerate() {
+        for (kind, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 3e-2)] {
+            let nets = [(); 2].map(|()| Net::new(&config, 7, 1, Device::Cpu).unwrap());
+            let mut flats = [
+                FlatParameters::new(&nets[0], kind).unwrap(),
+                FlatParameters::for_fused_tests(&nets[1], kind).unwrap(),
+            ];
+            // Twice: the second pass knows the shapes, and starts from other statistics.
+            for (net, flat) in nets.iter().zip(&mut flats).chain([]) {
+                cpu::tests::without_kernels(|| (0..2).for_each(|_| step(net, flat, kind)));
+            }
+            let [expected, found] = &flats;
+            let error = |a: &Tensor, b: &Tensor| (a - b).norm().double_value(&[]) / (1e-6 + a.norm().double_value(&[]));
+            let gradients = error(&expected.gradients, &found.gradients);
+            assert!(gradients < tolerance, "network {number}, {kind:?}: gradients differ by {gradients}");
+            if expected.statistics.numel() > 0 {
+                let statistics = error(&expected.statistics, &found.statistics);
+                assert!(statistics < tolerance, "network {number}, {kind:?}: statistics differ by {statistics}");
+            }
+            // Inference computes with the float32 weights, and training goes on with its own.
+            let weights = || nets[1].named_tensors().into_iter().map(|named| named.tensor.kind()).collect::<Vec<_>>();
+            let training = weights();
+            found.use_weights(&found.values, &found.statistics).unwrap();
+            assert!(weights().iter().all(|found| *found == Kind::Float));
+            found.use_training_weights().unwrap();
+            assert_eq!(weights(), training);
+            assert_eq!(training.contains(&Kind::BFloat16), kind == Kind::BFloat16);
+            let mark = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+            found.mark_nonfinite(&mark).unwrap();
+            assert_eq!(mark.double_value(&[0]), 0.0);
+            let _ = found.gradients.shallow_clone().narrow(0, 3, 1).fill_(f64::NAN);
+            found.mark_nonfinite(&mark).unwrap();
+            assert_eq!(mark.double_value(&[0]), 1.0);
+        }
+    }
 }

@@ -376,7 +376,7 @@ mod tests {
         let golden = golden("torch_optim.json");
         let records = golden["records"].as_array().unwrap();
         assert_eq!(records.len(), 16);
-        for record in records {
+        for (record, fused) in records.iter().flat_map(|record| [(record, false), (record, true)]) {
             let start: Vec<f32> = (0..24).map(|i| signed(i, 100) as f32).collect();
             // The second tensor has no weight decay if decay_second is 0, like biases and norms.
             let exempt = record["decay_second"].as_f64() == Some(0.0);
@@ -388,11 +388,17 @@ mod tests {
                     (0..24).map(|i| ((0.1 + 0.05 * f64::from(step)) * signed(24 * step + i, 101)) as f32).collect();
                 parameters.gradients.copy_(&Tensor::from_slice(&gradient));
                 let lr = record[if step > 10 { "lr_after_10" } else { "lr" }].as_f64().unwrap();
-                optimizer.step(&mut parameters, lr, u64::from(step)).unwrap();
+                let mut scalars = StepScalars::on_host(lr, u64::from(step), 0.0);
+                if fused {
+                    let row = DeviceScalars::upload(&[scalars], Device::Cpu).unwrap().select(0, 0);
+                    scalars = StepScalars::on_host(lr, u64::from(step), 0.0);
+                    scalars.on_device = Some(DeviceScalars::from_row(&row).unwrap());
+                }
+                optimizer.step(&mut parameters, &scalars).unwrap();
                 if let Some(expected) = record["after"].get(step.to_string()) {
                     let expected = Tensor::from_slice(&numbers(expected)).to_kind(Kind::Float);
                     let worst = (&parameters.values - expected).abs().max().double_value(&[]);
-                    assert!(worst < 5e-7, "{} after step {step}: differs by {worst}", record["name"]);
+                    assert!(worst < 5e-7, "{}, fused {fused}, after step {step}: differs by {worst}", record["name"]);
                     compared += 1;
                 }
             }

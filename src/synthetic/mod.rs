@@ -23,7 +23,7 @@ use self::scene::{Light, Pose, degrade, draw_background, draw_occlusion};
 use crate::util::rng::{Rng, Stream};
 
 /// Number of emotions: angry, disgust, fear, happy, sad, surprise, neutral.
-const EMOTIONS: usize = 7;
+pub const EMOTIONS: usize = 7;
 
 /// FER2013's class proportions, rounded; the last class takes the remainder.
 const PROPORTIONS: [f64; EMOTIONS] = [0.139, 0.015, 0.143, 0.251, 0.168, 0.110, 0.173];

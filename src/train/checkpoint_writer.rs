@@ -174,3 +174,56 @@ impl Drop for Background {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+    use tch::{Kind, Tensor};
+
+    const CONFIG: &str = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
+
+    fn last(step: u64) -> Write {
+        let tensors = vec![("a".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu)))];
+        Write::Last(State { step, ..State::default() }, tensors)
+    }
+
+    #[test]
+    fn a_thread_writes_the_same_files_in_order() {
+        for device in [Device::Cpu, Device::Cuda(0)] {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = RunDir::create(&folder.path().join("run")).unwrap();
+            let config: Config = from_text(CONFIG, "x.toml").unwrap();
+            let mut writer = CheckpointWriter::new(&dir, &config, device).unwrap();
+            assert_eq!(matches!(writer, CheckpointWriter::Background(_)), device != Device::Cpu);
+            (1..=20).for_each(|step| writer.submit(last(step)).unwrap());
+            writer.submit(Write::KeepForRollback).unwrap();
+            writer.flush().unwrap();
+            let step = |path: &std::path::Path| checkpoint::load(path).unwrap().state.step;
+            assert_eq!(step(&dir.last_safetensors()), 20, "{device:?}");
+            assert_eq!(step(&dir.previous_safetensors()), 19, "{device:?}");
+            assert_eq!(step(&dir.rollback_safetensors()), 20, "{device:?}");
+            // Dropping waits for what was submitted.
+            writer.submit(last(21)).unwrap();
+            drop(writer);
+            assert_eq!(step(&dir.last_safetensors()), 21, "{device:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_thread_is_reported_once_and_nothing_is_written_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(&folder.path().join("run")).unwrap();
+        let config: Config = from_text(CONFIG, "x.toml").unwrap();
+        let mut writer = CheckpointWriter::new(&dir, &config, Device::Cuda(0)).unwrap();
+        // A state that is invalid, since it has no records of its epochs.
+        writer.submit(Write::Best(State { epoch: 3, ..State::default() }, Vec::new())).unwrap();
+        writer.submit(last(1)).unwrap();
+        let message = format!("{:#}", writer.flush().unwrap_err());
+        assert!(message.contains("its records do not match its epochs"), "{message}");
+        assert!(!dir.last_safetensors().exists(), "it would refer to the best that failed");
+        assert!(
+            writer.submit(last(2)).and_then(|()| writer.flush()).unwrap_err().to_string().contains("earlier error")
+        );
+    }
+}

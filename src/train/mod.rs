@@ -4,6 +4,7 @@ mod active_run;
 pub mod batch;
 pub mod checkpoint_interval;
 mod checkpoint_writer;
+pub mod device_check;
 pub mod early_stopping;
 pub mod epoch_schedule;
 mod event_log;

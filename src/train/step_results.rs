@@ -107,3 +107,52 @@ impl StepResults {
         [&self.losses, &self.gradient_marks, &self.logits, &self.labels]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::device_images::DeviceImages;
+    use crate::data::images::{Images, PIXELS};
+    use crate::data::sampler::Sampler;
+    use crate::optim::step_scalars::StepScalars;
+    use crate::transforms::{Augment, AugmentConfig};
+
+    #[test]
+    fn results_of_both_positions_are_read_back() {
+        let images = Images {
+            pixels: vec![0; 5 * PIXELS],
+            labels: Some(vec![1; 5]),
+            rows: (0..5).collect(),
+            ..Images::default()
+        };
+        let images = DeviceImages::new(&images, Device::Cpu).unwrap();
+        let scalars = (0..3).map(|step| StepScalars::on_host(0.1, step + 1, 0.0)).collect();
+        let augment = Augment::new(&AugmentConfig::default(), 1);
+        let schedule = EpochSchedule::new(1, 0, &Sampler::Shuffle(5), 2, &augment, scalars, &images).unwrap();
+        let mut results = StepResults::new(schedule.plan(), 2, Device::Cpu).unwrap();
+        results.begin_epoch().unwrap();
+        let cursor = Tensor::from_slice(&[1i64]);
+        for (step, position) in [
+            (0, StepPosition::Host(0)),
+            (1, StepPosition::Device(&cursor)),
+            (2, StepPosition::Device(&Tensor::from_slice(&[2i64]))),
+        ] {
+            // Of two images, the second is predicted right.
+            let logits = Tensor::from_slice(&[1.0f32, 0.0, 0.0, 1.0]).view([2, 2]);
+            let logits = logits.narrow(0, 0, schedule.plan().images(step));
+            if step == 1 {
+                let _ = results.mark(position).unwrap().fill_(f64::NAN);
+            } else {
+                results.mark(position).unwrap();
+            }
+            results.put(step, position, &Tensor::from(step as f32 + 0.5), &logits, None).unwrap();
+        }
+        let all = results.collect(0, 3, &schedule).unwrap();
+        assert_eq!((all.losses, all.correct), (vec![0.5, 1.5, 2.5], 2));
+        assert!(all.gradient_marks[1].is_nan() && all.gradient_marks[0] == 0.0 && all.gradient_marks[2] == 0.0);
+        let part = results.collect(2, 3, &schedule).unwrap();
+        assert_eq!((part.losses, part.correct), (vec![2.5], 0));
+        results.begin_epoch().unwrap();
+        assert_eq!(results.collect(1, 2, &schedule).unwrap().gradient_marks, [0.0]);
+    }
+}

@@ -164,10 +164,13 @@ fn a_diverging_run_rolls_back() {
     let Some(device) = device_a("a_diverging_run_rolls_back") else { return };
     let folder = tempfile::tempdir().unwrap();
     small_data(folder.path(), 200);
-    let train = "optimizer = { kind = \"sgd\", lr = 100.0 }\nmax_rollbacks = 2";
-    fs_err::write(folder.path().join("small.toml"), config(&format!("{CNN}\nnormalization = false"), train, ""))
-        .unwrap();
-    let sets = ["--set", "device=cuda:0", "--set", "train.batch=32", "--set", "train.epochs=4"];
+    let train = "optimizer = { kind = \"sgd\", lr = 100.0, momentum = 0.99 }\nmax_rollbacks = 2";
+    fs_err::write(
+        folder.path().join("small.toml"),
+        config(&format!("{CNN}\nnormalization = false\nactivation = \"leaky_relu\""), train, ""),
+    )
+    .unwrap();
+    let sets = ["--set", "device=cuda:0", "--set", "train.batch=4", "--set", "train.epochs=40"];
     let done = run(device, folder.path(), &[&["train", "small.toml", "--out", "run"], &sets[..]].concat(), &[]);
     assert_eq!(done.code, 1, "{}", done.all());
     for part in ["rolled back to the start", "rollback 2 of 2", "2 rollbacks did not help"] {
@@ -293,4 +296,25 @@ fn a_device_that_does_not_exist_is_an_input_error() {
     let missing = [("GRIMACE_CUDA_LIBRARY", "/nonexistent/libtorch_cuda.so")];
     let none = run(device, folder.path(), &["train", "small.toml", "--set", "device=cuda:0"], &missing);
     assert!(none.code == 2 && none.stderr.contains("GRIMACE_CUDA_LIBRARY=/nonexistent"), "{}", none.all());
+}
+
+#[test]
+fn doctor_compares_a_device_with_the_cpu() {
+    let Some(device) = device_a("doctor_compares_a_device_with_the_cpu") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let done = run(device, folder.path(), &["doctor", "--device", "cuda:0"], &[]);
+    assert_eq!(done.code, 0, "{}", done.all());
+    for part in ["Simulated CUDA device (A)", "compute capability 9.0, bf16", "cuda:0 against the CPU", "13.0, 13.0"] {
+        assert!(done.stdout.contains(part), "{part:?}: {}", done.all());
+    }
+    let done =
+        run(device, folder.path(), &["doctor", "--device", "cuda:0", "--json"], &[("CUDA_SIM_CAPABILITY", "75")]);
+    assert_eq!(done.code, 0, "{}", done.all());
+    let found = done.json();
+    assert_eq!(found["cuda_devices"][0]["capability"], "7.5");
+    let precisions: Vec<&str> =
+        found["comparison"].as_array().unwrap().iter().map(|one| one["precision"].as_str().unwrap()).collect();
+    assert_eq!(precisions, ["f32"], "no bf16 on this device");
+    let done = run(device, folder.path(), &["doctor", "--device", "cuda:1"], &[]);
+    assert!(done.code == 2 && done.stderr.contains("1 CUDA device"), "{}", done.all());
 }

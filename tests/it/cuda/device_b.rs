@@ -8,7 +8,7 @@ use crate::common::{good, json};
 /// Launches of a step and of the end of an epoch at most, in float32 and bfloat16. PyTorch's eager
 /// step of the notebook's network has 109 and 144.
 const CEILINGS: [(&str, [u64; 2]); 4] =
-    [("notebook", [70, 87]), ("best/cpu", [332, 406]), ("best/vgg", [120, 161]), ("best/gpu", [393, 498])];
+    [("notebook", [70, 87]), ("best/cpu", [332, 406]), ("best/vgg", [120, 161]), ("best/gpu", [393, 488])];
 
 /// Waits at the end of an epoch at most.
 const EPOCH_SYNCS: u64 = 10;
@@ -142,4 +142,15 @@ fn four_gibibytes_are_enough_for_the_large_network() {
     );
     assert_eq!(done.code, 1, "{}", done.all());
     assert!(done.stderr.contains("use a smaller train.batch") && !done.stderr.contains("frame #"), "{}", done.all());
+}
+
+/// Device B computes nothing: what is read back is 0.
+#[test]
+fn doctor_fails_on_a_device_that_computes_something_else() {
+    let Some(device) = device_b("doctor_fails_on_a_device_that_computes_something_else") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let done = run(device, folder.path(), &["doctor", "--device", "cuda:0"], &[]);
+    assert_eq!(done.code, 1, "{}", done.all());
+    assert!(done.stdout.contains("DIFFERENT"), "{}", done.all());
+    assert!(done.stderr.contains("cuda:0 does not compute what the CPU computes"), "{}", done.all());
 }
