@@ -43,6 +43,18 @@ fi
 has_gpu() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || [ -e /dev/dxg ]; }
 [ "$need" = python ] || ! has_gpu || need=python      # a GPU needs all CUDA libraries, which come with the full wheel
 
+# PyTorch's default build is for CUDA 13, which needs driver 580. Its build for CUDA 12.6 runs on older
+# drivers and GPUs, but only PyTorch's own package index has it.
+torch=$TORCH
+driver_cuda=$({ nvidia-smi 2>/dev/null || true; } | sed -n 's/.*CUDA Version: *\([0-9]*\)\.[0-9]*.*/\1/p')
+driver_cuda=${driver_cuda%%$'\n'*}
+if [ -n "$driver_cuda" ] && [ "$driver_cuda" -lt 13 ]; then
+  case "${PIP_INDEX_URL:-} ${PIP_EXTRA_INDEX_URL:-}" in
+    *cu126*) torch=$TORCH+cu126 ;;
+    *) log "the NVIDIA driver supports CUDA $driver_cuda, and PyTorch's default build needs CUDA 13: Grimace will train on the CPU. Update the driver to 580 or newer, or remove .venv, set PIP_EXTRA_INDEX_URL to PyTorch's package index for cu126, and run this again" ;;
+  esac
+fi
+
 marker=.venv/.grimace-libtorch    # written last, so an interrupted installation runs again
 have=$(cat "$marker" 2>/dev/null || true)
 if [ -e .venv/libtorch/lib ]; then
@@ -77,7 +89,7 @@ if [ "$need" = python ]; then
     "$TORCH python"*) log "installing tensorboard $TENSORBOARD into .venv, for the tests" ;;
     *) log "installing libtorch $TORCH with Python and CUDA libraries into .venv: 4.9 GB, once, about a minute on a fast connection" ;;
   esac
-  pip_install "torch==$TORCH" numpy "tensorboard==$TENSORBOARD"
+  pip_install "torch==$torch" numpy "tensorboard==$TENSORBOARD"
 else
   log "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast connection"
   packages=("torch==$TORCH")
