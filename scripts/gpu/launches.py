@@ -103,7 +103,10 @@ def main():
             options = [word for text in sets for word in ("--set", text)]
             return [program, "train", ROOT / "configs/notebook.toml", *options, "--out", f"run{number}"]
 
-        programs = {"PyTorch eager": lambda precision: [sys.executable, __file__, "--peer", precision],
+        # Python's libtorch is not visible to the library that marks Grimace's steps.
+        shell = 'LD_PRELOAD=${LD_PRELOAD#*:} exec "$@"'
+        programs = {"PyTorch eager": lambda precision: ["sh", "-c", shell, "peer", sys.executable, __file__, "--peer",
+                                                       precision],
                     "Grimace": lambda precision: grimace(precision, "false"),
                     "Grimace, CUDA graph": lambda precision: grimace(precision, "true")}
         results = {}
@@ -117,8 +120,8 @@ def main():
         times = sorted(milliseconds for _, milliseconds in measured)
         ratios = sorted(other / own for (_, other), (_, own) in zip(results[precision, "PyTorch eager"], measured))
         middle = len(times) // 2
-        print(f"| {precision} | {name} | {measured[0][0]} | {times[middle]:.2f} ({times[0]:.2f}–{times[-1]:.2f}) | "
-              f"{ratios[middle]:.1f} ({ratios[0]:.1f}–{ratios[-1]:.1f}) |")
+        print(f"| {precision} | {name} | {measured[0][0]} | {times[middle]:.3g} ({times[0]:.3g}–{times[-1]:.3g}) | "
+              f"{ratios[middle]:.2g} ({ratios[0]:.2g}–{ratios[-1]:.2g}) |")
     return 0
 
 

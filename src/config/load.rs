@@ -150,7 +150,7 @@ impl ConfigFile for Config {
     ];
     const TAGGED_TABLES: &[(&[&str], ParseTable)] = &[
         (&["model"], crate::model::config::probe),
-        (&["train", "optimizer"], crate::optim::optimizer::probe_optimizer),
+        (&["train", "optimizer"], crate::optim::optimizer_config::probe_optimizer),
         (&["train", "schedule"], crate::optim::schedule::probe),
     ];
     const FOREIGN_TABLE: (&str, &str) = ("forest", "this is a forest's config; fit it with grimace forest");

@@ -159,7 +159,7 @@ impl FlatParameters {
 
     /// Computes [`gradients`](Self::gradients) of `loss`, and completes the running statistics of
     /// the forward pass through `net`.
-    pub fn backward(&mut self, net: &Net, loss: &Tensor) -> Result<()> {
+    pub fn compute_gradients(&mut self, net: &Net, loss: &Tensor) -> Result<()> {
         let Backward::Fused { targets, one, statistics, .. } = &mut self.backward else {
             return Ok(loss.f_backward()?);
         };

@@ -69,7 +69,7 @@ impl NormAct {
     }
 
     /// The batch norm.
-    pub fn norm(&self) -> &BatchNorm {
+    pub fn batch_norm(&self) -> &BatchNorm {
         &self.norm
     }
 

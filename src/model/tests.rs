@@ -304,7 +304,7 @@ fn fused_gradients_agree_with_accumulated_ones() {
         flat.begin_step().unwrap();
         let logits = net.forward(&images.to_kind(kind), Mode::Train).unwrap().to_kind(Kind::Float);
         let loss = logits.cross_entropy_for_logits(&labels);
-        flat.backward(net, &loss).unwrap();
+        flat.compute_gradients(net, &loss).unwrap();
     };
     for (number, config) in networks().into_iter().enumerate() {
         for (kind, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 3e-2)] {

@@ -4,6 +4,7 @@ pub mod class_weights;
 pub mod ema;
 pub mod loss;
 pub mod optimizer;
+pub(crate) mod optimizer_config;
 pub mod plateau;
 pub mod schedule;
 pub mod step_scalars;

@@ -14,6 +14,7 @@ pub mod profile;
 mod progress;
 pub mod resume;
 pub mod session;
+mod snapshot;
 mod state;
 pub mod step;
 mod step_graphs;

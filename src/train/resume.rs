@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::step::{evaluation_weights, is_network_tensor};
+use super::snapshot::{evaluation_weights, is_network_tensor};
 use crate::config::{self, Config, RawConfig};
 use crate::data::config::Validation;
 use crate::data::dataset::Dataset;

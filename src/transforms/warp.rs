@@ -36,7 +36,7 @@ pub fn base_grid(device: Device) -> Result<Tensor> {
 /// [`warp`] with the identity grid of [`base_grid`]: fewer operations than `affine_grid`.
 fn warp_with_grid(images: &Tensor, theta: &Tensor, grid: &Tensor) -> Result<Tensor> {
     let (count, side) = (images.size().first().copied().unwrap_or(0), SIDE as i64);
-    let points = grid.f_unsqueeze(0)?.f_expand([count, -1, -1], false)?.f_bmm(&theta.f_transpose(1, 2)?)?;
+    let points = grid.f_unsqueeze(0)?.f_expand([count, -1, -1], false)?.f_bmm(&theta.f_permute([0, 2, 1])?)?;
     Ok(images.f_grid_sampler(&points.f_view([count, side, side, 2])?, BILINEAR, BORDER, false)?)
 }
 

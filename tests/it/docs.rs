@@ -253,6 +253,7 @@ macro_rules! commands_of_pages {
 commands_of_pages! {
     commands_of_data_run: "docs/data.md",
     commands_of_forest_run: "docs/forest.md",
+    commands_of_gpu_run: "docs/gpu.md",
     commands_of_inference_run: "docs/inference.md",
     commands_of_readme_run: "README.md",
     commands_of_profile_run: "docs/profile.md",
