@@ -69,6 +69,10 @@ def peer(precision):
     begin_step()
 
 
+def shown(value):
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def run(command, folder):
     report = Path(folder) / "report.json"
     simulated = [ROOT / "target/release/cuda-sim", "b", *command]
@@ -121,7 +125,7 @@ def main():
         ratios = sorted(other / own for (_, other), (_, own) in zip(results[precision, "PyTorch eager"], measured))
         middle = len(times) // 2
         print(f"| {precision} | {name} | {measured[0][0]} | {times[middle]:.3g} ({times[0]:.3g}–{times[-1]:.3g}) | "
-              f"{ratios[middle]:.2g} ({ratios[0]:.2g}–{ratios[-1]:.2g}) |")
+              f"{shown(ratios[middle])} ({shown(ratios[0])}–{shown(ratios[-1])}) |")
     return 0
 
 
