@@ -82,7 +82,7 @@ impl DeviceImages {
     pub fn one_hot(&self, index: &Tensor, labels: &Tensor, classes: usize) -> Result<Tensor> {
         match &self.one_hot {
             Some(one_hot) => Ok(one_hot.f_index_select(0, index)?),
-            None => Ok(labels.f_one_hot(classes as i64)?.f_to_dtype(Kind::Float, false, false)?),
+            None => one_hot(labels, classes),
         }
     }
 
@@ -91,8 +91,8 @@ impl DeviceImages {
         if !self.device().is_cuda() {
             return Ok(self);
         }
-        let one_hot = self.labels.f_one_hot(classes as i64)?.f_to_dtype(Kind::Float, false, false)?;
-        Ok(Self { one_hot: Some(one_hot), ..self })
+        let rows = one_hot(&self.labels, classes)?;
+        Ok(Self { one_hot: Some(rows), ..self })
     }
 
     /// The soft targets at `index` (int64 `[B]`, on the device), if any: float32 [B, classes].
@@ -110,6 +110,11 @@ impl DeviceImages {
     pub fn slice(&self, start: i64, count: i64) -> Result<Tensor> {
         Ok(self.pixels.f_narrow(0, start, count.min(self.len() - start))?)
     }
+}
+
+/// Class indices, int64 `[B]`, as one-hot rows, float32 [B, classes].
+pub fn one_hot(labels: &Tensor, classes: usize) -> Result<Tensor> {
+    Ok(labels.f_one_hot(classes as i64)?.f_to_dtype(Kind::Float, false, false)?)
 }
 
 /// Converts uint8 images to float32 in 0..1.

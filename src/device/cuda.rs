@@ -62,8 +62,7 @@ fn open_cuda() -> Result<(), String> {
     if !tch::Cuda::is_available() {
         return Err("libtorch was used before its CUDA library was opened; please report this".into());
     }
-    cuda::set_float32_precision(false);
-    Ok(())
+    cuda::set_exact().map_err(|error| format!("{error:#}"))
 }
 
 /// Why the CUDA runtime cannot use the driver, and what to do.

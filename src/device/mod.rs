@@ -72,8 +72,8 @@ pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Resu
     let placement = Placement { device, kind, tf32, reason };
     if tf32 && !matches!(device, Device::Cuda(index) if cuda::has_cuda_tf32(index)) {
         return Err(input(format!(
-            "precision = \"tf32\": {} has no TF32, which needs an NVIDIA GPU of compute capability 8.0 or higher; use \
-             precision = \"f32\" or \"auto\"",
+            "precision = \"tf32\": {} has no TF32, which needs an NVIDIA GPU of compute capability 8.0 or higher; start a \
+             new run with precision = \"f32\" or \"auto\"",
             placement.device_name()
         )));
     }

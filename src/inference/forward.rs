@@ -59,8 +59,8 @@ fn compute_logits(
                 parts.push(logits);
                 start += size;
             }
-            Err(error) if size > 1 && is_out_of_memory(&error.to_string()) => size /= 2,
-            Err(error) if is_out_of_memory(&error.to_string()) => {
+            Err(error) if size > 1 && is_out_of_memory(&format!("{error:#}")) => size /= 2,
+            Err(error) if is_out_of_memory(&format!("{error:#}")) => {
                 return Err(anyhow!(
                     "the device has too little memory to run the network on one image: end other programs on it (see \
                      nvidia-smi), or use device cpu"

@@ -200,7 +200,9 @@ impl BatchNorm {
         let training = mode == Mode::Train;
         let NormConstants { update, epsilon } = self.constants;
         let n = x.numel() / self.weight.numel().max(1);
-        self.count.set(n as i64);
+        if training {
+            self.count.set(n as i64);
+        }
         let corrects = training && !(self.defers.get() && n > 1);
         // libtorch updates a copy of the running variance that the correction below needs: it saves
         // that tensor for the backward pass, so the correction must not change it.

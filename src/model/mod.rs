@@ -137,8 +137,9 @@ impl Net {
     /// faster. Names and values do not change. Training does the same through [`FlatParameters`].
     pub fn use_channels_last(&self) -> Result<()> {
         for mut named in self.named_tensors().into_iter().filter(|named| named.tensor.dim() == 4) {
-            let mut channels_last =
-                channels_last_view(&named.tensor.f_empty_like()?.f_view([-1])?, &named.tensor.size())?;
+            let options = (named.tensor.f_kind()?, self.device);
+            let flat = Tensor::f_empty([named.tensor.numel() as i64], options)?;
+            let mut channels_last = channels_last_view(&flat, &named.tensor.size())?;
             tch::no_grad(|| channels_last.f_copy_(&named.tensor))?;
             named.tensor.f_set_data(&channels_last)?;
         }

@@ -94,12 +94,12 @@ impl NormAct {
         let mut y = self.norm.normalize(x, mode)?;
         let keep = keep.map(|keep| keep.f_to_dtype(y.f_kind()?, false, false)?.f_view([-1, 1])).transpose()?;
         let scales = self.gate.as_ref().map(|gate| gate.scales(&channel_means(&y)?)).transpose()?;
-        // One factor per channel of each image, so that one pass over the images applies both.
-        let factor = match (scales, keep) {
-            (Some(scales), Some(keep)) => Some(scales.f_mul(&keep)?),
-            (scales, keep) => scales.or(keep),
+        let factors = match (scales, keep) {
+            // One factor per channel of each image: one launch over the images applies both.
+            (Some(scales), Some(keep)) if x.device().is_cuda() => [Some(scales.f_mul(&keep)?), None],
+            factors => factors.into(),
         };
-        if let Some(factor) = factor {
+        for factor in factors.into_iter().flatten() {
             y = y.f_mul(&factor.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
         }
         if let Some(shortcut) = shortcut {

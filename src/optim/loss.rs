@@ -15,14 +15,6 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// Class probabilities, float32 [B, classes]; class indices become one-hot rows.
-    pub fn to_soft(&self, classes: usize) -> Result<Tensor> {
-        Ok(match self {
-            Self::Classes(labels) => labels.f_one_hot(classes as i64)?.f_to_dtype(Kind::Float, false, false)?,
-            Self::Soft(soft) => soft.shallow_clone(),
-        })
-    }
-
     /// The most probable class, int64 `[B]`; the first one on ties.
     pub fn argmax(&self) -> Result<Tensor> {
         Ok(match self {
@@ -112,7 +104,8 @@ mod tests {
         }
         assert!(loss(0.1, &hard()) != loss(0.0, &hard()));
         assert_eq!(Vec::<i64>::try_from(soft_targets.argmax().unwrap()).unwrap(), [2, 1]);
-        let one_hot = Targets::Soft(hard().to_soft(3).unwrap());
+        let Targets::Classes(labels) = hard() else { panic!() };
+        let one_hot = Targets::Soft(crate::data::device_images::one_hot(&labels, 3).unwrap());
         assert!((loss(0.1, &one_hot) - loss(0.1, &hard())).abs() < 1e-6);
         assert_eq!(logits().device(), Device::Cpu);
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-/// Learning rate and step number of one update.
+/// Learning rate, step number and EMA weight of one update.
 #[derive(Debug)]
 pub struct StepScalars {
     /// The learning rate.

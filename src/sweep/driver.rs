@@ -209,12 +209,14 @@ impl<'a> Sweep<'a> {
 
     /// Trains all runs, in this process or in workers; the signal that interrupted it.
     fn train(&mut self, dir: &SweepDir, resume_command: &str) -> Result<Option<i32>> {
-        let count = self.options.parallel.map_or_else(workers::default_count, |count| count as usize);
+        let is_on_cpu = |run: &PlannedRun| run.config.device == DeviceChoice::Cpu;
+        let (only_cpu, uses_cpu) = (self.runs.iter().all(is_on_cpu), self.runs.iter().any(is_on_cpu));
+        let count = self.options.parallel.map_or_else(|| workers::default_count(only_cpu), |count| count as usize);
         let count = count.min(self.runs.len());
         let command = &self.options.command;
         let trainer = Trainer { dir, signals: self.signals, command, resume_command, is_worker: false };
         let signal = if count > 1 {
-            workers::run(count, &self.options.resume_arguments(dir.path()), self.signals)?
+            workers::run(count, &self.options.resume_arguments(dir.path()), self.signals, uses_cpu)?
         } else {
             trainer.train(&self.runs, &mut self.datasets)?
         };

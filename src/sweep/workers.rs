@@ -26,22 +26,24 @@ struct Worker {
     reader: JoinHandle<()>,
 }
 
-/// Default number of worker processes: one for each CUDA device, or 1.
-pub fn default_count() -> usize {
-    device::cuda_count().max(1)
+/// Default number of worker processes: one for each CUDA device, or 1, also if all runs are on the
+/// CPU (`only_cpu`).
+pub fn default_count(only_cpu: bool) -> usize {
+    if only_cpu { 1 } else { device::cuda_count().max(1) }
 }
 
 /// Starts `count` workers, this program with `arguments` and a number each, and waits for all of
-/// them. Returns the signal that interrupted them; it is forwarded once.
+/// them. With `uses_cpu`, a run is on the CPU, so they share the cores. Returns the signal that
+/// interrupted them; it is forwarded once.
 ///
 /// # Errors
 /// A worker that cannot be started. One that dies is reported; the comparison shows what it left
 /// unfinished.
-pub fn run(count: usize, arguments: &[String], signals: &Signals) -> Result<Option<i32>> {
+pub fn run(count: usize, arguments: &[String], signals: &Signals, uses_cpu: bool) -> Result<Option<i32>> {
     let program = std::env::current_exe().context("cannot find the path of this program")?;
     let devices = device::cuda_count();
     signals.defer();
-    let spawn = |number| Worker::spawn(&program, arguments, number, count, devices);
+    let spawn = |number| Worker::spawn(&program, arguments, number, (count, uses_cpu), devices);
     let mut workers = (0..count).map(spawn).collect::<Result<Vec<_>>>()?;
     let mut forwarded = None;
     let mut console = Console::default();
@@ -74,12 +76,20 @@ pub fn run(count: usize, arguments: &[String], signals: &Signals) -> Result<Opti
 }
 
 impl Worker {
-    fn spawn(program: &Path, arguments: &[String], number: usize, count: usize, devices: usize) -> Result<Self> {
+    /// Starts worker `number` of `count`, which may train on the CPU if `uses_cpu`.
+    fn spawn(
+        program: &Path,
+        arguments: &[String],
+        number: usize,
+        (count, uses_cpu): (usize, bool),
+        devices: usize,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(arguments).arg("--worker").arg(number.to_string());
         if devices > 0 {
             command.args(["--worker-device", &format!("cuda:{}", number % devices)]);
-        } else {
+        }
+        if devices == 0 || uses_cpu {
             command.env("OMP_NUM_THREADS", (device::cores() / count).max(1).to_string());
         }
         // In its own process group a worker gets Ctrl-C once, from this process, and not from the

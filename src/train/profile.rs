@@ -63,7 +63,8 @@ impl Profile {
     /// count for a later phase.
     pub fn lap(&mut self, phase: Phase) {
         if let Device::Cuda(index) = self.device {
-            tch::Cuda::synchronize(index as i64);
+            // An error of the device is also one of its next operation, which reports it.
+            drop(torch_ext::cuda::synchronize(index));
         }
         let now = Instant::now();
         let elapsed = (now - self.last).as_secs_f64();

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
-use torch_ext::cuda;
+use torch_ext::cuda::Tf32;
 
 use super::batch::TrainingBatch;
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
@@ -165,6 +165,14 @@ impl Trainer {
         &self.images
     }
 
+    /// Times the phases of each step. A CUDA graph has none, so there are no graphs then.
+    pub fn start_profile(&mut self, profile: Profile) {
+        self.profile = Some(profile);
+        if self.graphs.take().is_some() {
+            self.notes.push("warning: CUDA graphs are not used: --profile times the phases of a step".into());
+        }
+    }
+
     fn schedule(&self) -> Result<&EpochSchedule> {
         self.schedule.as_ref().context("no epoch has begun")
     }
@@ -183,17 +191,13 @@ impl Trainer {
             TrainingBatch::new(&self.images, &batch, self.kind, self.net.classes())?;
         let x = resize(x, self.side)?.f_to_dtype(self.kind, false, false)?;
         self.lap(Phase::Input);
-        if self.tf32 {
-            cuda::set_float32_precision(true);
-        }
+        let tf32 = self.tf32.then(Tf32::allow).transpose()?;
         self.parameters.begin_step()?;
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
         let loss = self.loss.forward(&logits, &targets)?;
         self.lap(Phase::Forward);
         self.parameters.compute_gradients(&self.net, &loss)?;
-        if self.tf32 {
-            cuda::set_float32_precision(false);
-        }
+        drop(tf32);
         // Before the update, which adds SGD's weight decay to the gradients.
         self.parameters.mark_nonfinite(&self.results.mark(position)?)?;
         self.parameters.clip_gradients(self.clip_norm)?;
@@ -273,7 +277,7 @@ impl Trainer {
         flat.extend(self.ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]));
         flat.extend(self.optimizer.state().map(|(_, flat)| flat));
         let flat = flat.into_iter().map(Tensor::f_detach).collect::<Result<Vec<_>, _>>()?;
-        let mut flat = if self.net.device().is_cuda() { copy_to_cpu(&flat)? } else { flat }.into_iter();
+        let mut flat = if self.net.device() == Device::Cpu { flat } else { copy_to_cpu(&flat)? }.into_iter();
         let mut next = || flat.next().context("a snapshot lacks a tensor");
         let weights = self.parameters.all_views(&next()?, &next()?)?;
         let average = if self.ema.is_some() { Some(self.parameters.all_views(&next()?, &next()?)?) } else { None };

@@ -101,12 +101,27 @@ impl StepGraphs {
             graph.replay()?;
             return Ok(StepOutcome::Done);
         }
-        entry.checked += 1;
         match check(graph, cursor, step)? {
-            None => Ok(StepOutcome::Done),
-            Some(problem) => Ok(StepOutcome::Unusable(problem)),
+            Check::Same => entry.checked += 1,
+            // The run has diverged, which is found out elsewhere.
+            Check::NotFinite => {}
+            Check::NotDone(problem) => return Ok(StepOutcome::NotRecorded(problem)),
+            Check::Different(problem) => return Ok(StepOutcome::Unusable(problem)),
         }
+        Ok(StepOutcome::Done)
     }
+}
+
+/// The result of computing a step both ways.
+enum Check {
+    /// They agree; the graph's result stands.
+    Same,
+    /// The result without the graph is not finite, and stands.
+    NotFinite,
+    /// Nothing was computed: why.
+    NotDone(String),
+    /// They differ, or the graph failed: how. The result without the graph stands.
+    Different(String),
 }
 
 /// What became of a step.
@@ -126,9 +141,10 @@ fn reason(error: &anyhow::Error) -> String {
 }
 
 /// Computes a step without and with `graph` from the same state, and compares what they change.
-/// Leaves the result of the graph if they agree, else that of the step without, and says what
-/// differs.
-fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Option<String>> {
+///
+/// # Errors
+/// Those of libtorch in the step without the graph.
+fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Check> {
     let mut state = step.state();
     state.push(cursor.shallow_clone());
     let copies = |tensors: &[Tensor]| -> Result<Vec<Tensor>> {
@@ -137,10 +153,16 @@ fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Op
     let restore = |to: &mut [Tensor], from: &[Tensor]| {
         tch::no_grad(|| to.iter_mut().zip(from).try_for_each(|(to, from)| to.f_copy_(from)))
     };
-    let before = copies(&state)?;
+    let before = match copies(&state) {
+        Ok(before) => before,
+        Err(error) => return Ok(Check::NotDone(reason(&error))),
+    };
     step.seed();
     step.compute(cursor)?;
-    let expected = copies(&state)?;
+    let expected = match copies(&state) {
+        Ok(expected) => expected,
+        Err(error) => return Ok(Check::Different(reason(&error))),
+    };
     restore(&mut state, &before)?;
     step.seed();
     let problem = match graph.replay() {
@@ -153,6 +175,10 @@ fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Op
                 Ok((distance(found, expected)?, distance(expected, before)?))
             });
             let found = found.collect::<Result<Vec<(f64, f64)>>>()?;
+            if found.iter().any(|(_, change)| !change.is_finite()) {
+                restore(&mut state, &expected)?;
+                return Ok(Check::NotFinite);
+            }
             // Written so that NaN differs.
             let differs = found.into_iter().find(|(difference, change)| !(*difference <= TOLERANCE * change));
             differs.map(|(difference, change)| {
@@ -160,8 +186,7 @@ fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Op
             })
         }
     };
-    if problem.is_some() {
-        restore(&mut state, &expected)?;
-    }
-    Ok(problem)
+    let Some(problem) = problem else { return Ok(Check::Same) };
+    restore(&mut state, &expected)?;
+    Ok(Check::Different(problem))
 }

@@ -124,7 +124,9 @@ impl<'a> TrainingLoop<'a> {
         let images = if is_mixed { images.with_one_hot(config.data.classes.len())? } else { images };
         let plan = EpochPlan::new(self.data.train.len(), config.train.batch);
         let mut trainer = Trainer::new(net, images, &config.train, self.placement, config.seed, plan)?;
-        trainer.profile = if self.profile { Some(Profile::start(device)?) } else { None };
+        if self.profile {
+            trainer.start_profile(Profile::start(device)?);
+        }
         let (initial, is_new) = (initial_state(self.data, self.placement, &self.command), resume_point.is_none());
         let (state, replayed) = match resume_point {
             None => (initial, Vec::new()),

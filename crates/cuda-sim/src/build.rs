@@ -2,12 +2,15 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
-use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use fs_err as fs;
+
+/// To be changed with how sources are compiled, so that older builds are not used.
+const FORMAT: u32 = 1;
 
 /// The C++ compiler: `CXX` or g++.
 pub fn compiler() -> Command {
@@ -64,7 +67,7 @@ pub fn cached(
         path.hash(&mut hasher);
         fs::read(&path)?.hash(&mut hasher);
     }
-    libtorch.hash(&mut hasher);
+    (libtorch, FORMAT, compiler().get_program()).hash(&mut hasher);
     let library = libtorch.join("lib/libtorch_cpu.so");
     let library = fs::metadata(&library).with_context(|| format!("{}: cannot be read", library.display()))?;
     (library.len(), library.modified().ok()).hash(&mut hasher);

@@ -1,10 +1,10 @@
 //! Device A: a `libtorch_cuda.so` that makes a CUDA device of host memory.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use fs_err as fs;
 
 use crate::build::{cached, compiler, output, sources};
 use crate::{Device, libtorch};

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use fs_err as fs;
 
 use crate::build::{cached, compiler, output, sources};
 use crate::{Device, libtorch};
@@ -49,14 +49,14 @@ pub fn device_b(cache: &Path) -> Result<Device> {
     let build = |folder: &Path| Build { from: &from, headers: &headers, folder }.run(&libtorch);
     let folder = cached(cache, "b", &from, &libtorch, build)?;
     // The runtime first: the others need it. Loaded libraries satisfy those that libtorch needs.
-    let mut stand_ins = sources_with_version(&folder.join("lib"))?;
+    let mut stand_ins = files(&folder.join("lib"))?;
     stand_ins.sort_by_key(|path| !path.to_string_lossy().contains(RUNTIME));
     let preload = [folder.join("libstep.so")].into_iter().chain(stand_ins);
     let preload: Vec<String> = preload.map(|path| path.display().to_string()).collect();
     Ok(Device::new(&[("LD_PRELOAD", preload.join(":")), ("GRIMACE_CUDA_LIBRARY", library.display().to_string())]))
 }
 
-fn sources_with_version(folder: &Path) -> Result<Vec<PathBuf>> {
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     found.sort();
     Ok(found)
@@ -87,16 +87,16 @@ impl Build<'_> {
     /// Compiles the sources of one library, and stubs for what they lack.
     fn stand_in(&self, soname: &str, imports: &Imports) -> Result<()> {
         let base = base(soname);
-        let mut files = Vec::new();
+        let mut hand_written = Vec::new();
         let (file, folder) = (self.from.join(format!("{base}.cpp")), self.from.join(base));
         if file.exists() {
-            files.push(file);
+            hand_written.push(file);
         }
         if folder.is_dir() {
-            files.extend(sources(&folder, &["cpp"])?);
+            hand_written.extend(sources(&folder, &["cpp"])?);
         }
         let (mut objects, mut defined) = (Vec::new(), BTreeSet::new());
-        for (number, file) in files.iter().enumerate() {
+        for (number, file) in hand_written.iter().enumerate() {
             let object = self.folder.join(format!("{base}-{number}.o"));
             let mut compile = compiler();
             compile.args(FLAGS).arg("-I").arg(self.from.join("include")).arg("-isystem").arg(self.headers);

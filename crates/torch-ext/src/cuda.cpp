@@ -18,6 +18,8 @@
 namespace {
 
 void* library = nullptr;
+// Whether a capture has failed in this process. See grimace_graph_capture.
+bool capture_failed = false;
 
 // A function of the CUDA library or of one that it needs.
 template <typename F>
@@ -117,18 +119,26 @@ char* grimace_cuda_memory(int device, size_t* available, size_t* total) {
   });
 }
 
-void grimace_cudnn_settings(bool tf32, bool deterministic) {
-  at::globalContext().setAllowTF32CuDNN(tf32);
-  at::globalContext().setAllowTF32CuBLAS(tf32);
-  at::globalContext().setDeterministicCuDNN(deterministic);
-  at::globalContext().setBenchmarkCuDNN(false);
+char* grimace_cudnn_settings(bool tf32, bool deterministic) {
+  return guarded([&] {
+    at::globalContext().setAllowTF32CuDNN(tf32);
+    at::globalContext().setAllowTF32CuBLAS(tf32);
+    at::globalContext().setDeterministicCuDNN(deterministic);
+    at::globalContext().setBenchmarkCuDNN(false);
+  });
 }
 
-// Makes a new stream the current one of this thread; `before` gets what grimace_stream_leave needs.
-char* grimace_stream_enter(int device, int64_t before[3]) {
+char* grimace_cuda_synchronize(int device) {
+  return guarded([&] { cuda_guard().synchronizeDevice(static_cast<c10::DeviceIndex>(device)); });
+}
+
+// Makes a device and a new stream of it the current ones of this thread; a capture uses both. `before` gets what
+// grimace_stream_leave needs.
+char* grimace_stream_enter(int device, int64_t before[4]) {
   return guarded([&] {
     const auto guard = cuda_guard();
     guard.synchronizeDevice(static_cast<c10::DeviceIndex>(device));
+    before[3] = guard.exchangeDevice(cuda_device(device)).index();
     const auto packed = guard.exchangeStream(guard.getStreamFromGlobalPool(cuda_device(device))).pack3();
     before[0] = packed.stream_id;
     before[1] = packed.device_index;
@@ -136,18 +146,25 @@ char* grimace_stream_enter(int device, int64_t before[3]) {
   });
 }
 
-char* grimace_stream_leave(const int64_t before[3]) {
+char* grimace_stream_leave(const int64_t before[4]) {
   return guarded([&] {
     const auto guard = cuda_guard();
     guard.synchronizeDevice(static_cast<c10::DeviceIndex>(before[1]));
     guard.exchangeStream(c10::Stream::unpack3(before[0], static_cast<c10::DeviceIndex>(before[1]),
                                               static_cast<c10::DeviceType>(before[2])));
+    guard.setDevice(cuda_device(static_cast<int>(before[3])));
   });
 }
 
 // Records what `body` launches on the current stream, without running it. `*graph` is to be freed by the caller.
+//
+// After a capture that failed, libtorch's allocator still refers to the graph. So that object stays, a few kilobytes, and
+// nothing else is captured in this process.
 char* grimace_graph_capture(void* context, int (*body)(void* context), void** graph) {
   void* memory = nullptr;
+  if (capture_failed) {
+    return message("an earlier CUDA graph could not be recorded in this process");
+  }
   char* failure = guarded([&] {
     memory = aligned_alloc(GRAPH_ALIGNMENT, GRAPH);
     if (memory == nullptr) {
@@ -155,21 +172,16 @@ char* grimace_graph_capture(void* context, int (*body)(void* context), void** gr
     }
     memset(memory, 0, GRAPH);
     construct_graph(memory);
-    try {
-      begin_capture(memory);
-      const int code = body(context);
-      // Also after an error: the stream must not stay in capture.
-      end_capture(memory);
-      if (code != 0) {
-        throw std::runtime_error("the captured function failed");
-      }
-    } catch (...) {
-      destroy_graph(memory);
-      throw;
+    begin_capture(memory);
+    const int code = body(context);
+    // Also after an error: the stream must not stay in capture.
+    end_capture(memory);
+    if (code != 0) {
+      throw std::runtime_error("the captured function failed");
     }
   });
   if (failure != nullptr) {
-    free(memory);
+    capture_failed = true;
     // What failed is reported, not this.
     free(guarded([&] { renew_generator(); }));
     return failure;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::take_text;
+use crate::{check, take_text};
 
 unsafe extern "C" {
     fn grimace_cuda_open(path: *const c_char) -> *mut c_char;
@@ -21,7 +21,8 @@ unsafe extern "C" {
         minor: *mut c_int,
     ) -> *mut c_char;
     fn grimace_cuda_memory(device: c_int, available: *mut usize, total: *mut usize) -> *mut c_char;
-    fn grimace_cudnn_settings(tf32: bool, deterministic: bool);
+    fn grimace_cudnn_settings(tf32: bool, deterministic: bool) -> *mut c_char;
+    fn grimace_cuda_synchronize(device: c_int) -> *mut c_char;
     fn grimace_stream_enter(device: c_int, before: *mut i64) -> *mut c_char;
     fn grimace_stream_leave(before: *const i64) -> *mut c_char;
     fn grimace_graph_capture(
@@ -31,10 +32,6 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn grimace_graph_replay(graph: *mut c_void) -> *mut c_char;
     fn grimace_graph_free(graph: *mut c_void);
-}
-
-fn check(failure: *mut c_char) -> Result<()> {
-    take_text(failure).map_or(Ok(()), |reason| Err(anyhow!(reason)))
 }
 
 /// Opens libtorch's CUDA library, a name or path, and makes its symbols available to the whole
@@ -145,19 +142,54 @@ pub fn memory(device: usize) -> Result<Memory> {
     Ok(Memory { free: free as u64, total: total as u64 })
 }
 
-/// Sets how float32 is computed on CUDA devices, for the whole process: with `tf32`, convolutions
-/// and matrix products read their inputs with 10 bits of mantissa. cuDNN uses deterministic
-/// algorithms, and selects them without measuring.
-pub fn set_float32_precision(tf32: bool) {
-    // SAFETY: sets fields of libtorch's global context.
-    unsafe { grimace_cudnn_settings(tf32, true) };
+/// Waits for a device.
+///
+/// # Errors
+/// Those of earlier work on it.
+pub fn synchronize(device: usize) -> Result<()> {
+    // SAFETY: takes a number.
+    check(unsafe { grimace_cuda_synchronize(c_int::try_from(device)?) })
 }
 
-/// A CUDA stream other than the default one is current in this thread while this exists. CUDA
-/// graphs can only be captured from such a stream.
+/// Makes cuDNN use deterministic algorithms, selected without measuring, and float32 exact: no TF32
+/// in convolutions and matrix products. For the whole process.
+///
+/// # Errors
+/// If libtorch's settings contradict each other.
+pub fn set_exact() -> Result<()> {
+    // SAFETY: sets fields of libtorch's global context.
+    check(unsafe { grimace_cudnn_settings(false, true) })
+}
+
+/// While this exists, convolutions and matrix products of float32 on CUDA devices read their inputs
+/// with 10 bits of mantissa, in the whole process.
+#[derive(Debug)]
+pub struct Tf32(());
+
+impl Tf32 {
+    /// Allows TF32.
+    ///
+    /// # Errors
+    /// If libtorch's settings contradict each other.
+    pub fn allow() -> Result<Self> {
+        // SAFETY: sets fields of libtorch's global context.
+        check(unsafe { grimace_cudnn_settings(true, true) })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Tf32 {
+    fn drop(&mut self) {
+        // It has been set before without an error.
+        drop(set_exact());
+    }
+}
+
+/// A device and a stream of it other than the default one are current in this thread while this
+/// exists. CUDA graphs can only be captured from such a stream.
 #[derive(Debug)]
 pub struct SideStream {
-    before: [i64; 3],
+    before: [i64; 4],
     /// The stream is current in one thread only.
     _not_send: std::marker::PhantomData<*const ()>,
 }
@@ -168,8 +200,8 @@ impl SideStream {
     /// # Errors
     /// If libtorch reports one.
     pub fn enter(device: usize) -> Result<Self> {
-        let mut before = [0; 3];
-        // SAFETY: an array of three, valid for writes.
+        let mut before = [0; 4];
+        // SAFETY: an array of four, valid for writes.
         check(unsafe { grimace_stream_enter(c_int::try_from(device)?, before.as_mut_ptr()) })?;
         Ok(Self { before, _not_send: std::marker::PhantomData })
     }
@@ -177,7 +209,7 @@ impl SideStream {
 
 impl Drop for SideStream {
     fn drop(&mut self) {
-        // SAFETY: an array of three. A device that fails now has failed before, or fails again.
+        // SAFETY: an array of four. A device that fails now has failed before, or fails again.
         drop(take_text(unsafe { grimace_stream_leave(self.before.as_ptr()) }));
     }
 }
@@ -215,7 +247,8 @@ impl Graph {
     /// first use.
     ///
     /// # Errors
-    /// Those of `body`; those of CUDA, for example if `body` waits for the device.
+    /// Those of `body`; those of CUDA, for example if `body` waits for the device. After an error,
+    /// nothing more can be captured in this process.
     pub fn capture<'a>(body: impl FnOnce() -> Result<()> + 'a) -> Result<Self> {
         let mut capture = Capture { body: Cell::new(Some(Box::new(body))), error: None };
         let mut graph = std::ptr::null_mut();

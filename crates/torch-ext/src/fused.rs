@@ -2,11 +2,11 @@
 
 use std::ffi::c_char;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use crate::take_text;
+use crate::check;
 
 unsafe extern "C" {
     fn grimace_foreach_copy(targets: *const *mut C_tensor, sources: *const *mut C_tensor, count: usize) -> *mut c_char;
@@ -40,10 +40,6 @@ unsafe extern "C" {
         count: usize,
         gradients: *mut *mut C_tensor,
     ) -> *mut c_char;
-}
-
-fn check(failure: *mut c_char) -> Result<()> {
-    take_text(failure).map_or(Ok(()), |reason| Err(anyhow!(reason)))
 }
 
 /// Copies each of `sources` into the tensor of `targets` at the same position (PyTorch:

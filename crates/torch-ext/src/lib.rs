@@ -1,4 +1,4 @@
-//! Functions of libtorch that the crate `tch` lacks. All C++ of the project is here, and all
+//! Functions of libtorch that the crate `tch` lacks. All C++ of the program is here, and all
 //! `unsafe` except for vector instructions.
 //!
 //! - [`trace_module`] writes a TorchScript module whose parameters are registered under their names
@@ -78,6 +78,11 @@ fn take_text(text: *mut c_char) -> Option<String> {
         grimace_free(text);
         Some(copy)
     }
+}
+
+/// The error in a message of the shim, if there is one.
+fn check(failure: *mut c_char) -> Result<()> {
+    take_text(failure).map_or(Ok(()), |reason| Err(anyhow!(reason)))
 }
 
 /// Returns the version of libtorch that this was compiled against, such as `2.11.0`.
