@@ -9,7 +9,7 @@ use super::common::{print, print_json};
 use crate::device::{self, CudaDevice, DeviceChoice, Placement, Precision};
 use crate::report::text_table::{table, thousands};
 use crate::train::device_check::{self, Comparison};
-use crate::util::error::Outcome;
+use crate::util::error::{Outcome, input};
 
 /// `grimace doctor`
 #[derive(Debug, Args)]
@@ -28,35 +28,48 @@ pub struct DoctorArgs {
 
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
     let cuda = device::init_cuda();
-    // Before any comparison, so that its errors are those of the device that was asked for.
-    let asked = args.device.map(|choice| device::place(choice, Precision::Auto, 0)).transpose()?;
+    let asked = args.device.map(place).transpose()?;
     let placement = device::place(DeviceChoice::Auto, Precision::Auto, 0)?;
     let devices = (0..device::cuda_count()).map(device::describe_cuda).collect::<Result<Vec<_>>>()?;
-    let comparison = match &asked {
-        Some(asked) => Some(device_check::compare(asked.device, has_bf16(asked.device))?),
-        None => None,
-    };
+    if !args.json {
+        print(&list(&cuda, &devices, &placement))?;
+    }
+    let comparison =
+        asked.as_ref().map(|asked| device_check::compare(asked.device, has_bf16(asked.device))).transpose()?;
     if args.json {
         print_json(&describe(&cuda, &devices, &placement, comparison.as_deref()))?;
-    } else {
-        print(&list(&cuda, &devices, &placement))?;
-        if let (Some(asked), Some(comparison)) = (&asked, &comparison) {
-            print(&compared(asked, comparison))?;
-        }
+    } else if let (Some(asked), Some(comparison)) = (&asked, &comparison) {
+        print(&compared(asked, comparison))?;
     }
-    match comparison {
-        Some(comparison) if comparison.iter().any(|one| !one.ok) => Err(anyhow!(
+    match (&asked, comparison) {
+        (Some(asked), Some(comparison)) if comparison.iter().any(|one| !one.ok) => Err(anyhow!(
             "{} does not compute what the CPU computes; update its driver, or use device = \"cpu\"",
-            asked.map_or(String::new(), |asked| asked.device_name())
+            asked.device_name()
         )),
         _ => Ok(Outcome::Done),
+    }
+}
+
+/// The device to compare with the CPU.
+///
+/// # Errors
+/// An input error if it is not available; `auto` means a GPU here.
+fn place(choice: DeviceChoice) -> Result<Placement> {
+    if choice == DeviceChoice::Cpu {
+        return Err(input("--device cpu: the CPU is what a device is compared with; give a GPU, such as cuda:0"));
+    }
+    let placement = device::place(choice, Precision::Auto, 0)?;
+    match (&choice, &placement.reason) {
+        (DeviceChoice::Auto, Some(reason)) => {
+            Err(input(format!("--device auto: there is no GPU to compare with the CPU: {reason}")))
+        }
+        _ => Ok(placement),
     }
 }
 
 fn has_bf16(device: Device) -> bool {
     match device {
         Device::Cuda(index) => device::has_cuda_bf16(index),
-        Device::Cpu => true,
         _ => false,
     }
 }
@@ -112,17 +125,13 @@ fn list(cuda: &Result<(), String>, devices: &[CudaDevice], placement: &Placement
     }
     for found in devices {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let memory = match (found.memory, found.free_memory) {
+            (Some(all), Some(free)) => format!("{:.1} GiB, {:.1} free", gib(all), gib(free)),
+            _ => "memory cannot be read".to_owned(),
+        };
         let bf16 = if found.bf16 { "bf16" } else { "no bf16" };
-        lines.push((
-            found.device.clone(),
-            format!(
-                "{}, compute capability {}, {bf16}, {:.1} GiB, {:.1} free",
-                found.name,
-                found.capability,
-                gib(found.memory),
-                gib(found.free_memory)
-            ),
-        ));
+        let CudaDevice { device, name, capability, .. } = found;
+        lines.push((device.clone(), format!("{name}, compute capability {capability}, {bf16}, {memory}")));
     }
     lines.push(("Apple GPU".to_owned(), yes(tch::utils::has_mps())));
     let reason = placement.reason.as_ref().filter(|_| cuda.is_ok()).map_or(String::new(), |why| format!(" ({why})"));

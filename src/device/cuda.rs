@@ -131,10 +131,10 @@ pub struct CudaDevice {
     pub name: String,
     /// Compute capability, such as `9.0`.
     pub capability: String,
-    /// Memory in bytes.
-    pub memory: u64,
+    /// Memory in bytes; `None` if it cannot be read, because other programs have all of it, say.
+    pub memory: Option<u64>,
     /// Free memory in bytes.
-    pub free_memory: u64,
+    pub free_memory: Option<u64>,
     /// Whether it has bfloat16 instructions.
     pub bf16: bool,
 }
@@ -144,14 +144,14 @@ pub struct CudaDevice {
 /// # Errors
 /// If CUDA is not available, or there is no such device.
 pub fn describe_cuda(index: usize) -> anyhow::Result<CudaDevice> {
-    let (properties, memory) = (cuda::properties(index)?, cuda::memory(index)?);
+    let (properties, memory) = (cuda::properties(index)?, cuda::memory(index).ok());
     let (major, minor) = properties.capability;
     Ok(CudaDevice {
         device: format!("cuda:{index}"),
         name: properties.name,
         capability: format!("{major}.{minor}"),
-        memory: memory.total,
-        free_memory: memory.free,
+        memory: memory.map(|memory| memory.total),
+        free_memory: memory.map(|memory| memory.free),
         bf16: has_cuda_bf16(index),
     })
 }

@@ -107,6 +107,15 @@ fn max_isa(variable: Option<&str>) -> Result<Option<Isa>> {
     }
 }
 
+/// Runs `body` with libtorch's operations instead of the custom CPU kernels.
+pub fn without_kernels<T>(body: impl FnOnce() -> T) -> T {
+    let before = kernels::isa();
+    kernels::limit_isa(None);
+    let result = body();
+    kernels::limit_isa(before);
+    result
+}
+
 /// The instruction set of the custom CPU kernels, for reports.
 pub fn describe_kernels() -> &'static str {
     match kernels::isa() {

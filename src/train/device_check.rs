@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
 use super::step::Trainer;
@@ -12,7 +12,7 @@ use crate::config::TrainConfig;
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{Images, PIXELS};
 use crate::data::sampler::Sampler;
-use crate::device::Placement;
+use crate::device::{self, Placement};
 use crate::model::Net;
 use crate::model::cnn::CnnConfig;
 use crate::model::config::ModelConfig;
@@ -39,7 +39,8 @@ pub struct Comparison {
     pub precision: &'static str,
     /// Largest difference of the losses, relative to the CPU's.
     pub loss_difference: f64,
-    /// Norm of the difference of all weights, relative to the norm of their change on the CPU.
+    /// The larger difference of parameters and of running statistics: its norm, relative to the norm
+    /// of their change on the CPU.
     pub weight_difference: f64,
     /// What both differences may be at most.
     pub tolerance: f64,
@@ -52,13 +53,17 @@ pub struct Comparison {
 /// Trains the notebook's network on synthetic images on the CPU and on `device`, in float32 and if
 /// `bf16` in bfloat16 too. Dropout is off, because devices draw different numbers.
 ///
+/// Rounding changes which unit of a max pooling is the largest, and so gradients: bfloat16 differs
+/// from float32 by a fifth on the CPU too.
+///
 /// # Errors
 /// Those of libtorch.
 pub fn compare(device: Device, bf16: bool) -> Result<Vec<Comparison>> {
-    let expected = train(Device::Cpu, Kind::Float, STEPS)?;
+    // libtorch's operations, because the custom kernels round differently.
+    let expected = device::without_kernels(|| train(Device::Cpu, Kind::Float, STEPS))?;
     let mut precisions = vec![("f32", Kind::Float, 2e-2)];
     if bf16 {
-        precisions.push(("bf16", Kind::BFloat16, 1e-1));
+        precisions.push(("bf16", Kind::BFloat16, 0.4));
     }
     precisions
         .into_iter()
@@ -67,8 +72,7 @@ pub fn compare(device: Device, bf16: bool) -> Result<Vec<Comparison>> {
             let pairs = expected.losses.iter().zip(&found.losses);
             // NaN is the largest.
             let loss_difference = pairs.map(|(a, b)| ((a - b) / a).abs()).fold(0.0, larger);
-            let weight_difference =
-                distance(&found.weights, &expected.weights)? / distance(&expected.weights, &expected.initial)?;
+            let weight_difference = largest_difference(&found.weights, &expected.weights, &expected.initial)?;
             let ok = loss_difference <= tolerance && weight_difference <= tolerance;
             let images_per_second = train(device, kind, STEPS + TIMED_STEPS)?.images_per_second;
             Ok(Comparison { precision, loss_difference, weight_difference, tolerance, images_per_second, ok })
@@ -135,30 +139,48 @@ fn train(device: Device, kind: Kind, steps: u64) -> Result<Trained> {
     Ok(Trained { losses, initial, weights, images_per_second })
 }
 
-/// L2 norm of the difference of all tensors.
-fn distance(a: &NamedTensors, b: &NamedTensors) -> Result<f64> {
-    let mut sum = 0.0;
-    for ((name, a), (_, b)) in a.iter().zip(b) {
-        let difference = a.f_sub(b).with_context(|| format!("tensor {name}"))?;
-        sum += f64::try_from(difference.f_to_kind(Kind::Double)?.f_square()?.f_sum(Kind::Double)?)?;
-    }
-    Ok(sum.sqrt())
+/// The larger difference of parameters and of running statistics, which change much more: the norm
+/// of the difference of `found` and `expected`, relative to the change from `initial`.
+fn largest_difference(found: &NamedTensors, expected: &NamedTensors, initial: &NamedTensors) -> Result<f64> {
+    let squares = |of_statistics: bool, a: &NamedTensors, b: &NamedTensors| -> Result<f64> {
+        let is_of_group = |name: &str| name.contains("running_") == of_statistics;
+        let pairs = a.iter().zip(b).filter(|((name, _), _)| is_of_group(name));
+        let square = |((name, a), (_, b)): (&(String, Tensor), &(String, Tensor))| -> Result<f64> {
+            let difference = a.f_sub(b).with_context(|| format!("tensor {name}"))?;
+            Ok(f64::try_from(difference.f_to_kind(Kind::Double)?.f_square()?.f_sum(Kind::Double)?)?)
+        };
+        pairs.map(square).sum()
+    };
+    [false, true].into_iter().try_fold(0.0, |largest, of_statistics| {
+        let (difference, change) =
+            (squares(of_statistics, found, expected)?, squares(of_statistics, expected, initial)?);
+        Ok(larger(largest, (difference / change).sqrt()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Tensor;
 
     #[test]
     fn the_cpu_agrees_with_itself_and_bf16_nearly() {
-        let found = compare(Device::Cpu, true).unwrap();
+        let found = device::without_kernels(|| compare(Device::Cpu, true)).unwrap();
         let [f32, bf16] = &found[..] else { panic!("{found:?}") };
         assert_eq!((f32.loss_difference, f32.weight_difference, f32.ok), (0.0, 0.0, true));
         assert!(bf16.ok && bf16.weight_difference > 1e-4, "{bf16:?}");
         assert!(f32.images_per_second > 0.0);
         assert!(larger(f64::NAN, 1.0).is_nan() && larger(1.0, f64::NAN).is_nan());
-        let tensors = |value: f32| vec![("a".to_owned(), Tensor::from_slice(&[value, 2.0]))];
-        assert_eq!(distance(&tensors(1.0), &tensors(4.0)).unwrap(), 3.0);
+        // Parameters that have not changed at all, and statistics that have changed half as much.
+        let tensors = |weight: f32, mean: f32| {
+            [("a.weight", weight), ("a.running_mean", mean)]
+                .map(|(name, value)| (name.to_owned(), Tensor::from_slice(&[value, value])))
+                .into_iter()
+                .collect::<NamedTensors>()
+        };
+        let (initial, expected) = (tensors(1.0, 100.0), tensors(2.0, 200.0));
+        let difference = |found: NamedTensors| largest_difference(&found, &expected, &initial).unwrap();
+        assert_eq!((difference(tensors(2.0, 200.0)), difference(tensors(1.0, 200.0))), (0.0, 1.0));
+        assert_eq!(difference(tensors(2.0, 150.0)), 0.5);
+        assert!(difference(tensors(f32::NAN, 200.0)).is_nan());
     }
 }

@@ -57,8 +57,25 @@ impl<'a> TrainingLoop<'a> {
     /// # Errors
     /// A divergence beyond `train.max_rollbacks`; the last good checkpoint is kept.
     pub fn train(&mut self, resume_point: Option<ResumePoint>) -> Result<(StopReason, Summary)> {
-        let config = self.config;
         let mut run = self.start(resume_point)?;
+        let ended = self.run_epochs(&mut run);
+        // Whatever happened, files that wait are written.
+        let (stopped, has_trained) = match (ended, run.writer.flush()) {
+            (Ok(ended), Ok(())) => ended,
+            (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(error),
+            (Err(error), Err(unwritten)) => return Err(error.context(format!("{unwritten:#}"))),
+        };
+        let summary = self.summary(&run, Some(stopped));
+        // Resuming a finished run changes nothing: keep its summary.
+        if has_trained || !self.dir.has_summary(&summary) {
+            self.dir.write_summary(&summary)?;
+        }
+        Ok((stopped, summary))
+    }
+
+    /// Trains the remaining epochs. Returns why it stopped, and whether it has trained at all.
+    fn run_epochs(&mut self, run: &mut ActiveRun) -> Result<(StopReason, bool)> {
+        let config = self.config;
         let mut has_trained = false;
         let stopped = loop {
             if run.state.step == 0 && run.should_stop_early(config) {
@@ -70,18 +87,18 @@ impl<'a> TrainingLoop<'a> {
             if !has_trained {
                 // Replaces the summary of an earlier end, which no longer holds if this process
                 // dies.
-                self.dir.write_summary(&self.summary(&run, None))?;
+                self.dir.write_summary(&self.summary(run, None))?;
                 has_trained = true;
             }
-            let metrics = match self.run_epoch(&mut run)? {
+            let metrics = match self.run_epoch(run)? {
                 EpochOutcome::Finished(metrics) => metrics,
                 EpochOutcome::Interrupted(signal) => break StopReason::Interrupted(signal),
                 EpochOutcome::Diverged(what) => {
-                    self.roll_back(&what, &mut run)?;
+                    self.roll_back(&what, run)?;
                     continue;
                 }
             };
-            let is_best = self.finish_epoch(&mut run, metrics)?;
+            let is_best = self.finish_epoch(run, metrics)?;
             let is_last = run.state.epoch >= config.train.epochs || run.should_stop_early(config);
             let signal = self.signals.received();
             let may_roll_back = config.train.max_rollbacks > 0;
@@ -104,13 +121,7 @@ impl<'a> TrainingLoop<'a> {
         if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) {
             run.writer.submit(Write::Finish)?;
         }
-        run.writer.flush()?;
-        let summary = self.summary(&run, Some(stopped));
-        // Resuming a finished run changes nothing: keep its summary.
-        if has_trained || !self.dir.has_summary(&summary) {
-            self.dir.write_summary(&summary)?;
-        }
-        Ok((stopped, summary))
+        Ok((stopped, has_trained))
     }
 
     /// Creates the network, new or from a checkpoint, and saves a checkpoint of a new run.
@@ -154,6 +165,8 @@ impl<'a> TrainingLoop<'a> {
         };
         if is_new {
             run.save(false)?;
+            // Until then the directory is one that a new run may use.
+            run.writer.flush()?;
         }
         // Also when resuming: the run may have died just before this.
         if config.train.max_rollbacks > 0 && run.state.step == 0 {
@@ -215,6 +228,7 @@ impl<'a> TrainingLoop<'a> {
             if let Some(signal) = self.signals.received() {
                 return self.interrupt(run, plan, signal).map(Some);
             }
+            run.writer.check()?;
             run.trainer.step(epoch, run.state.step)?;
             run.trainer.take_notes().iter().try_for_each(|note| self.console.line(note))?;
             run.state.step += 1;

@@ -74,11 +74,11 @@ fn a_step_never_waits_for_the_device() {
     let Some(device) = device_a("a_step_never_waits_for_the_device") else { return };
     let folder = tempfile::tempdir().unwrap();
     small_data(folder.path(), 200);
-    let recipe = "batch = 32\nclip_norm = 1.0\nema = 0.9\nclass_weights = \"balanced\"".replace("batch", "#");
+    let recipe = "clip_norm = 1.0\nema = 0.9\nclass_weights = \"balanced\"";
     let augment = "brightness = 0.2\nrandom_erasing = 0.5\ncrop = 0.3\nmixup = 0.2\ncutmix = 1.0";
     let resnet = RESNET.replace("stochastic_depth = 0.0", "stochastic_depth = 0.3");
     for precision in ["f32", "bf16"] {
-        fs_err::write(folder.path().join("small.toml"), config(&resnet, &recipe, augment)).unwrap();
+        fs_err::write(folder.path().join("small.toml"), config(&resnet, recipe, augment)).unwrap();
         let set = format!("precision={precision}");
         let args = [
             "train",
@@ -103,7 +103,7 @@ fn a_step_never_waits_for_the_device() {
     }
 }
 
-/// Trains until the first checkpoint within an epoch, and kills the process.
+/// Trains until two epochs are finished, and kills the process.
 fn start_and_kill(device: &cuda_sim::Device, folder: &Path, args: &[&str], run_dir: &str) {
     let variables = device.environment().iter().map(|(name, value)| (name, value));
     let mut child = command(folder, args).envs(variables).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -317,4 +317,33 @@ fn doctor_compares_a_device_with_the_cpu() {
     assert_eq!(precisions, ["f32"], "no bf16 on this device");
     let done = run(device, folder.path(), &["doctor", "--device", "cuda:1"], &[]);
     assert!(done.code == 2 && done.stderr.contains("1 CUDA device"), "{}", done.all());
+    for (name, reason) in [("cpu", "give a GPU"), ("auto", "there is no GPU to compare with the CPU")] {
+        let done = run(device, folder.path(), &["doctor", "--device", name], &[("CUDA_SIM_DEVICES", "0")]);
+        assert!(done.code == 2 && done.stderr.contains(reason), "{}", done.all());
+    }
+}
+
+/// A full disk stops training when the thread that writes checkpoints notices, and the first
+/// checkpoint is on disk before training starts.
+#[test]
+fn a_checkpoint_that_cannot_be_written_stops_the_run() {
+    let Some(device) = device_a("a_checkpoint_that_cannot_be_written_stops_the_run") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 200);
+    fs_err::write(folder.join("small.toml"), config(CNN, "", "")).unwrap();
+    let program = env!("CARGO_BIN_EXE_grimace");
+    // Files of at most 16 blocks of 512 bytes.
+    let script =
+        format!("ulimit -f 16; exec {program} train small.toml --set device=cuda:0 --set train.epochs=50 --out full");
+    let mut shell = std::process::Command::new("bash");
+    shell.current_dir(folder).args(["-c", &script]);
+    shell.envs(device.environment().iter().map(|(name, value)| (name, value)));
+    let done: crate::common::Done = shell.output().unwrap().into();
+    assert_eq!(done.code, 1, "{}", done.all());
+    assert!(done.stderr.contains("last.safetensors") && !done.stderr.contains("epoch   1/50"), "{}", done.all());
+    // The directory can be used again.
+    let again = ["train", "small.toml", "--set", "device=cuda:0", "--out", "full"];
+    let done = run(device, folder, &again, &[]);
+    assert_eq!(done.code, 0, "{}", done.all());
 }

@@ -132,7 +132,9 @@ fn four_gibibytes_are_enough_for_the_large_network() {
     }
     let memory = (4u64 << 30).to_string();
     let (_, report) = counted(device, folder, &args, &[("CUDA_SIM_MEMORY", &memory)]);
-    assert!(report.0["peak_bytes"].as_u64().unwrap() <= 4 << 30);
+    // 2880 validation images: of 2048 at once, two activations of the first layer alone are 2.3 GiB.
+    let peak = report.0["peak_bytes"].as_u64().unwrap();
+    assert!(peak < 3 << 30, "{peak}");
     // A device of half a gibibyte: batches are halved after a failed allocation, or the error says what to do.
     let done = run(
         device,

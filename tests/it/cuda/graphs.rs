@@ -1,12 +1,15 @@
 //! Training steps as CUDA graphs.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use super::{Report, config, counted, device_a, device_b, loss_difference, run, small_data};
-use crate::common::{tensors, timeless_metrics};
+use crate::common::{command, tensors, timeless_metrics};
 
 const RESNET: &str = "kind = \"resnet\"\nstem = 6\nwidths = [8, 12]\nblocks = [1, 1]\nsqueeze = 4\ndropout = 0.2\nstochastic_depth = 0.3";
 const CNN: &str = "kind = \"cnn\"\nfilters = [8, 16]\ndense = [12]\ndropout = 0.5";
 
-/// Two epochs at each of two sizes; five steps an epoch, the last one smaller.
+/// Four epochs at smaller sizes and four at full size; five steps an epoch, the last one smaller.
 const SIZES: &str = "progressive = { from = 44, until = 0.5 }\nema = 0.9\nclip_norm = 1.0";
 
 fn train<'a>(out: &'a str, graph: &'a str) -> [&'a str; 12] {
@@ -69,6 +72,65 @@ fn a_run_with_graphs_resumes_exactly() {
     assert_eq!(run(device, folder, &part, &[]).code, 0);
     assert_eq!(run(device, folder, &[&train("parts", on)[..], &["--resume"]].concat(), &[]).code, 0);
     assert_eq!(timeless_metrics(&folder.join("parts")), timeless_metrics(&folder.join("whole")));
+}
+
+/// Killed within an epoch, and by a divergence rolled back, a run with graphs goes on at the right
+/// step.
+#[test]
+fn graphs_follow_a_resumed_and_a_rolled_back_run() {
+    let Some(device) = device_a("graphs_follow_a_resumed_and_a_rolled_back_run") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    let recipe = "checkpoint_every = { steps = 3 }\nema = 0.9";
+    fs_err::write(folder.join("small.toml"), config(CNN, recipe, "mixup = 0.2")).unwrap();
+    let on = "train.cuda_graph=true";
+    assert_eq!(run(device, folder, &train("whole", on), &[]).code, 0);
+    // Some step within an epoch: the newest checkpoint is at most three steps old.
+    let variables = device.environment().iter().map(|(name, value)| (name, value));
+    let mut child = command(folder, &train("killed", on)).envs(variables).stderr(Stdio::null()).spawn().unwrap();
+    let metrics = folder.join("killed/metrics.jsonl");
+    let start = Instant::now();
+    while fs_err::read_to_string(&metrics).unwrap_or_default().lines().count() < 4 {
+        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = run(device, folder, &[&train("killed", on)[..], &["--resume"]].concat(), &[]);
+    assert_eq!(done.code, 0, "{}", done.all());
+    assert_eq!(timeless_metrics(&folder.join("killed")), timeless_metrics(&folder.join("whole")));
+    // Diverges, and is rolled back as without graphs.
+    let diverging = "optimizer = { kind = \"sgd\", lr = 100.0, momentum = 0.99 }\nmax_rollbacks = 40";
+    let model = format!("{}\nnormalization = false\nactivation = \"leaky_relu\"", CNN.replace("0.5", "0.0"));
+    fs_err::write(folder.join("small.toml"), config(&model, diverging, "")).unwrap();
+    let mut rollbacks = Vec::new();
+    for graph in ["true", "false"] {
+        let set = format!("train.cuda_graph={graph}");
+        let done = run(device, folder, &train(graph, &set), &[]);
+        rollbacks.push(done.stderr.matches("rolled back").count());
+        assert_eq!(done.code, 0, "{}", done.all());
+    }
+    assert!(rollbacks[0] > 0 && rollbacks[0] == rollbacks[1], "{rollbacks:?}");
+    assert_eq!(timeless_metrics(&folder.join("true")), timeless_metrics(&folder.join("false")));
+}
+
+#[test]
+fn graphs_work_on_every_device_and_not_with_a_profile() {
+    let Some(device) = device_a("graphs_work_on_every_device_and_not_with_a_profile") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    fs_err::write(folder.join("small.toml"), config(CNN, "", "")).unwrap();
+    let second = train("second", "train.cuda_graph=true")
+        .map(|word| if word == "device=cuda:0" { "device=cuda:1" } else { word });
+    let (done, report) = counted(device, folder, &second, &[("CUDA_SIM_DEVICES", "2")]);
+    assert!(!done.stderr.contains("CUDA graphs are not used"), "{}", done.all());
+    assert!(graph_steps(&report) >= 12, "{:?}", report.counts("launches"));
+    let profiled = [&train("profiled", "train.cuda_graph=true")[..], &["--profile"]].concat();
+    let done = run(device, folder, &profiled, &[]);
+    assert!(done.code == 0 && done.stderr.contains("--profile times the phases of a step"), "{}", done.all());
+    assert!(!done.stderr.contains("panicked"), "{}", done.all());
 }
 
 #[test]
