@@ -13,13 +13,15 @@ use grimace::data::config::CLASSES;
 use grimace::data::csv;
 use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::device_images::DeviceImages;
-use grimace::data::images::Images;
+use grimace::data::images::{Images, SIDE};
 use grimace::data::sampler::Sampler;
+use grimace::device::Placement;
 use grimace::model::Net;
 use grimace::model::cnn::CnnConfig;
 use grimace::model::config::ModelConfig;
+use grimace::optim::step_scalars::StepScalars;
 use grimace::synthetic::{generate, label};
-use grimace::train::epoch_schedule::EpochSchedule;
+use grimace::train::epoch_schedule::{EpochPlan, EpochSchedule};
 use grimace::train::step::Trainer;
 use grimace::transforms::{Augment, AugmentConfig, gather_warp};
 use tch::{Device, Kind, Tensor};
@@ -70,19 +72,23 @@ fn pipeline(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
         group.bench_function(format!("pick and sample a batch of 64, {name}"), |bencher| {
-            bencher.iter(|| gather_warp(&on_device, &picked, &thetas, kind).expect("sampling"));
+            bencher.iter(|| gather_warp(&on_device, &picked, &thetas, None, kind).expect("sampling"));
         });
     }
 
     for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let plan =
-            EpochSchedule::new(1, 0, &Sampler::Shuffle(images.len()), BATCH, &augment, Device::Cpu).expect("a plan");
+        let plan = EpochPlan::new(images.len(), BATCH);
+        let scalars = (1..=plan.steps()).map(|number| StepScalars::on_host(1e-3, number, 0.0)).collect();
         let net = Net::new(&ModelConfig::Cnn(CnnConfig::default()), CLASSES.len(), 1, Device::Cpu).expect("a network");
         let on_device = DeviceImages::new(&images, Device::Cpu).expect("images fit into memory");
         let config = TrainConfig::default();
-        let mut trainer = Trainer::new(net, on_device, &config, kind, 1, plan.steps()).expect("a trainer");
+        let sampler = Sampler::Shuffle(images.len());
+        let schedule = EpochSchedule::new(1, 0, &sampler, BATCH, &augment, scalars, &on_device).expect("a schedule");
+        let placement = Placement { device: Device::Cpu, kind, tf32: false, reason: None };
+        let mut trainer = Trainer::new(net, on_device, &config, &placement, 1, plan).expect("a trainer");
+        trainer.begin_epoch(schedule, 0, SIDE).expect("an epoch");
         group.bench_function(format!("one step of 64, {name}"), |bencher| {
-            bencher.iter(|| trainer.step(&plan, 0, 3, 1e-3).expect("a step"));
+            bencher.iter(|| trainer.step(0, 3).expect("a step"));
         });
     }
     group.finish();

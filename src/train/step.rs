@@ -289,7 +289,7 @@ impl Trainer {
         Ok(Snapshot { weights, average, optimizer })
     }
 
-    /// Loads tensors returned by [`Snapshot::all`].
+    /// Loads tensors returned by `Snapshot::all`.
     ///
     /// # Errors
     /// The name of the first tensor that is missing or has another shape.

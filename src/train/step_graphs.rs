@@ -179,8 +179,8 @@ fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Ch
                 restore(&mut state, &expected)?;
                 return Ok(Check::NotFinite);
             }
-            // Written so that NaN differs.
-            let differs = found.into_iter().find(|(difference, change)| !(*difference <= TOLERANCE * change));
+            let differs =
+                found.into_iter().find(|(difference, change)| difference.is_nan() || *difference > TOLERANCE * change);
             differs.map(|(difference, change)| {
                 format!("its results differ from those without by {difference:.1e}, where a step changes {change:.1e}")
             })

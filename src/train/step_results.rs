@@ -140,10 +140,9 @@ mod tests {
             // Of two images, the second is predicted right.
             let logits = Tensor::from_slice(&[1.0f32, 0.0, 0.0, 1.0]).view([2, 2]);
             let logits = logits.narrow(0, 0, schedule.plan().images(step));
+            let mut mark = results.mark(position).unwrap();
             if step == 1 {
-                let _ = results.mark(position).unwrap().fill_(f64::NAN);
-            } else {
-                results.mark(position).unwrap();
+                let _ = mark.fill_(f64::NAN);
             }
             results.put(step, position, &Tensor::from(step as f32 + 0.5), &logits, None).unwrap();
         }

@@ -42,7 +42,8 @@ fn warp_with_grid(images: &Tensor, theta: &Tensor, grid: &Tensor) -> Result<Tens
 
 /// Gathers the images `rows` (int64 `[B]`), applies `thetas` (see [`warp`]) and scales to 0..1:
 /// [B, 1, 48, 48] of dtype `kind`. Runs a fused kernel on uint8 pixels on the CPU if it has one,
-/// libtorch operations elsewhere, with `grid` of [`base_grid`] if there is one.
+/// libtorch operations elsewhere, with `grid`, the identity grid of
+/// [`AugmentParams::grid`](super::AugmentParams), if there is one.
 pub fn gather_warp(
     images: &DeviceImages,
     rows: &Tensor,

@@ -221,8 +221,10 @@ pub struct Graph {
     graph: *mut c_void,
 }
 
+type Body<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+
 struct Capture<'a> {
-    body: Cell<Option<Box<dyn FnOnce() -> Result<()> + 'a>>>,
+    body: Cell<Option<Body<'a>>>,
     error: Option<anyhow::Error>,
 }
 

@@ -69,7 +69,9 @@ fn bf16_is_chosen_only_where_the_gpu_has_it() {
     }
 }
 
-/// The environment of a fault, and what the message says.
+/// Name, environment, and what the message says.
+type Fault<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[test]
 fn faults_of_driver_and_gpu_say_what_to_do() {
     let Some(device) = device_b("faults_of_driver_and_gpu_say_what_to_do") else { return };
@@ -79,7 +81,7 @@ fn faults_of_driver_and_gpu_say_what_to_do() {
     fs_err::write(folder.join("small.toml"), config(CNN, "", "")).unwrap();
     let old = [("CUDA_SIM_ERROR", "35"), ("CUDA_SIM_DRIVER", "12040")];
     let none = [("CUDA_SIM_ERROR", "35"), ("CUDA_SIM_DRIVER", "0")];
-    let faults: [(&str, &[(&str, &str)], &[&str]); 5] = [
+    let faults: [Fault; 5] = [
         ("old", &old, &["supports CUDA 12.4 and this libtorch needs 13.0", "580 or newer", "built for CUDA 12.6"]),
         ("no-driver", &none, &["no NVIDIA driver is installed"]),
         ("no-device", &[("CUDA_SIM_ERROR", "100")], &["reports no device", "nvidia-smi"]),
@@ -91,20 +93,13 @@ fn faults_of_driver_and_gpu_say_what_to_do() {
         ),
     ];
     for (name, fault, parts) in faults {
-        let train = |set: &'static str, out: &'static str| ["train", "small.toml", "--set", set, "--out", out];
-        let done = run(device, folder, &train("device=cuda:0", "none"), fault);
+        let train = |device: &'static str| ["train", "small.toml", "--set", device, "--out", name];
+        let done = run(device, folder, &train("device=cuda:0"), fault);
         assert_eq!(done.code, 2, "{name}: {}", done.all());
         parts.iter().for_each(|part| assert!(done.stderr.contains(part), "{name}, {part:?}: {}", done.all()));
         assert!(!done.stderr.contains("frame #"), "{name}: {}", done.all());
         // auto trains on the CPU and says why.
-        let out: &'static str = match name {
-            "old" => "old",
-            "no-driver" => "no-driver",
-            "no-device" => "no-device",
-            "unknown" => "unknown",
-            _ => "old-gpu",
-        };
-        let done = run(device, folder, &train("device=auto", out), fault);
+        let done = run(device, folder, &train("device=auto"), fault);
         assert_eq!(done.code, 0, "{name}: {}", done.all());
         assert!(done.stderr.contains("device: cpu (") && done.stderr.contains(parts[0]), "{name}: {}", done.all());
     }

@@ -101,18 +101,18 @@ fn graphs_follow_a_resumed_and_a_rolled_back_run() {
     assert_eq!(done.code, 0, "{}", done.all());
     assert_eq!(timeless_metrics(&folder.join("killed")), timeless_metrics(&folder.join("whole")));
     // Diverges, and is rolled back as without graphs.
-    let diverging = "optimizer = { kind = \"sgd\", lr = 100.0, momentum = 0.99 }\nmax_rollbacks = 40";
+    let diverging = "optimizer = { kind = \"sgd\", lr = 100.0, momentum = 0.99 }\nmax_rollbacks = 8";
     let model = format!("{}\nnormalization = false\nactivation = \"leaky_relu\"", CNN.replace("0.5", "0.0"));
     fs_err::write(folder.join("small.toml"), config(&model, diverging, "")).unwrap();
-    let mut rollbacks = Vec::new();
-    for graph in ["true", "false"] {
+    let [with, without] = ["true", "false"].map(|graph| {
         let set = format!("train.cuda_graph={graph}");
         let done = run(device, folder, &train(graph, &set), &[]);
-        rollbacks.push(done.stderr.matches("rolled back").count());
-        assert_eq!(done.code, 0, "{}", done.all());
-    }
-    assert!(rollbacks[0] > 0 && rollbacks[0] == rollbacks[1], "{rollbacks:?}");
-    assert_eq!(timeless_metrics(&folder.join("true")), timeless_metrics(&folder.join("false")));
+        let lines: Vec<String> =
+            done.stderr.lines().filter(|line| line.contains("rolled back to")).map(str::to_owned).collect();
+        (done.code, lines)
+    });
+    assert!(with.1.len() > 4, "{with:?}");
+    assert_eq!(with, without);
 }
 
 #[test]
