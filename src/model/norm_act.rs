@@ -69,7 +69,7 @@ impl NormAct {
     }
 
     /// The batch norm.
-    pub fn batch_norm(&self) -> &BatchNorm {
+    pub fn normalization(&self) -> &BatchNorm {
         &self.norm
     }
 

@@ -58,7 +58,7 @@ impl Resnet {
     pub fn batch_norms(&self) -> Vec<&BatchNorm> {
         let layers =
             self.blocks.iter().flat_map(|block| [Some(&block.first), Some(&block.second), block.shortcut.as_ref()]);
-        [Some(&self.stem)].into_iter().chain(layers).flatten().map(|(_, norm)| norm.batch_norm()).collect()
+        [Some(&self.stem)].into_iter().chain(layers).flatten().map(|(_, norm)| norm.normalization()).collect()
     }
 
     /// Prepares stochastic depth on a GPU: the factors of all blocks are sampled at once.

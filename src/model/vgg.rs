@@ -51,7 +51,7 @@ impl Vgg {
 
     /// The batch norms.
     pub fn batch_norms(&self) -> Vec<&BatchNorm> {
-        self.stages.iter().flatten().map(|(_, norm)| norm.batch_norm()).collect()
+        self.stages.iter().flatten().map(|(_, norm)| norm.normalization()).collect()
     }
 
     /// Computes logits [N, classes] for images [N, 1, 48, 48].
