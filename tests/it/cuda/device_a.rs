@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{config, counted, device_a, loss_difference, run, small_data};
-use crate::common::{command, grimace, json, text, timeless_metrics};
+use crate::common::{command, good, grimace, json, text, timeless_metrics, workshop};
 
 const CNN: &str = "kind = \"cnn\"\nfilters = [8, 16]\ndense = [12]\ndropout = 0.0";
 const VGG: &str = "kind = \"vgg\"\nfilters = [6, 8]\nconvolutions = 1\ndense = [10]\ndropout = 0.0";
@@ -66,6 +66,40 @@ fn every_recipe_trains_as_on_the_cpu() {
     for (name, difference) in &differences {
         let tolerance = if name.contains("adam") { 1e-4 } else { 1e-5 };
         assert!(*difference <= tolerance, "{name}: the losses differ by {difference}; {differences:?}");
+    }
+}
+
+/// Soft labels replace the targets, alone and mixed.
+#[test]
+fn soft_labels_train_as_on_the_cpu() {
+    let Some(device) = device_a("soft_labels_train_as_on_the_cpu") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 120);
+    let labels = workshop().join("run");
+    let predict = ["predict", labels.to_str().unwrap(), "--data", "small.csv", "--out", "soft.csv", "--probabilities"];
+    good(folder, &predict);
+    for (name, augment) in [("alone", ""), ("mixed", "mixup = 0.4\ncutmix = 1.0")] {
+        let train = format!("{SGD}\nsoft_label_weight = 0.7");
+        fs_err::write(folder.join("small.toml"), config(CNN, &train, augment)).unwrap();
+        let (cpu, cuda, graph) = (format!("{name}-cpu"), format!("{name}-cuda"), format!("{name}-graph"));
+        let soft = ["train", "small.toml", "--set", "data.soft_labels=soft.csv", "--out"];
+        let done = command(folder, &[&soft[..], &[&cpu]].concat()).env("GRIMACE_KERNELS", "none").output().unwrap();
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+        let on_device = [&soft[..], &[&cuda, "--set", "device=cuda:0"]].concat();
+        let (_, report) = counted(device, folder, &on_device, &[]);
+        report.assert_clean(name);
+        let difference = loss_difference(&folder.join(&cpu), &folder.join(&cuda));
+        // The rounding of the first step changes the second.
+        assert!(difference <= 5e-5, "{name}: the losses differ by {difference}");
+        // Several steps an epoch, as a graph and without.
+        let batch = ["--set", "device=cuda:0", "--set", "train.batch=32", "--set", "train.epochs=4"];
+        let eager = format!("{name}-eager");
+        counted(device, folder, &[&soft[..], &[&eager], &batch[..]].concat(), &[]);
+        let on = ["--set", "train.cuda_graph=true"];
+        let (done, _) = counted(device, folder, &[&soft[..], &[&graph], &batch[..], &on[..]].concat(), &[]);
+        assert!(!done.stderr.contains("CUDA graphs are not used"), "{name}: {}", done.all());
+        assert_eq!(timeless_metrics(&folder.join(&graph)), timeless_metrics(&folder.join(&eager)), "{name}");
     }
 }
 
