@@ -14,7 +14,6 @@ Build the device's launcher first: cargo build --release -p cuda-sim
 import argparse
 import ctypes
 import json
-import math
 import os
 import subprocess
 import sys
@@ -25,36 +24,20 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
 
 
-def block(nn, inputs, outputs):
-    return [nn.Conv2d(inputs, outputs, 3), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(outputs)]
-
-
 def peer(precision):
     """Trains in PyTorch on the simulated device; the counts are in its report."""
     # Programs that torch starts would load the simulated libraries too, and overwrite the report.
     os.environ.pop("LD_PRELOAD", None)
     import torch
-    import torch.nn as nn
     import torch.nn.functional as F
+    from torch_peer import augment, network
 
     begin_step = ctypes.CDLL("libcudart.so.13", mode=ctypes.RTLD_GLOBAL).sim_step
     device = torch.device("cuda")
-    head = [nn.Flatten(), nn.Linear(2048, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 7)]
-    layers = [*block(nn, 1, 32), *block(nn, 32, 64), *block(nn, 64, 128), *head]
-    net = nn.Sequential(*layers).to(device).to(memory_format=torch.channels_last)
+    net = network().to(device).to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
     faces = torch.randint(0, 256, (4096, 1, 48, 48), dtype=torch.uint8).to(device)
     labels = torch.randint(0, 7, (4096,)).to(device)
-
-    def augment(x):
-        u = torch.rand(len(x), 6, device=device) * 2 - 1
-        angle, zoom_x, zoom_y = u[:, 0] * math.pi / 18, 1 + 0.1 * u[:, 1], 1 + 0.1 * u[:, 2]
-        flip = torch.where(u[:, 5] < 0, -1.0, 1.0)
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        rows = [torch.stack([flip * zoom_x * cos, -zoom_y * sin, 0.2 * u[:, 3]], 1),
-                torch.stack([flip * zoom_x * sin, zoom_y * cos, 0.2 * u[:, 4]], 1)]
-        grid = F.affine_grid(torch.stack(rows, 1), x.shape, align_corners=False)
-        return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
     for _ in range(STEPS):
         begin_step()

@@ -8,7 +8,7 @@ use torch_ext::cuda::{self, INSUFFICIENT_DRIVER, NO_DEVICE, RuntimeError, Versio
 
 /// Environment variable with the CUDA library to open, a name or path, instead of libtorch's own.
 /// It is opened without looking for a GPU first, for simulated devices and unusual installations.
-pub const CUDA_LIBRARY: &str = "GRIMACE_CUDA_LIBRARY";
+const CUDA_LIBRARY: &str = "GRIMACE_CUDA_LIBRARY";
 
 /// The lowest compute capability with bfloat16 instructions (Ampere). PyTorch emulates it below.
 const BF16_CAPABILITY: (i32, i32) = (8, 0);
@@ -65,9 +65,13 @@ fn open_cuda() -> Result<(), String> {
     cuda::set_exact().map_err(|error| format!("{error:#}"))
 }
 
+/// `13.0` for CUDA's 13000.
+fn describe_version(version: i32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
 /// Why the CUDA runtime cannot use the driver, and what to do.
 fn describe_runtime_error(error: &RuntimeError, Versions { driver, runtime }: Versions) -> String {
-    let shown = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
     match error.code {
         INSUFFICIENT_DRIVER if driver == 0 => "no NVIDIA driver is installed".into(),
         INSUFFICIENT_DRIVER => {
@@ -76,8 +80,8 @@ fn describe_runtime_error(error: &RuntimeError, Versions { driver, runtime }: Ve
             format!(
                 "the NVIDIA driver supports CUDA {} and this libtorch needs {}: update the driver to {needed} or newer, \
                  or set LIBTORCH to a libtorch {} built for CUDA 12.6",
-                shown(driver),
-                shown(runtime),
+                describe_version(driver),
+                describe_version(runtime),
                 torch_ext::torch_version()
             )
         }
@@ -112,14 +116,9 @@ pub fn probe_cuda(index: usize) -> Result<(), String> {
     Err(format!("cuda:{index} does not compute: {}", text.lines().next().unwrap_or_default()))
 }
 
-/// Whether the CUDA device `index` has bfloat16 instructions.
+/// Whether the CUDA device `index` has bfloat16 instructions, and with them TF32.
 pub fn has_cuda_bf16(index: usize) -> bool {
     cuda::properties(index).is_ok_and(|found| found.capability >= BF16_CAPABILITY)
-}
-
-/// Whether the CUDA device `index` has TF32 instructions: those that have bfloat16.
-pub fn has_cuda_tf32(index: usize) -> bool {
-    has_cuda_bf16(index)
 }
 
 /// A CUDA device, for reports.
@@ -159,8 +158,7 @@ pub fn describe_cuda(index: usize) -> anyhow::Result<CudaDevice> {
 /// CUDA versions of driver and runtime, such as `("13.0", "13.0")`; `None` if CUDA was not opened.
 pub fn cuda_versions() -> Option<(String, String)> {
     let versions = cuda::versions().ok()?;
-    let shown = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
-    Some((shown(versions.driver), shown(versions.runtime)))
+    Some((describe_version(versions.driver), describe_version(versions.runtime)))
 }
 
 /// Total memory of the CUDA device `index` in bytes, if it can be read.

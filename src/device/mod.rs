@@ -12,8 +12,7 @@ use crate::util::error::{input, is_input};
 
 pub use config::{DeviceChoice, Precision};
 pub use cuda::{
-    CUDA_LIBRARY, CudaDevice, cuda_count, cuda_memory, cuda_versions, describe_cuda, has_cuda_bf16, init_cuda,
-    probe_cuda,
+    CudaDevice, cuda_count, cuda_memory, cuda_versions, describe_cuda, has_cuda_bf16, init_cuda, probe_cuda,
 };
 pub use memory::total_memory;
 
@@ -70,7 +69,7 @@ pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Resu
     };
     let tf32 = precision == Precision::Tf32;
     let placement = Placement { device, kind, tf32, reason };
-    if tf32 && !matches!(device, Device::Cuda(index) if cuda::has_cuda_tf32(index)) {
+    if tf32 && !matches!(device, Device::Cuda(index) if has_cuda_bf16(index)) {
         return Err(input(format!(
             "precision = \"tf32\": {} has no TF32, which needs an NVIDIA GPU of compute capability 8.0 or higher; start a \
              new run with precision = \"f32\" or \"auto\"",

@@ -325,7 +325,7 @@ fn fused_gradients_agree_with_accumulated_ones() {
                 let statistics = error(&expected.statistics, &found.statistics);
                 assert!(statistics < tolerance, "network {number}, {kind:?}: statistics differ by {statistics}");
             }
-            // Inference computes with the float32 weights, and training goes on with its own.
+            // Inference computes with the float32 weights, and training continues with its own.
             let weights = || nets[1].named_tensors().into_iter().map(|named| named.tensor.kind()).collect::<Vec<_>>();
             let training = weights();
             found.use_weights(&found.values, &found.statistics).unwrap();
