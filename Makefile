@@ -17,7 +17,7 @@ help:
 	@echo "               CONFIG=configs/x.toml ARGS='--set train.batch=128' select and override the config"
 	@echo "make sweep     train the configs in configs/sweep and the forest, and compare them"
 	@echo "               ARGS='--seeds 5 --out runs/five'; add --resume to resume an interrupted sweep"
-	@echo "make export    export a run to TorchScript: RUN=runs/notebook-... OUT=model.pt (default: the newest run, model.pt)"
+	@echo "make export    export a run: RUN=runs/notebook-... OUT=model.pt or model.onnx (default: the newest run, model.pt)"
 	@echo "               ARGS=--force overwrites a file that is not an exported model"
 	@echo "make test      run all tests"
 	@echo "make lint      rustfmt, clippy, rustdoc, typos, cargo-deny; warnings are errors"

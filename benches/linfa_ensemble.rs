@@ -13,9 +13,9 @@
 use std::time::Instant;
 
 use grimace::data::config::CLASSES;
-use grimace::data::csv;
-use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::images::PIXELS;
+use grimace::data::read;
+use grimace::data::read_options::{LabelPolicy, ReadOptions};
 use linfa::DatasetBase;
 use linfa::traits::{Fit, Predict};
 use linfa_ensemble::EnsembleLearnerParams;
@@ -26,10 +26,11 @@ use rand::rngs::SmallRng;
 
 fn read(path: &str, max_rows: usize) -> DatasetBase<Array2<f32>, Array1<usize>> {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions::new(&classes, LabelColumn::Required);
-    let images = csv::read(path.as_ref(), options).expect("a CSV of images");
+    let options = ReadOptions::new(&classes, LabelPolicy::Required);
+    let images = read::read(path.as_ref(), options).expect("a CSV of images");
     let count = images.len().min(max_rows);
-    let pixels = images.pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();
+    let pixels = images.pixels.all().expect("images in memory");
+    let pixels = pixels.iter().take(count * PIXELS).map(|pixel| f32::from(*pixel)).collect();
     let records = Array2::from_shape_vec((count, PIXELS), pixels).expect("2304 pixels an image");
     let labels = images.labels.expect("labels");
     DatasetBase::new(records, labels.into_iter().take(count).map(usize::from).collect())

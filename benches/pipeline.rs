@@ -10,10 +10,10 @@ use std::path::Path;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use grimace::config::TrainConfig;
 use grimace::data::config::CLASSES;
-use grimace::data::csv;
-use grimace::data::csv::columns::{LabelColumn, ReadOptions};
 use grimace::data::device_images::DeviceImages;
 use grimace::data::images::{Images, SIDE};
+use grimace::data::read;
+use grimace::data::read_options::{LabelPolicy, ReadOptions};
 use grimace::data::sampler::Sampler;
 use grimace::device::Placement;
 use grimace::model::Net;
@@ -47,8 +47,8 @@ fn write_csv(path: &Path) {
 
 fn read(path: &Path) -> Images {
     let classes = CLASSES.map(String::from);
-    let options = ReadOptions::new(&classes, LabelColumn::Required);
-    csv::read(path, options).expect("synthetic images are readable")
+    let options = ReadOptions::new(&classes, LabelPolicy::Required);
+    read::read(path, options).expect("synthetic images are readable")
 }
 
 fn pipeline(criterion: &mut Criterion) {

@@ -5,6 +5,10 @@
 //! describes them.
 
 mod assemble;
+mod images;
+mod packed;
+mod picture;
+mod weights;
 
 use std::collections::BTreeSet;
 use std::io::{Cursor, Write as _};
@@ -16,11 +20,10 @@ use grimace::config::{Config, ConfigFile};
 use grimace::data::advice::Advice;
 use grimace::data::config::OnBadRow;
 use grimace::data::config::{CLASSES, check_classes};
-use grimace::data::csv::columns::{LabelColumn, ReadOptions};
-use grimace::data::csv::read_allow_empty;
-use grimace::data::images::{ImageHash, Images, PIXELS};
+use grimace::data::images::{Images, PIXELS};
 use grimace::data::label_map::{LabelMap, LabelNames};
 use grimace::data::labels;
+use grimace::data::read_options::LabelPolicy;
 use grimace::data::soft_labels::VoteFile;
 use grimace::forest::config::ForestConfig;
 use grimace::inference::submission;
@@ -33,6 +36,10 @@ use grimace::{config, forest};
 use tch::{Device, Kind, Tensor};
 
 use assemble::{checkpoint_from_text, container_from_text, forest_from_text};
+use images::{content, read_images, texts, with_bad_row, with_images};
+pub use packed::packed;
+pub use picture::picture;
+pub use weights::weights;
 
 /// A CSV of images. The first byte is the mode, then there may be a line `map ` with a label map; the
 /// rest is the file.
@@ -41,11 +48,11 @@ use assemble::{checkpoint_from_text, container_from_text, forest_from_text};
 /// row.
 pub fn csv(data: &[u8]) {
     let Some((mode, text)) = data.split_first() else { return };
-    let labels = [LabelColumn::Required, LabelColumn::Optional, LabelColumn::Ignored]
+    let labels = [LabelPolicy::Required, LabelPolicy::Optional, LabelPolicy::Ignored]
         .into_iter()
         .cycle()
         .nth(usize::from(mode % 3));
-    let labels = labels.unwrap_or(LabelColumn::Required);
+    let labels = labels.unwrap_or(LabelPolicy::Required);
     let (names, text) = split_label_map(text, &CLASSES.map(String::from));
     let text = if mode / 3 % 2 == 0 { with_images(text) } else { text.to_vec() };
     let strict = read_images(&text, labels, OnBadRow::Error, &names);
@@ -76,7 +83,7 @@ pub fn csv(data: &[u8]) {
 /// However it is stored, a text is read as the plain file is; a damaged archive is an input error.
 pub fn archive(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else { return };
-    let labels = LabelColumn::Optional;
+    let labels = LabelPolicy::Optional;
     let names = LabelNames::Classes;
     let text = with_images(rest);
     let stored = match mode % 4 {
@@ -329,73 +336,6 @@ fn assert_input_error(error: &anyhow::Error, names: &[&str]) {
     let message = format!("{error:#}");
     assert!(is_input(error), "not an input error: {message}");
     assert!(names.iter().any(|name| message.contains(name)), "none of {names:?} is in: {message}");
-}
-
-/// Placeholder for the pixels of an image: they have at least 4607 bytes, and a fuzzer would change
-/// little else.
-const IMAGE: u8 = b'@';
-
-/// Maximum number of images: enough for a header that is too long, and few enough to be fast.
-const MAX_IMAGES: usize = 20;
-
-/// Replaces each `@` and the digit after it by a cell with 2304 times this digit.
-fn with_images(text: &[u8]) -> Vec<u8> {
-    let (mut expanded, mut images, mut rest) = (Vec::new(), 0, text.iter());
-    while let Some(&byte) = rest.next() {
-        match rest.as_slice().first() {
-            Some(digit) if byte == IMAGE && digit.is_ascii_digit() && images < MAX_IMAGES => {
-                expanded.extend([*digit, b' '].repeat(PIXELS));
-                expanded.pop();
-                images += 1;
-                rest.next();
-            }
-            _ => expanded.push(byte),
-        }
-    }
-    expanded
-}
-
-/// The same file with a bad first row; `None` when the end of the header is ambiguous.
-fn with_bad_row(text: &[u8]) -> Option<Vec<u8>> {
-    let end = text.iter().position(|byte| *byte == b'\n')?;
-    let (header, rows) = text.split_at_checked(end + 1)?;
-    let plain = header.strip_suffix(b"\r\n").or_else(|| header.strip_suffix(b"\n"))?;
-    (!plain.contains(&b'"') && !plain.contains(&b'\r')).then(|| [header, b"x\n", rows].concat())
-}
-
-fn read_images(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow, names: &LabelNames) -> Result<Images> {
-    let file = Scratch::new(text);
-    let classes = CLASSES.map(String::from);
-    let read =
-        read_allow_empty(&file.0, ReadOptions { on_bad_row, label_names: names, ..ReadOptions::new(&classes, labels) });
-    match &read {
-        Ok(images) => assert_columns(images, labels),
-        Err(error) => assert_input_error(error, &[&file.name()]),
-    }
-    read
-}
-
-/// Asserts that every column has a value for every image.
-fn assert_columns(images: &Images, labels: LabelColumn) {
-    let count = images.rows.len();
-    assert_eq!(images.pixels.len(), count * PIXELS);
-    assert!(images.rows.is_sorted_by(|a, b| a < b), "{:?}", images.rows);
-    assert!(images.hashes.iter().copied().eq(images.pixels.chunks(PIXELS).map(ImageHash::new)));
-    assert!(labels == LabelColumn::Optional || images.labels.is_some() == (labels == LabelColumn::Required));
-    assert!(images.labels.iter().all(|all| all.len() == count && all.iter().all(|label| *label < 7)));
-    assert!(images.ids.iter().chain(&images.usages).all(|texts| texts.len() == count));
-}
-
-/// Ids and usages, if the file has them.
-type Texts<'a> = (&'a Option<Vec<String>>, &'a Option<Vec<String>>);
-
-fn texts(images: &Images) -> (&[u32], Texts<'_>) {
-    (&images.rows, (&images.ids, &images.usages))
-}
-
-/// Pixels, labels, ids, usages and row numbers of the valid rows.
-fn content(images: &Images) -> (&[u8], &Option<Vec<u8>>, Texts<'_>, &[u32]) {
-    (&images.pixels, &images.labels, (&images.ids, &images.usages), &images.rows)
 }
 
 /// An error message without the name of the temporary file, which differs each time; a command in

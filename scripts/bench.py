@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Benchmarks Grimace against PyTorch and Keras, and writes docs/benchmarks.md and
-docs/benchmarks.json.
+"""Benchmarks Grimace against PyTorch and Keras, and writes the page and the results of this CPU's
+instruction set, docs/benchmarks-avx2.md and .json for example, and docs/benchmarks.md, which has all
+of them side by side.
 
     make bench                                   # builds, runs the criterion benches, then this
     python3 scripts/bench.py --quick             # a few minutes: a smoke test, not a measurement
     python3 scripts/bench.py --resume            # resumes an interrupted measurement
-    python3 scripts/bench.py --render docs/benchmarks.json
+    python3 scripts/bench.py --render docs/benchmarks-avx2.json
 
 Standard library only. PyTorch and Keras come from .venv-peers, which is installed when missing.
-Every result is saved at once in benchmarks.json.tmp beside the page; the page and benchmarks.json
-change only when everything is measured.
+Every result is saved at once in a .json.tmp beside the page; the page and its .json change only when
+everything is measured.
 """
 from __future__ import annotations
 
@@ -22,29 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
-from bench import chart, machine, measure, render, results as store
+from bench import chart, machine, measure, overview, render, results as store
+from bench.jobs import Job, all_jobs
 from bench.measure import BATCH, Failed, Setup
+from bench.workloads import instruction_set
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 GRIMACE = ROOT / "target/release/grimace"
 DATA = ROOT / "data/my_emotion_train.csv"
 TEST = ROOT / "data/my_emotion_test.csv"
 TEST_ROWS = 3589          # as FER2013's PublicTest
 QUICK_ROWS = 5120         # Keras' 60 steps of 64 need 4,800
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of one program, in a stage and a round; it may report metrics of several variants."""
-    stage: str
-    round: int
-    name: str
-    programs: list[str]
-    run: Callable[[], tuple[list[dict], measure.Child]]
 
 
 def log(text: str) -> None:
@@ -61,7 +53,7 @@ def stop(text: str) -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="Benchmarks Grimace against PyTorch and Keras; writes docs/benchmarks.md and docs/benchmarks.json.",
+        description="Benchmarks Grimace against PyTorch and Keras; writes a page and its results to docs/.",
         epilog="A full run takes about an hour on 2 cores. Leave the machine idle meanwhile.")
     add = parser.add_argument
     add("--train", type=Path, metavar="CSV", help="training images; default data/my_emotion_train.csv, or else synthetic")
@@ -76,7 +68,7 @@ def arguments() -> argparse.Namespace:
     add("--wait", type=float, default=60, metavar="SECONDS", help="max wait for an idle machine; default 60")
     add("--quick", action="store_true", help="1 round, few steps, few rows: a smoke test")
     add("--resume", action="store_true", help="resume an interrupted measurement")
-    add("--out", type=Path, metavar="MD", help="default docs/benchmarks.md, or beside the JSON of --render")
+    add("--out", type=Path, metavar="MD", help="default docs/benchmarks-INSTRUCTION_SET.md, or beside the JSON of --render")
     add("--render", type=Path, metavar="JSON", help="only render the page, from these results")
     args = parser.parse_args()
     if min(args.rounds, args.scaling_rounds) < 1:
@@ -86,7 +78,8 @@ def arguments() -> argparse.Namespace:
     for path in (args.train, args.validation, args.test, args.peers_python, args.render):
         if path and not path.is_file():
             parser.error(f"{path}: no such file")
-    args.out = args.out or (args.render.with_suffix(".md") if args.render else ROOT / "docs/benchmarks.md")
+    if args.render and not args.out:
+        args.out = args.render.with_suffix(".md")
     return args
 
 
@@ -171,78 +164,7 @@ def settings_of(args: argparse.Namespace, setup: Setup, precisions: list[str], d
     }
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------
-
-def alternated(jobs: list[Job], round_: int) -> list[Job]:
-    """Forward in even rounds, backward in odd ones, so that thermal drift affects all programs
-    equally."""
-    return jobs if round_ % 2 == 0 else jobs[::-1]
-
-
-def main_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
-    """Grimace in each precision, PyTorch, Keras."""
-    jobs = [Job("main", round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                lambda precision=precision: measure.grimace(setup, precision)) for precision in settings["precisions"]]
-    if settings["peers"]:
-        jobs.append(Job("main", round_, "PyTorch", measure.torch_programs(setup.compiled),
-                        lambda: measure.torch(setup, compiled=setup.compiled)))
-    if settings["keras"]:
-        jobs.append(Job("main", round_, "Keras", ["Keras"], lambda: measure.keras(setup)))
-    return alternated(jobs, round_)
-
-
-def process_jobs(setup: Setup, round_: int) -> list[Job]:
-    """Start-up and prediction, as whole processes."""
-    return [Job("start", round_, "start", ["start"], lambda: measure.start(setup)),
-            Job("predict", round_, "predict", ["predict"], lambda: measure.predict(setup))]
-
-
-def scaling_points(settings: dict) -> list[tuple[str, dict]]:
-    """Stages of batch size and threads with their arguments; batch 64 on all threads occurs once.
-    Stages of batch size and threads with their arguments; batch 64 on all threads occurs once."""
-    points = [(f"batch {batch}", {"batch": batch}) for batch in settings["batches"]]
-    return points + [(f"threads {count}", {"threads": count}) for count in settings["thread_counts"]
-                     if count != settings["threads"]]
-
-
-def scaling_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
-    """Batch sizes, thread counts, and 1 and 10 times the rows."""
-    jobs = []
-    for stage, change in scaling_points(settings):
-        for precision in settings["precisions"]:
-            jobs.append(Job(stage, round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                            lambda precision=precision, change=change: measure.grimace(setup, precision, **change)))
-        if settings["peers"]:
-            jobs.append(Job(stage, round_, "PyTorch", measure.torch_programs(False),
-                            lambda change=change: measure.torch(setup, **change)))
-    for times in (1, 10):
-        # The last precision is the fastest; loading does not depend on it.
-        precision = settings["precisions"][-1]
-        jobs.append(Job(f"rows {times}x", round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                        lambda times=times: many_rows(setup, settings["precisions"][-1], times)))
-    return alternated(jobs, round_)
-
-
-def many_rows(setup: Setup, precision: str, times: int) -> tuple[list[dict], measure.Child]:
-    """One epoch of the training rows, repeated `times` times."""
-    if times == 1:
-        return measure.grimace(setup, precision, epochs=1)
-    csv = measure.repeated(setup.train, times, setup.work / "many.csv")
-    try:
-        return measure.grimace(setup, precision, epochs=1, csv=csv)
-    finally:
-        csv.unlink()          # gigabytes
-
-
-def all_jobs(setup: Setup, settings: dict) -> list[Job]:
-    """All jobs in order."""
-    jobs = []
-    for round_ in range(settings["rounds"]):
-        jobs += main_jobs(setup, settings, round_) + process_jobs(setup, round_)
-    for round_ in range(settings["scaling_rounds"]):
-        jobs += scaling_jobs(setup, settings, round_)
-    return jobs
-
+# --- running ---------------------------------------------------------------------------------------------------------
 
 def run_job(job: Job, wait_s: float) -> dict:
     """Waits for an idle machine, runs a job, and returns its record. A failure is a record too."""
@@ -301,6 +223,9 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     doctor = measure.doctor(GRIMACE, ROOT)
     if args.device == "cuda" and not doctor["cuda"]:
         stop(f"--device cuda: {measure.clean(doctor['cuda_reason'] or 'no CUDA')}")
+    if not args.out:
+        name = "cuda" if args.device == "cuda" else instruction_set(doctor)
+        args.out = DOCS / f"benchmarks-{name}.md"
     train, validation, test, data = choose_data(args, work)
     setup = Setup(root=ROOT, grimace=GRIMACE, peers_python=python, peers_error=problem, device=args.device,
                   threads=doctor["threads"], torch_steps=15 if args.quick else 60,
@@ -326,6 +251,14 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     return found
 
 
+def write_overview() -> None:
+    """The page of all instruction sets, and the chart of the first."""
+    (DOCS / "benchmarks.md").write_text(render.wrap(overview.page(DOCS)), encoding="utf-8")
+    first, *_ = overview.found_results(DOCS).values()
+    for theme in chart.COLORS:
+        (DOCS / f"img/speed-{theme}.svg").write_text(chart.speed_chart(first, theme), encoding="utf-8")
+
+
 def main() -> int:
     """Measures and renders, or only renders."""
     args = arguments()
@@ -347,9 +280,8 @@ def main() -> int:
         return 1
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(render.page(found), encoding="utf-8")
-    if args.out.resolve() == ROOT / "docs/benchmarks.md":
-        for theme in chart.COLORS:
-            (args.out.parent / f"img/speed-{theme}.svg").write_text(chart.speed_chart(found, theme), encoding="utf-8")
+    if args.out.resolve().parent == DOCS and found["settings"]["device"] == "cpu":
+        write_overview()
     log(f"wrote {args.out}")
     return 0
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the six untrusted inputs: CSV of images, config, checkpoint, forest, labels, soft labels.
+# Fuzzes the untrusted inputs: CSV of images, archive, config, checkpoint, forest, labels, soft labels,
+# picture, initial weights.
 # fuzz/README.md lists the invariants.
 #
 #   scripts/fuzz.sh              10 minutes per target, one after another
@@ -16,9 +17,9 @@ die() { printf 'fuzz: %s\n' "$*" >&2; exit 2; }
 seconds=${1:-600}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || die "'$seconds' is not a number of seconds: scripts/fuzz.sh [SECONDS] [TARGET]..."
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(csv archive config checkpoint forest labels soft_labels)
+[ ${#targets[@]} -gt 0 ] || targets=(csv archive config checkpoint forest labels soft_labels packed picture weights)
 for target in "${targets[@]}"; do
-  [ -e "fuzz/fuzz_targets/$target.rs" ] || die "unknown target '$target'; expected csv, archive, config, checkpoint, forest, labels or soft_labels"
+  [ -e "fuzz/fuzz_targets/$target.rs" ] || die "unknown target '$target'; expected csv, archive, config, checkpoint, forest, labels, soft_labels, packed, picture or weights"
 done
 
 command -v cargo-fuzz >/dev/null || die "cargo-fuzz is missing. Install it: cargo install cargo-fuzz"
@@ -36,7 +37,7 @@ export OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 POLARS_MAX_THREADS=1
 export RUST_BACKTRACE=0
 
 # libFuzzer's -max_len, in bytes.
-declare -A max_len=([csv]=8192 [archive]=8192 [config]=16384 [checkpoint]=16384 [forest]=8192 [labels]=4096 [soft_labels]=4096)
+declare -A max_len=([csv]=8192 [archive]=8192 [config]=16384 [checkpoint]=16384 [forest]=8192 [labels]=4096 [soft_labels]=4096 [packed]=8192 [picture]=8192 [weights]=16384)
 
 [ -d fuzz/target ] || echo "fuzz: the first build compiles polars once more: about 10 minutes on 2 cores" >&2
 for target in "${targets[@]}"; do

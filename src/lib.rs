@@ -36,7 +36,11 @@ pub mod train;
 
 pub mod export;
 
+pub mod serve;
+
 pub mod sweep;
+
+pub mod watch;
 
 pub mod reference;
 

@@ -7,9 +7,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use grimace::cli::{self, Cli};
+use grimace::device;
 use grimace::util::{error, text};
 
 fn main() -> ExitCode {
+    // An error of libtorch is printed as one, not as a panic.
+    let print_panic = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !device::is_torch_panic(panic.payload()) {
+            print_panic(panic);
+        }
+    }));
     let result = cli::run(Cli::parse());
     if let Err(error) = &result {
         // Unlike `eprintln!`, this does not panic when stderr is closed.

@@ -5,10 +5,12 @@ use serde_json::Value;
 use tch::Tensor;
 
 use crate::model::cnn::{CnnConfig, Padding, Pooling};
+use crate::model::color_input::InputKind;
 use crate::model::config::ModelConfig;
 use crate::model::layers::Activation;
 use crate::model::resnet::ResnetConfig;
 use crate::model::vgg::VggConfig;
+use crate::model::{Downsample, StemPool};
 
 /// Parses a file of tests/golden.
 pub fn golden(name: &str) -> Value {
@@ -28,7 +30,8 @@ fn hash(i: u32, k: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-fn unit(i: u32, k: u32) -> f64 {
+/// Value `i` of the pseudo-random stream `k`, in 0..1.
+pub fn unit(i: u32, k: u32) -> f64 {
     f64::from(hash(i, k)) / 4_294_967_296.0
 }
 
@@ -92,8 +95,25 @@ pub fn networks() -> Vec<ModelConfig> {
     ];
     let resnets = [
         resnet(),
-        ResnetConfig { stem_pool: false, squeeze: 0, ..resnet() },
+        ResnetConfig { stem_pool: StemPool::Off, squeeze: 0, ..resnet() },
         ResnetConfig { stem: 6, widths: vec![10, 12, 14], blocks: vec![1, 1, 1], squeeze: 4, ..resnet() },
+        ResnetConfig {
+            widths: vec![16, 16],
+            blocks: vec![1, 1],
+            stem_stride: 2,
+            downsample: Downsample::Stride,
+            ..resnet()
+        },
+        // torchvision's layers.
+        ResnetConfig {
+            input: InputKind::Imagenet,
+            stem_kernel: 7,
+            stem_stride: 2,
+            stem_pool: StemPool::AfterRelu,
+            downsample: Downsample::Stride,
+            squeeze: 0,
+            ..resnet()
+        },
     ];
     let cnns = cnns.into_iter().map(ModelConfig::Cnn);
     cnns.chain(vggs.map(ModelConfig::Vgg)).chain(resnets.map(ModelConfig::Resnet)).collect()

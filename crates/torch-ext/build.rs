@@ -7,7 +7,7 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    for file in ["shim.cpp", "autograd.cpp", "cuda.cpp", "fused.cpp", "profile.cpp", "guarded.h"] {
+    for file in ["shim.cpp", "autograd.cpp", "cuda.cpp", "fused.cpp", "profile.cpp", "trace.cpp", "guarded.h"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -23,7 +23,14 @@ fn main() {
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .files(["src/shim.cpp", "src/autograd.cpp", "src/cuda.cpp", "src/fused.cpp", "src/profile.cpp"]);
+        .files([
+            "src/shim.cpp",
+            "src/autograd.cpp",
+            "src/cuda.cpp",
+            "src/fused.cpp",
+            "src/profile.cpp",
+            "src/trace.cpp",
+        ]);
     // libtorch's thread pool is OpenMP's. Without it `at::parallel_for` runs in the calling thread.
     let openmp = build.get_compiler().is_like_gnu() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
     if openmp {

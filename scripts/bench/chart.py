@@ -4,7 +4,9 @@ from __future__ import annotations
 import statistics
 from html import escape
 
-from . import render, results as store
+from . import results as store
+from .comparisons import GRIMACE, programs
+from .formatting import number
 
 WIDTH, BAR, GAP = 790, 26, 12
 LEFT, TOP, BOTTOM = 285, 40, 34                  # room for names, title and footer
@@ -18,7 +20,7 @@ COLORS = {                                       # text, faint text, our bars, t
 def speed_chart(results: dict, theme: str) -> str:
     """An SVG with a bar per program: median images per second over rounds, and its range as a line."""
     text, faint, ours, others = COLORS[theme]
-    rows = [(program, store.series(results, "main", program)) for program in render.programs(results)]
+    rows = [(program, store.series(results, "main", program)) for program in programs(results)]
     speeds = {program: list(series.values()) for program, series in rows if series}
     bars = sorted(speeds.items(), key=lambda item: -statistics.median(item[1]))
     top = max(max(values) for _, values in bars)
@@ -34,7 +36,7 @@ def speed_chart(results: dict, theme: str) -> str:
              "Training the notebook's CNN: images per second</text>"]
     for index, (program, values) in enumerate(bars):
         y = TOP + index * (BAR + GAP)
-        own = program in render.GRIMACE
+        own = program in GRIMACE
         middle, median = y + BAR / 2, statistics.median(values)
         low, high = LEFT + min(values) * scale, LEFT + max(values) * scale
         weight = ' font-weight="600"' if own else ""
@@ -45,6 +47,6 @@ def speed_chart(results: dict, theme: str) -> str:
                   f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8" '
                   f'stroke="{text}" stroke-opacity="0.55" fill="none"/>',
                   f'<text x="{max(high, LEFT + median * scale) + 8:.1f}" y="{middle + 5}" fill="{text}"{weight}>'
-                  f"{render.number(median)}</text>"]
+                  f"{number(median)}</text>"]
     parts += [f'<text x="0" y="{height - 8}" fill="{faint}" font-size="12">{escape(footer)}</text>', "</svg>"]
     return "\n".join(parts) + "\n"

@@ -20,6 +20,7 @@ from . import machine
 
 LIMIT_S = 3600       # a program that takes longer hangs
 BATCH = 64           # the notebook's
+NOTEBOOK = "configs/notebook.toml"
 
 
 @dataclass(frozen=True)
@@ -149,26 +150,28 @@ def precisions(doctor: dict, device: str) -> list[str]:
     return ["f32", "bf16"] if has_bf16 else ["f32"]
 
 
-def grimace_train(setup: Setup, out: Path, overrides: dict[str, object], csv: Path, extra: list[str]) -> Child:
-    """`grimace train configs/notebook.toml` on the setup's device, with overridden keys."""
-    overrides = {"data.train": str(csv), "device": "cuda:0" if setup.device == "cuda" else "cpu", **overrides}
+def train_command(setup: Setup, out: Path, config: str, overrides: dict[str, object], csv: Path,
+                  extra: list[str]) -> list[str | Path]:
+    """`grimace train` on the setup's device, with overridden keys."""
+    overrides = {"data.train": str(csv), "data.validation": 0.2,
+                 "device": "cuda:0" if setup.device == "cuda" else "cpu", **overrides}
     if setup.validation:
         overrides["data.validation"] = str(setup.validation)
-    command: list[str | Path] = [setup.grimace, "train", "configs/notebook.toml", "--out", out, *extra]
+    command: list[str | Path] = [setup.grimace, "train", config, "--out", out, *extra]
     for key, value in overrides.items():
         command += ["--set", f"{key}={json.dumps(value)}"]        # JSON strings and numbers are valid TOML
-    return run_child(command, setup.root)
+    return command
 
 
 def grimace(setup: Setup, precision: str, *, batch: int = BATCH, threads: int | None = None, csv: Path | None = None,
-            epochs: int = 2) -> tuple[list[dict], Child]:
-    """Metrics of the last epoch of a real training run, which include everything that a step needs.
-    Metrics of the last epoch of a real training run, which include everything that a step needs."""
+            epochs: int = 2, config: str = NOTEBOOK, overrides: dict[str, object] | None = None,
+            ) -> tuple[list[dict], Child]:
+    """Metrics of the last epoch of a real training run, which include everything that a step needs."""
     out = setup.work / "run"
     shutil.rmtree(out, ignore_errors=True)
     overrides = {"train.epochs": epochs, "train.batch": batch, "precision": precision,
-                 "threads": threads or setup.threads}
-    child = grimace_train(setup, out, overrides, csv or setup.train, [])
+                 "threads": threads or setup.threads, **(overrides or {})}
+    child = run_child(train_command(setup, out, config, overrides, csv or setup.train, []), setup.root)
     if child.code != 0:
         raise Failed(reason(child))
     epoch = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
@@ -204,9 +207,14 @@ def torch(setup: Setup, *, batch: int = BATCH, threads: int | None = None,
     """Metrics of the PyTorch peer, all variants in one process. Large batches take fewer steps, at
     least 15."""
     steps = min(setup.torch_steps, max(15, setup.torch_steps * BATCH // batch))
-    flags = ["--compile"] if compiled else []
-    child = peer(setup, "torch_eager.py", "--device", setup.device, "--batch", str(batch), "--steps", str(steps),
-                 "--threads", str(threads or setup.threads), *flags)
+    flags = ["--batch", str(batch), "--steps", str(steps), "--threads", str(threads or setup.threads)]
+    return torch_variants(setup, flags, compiled)
+
+
+def torch_variants(setup: Setup, flags: list[str], compiled: bool) -> tuple[list[dict], Child]:
+    """Metrics of scripts/peers/torch_eager.py with these flags."""
+    flags = flags + (["--compile"] if compiled else [])
+    child = peer(setup, "torch_eager.py", "--device", setup.device, *flags)
     metrics = [{"program": re.sub(r"^torch \S+", "PyTorch", line["peer"]),
                 "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
                for line in json_lines(child.stdout)]
@@ -231,7 +239,7 @@ def predict(setup: Setup) -> tuple[list[dict], Child]:
     if not (run / "summary.json").exists():
         # Inference time does not depend on the weights, so a few images are enough to train.
         few = head(setup.train, 640, setup.work / "few.csv")
-        child = grimace_train(setup, run, {"train.epochs": 1}, few, [])
+        child = run_child(train_command(setup, run, NOTEBOOK, {"train.epochs": 1}, few, []), setup.root)
         if child.code != 0:
             shutil.rmtree(run, ignore_errors=True)
             raise Failed(reason(child))
@@ -248,7 +256,7 @@ def start_to_first_step(setup: Setup) -> tuple[float | None, Child]:
     none."""
     out = setup.work / "run"
     shutil.rmtree(out, ignore_errors=True)
-    child = grimace_train(setup, out, {"train.epochs": 1}, setup.train, ["--profile"])
+    child = run_child(train_command(setup, out, NOTEBOOK, {"train.epochs": 1}, setup.train, ["--profile"]), setup.root)
     found = re.search(r"start to first step: ([0-9.]+) s", child.stderr)
     return (float(found.group(1)) if found else None), child
 

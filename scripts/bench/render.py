@@ -4,93 +4,12 @@ from __future__ import annotations
 import statistics
 import textwrap
 
-from . import results as store
+from . import results as store, workload_sections
+from .comparisons import GRIMACE, TORCH_BF16, TORCH_F32, failures, missing, pair, programs, ratio, rounds
+from .formatting import Rows, extent, median, megabytes, number, section, spread, table
 
-GRIMACE = ["Grimace f32", "Grimace bf16"]
-TORCH_F32 = ["PyTorch fp32", "PyTorch fp32 channels_last", "PyTorch fp32 compiled"]
-TORCH_BF16 = ["PyTorch bf16 channels_last", "PyTorch bf16 channels_last compiled"]
 SPEEDUP, KERAS_SPEEDUP, START_S, PREDICT_S = 1.25, 2.5, 2.0, 3.0       # the project's targets
 DISTURBED_CORES = 0.2           # a run counts as disturbed if other work kept more cores busy than this
-
-Rows = list[list[str]]
-
-
-# --- numbers and tables -----------------------------------------------------------------------------------------------
-
-def table(head: list[str], rows: Rows, left: int = 1) -> str:
-    """A Markdown table with aligned source; all but the first `left` columns are right-aligned."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
-    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(head))]
-
-    def line(row: list[str]) -> str:
-        padded = (cell.ljust(width) if column < left else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(row, widths)))
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
-
-
-def number(value: float, digits: int = 0) -> str:
-    """A number with thousands separators."""
-    return f"{value:,.{digits}f}"
-
-
-def median(values, digits: int = 0) -> str:
-    """The median, or a dash."""
-    return number(statistics.median(values), digits) if values else "-"
-
-
-def extent(values, digits: int = 0) -> str:
-    """Min to max, or a dash for fewer than two values."""
-    return f"{number(min(values), digits)}–{number(max(values), digits)}" if len(values) > 1 else "-"
-
-
-def spread(values, digits: int = 0) -> str:
-    """The median and, in parentheses, min to max."""
-    return median(values, digits) + (f" ({extent(values, digits)})" if len(values) > 1 else "")
-
-
-def megabytes(values) -> str:
-    """The median of bytes, in MB."""
-    return median([value / 1e6 for value in values]) if values else "-"
-
-
-# --- comparisons ------------------------------------------------------------------------------------------------------
-
-def programs(results: dict) -> list[str]:
-    """The rows of the main table: all planned programs, in the order of the page."""
-    planned = {program for record in results["jobs"].values() if record["stage"] == "main"
-               for program in record["programs"]}
-    return [name for name in [*GRIMACE, *TORCH_F32, *TORCH_BF16, "Keras"] if name in planned]
-
-
-def ratio(results: dict, stage: str, ours: str | None, theirs: str | None) -> list[float]:
-    """Ratios of images per second, round by round; empty if either is missing."""
-    if not ours or not theirs:
-        return []
-    return store.ratios(store.series(results, stage, ours), store.series(results, stage, theirs))
-
-
-def missing(results: dict, stage: str, program: str) -> str:
-    """The placeholder for a missing metric; `failures` has the reasons."""
-    return "failed" if store.error(results, stage, program) else "not measured"
-
-
-def failures(results: dict, expected: list[tuple[str, str]]) -> str:
-    """Why metrics are missing, a line per (stage, program); empty if none are."""
-    lines = []
-    for stage, program in expected:
-        problem = store.error(results, stage, program)
-        if problem and not store.series(results, stage, program):
-            lines.append(f"- {program if program == stage else f'{stage}, {program}'}: failed: {problem}")
-    return "\n".join(lines)
-
-
-def rounds(count: int) -> str:
-    """`1 round`, `2 rounds`, ..."""
-    return "1 round" if count == 1 else f"{count} rounds"
-
 
 def speed_table(results: dict, rows: list[str], ours: str | None) -> str:
     """Programs by images per second, with the ratio of `ours` to each."""
@@ -111,16 +30,11 @@ def speed_table(results: dict, rows: list[str], ours: str | None) -> str:
 
 # --- sections ---------------------------------------------------------------------------------------------------------
 
-def section(title: str, *paragraphs: str) -> str:
-    """A heading and its paragraphs, without empty ones."""
-    return "\n\n".join([f"## {title}", *(paragraph for paragraph in paragraphs if paragraph)])
-
-
 def command(settings: dict) -> str:
     """The command that writes the page."""
     if settings["quick"]:
         return "python3 scripts/bench.py --quick"
-    arguments = "" if settings["device"] == "cpu" else " ARGS='--device cuda --out docs/benchmarks-cuda.md'"
+    arguments = "" if settings["device"] == "cpu" else " ARGS='--device cuda'"
     return "make bench" + arguments
 
 
@@ -131,7 +45,7 @@ def opening(results: dict) -> str:
         "<!-- Generated by scripts/bench.py; edits are lost. -->",
         "# Benchmarks",
         f"Generated by `{command(settings)}`. The raw results are in the JSON file beside this page; "
-        "`python3 scripts/bench.py --render docs/benchmarks.json` renders it again.",
+        "`python3 scripts/bench.py --render FILE.json` renders it again.",
     ]
     if settings["quick"]:
         lines.append("**A smoke test of the script: few rows, few steps, one round. "
@@ -146,7 +60,8 @@ def opening(results: dict) -> str:
     lines.append(f"Measured on {results['started'][:10]}, {where}: Grimace {versions.get('grimace', '')} "
                  f"({versions.get('commit', 'commit unknown')}) on libtorch {versions.get('libtorch', '')}. "
                  "Images per second are for training the notebook's CNN at batch 64; see Method.")
-    lines.append("For a breakdown of a training step, see [profile.md](profile.md).")
+    lines.append("[benchmarks.md](benchmarks.md) has other instruction sets beside this one; for a breakdown of a training "
+                 "step, see [profile.md](profile.md).")
     return "\n\n".join(lines)
 
 
@@ -221,19 +136,8 @@ def speed_section(results: dict) -> str:
                    "The same runs, float32 only:", speed_table(results, f32, GRIMACE[0]))
 
 
-def pair(results: dict, stage: str, ours: str, theirs: list[str]) -> list[str]:
-    """Three cells: our speed, their best, the ratio."""
-    mine = list(store.series(results, stage, ours).values())
-    other = store.best(results, stage, theirs)
-    their = list(store.series(results, stage, other).values()) if other else []
-    return [spread(mine) if mine else missing(results, stage, ours),
-            spread(their) if their else missing(results, stage, theirs[0]),
-            spread(ratio(results, stage, ours, other), 2)]
-
-
 def scaling_table(results: dict, first: str, stages: list[tuple[str, str]]) -> str:
-    """A row per stage: each precision of Grimace against PyTorch's best variant of that precision.
-    A row per stage: each precision of Grimace against PyTorch's best variant of that precision."""
+    """A row per stage: each precision of Grimace against PyTorch's best variant of that precision."""
     bf16 = GRIMACE[1].split()[1] in results["settings"]["precisions"]
     head = [first, "Grimace f32", "PyTorch f32", "ratio"]
     head += ["Grimace bf16", "PyTorch bf16", "ratio"] if bf16 else []
@@ -347,7 +251,7 @@ def cuda_section(results: dict) -> str:
             "`tensorflow-cpu`. `torch_eager.py` synchronizes with the GPU before and after every step and so loses the "
             "overlap of host and GPU that Grimace has, which matters more for shorter steps.")
     return section("CUDA", "Not measured: all results above are from the CPU. "
-                   "`python3 scripts/bench.py --device cuda --out docs/benchmarks-cuda.md` measures the GPU.")
+                   "`python3 scripts/bench.py --device cuda` measures the GPU.")
 
 
 def wrap(text: str) -> str:
@@ -363,6 +267,7 @@ def wrap(text: str) -> str:
 
 def page(results: dict) -> str:
     """The page in Markdown."""
-    parts = [opening, speed_section, targets_section, process_section, scaling_section, cuda_section, method,
-             machine_section]
-    return wrap("\n\n".join(part(results) for part in parts)) + "\n"
+    parts = [opening, speed_section, targets_section, workload_sections.record, workload_sections.inference,
+             workload_sections.shared, process_section, scaling_section, cuda_section, method, machine_section]
+    sections = [part(results) for part in parts]
+    return wrap("\n\n".join(text for text in sections if text)) + "\n"

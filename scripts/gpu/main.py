@@ -260,11 +260,14 @@ def measure_all(args: argparse.Namespace, work: Path, deadline: float) -> int:
             if record["status"] == "failed":
                 failed.append(name)
             save(results, args.out)
+            if name == "doctor" and "report" not in record:
+                log(f"{args.device} cannot be used, so the other stages are left out")
+                break
     finally:
         session.kill_all()
         run["finished"] = now()
         save(results, args.out)
-    summary = "; ".join(f"{name} {results['stages'][name]['status']}" for name in args.stages)
+    summary = "; ".join(f"{name} {results['stages'][name]['status']}" for name in args.stages if name in results["stages"])
     log(f"{summary}; {args.out / 'performance.md'} is written")
     return 1 if failed else 0
 

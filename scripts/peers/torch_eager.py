@@ -1,10 +1,12 @@
-"""The notebook's CNN in PyTorch: milliseconds per training step, augmentation included, in five
-variants.
+"""A network in PyTorch: milliseconds per training step, augmentation included, in five variants.
 
-    python scripts/peers/torch_eager.py [--device cuda] [--batch 64] [--steps 60] [--threads 2] [--compile]
+    python scripts/peers/torch_eager.py [--network record] [--device cuda] [--batch 64] [--steps 60]
+                                        [--warmup 15] [--threads 2] [--compile]
 
 Random images: speed does not depend on the pixels. Each variant does the same work per step:
-augment a batch with one affine_grid + grid_sample, forward, cross-entropy, backward, Adam.
+augment a batch with one affine_grid + grid_sample, forward, cross-entropy, backward, and Adam for the
+notebook's CNN. The record network (configs/best/cpu.toml) has brightness and contrast, label
+smoothing, SGD with Nesterov momentum, and an EMA of the weights.
 """
 import argparse
 import json
@@ -12,16 +14,9 @@ import math
 import time
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 
-
-def model():
-    """The notebook's network; it returns logits."""
-    def block(i, o):
-        return [nn.Conv2d(i, o, 3), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(o)]
-    return nn.Sequential(*block(1, 32), *block(32, 64), *block(64, 128), nn.Flatten(),
-                         nn.Linear(2048, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 7))
+import networks
 
 
 def augment(x):
@@ -38,14 +33,49 @@ def augment(x):
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
+def jitter(x):
+    """Random brightness and contrast of each image of x, float [N, 1, 48, 48] in 0..1."""
+    factors = 1 + 0.3 * (torch.rand(2, len(x), 1, 1, 1, device=x.device) * 2 - 1)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return (((x - mean) * factors[0] + mean) * factors[1]).clamp_(0, 1)
+
+
+class Recipe:
+    """Network, loss and optimizer."""
+
+    def __init__(self, name, device, channels_last, compiled):
+        self.is_record = name == "record"
+        self.net = (networks.Record() if self.is_record else networks.notebook()).to(device)
+        if channels_last:
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.forward = torch.compile(self.net) if compiled else self.net
+        weights = list(self.net.parameters())
+        if self.is_record:
+            self.optimizer = torch.optim.SGD(weights, 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+            self.average = [weight.detach().clone() for weight in weights]
+        else:
+            self.optimizer = torch.optim.Adam(weights, 1e-3, fused=True)
+
+    def augment(self, pixels):
+        """The images of a step from uint8 pixels."""
+        x = augment(pixels.float() / 255)
+        return jitter(x) if self.is_record else x
+
+    def update(self, logits, labels):
+        """Loss, gradients, weights and their average."""
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.1 if self.is_record else 0.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.is_record:
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, list(self.net.parameters()), 1 - 0.998)
+
+
 def time_steps(args, channels_last, bf16, compiled):
-    """The median milliseconds of args.steps training steps, after 15 warm-up steps."""
+    """The median milliseconds of args.steps training steps, after args.warmup."""
     device = torch.device(args.device)
-    net = model().to(device)
-    if channels_last:
-        net = net.to(memory_format=torch.channels_last)
-    forward = torch.compile(net) if compiled else net
-    adam = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    recipe = Recipe(args.network, device, channels_last, compiled)
     images = torch.randint(0, 256, (4096, 1, 48, 48), dtype=torch.uint8, device=device)
     labels = torch.randint(0, 7, (4096,), device=device)
 
@@ -54,29 +84,28 @@ def time_steps(args, channels_last, bf16, compiled):
             torch.cuda.synchronize()
 
     times = []
-    for step in range(args.steps + 15):
+    for step in range(args.steps + args.warmup):
         sync()
         start = time.perf_counter()
         pick = torch.randint(0, 4096, (args.batch,), device=device)
-        x = augment(images[pick].float() / 255)
+        x = recipe.augment(images[pick])
         if channels_last:
             x = x.to(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = forward(x)
-        loss = F.cross_entropy(logits.float(), labels[pick])
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
+            logits = recipe.forward(x)
+        recipe.update(logits, labels[pick])
         sync()
         times.append(time.perf_counter() - start)
-    times = sorted(times[15:])
+    times = sorted(times[args.warmup:])
     return 1e3 * times[len(times) // 2]
 
 
 args = argparse.ArgumentParser()
+args.add_argument("--network", choices=["notebook", "record"], default="notebook")
 args.add_argument("--device", default="cpu")
 args.add_argument("--batch", type=int, default=64)
 args.add_argument("--steps", type=int, default=60)
+args.add_argument("--warmup", type=int, default=15)
 args.add_argument("--threads", type=int, default=None)
 args.add_argument("--compile", action="store_true", help="also time torch.compile (needs a C++ compiler)")
 args = args.parse_args()

@@ -7,17 +7,18 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::data::advice::Advice;
-use crate::data::config::{DataConfig, LabelSource, OnBadRow};
-use crate::data::csv::columns::{LabelColumn, ReadOptions};
+use crate::data::config::{DataConfig, LabelSource, OnBadRow, check_classes};
 use crate::data::images::Images;
-use crate::data::label_map::{LabelMap, LabelNames};
-use crate::data::{csv, labels};
+use crate::data::label_map::{CLASSES, LabelMap, LabelNames};
+use crate::data::read_options::{LabelPolicy, ReadOptions};
+use crate::data::{labels, read};
 use crate::report::Console;
 use crate::run_dir::RunDir;
 use crate::util::error::input;
 use crate::util::files::{
     Output, OutputRules, input_name, is_standard_input, is_standard_output, write_standard_output,
 };
+use crate::util::validate::InvalidValue;
 
 /// Prints a result to stdout.
 pub fn print(text: &str) -> Result<()> {
@@ -36,9 +37,9 @@ pub fn own_command() -> Result<String> {
 }
 
 /// Which rows of `--data` are read.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RowArgs {
-    /// Read only rows with this Usage
+    /// Read only rows with this Usage; of a folder, the folder of a split, such as test
     #[arg(long, requires = "data")]
     pub usage: Option<String>,
     /// What to do with a row that cannot be read [default: the run's
@@ -47,8 +48,55 @@ pub struct RowArgs {
     pub on_bad_row: Option<OnBadRow>,
 }
 
-/// Where the labels of `--data` come from.
+/// Classes and labels of data without a run or a config.
 #[derive(Debug, Args)]
+pub struct ClassArgs {
+    /// Class names in the order of their labels, separated by commas [default: those of a folder
+    /// or a packed file, or FER2013's classes]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub classes: Option<Vec<String>>,
+    /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
+    /// rows out; repeatable
+    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse, allow_hyphen_values = true)]
+    pub label_map: Vec<LabelNames>,
+}
+
+impl ClassArgs {
+    /// The classes and the map of labels of the data at `paths`: those of `--classes`; or those of the
+    /// first folder or packed file; or those that `--label-map` names; or FER2013's.
+    ///
+    /// # Errors
+    /// Input errors that name the option.
+    pub fn resolve(&self, paths: &[&Path]) -> Result<(Vec<String>, LabelNames)> {
+        let classes = match &self.classes {
+            Some(classes) => classes.iter().map(|class| class.trim().to_owned()).collect(),
+            None => self.default_classes(paths)?,
+        };
+        check_classes(&classes)
+            .map_err(|problem| input(InvalidValue { key: "--classes".to_owned(), ..problem }.to_string()))?;
+        let label_names = merge_label_maps(&LabelNames::Classes, &self.label_map, &classes)?;
+        Ok((classes, label_names))
+    }
+
+    fn default_classes(&self, paths: &[&Path]) -> Result<Vec<String>> {
+        let fer2013 = CLASSES.map(String::from);
+        let maps = self.label_map.iter().fold(LabelNames::Classes, |merged, map| merged.with(map, &fer2013));
+        if let Some(classes) = paths.iter().find_map(|path| read::default_classes(path, &maps)) {
+            return Ok(classes);
+        }
+        let classes = maps.default_classes();
+        match classes.as_slice() {
+            [only] => Err(input(format!(
+                "--label-map names only the class {only:?}; expected LABEL=CLASS,... or CLASS,CLASS,... with all classes, \
+                 or all of them with --classes"
+            ))),
+            _ => Ok(classes),
+        }
+    }
+}
+
+/// Where the labels of `--data` come from.
+#[derive(Debug, Default, Args)]
 pub struct LabelArgs {
     /// CSV of labels: id,emotion; - reads standard input
     #[arg(long, value_name = "CSV", requires = "data")]
@@ -91,7 +139,7 @@ pub fn check_standard_input(paths: &[&Path]) -> Result<()> {
 
 /// Reads images for a model trained on `data`, with its classes; the options in `rows` override
 /// `data`. Reports skipped rows on stderr.
-pub fn read_images(path: &Path, data: &DataConfig, labels: LabelColumn, rows: &RowArgs) -> Result<Images> {
+pub fn read_images(path: &Path, data: &DataConfig, labels: LabelPolicy, rows: &RowArgs) -> Result<Images> {
     read_images_as(path, data, &data.labels, labels, rows)
 }
 
@@ -100,7 +148,7 @@ fn read_images_as(
     path: &Path,
     data: &DataConfig,
     label_names: &LabelNames,
-    labels: LabelColumn,
+    labels: LabelPolicy,
     rows: &RowArgs,
 ) -> Result<Images> {
     let options = ReadOptions {
@@ -109,7 +157,7 @@ fn read_images_as(
         advice: Advice::CommandLine,
         ..ReadOptions::new(&data.classes, labels)
     };
-    let images = csv::read(path, options)?;
+    let images = read::read(path, options)?;
     let (mut console, path) = (Console::default(), input_name(path));
     images.notes.iter().try_for_each(|note| console.line(note))?;
     if let Some(skipped) = images.skipped.describe() {
@@ -150,7 +198,7 @@ pub fn read_labeled_images(
 ) -> Result<(Images, Vec<u8>)> {
     check_standard_input(&[Some(path), args.labels.as_deref()].into_iter().flatten().collect::<Vec<_>>())?;
     let label_names = &merge_label_maps(&data.labels, &args.label_map, &data.classes)?;
-    let column = if args.labels.is_some() { LabelColumn::Ignored } else { LabelColumn::Optional };
+    let column = if args.labels.is_some() { LabelPolicy::Ignored } else { LabelPolicy::Optional };
     let images = read_images_as(path, data, label_names, column, rows)?;
     match (&args.labels, &images.labels) {
         (Some(labels), _) => {
@@ -184,10 +232,11 @@ pub fn read_labeled_images(
             let labels = labels.clone();
             Ok((images, labels))
         }
-        (None, None) => Err(input(format!(
-            "{}: has no column emotion; give the labels with --labels CSV (id,emotion)",
-            input_name(path).display()
-        ))),
+        (None, None) => {
+            let missing = if path.is_dir() { "class folders" } else { "column emotion" };
+            let name = input_name(path).display();
+            Err(input(format!("{name}: has no labels: no {missing}; give them with --labels CSV (id,emotion)")))
+        }
     }
 }
 

@@ -5,18 +5,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::common::{check_standard_input, merge_label_maps, print, print_json};
+use super::common::{ClassArgs, check_standard_input, print, print_json};
 use crate::data::advice::Advice;
 use crate::data::check::{CheckReport, FileReport, check_files};
-use crate::data::config::{OnBadRow, check_classes};
-use crate::data::csv;
-use crate::data::csv::columns::{LabelColumn, ReadOptions};
-use crate::data::label_map::{CLASSES, LabelNames};
+use crate::data::config::OnBadRow;
+use crate::data::read;
+use crate::data::read_options::{LabelPolicy, ReadOptions};
 use crate::report::Console;
 use crate::report::text_table::{table, thousands};
 use crate::util::error::{Outcome, input};
 use crate::util::files::input_name;
-use crate::util::validate::InvalidValue;
 
 /// `grimace data check`
 #[derive(Debug, Args)]
@@ -24,16 +22,13 @@ use crate::util::validate::InvalidValue;
     after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv\n\nExit codes: 0, also with findings; 1 for findings with --strict; 2 for rows that cannot be read."
 )]
 pub struct DataCheckArgs {
-    /// CSV files; duplicates are found within and across them; - reads standard input
+    /// CSV files and folders of images; duplicates are found within and across them; - reads standard
+    /// input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Class names in the order of their labels, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub classes: Option<Vec<String>>,
-    /// The class of each label: LABEL=CLASS,... or the classes of the numbers 0, 1, ...; skip leaves
-    /// rows out; repeatable
-    #[arg(long, value_name = "MAP", value_parser = LabelNames::parse, allow_hyphen_values = true)]
-    pub label_map: Vec<LabelNames>,
+    /// Classes and labels
+    #[command(flatten)]
+    pub classes: ClassArgs,
     /// Exit with 1 for blank images, duplicates or conflicting labels
     #[arg(long)]
     pub strict: bool,
@@ -47,23 +42,22 @@ const MAX_SHOWN: usize = 10;
 
 pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
     check_standard_input(&args.files.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
-    let classes = classes(args)?;
-    let label_names = merge_label_maps(&LabelNames::Classes, &args.label_map, &classes)?;
+    let (classes, label_names) = args.classes.resolve(&args.files.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
     let options = ReadOptions {
         label_names: &label_names,
         on_bad_row: OnBadRow::Skip,
         advice: Advice::CommandLine,
-        ..ReadOptions::new(&classes, LabelColumn::Optional)
+        ..ReadOptions::new(&classes, LabelPolicy::Optional)
     };
     let files = args
         .files
         .iter()
-        .map(|path| Ok((path.clone(), csv::read_allow_empty(path, options)?)))
+        .map(|path| Ok((path.clone(), read::read_allow_empty(path, options)?)))
         .collect::<Result<Vec<_>>>()?;
     let is_unused = |label: &&String| files.iter().all(|(_, images)| images.unused_labels.contains(label));
     let unused: Vec<String> = label_names.labels().iter().filter(is_unused).cloned().collect();
     Advice::CommandLine.unused_labels(&unused).iter().try_for_each(|note| Console::default().line(note))?;
-    let report = check_files(&files, &classes);
+    let report = check_files(&files, &classes)?;
     if args.json {
         print_json(&report)?;
     } else {
@@ -74,26 +68,6 @@ pub fn run(args: &DataCheckArgs) -> Result<Outcome> {
         return Err(input(format!("{} cannot be read", rows(bad))));
     }
     Ok(if args.strict && report.has_findings() { Outcome::Findings } else { Outcome::Done })
-}
-
-/// The classes: `--classes`, or those that `--label-map` names, or FER2013's.
-fn classes(args: &DataCheckArgs) -> Result<Vec<String>> {
-    let Some(classes) = &args.classes else {
-        let fer2013 = CLASSES.map(String::from);
-        let maps = args.label_map.iter().fold(LabelNames::Classes, |merged, map| merged.with(map, &fer2013));
-        let classes = maps.default_classes();
-        return match classes.as_slice() {
-            [only] => Err(input(format!(
-                "--label-map names only the class {only:?}; expected LABEL=CLASS,... or CLASS,CLASS,... with all classes, \
-                 or all of them with --classes"
-            ))),
-            _ => Ok(classes),
-        };
-    };
-    let classes: Vec<String> = classes.iter().map(|class| class.trim().to_owned()).collect();
-    check_classes(&classes)
-        .map_err(|problem| input(InvalidValue { key: "--classes".to_owned(), ..problem }.to_string()))?;
-    Ok(classes)
 }
 
 fn rows(number: usize) -> String {

@@ -12,7 +12,7 @@ use super::common::{print, print_json};
 use crate::config::{self, Config};
 use crate::data::config::Validation;
 use crate::data::dataset;
-use crate::data::device_images::DeviceImages;
+use crate::data::device_images::{DeviceImages, Resident};
 use crate::data::images::Images;
 use crate::report::Console;
 use crate::report::contact_sheet::ContactSheet;
@@ -71,12 +71,12 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
 /// `rows` training images, each beside its augmentations in the first `columns` epochs.
 fn contact_sheet(config: &Config, images: &Images, rows: usize, columns: usize) -> Result<ContactSheet> {
     let augment = Augment::new(&config.augment, config.seed);
-    let on_device = DeviceImages::new(images, Device::Cpu)?;
+    let on_device = DeviceImages::place(images, Device::Cpu, Resident::Host)?;
     let mut sheet = ContactSheet::new(rows, &[1, columns], 2);
     for row in 0..rows {
         // Spread over the file, to show different people and classes.
         let position = row * images.len() / rows;
-        let image = images.image(position);
+        let image = &images.image(position)?;
         sheet.place(row, 0, image);
         let index = Tensor::f_from_slice(&[position as i64])?;
         for epoch in 0..columns {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
@@ -11,6 +12,9 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::common::{print, print_json};
+use crate::data::images::Images;
+use crate::data::label_map::CLASSES;
+use crate::data::packed::{PackDetails, PackWriter};
 use crate::report::text_table::thousands;
 use crate::synthetic::{generate, label};
 use crate::util::error::Outcome;
@@ -37,6 +41,9 @@ pub struct DataSynthArgs {
     /// Random seed
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+    /// Write images as packed files: my_emotion_train.faces and my_emotion_test.faces
+    #[arg(long)]
+    pub packed: bool,
     /// Overwrite existing files
     #[arg(long)]
     pub force: bool,
@@ -47,11 +54,16 @@ pub struct DataSynthArgs {
 
 pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
     let out = &args.out;
-    let [train_csv, test_csv, labels_csv] = check_outputs(out, args.force)?;
+    let [train_out, test_out, labels_csv] = check_outputs(out, args)?;
     let (seed, train, test) = (args.seed, u64::from(args.train), u64::from(args.test));
     // Test images continue the sequence of the training images, so the two sets are disjoint.
-    write_csv(&train_csv, "emotion,pixels", train, |i| image_row(seed, i, &label(seed, i).to_string()))?;
-    write_csv(&test_csv, "id,pixels", test, |i| image_row(seed, train + i, &i.to_string()))?;
+    if args.packed {
+        write_packed(&train_out, seed, 0..train, true)?;
+        write_packed(&test_out, seed, train..train + test, false)?;
+    } else {
+        write_csv(&train_out, "emotion,pixels", train, |i| image_row(seed, i, &label(seed, i).to_string()))?;
+        write_csv(&test_out, "id,pixels", test, |i| image_row(seed, train + i, &i.to_string()))?;
+    }
     write_csv(&labels_csv, "id,emotion", test, |i| format!("{i},{}\n", label(seed, train + i)))?;
     if args.json {
         print_json(&json!({"out": out.to_string_lossy(), "train": train, "test": test, "seed": args.seed}))?;
@@ -67,13 +79,15 @@ pub fn run(args: &DataSynthArgs) -> Result<Outcome> {
 }
 
 /// Checks the three files in the folder `out`, and creates the folder.
-fn check_outputs(out: &Path, force: bool) -> Result<[Output; 3]> {
+fn check_outputs(out: &Path, args: &DataSynthArgs) -> Result<[Output; 3]> {
     if exists(out) && !out.is_dir() {
         return Err(anyhow!("{}: is not a folder; expected an output folder", out.display()));
     }
     fs::create_dir_all(out)?;
-    let check = |name: &str| Output::check(&out.join(name), OutputRules { force, ..OutputRules::default() });
-    Ok([check("my_emotion_train.csv")?, check("my_emotion_test.csv")?, check("my_emotion_test_labels.csv")?])
+    let rules = OutputRules { force: args.force, ..OutputRules::default() };
+    let check = |name: &str, ending: &str| Output::check(&out.join(format!("{name}.{ending}")), rules);
+    let images = if args.packed { "faces" } else { "csv" };
+    Ok([check("my_emotion_train", images)?, check("my_emotion_test", images)?, check("my_emotion_test_labels", "csv")?])
 }
 
 /// A row of a CSV of images: `first`, and the pixels of image `index`.
@@ -86,6 +100,31 @@ fn image_row(seed: u64, index: u64, first: &str) -> String {
     }
     row.push('\n');
     row
+}
+
+/// Packs the images `range` atomically: with labels, or with ids from 0.
+fn write_packed(output: &Output, seed: u64, range: Range<u64>, has_labels: bool) -> Result<()> {
+    let classes = CLASSES.map(String::from);
+    let rows = u32::try_from(range.end - range.start)?;
+    output.replace(|temporary| {
+        let mut writer = PackWriter::create(temporary)?;
+        for start in range.clone().step_by(CHUNK as usize) {
+            let part: Vec<u64> = (start..range.end.min(start + CHUNK)).collect();
+            let pixels: Vec<u8> = part.par_iter().flat_map_iter(|i| generate(seed, *i, label(seed, *i))).collect();
+            let labels = || part.iter().map(|i| label(seed, *i) as u8).collect();
+            let ids = || part.iter().map(|i| (i - range.start).to_string()).collect();
+            let first = u32::try_from(start - range.start)?;
+            let images = Images {
+                pixels: pixels.into(),
+                labels: has_labels.then(labels),
+                ids: (!has_labels).then(ids),
+                rows: (first..).take(part.len()).collect(),
+                ..Images::default()
+            };
+            writer.append(images.with_hashes()?)?;
+        }
+        writer.finish(rows, PackDetails { classes: &classes, ..PackDetails::default() })
+    })
 }
 
 /// Writes a CSV of `count` rows atomically.

@@ -11,6 +11,7 @@ use crate::config;
 use crate::data::dataset;
 use crate::forest::config::ForestConfig;
 use crate::forest::run::{self, ForestRun};
+use crate::metrics::{describe_accuracy, describe_interval};
 use crate::report::{Console, seconds};
 use crate::run_dir::{ForestSummary, RunDir};
 use crate::util::error::Outcome;
@@ -55,12 +56,17 @@ pub fn run(args: &ForestArgs) -> Result<Outcome> {
 
 fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
     let display = dir.path().display();
-    let accuracy = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    let describe = |accuracy: Option<f64>, interval| {
+        accuracy.map_or("-".to_owned(), |accuracy| describe_accuracy(accuracy, interval))
+    };
     let mut text = String::new();
     if let (Some(mean), Some(deviation)) = (summary.cv_mean, summary.cv_std) {
-        let dedup = accuracy(summary.cv_mean_dedup);
+        let dedup = describe(summary.cv_mean_dedup, None);
+        let interval = summary
+            .cv_interval
+            .map_or(String::new(), |interval| format!(", 95% CI {} over the images", describe_interval(interval)));
         text += &format!(
-            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds ({dedup} without duplicates of a fold's training \
+            "cross-validation accuracy {mean:.4} +- {deviation:.4} over {} folds{interval} ({dedup} without duplicates of a fold's training \
              images), {}\n",
             summary.folds,
             seconds(summary.cv_seconds.unwrap_or(0.0)),
@@ -74,9 +80,10 @@ fn describe(summary: &ForestSummary, dir: &RunDir) -> String {
         };
         return text + &format!("{display}: {progress}; no forest was fitted\n");
     };
-    let (all, dedup) = (accuracy(summary.val_accuracy), accuracy(summary.val_accuracy_dedup));
+    let all = describe(summary.val_accuracy, summary.val_accuracy_interval);
+    let dedup = describe(summary.val_accuracy_dedup, summary.val_accuracy_dedup_interval);
     text + &format!(
-        "validation accuracy {all} ({dedup} without duplicates of training images); {} trees fitted in {}; forest: {}\n",
+        "validation accuracy {all}; without duplicates of training images {dedup}; {} trees fitted in {}; forest: {}\n",
         summary.trees,
         seconds(fit),
         dir.forest_safetensors().display(),

@@ -1,19 +1,28 @@
 //! The command line: clap types and wiring, one file per command.
 
 mod common;
+mod compare;
 mod data_check;
+mod data_convert;
+mod data_pack;
 mod data_preview;
 mod data_synth;
 mod doctor;
 mod ensemble;
 mod evaluate;
+mod explain;
 mod export;
+mod export_target;
 mod forest;
 mod generate;
+mod monitor;
 mod predict;
+mod predict_photos;
 mod runs;
+mod serve;
 mod sweep;
 mod train;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -21,17 +30,18 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use self::common::RowArgs;
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, MemoryAdvice, catch_torch_panics, simplify_torch_error};
+use crate::inference::trained_run::TrainedRun;
 use crate::transforms::tta::Tta;
 use crate::util::error::Outcome;
 
-/// Trains facial-expression classifiers on libtorch from CSV files of 48x48 grayscale images.
+/// Trains facial-expression classifiers on libtorch from CSV files or folders of face images.
 #[derive(Debug, Parser)]
 #[command(
     name = "grimace",
     version,
     arg_required_else_help = true,
-    after_help = "Example:\n  grimace train configs/notebook.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv \\\n      --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 129/130/143 interrupted after saving"
+    after_help = "Example:\n  grimace train configs/notebook.toml --out runs/mine\n  grimace evaluate runs/mine --data data/my_emotion_test.csv \\\n      --labels data/my_emotion_test_labels.csv\n\nExit codes: 0 done, 1 failed, 2 bad arguments, config or data, 3 drift (monitor), 129/130/143 interrupted after saving, 75 the same by SIGUSR1 or SIGUSR2: resume it"
 )]
 pub struct Cli {
     /// The subcommand.
@@ -42,7 +52,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check, preview or generate images
+    /// Check, convert, preview or generate images
     #[command(
         subcommand,
         after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv"
@@ -56,13 +66,23 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// List runs, newest first
     Runs(runs::RunsArgs),
+    /// Watch a run or a sweep in the terminal: curves, progress, speed, time left; only reads
+    Watch(watch::WatchArgs),
     /// Evaluate a trained run on labeled images
     Evaluate(evaluate::EvaluateArgs),
+    /// Compare two trained runs on the same images: differences with intervals and tests
+    Compare(compare::CompareArgs),
+    /// Check whether new images differ from those that a run was validated on
+    Monitor(monitor::MonitorArgs),
     /// Write a trained run's predictions as CSV
     Predict(predict::PredictArgs),
-    /// Export a trained run as TorchScript
+    /// Show which regions of images speak for a network's prediction, as a PNG
+    Explain(explain::ExplainArgs),
+    /// Export a trained run as TorchScript or ONNX
     Export(export::ExportArgs),
-    /// Evaluate an ensemble of trained networks, or export it as one TorchScript file
+    /// Answer predictions over HTTP, and show a page to try a trained run on
+    Serve(serve::ServeArgs),
+    /// Evaluate an ensemble of trained networks, or export it as one TorchScript or ONNX file
     Ensemble(ensemble::EnsembleArgs),
     /// Show libtorch, devices, threads and CPU kernels, and why CUDA is not available
     Doctor(doctor::DoctorArgs),
@@ -80,6 +100,10 @@ pub enum Data {
     /// Count classes, blank images, exact duplicates, conflicting labels and duplicates across
     /// splits
     Check(data_check::DataCheckArgs),
+    /// Convert images between CSV, folders and packed files
+    Convert(data_convert::DataConvertArgs),
+    /// Pack images into one file that opens at once and need not fit into memory
+    Pack(data_pack::DataPackArgs),
     /// Generate synthetic images, to try Grimace without data
     Synth(data_synth::DataSynthArgs),
     /// Show training images and their augmentations as a PNG
@@ -96,18 +120,43 @@ pub struct ConfigArgs {
     pub sets: Vec<String>,
 }
 
-/// Which rows a trained run predicts, and how.
+/// Which rows a trained run predicts, how, and where.
 #[derive(Debug, Args)]
 pub struct InferenceArgs {
     /// Which rows
     #[command(flatten)]
     pub rows: RowArgs,
-    /// Test-time augmentation [default: the run's predict.tta]
-    #[arg(long)]
-    pub tta: Option<Tta>,
+    /// How to predict
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+}
+
+/// How a trained model is applied to an image.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Test-time augmentation [default: predict.tta of the run, which several runs must agree on]
+    #[arg(long)]
+    pub tta: Option<Tta>,
+    /// Probabilities as each network computes them, without its run's temperature
+    #[arg(long)]
+    pub no_calibration: bool,
+}
+
+impl ModelArgs {
+    /// Whether probabilities have the temperature of the run.
+    fn is_calibrated(&self) -> bool {
+        !self.no_calibration
+    }
+}
+
+impl InferenceArgs {
+    /// What the logits of `run` are divided by.
+    fn temperature(&self, run: &TrainedRun, tta: Tta) -> Result<f64> {
+        if self.model.is_calibrated() { run.temperature(tta) } else { Ok(1.0) }
+    }
 }
 
 /// Runs the command.
@@ -115,20 +164,35 @@ pub struct InferenceArgs {
 /// # Errors
 /// Those of the command; [`crate::util::error::exit_code`] turns them into an exit code.
 pub fn run(cli: Cli) -> Result<Outcome> {
-    let result = match cli.command {
+    let advice = match cli.command {
+        Command::Train(_) | Command::Sweep(_) => MemoryAdvice::Training,
+        _ => MemoryAdvice::Inference,
+    };
+    let result = catch_torch_panics(|| dispatch(cli.command));
+    result.map_err(|error| simplify_torch_error(error, advice))
+}
+
+fn dispatch(command: Command) -> Result<Outcome> {
+    match command {
         Command::Data(Data::Check(args)) => data_check::run(&args),
+        Command::Data(Data::Convert(args)) => data_convert::run(&args),
+        Command::Data(Data::Pack(args)) => data_pack::run(&args),
         Command::Data(Data::Synth(args)) => data_synth::run(&args),
         Command::Data(Data::Preview(args)) => data_preview::run(&args),
         Command::Forest(args) => forest::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Ensemble(args) => ensemble::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Generate(what) => generate::run(&what),
-    };
-    result.map_err(crate::device::simplify_torch_error)
+    }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::common::{print, print_json};
+use crate::metrics::describe_interval;
 use crate::report::text_table::table_with_text;
 use crate::run_dir::listing::{self, RunEntry};
 use crate::util::error::Outcome;
@@ -33,7 +34,7 @@ pub fn run(args: &RunsArgs) -> Result<Outcome> {
     } else if found.is_empty() {
         print(&format!("{}: no runs\n", args.folder.display()))?;
     } else {
-        let head = ["run", "name", "changed (UTC)", "epochs", "best", "state"].map(String::from).to_vec();
+        let head = ["run", "name", "changed (UTC)", "epochs", "best (95% CI)", "state"].map(String::from).to_vec();
         let rows = [vec![head], found.iter().map(line).collect()].concat();
         print(&table_with_text(&rows, &TEXT_COLUMNS))?;
     }
@@ -46,7 +47,10 @@ fn line(run: &RunEntry) -> Vec<String> {
         escaped(&run.name),
         run.changed.get(..19).unwrap_or(&run.changed).replace('T', " "),
         run.epochs.map_or("-".to_owned(), |epochs| epochs.to_string()),
-        run.best.map_or("-".to_owned(), |best| format!("{best:.4}")),
+        run.best.map_or("-".to_owned(), |best| {
+            let interval = run.best_interval.map_or(String::new(), |found| format!(" ({})", describe_interval(found)));
+            format!("{best:.4}{interval}")
+        }),
         run.state.clone(),
     ]
 }

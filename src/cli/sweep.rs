@@ -8,14 +8,16 @@ use clap::Args;
 use super::common::{own_command, print, print_json};
 use crate::device::DeviceChoice;
 use crate::report::text_table::table;
-use crate::sweep::driver::{Sweep, SweepOptions, SweepResult};
+use crate::sweep::driver::{Sweep, SweepOptions, SweepResult, Task};
+use crate::sweep::many_machines::PartResult;
+use crate::sweep::shard::ShardChoice;
 use crate::util::error::Outcome;
 use crate::util::signals::Signals;
 
 /// `grimace sweep`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five --resume\n  grimace sweep configs/notebook.toml --vary train.ema=0,0.998 \\\n      --vary 'model.filters=[32,64,128],[64,128,256]'\n\nWrites a run directory for each config, value and seed, comparison.csv and .md, report.html, and model.pt and submission.csv of the best run.\nA failed run is reported in the comparison and does not end the sweep; the exit code is then 1."
+    after_help = "Example:\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five\n  grimace sweep configs/sweep/*.toml --seeds 5 --forest configs/forest.toml --out runs/five --resume\n  grimace sweep configs/notebook.toml --vary train.ema=0,0.998 \\\n      --vary 'model.filters=[32,64,128],[64,128,256]'\n\nOver several machines that share a file system, with the same arguments each time (docs/many-machines.md):\n  grimace sweep configs/sweep/*.toml --seeds 5 --out runs/five --plan\n  grimace sweep configs/sweep/*.toml --seeds 5 --out runs/five --shard 0/2\n  grimace sweep configs/sweep/*.toml --seeds 5 --out runs/five --shard 1/2\n  grimace sweep configs/sweep/*.toml --seeds 5 --out runs/five --collect\n\nWrites a run directory for each config, value and seed, comparison.csv and .md, report.html, and model.pt and submission.csv of the best run.\nA failed run is reported in the comparison and does not end the sweep; the exit code is then 1."
 )]
 pub struct SweepArgs {
     /// Config files (TOML) with distinct names
@@ -43,7 +45,24 @@ pub struct SweepArgs {
     /// Resume the sweep in --out, or the newest one; finished runs are kept
     #[arg(long)]
     pub resume: bool,
-    /// Print the comparison as JSON
+    /// Only check the inputs, and write --out with the list of runs, for --shard or --join
+    #[arg(long, group = "task", requires = "out")]
+    pub plan: bool,
+    /// Only train every N-th run of the plan from the I-th on, counted from 0; or auto: from the
+    /// variables of an array of Slurm, Kubernetes or AWS Batch
+    #[arg(long, value_name = "I/N|auto", group = "task", requires = "out")]
+    pub shard: Option<ShardChoice>,
+    /// Only train runs of the plan, one after another, that no other process is training; needs a
+    /// file system with locks
+    #[arg(long, group = "task", requires = "out")]
+    pub join: bool,
+    /// Only fit the forest, compare the runs of the plan and export the best one
+    #[arg(long, group = "task", requires = "out")]
+    pub collect: bool,
+    /// Compare also if runs are missing
+    #[arg(long, requires = "collect")]
+    pub partial: bool,
+    /// Print the comparison as JSON; with --plan, --shard or --join the runs
     #[arg(long)]
     pub json: bool,
     /// Number of a worker process of --parallel
@@ -55,7 +74,9 @@ pub struct SweepArgs {
 }
 
 pub fn run(args: &SweepArgs) -> Result<Outcome> {
-    let signals = Signals::watch()?;
+    // Schedulers signal all processes of a job.
+    let is_forwarded = args.worker.is_some() && (args.shard.is_some() || args.join);
+    let signals = if is_forwarded { Signals::watch_forwarded()? } else { Signals::watch()? };
     let options = SweepOptions {
         configs: args.configs.clone(),
         sets: args.sets.clone(),
@@ -65,17 +86,49 @@ pub fn run(args: &SweepArgs) -> Result<Outcome> {
         parallel: args.parallel,
         out: args.out.clone(),
         resume: args.resume,
+        task: task(args)?,
         command: own_command()?,
     };
     let sweep = Sweep::plan(&options, &signals)?;
     if let (Some(number), Some(dir)) = (args.worker, &args.out) {
         return sweep.work(number, args.worker_device, dir);
     }
-    let result = sweep.run()?;
+    let result = match options.task {
+        Task::Whole => sweep.run()?,
+        Task::Collect { partial } => sweep.collect(partial)?,
+        Task::Plan => return print_part(args, sweep.write_plan()?),
+        Task::Shard(_) | Task::Join => return print_part(args, sweep.train_part()?),
+    };
     if args.json {
         print_json(&result.comparison)?;
     } else {
         print(&describe(&result))?;
+    }
+    result.into_outcome()
+}
+
+fn task(args: &SweepArgs) -> Result<Task> {
+    Ok(match args.shard {
+        Some(shard) => Task::Shard(shard.resolve(|name| std::env::var(name).ok())?),
+        None if args.plan => Task::Plan,
+        None if args.join => Task::Join,
+        None if args.collect => Task::Collect { partial: args.partial },
+        None => Task::Whole,
+    })
+}
+
+/// Prints the runs of a plan, a name on each line for scripts, or those of a shard with their results.
+fn print_part(args: &SweepArgs, result: PartResult) -> Result<Outcome> {
+    if args.json {
+        print_json(&result)?;
+    } else if args.plan {
+        print(&result.runs.iter().map(|run| format!("{}\n", run.folder)).collect::<String>())?;
+    } else {
+        let accuracy = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        let header = ["Run", "State", "Best Accuracy", "Last Accuracy"].map(str::to_owned).to_vec();
+        let rows = result.runs.iter();
+        let rows = rows.map(|run| vec![run.folder.clone(), run.state.clone(), accuracy(run.best), accuracy(run.last)]);
+        print(&table(&[header].into_iter().chain(rows).collect::<Vec<_>>()))?;
     }
     result.into_outcome()
 }

@@ -9,7 +9,7 @@ use super::ConfigArgs;
 use super::common::{own_command, print, print_json};
 use crate::config::{self, Config};
 use crate::data::dataset;
-use crate::metrics::Monitor;
+use crate::metrics::{Monitor, describe_accuracy, describe_interval};
 use crate::report::{Console, seconds};
 use crate::run_dir::{RunDir, SWEEP_JSON, Summary};
 use crate::train::early_stopping::StopReason;
@@ -103,10 +103,16 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
             _ => format!("{display}: {}; its best weights are missing\n", describe_end(summary)),
         };
     };
-    let dedup = summary.best_val_accuracy_dedup.map_or("-".into(), |value| format!("{value:.4}"));
+    let dedup = summary.best_val_accuracy_dedup.map_or("-".into(), |accuracy| {
+        let interval = summary.best_val_accuracy_dedup_interval;
+        interval.map_or(format!("{accuracy:.4}"), |interval| {
+            format!("{accuracy:.4}, 95% CI {},", describe_interval(interval))
+        })
+    });
+    let best = describe_accuracy(best, summary.best_val_accuracy_interval);
     let result = match (summary.monitor, summary.best_monitor_value) {
-        (Monitor::ValAccuracy, _) | (_, None) => format!("best validation accuracy {best:.4}"),
-        (monitor, Some(value)) => format!("best {monitor} {value:.4}, validation accuracy {best:.4}"),
+        (Monitor::ValAccuracy, _) | (_, None) => format!("best validation accuracy {best}"),
+        (monitor, Some(value)) => format!("best {monitor} {value:.4}, validation accuracy {best}"),
     };
     format!(
         "{result} in epoch {} ({dedup} without duplicates of training images); {}, {}; \

@@ -320,6 +320,13 @@ mod tests {
             ),
             (SMALL, &["data.soft_labels=\"\""], &["data.soft_labels = \"\" ", "the path of a CSV"]),
             (SMALL, &["train.label_smoothing=1"], &["train.label_smoothing = 1 ", "0 (off) to below 1"]),
+            (SMALL, &["train.layer_decay=-0.5"], &["train.layer_decay = -0.5 ", "above 0, at most 1 (off)"]),
+            (SMALL, &["train.freeze=[\"block0\"]"], &["train.freeze = [\"block0\"] ", "block1, block2"]),
+            (
+                &SMALL.replace("cnn", "resnet"),
+                &["model.stem_pool=\"2x2\""],
+                &["model.stem_pool = \"2x2\" is not allowed: expected true, false or \"3x3\""],
+            ),
             (SMALL, &["train.ema=1"], &["train.ema = 1 ", "0 (off) to below 1"]),
             (SMALL, &["train.clip_norm=-1"], &["train.clip_norm = -1 ", "0 (off) to 1e6"]),
             (SMALL, &["train.checkpoint_every={epochs=0}"], &["train.checkpoint_every", "above 0"]),

@@ -102,6 +102,7 @@ impl RawConfig {
         self.augment.check()?;
         self.model.check()?;
         self.train.check()?;
+        self.train.check_layers(&self.model)?;
         if self.train.progressive.is_on() {
             let from = self.train.progressive.from;
             let allowed = "48 (off), or model.kind = \"resnet\" with stages that leave a pixel of the image";

@@ -1,10 +1,13 @@
 //! `[train]`: epochs, optimizer, learning rate, early stopping, checkpoints.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use super::cuda_graph::CudaGraph;
 use crate::data::sampler::Sampling;
 use crate::metrics::Monitor;
+use crate::model::{LayerGroups, ModelConfig};
 use crate::optim::class_weights::ClassWeights;
 use crate::optim::optimizer::{AdamConfig, OptimizerConfig};
 use crate::optim::schedule::{HoldThenDecay, ScheduleConfig};
@@ -21,6 +24,20 @@ pub const MAX_ROLLBACKS: u32 = 100;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
+    /// What a new run starts from instead of random weights, optional: a run directory (its best
+    /// weights), a checkpoint, or weights in safetensors with the names of this network or of
+    /// torchvision's ResNet. A resumed run does not read it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Layers that are not trained, by name: of `cnn` `block1`, ..., `dense1`, ..., `output`; of
+    /// `vgg` `stage1`, ..., `dense1`, ..., `output`; of `resnet` `stem`, `stage1`, ..., `output`.
+    /// Their batch norms use and keep their running statistics.
+    pub freeze: Vec<String>,
+    /// Layer-wise learning-rate decay: the learning rate of each layer is this times that of the
+    /// next, and that of the output is the optimizer's; 1 is off (Clark et al. 2020; as in BEiT and
+    /// timm).
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    pub layer_decay: f64,
     /// Maximum number of epochs.
     #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: u32,
@@ -69,6 +86,9 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            init: None,
+            freeze: Vec::new(),
+            layer_decay: 1.0,
             epochs: 50,
             batch: 64,
             optimizer: OptimizerConfig::Adam(AdamConfig::default()),
@@ -130,7 +150,24 @@ impl TrainConfig {
         matches!(self.schedule, ScheduleConfig::Cosine(_)) || self.progressive.is_on()
     }
 
+    /// Checks the layers to freeze against those of the network.
+    pub(crate) fn check_layers(&self, model: &ModelConfig) -> Result<(), InvalidValue> {
+        let layers = LayerGroups::new(model);
+        let names = layers.names();
+        let listed = names.join(", ");
+        for name in &self.freeze {
+            let allowed = format!("layers of this network: {listed}");
+            require(names.contains(&name.as_str()), "train.freeze", format!("[{name:?}]"), &allowed)?;
+        }
+        let trains = names.iter().any(|name| self.freeze.iter().all(|frozen| frozen != name));
+        require(trains, "train.freeze", format!("{:?}", self.freeze), &format!("not all of {listed}: one must train"))
+    }
+
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        let is_named = self.init.as_deref() != Some(Path::new(""));
+        require(is_named, "train.init", "\"\"", "a run directory or a file of weights; omit it for random weights")?;
+        let decay = self.layer_decay;
+        require(decay > 0.0 && decay <= 1.0, "train.layer_decay", decay, "above 0, at most 1 (off)")?;
         require((1..=MAX_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MAX_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;

@@ -44,11 +44,11 @@ impl Advice {
         }
     }
 
-    /// How to skip rows that cannot be read.
+    /// The option that skips rows that cannot be read.
     pub fn skip_bad_rows(self) -> &'static str {
         match self {
-            Self::Config => "set data.on_bad_row = \"skip\" to skip such rows",
-            Self::CommandLine => "add --on-bad-row skip to skip such rows",
+            Self::Config => "set data.on_bad_row = \"skip\"",
+            Self::CommandLine => "add --on-bad-row skip",
         }
     }
 }

@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::class_counts::count_rows;
-use super::images::{ImageHash, Images};
+use super::images::{ImageHash, Images, PIXELS};
 use crate::util::files::input_name;
 use crate::util::text::{escaped, short};
+
+/// Images that are read at a time.
+const BLOCK: usize = 1024;
 
 /// A column Usage with more distinct values is not used as a split; Kaggle's has three.
 const MAX_USAGES: usize = 20;
@@ -92,40 +96,47 @@ impl CheckReport {
 }
 
 /// Checks files whose images have been read.
-pub fn check_files(files: &[(PathBuf, Images)], classes: &[String]) -> CheckReport {
+///
+/// # Errors
+/// An image in a packed file that cannot be read.
+pub fn check_files(files: &[(PathBuf, Images)], classes: &[String]) -> Result<CheckReport> {
     let mut labels: HashMap<ImageHash, BTreeSet<u8>> = HashMap::new();
     for (_, images) in files {
         for (hash, label) in images.hashes.iter().zip(images.labels.iter().flatten()) {
             labels.entry(*hash).or_default().insert(*label);
         }
     }
-    CheckReport {
-        files: files.iter().map(|(path, images)| check_file(path, images, classes)).collect(),
+    Ok(CheckReport {
+        files: files.iter().map(|(path, images)| check_file(path, images, classes)).collect::<Result<_>>()?,
         conflicting_labels: labels.values().filter(|labels| labels.len() > 1).count(),
         duplicates_across: overlaps(files),
-    }
+    })
 }
 
-fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> FileReport {
-    let blank = |index: &usize| images.image(*index).windows(2).all(|pair| matches!(pair, [a, b] if a == b));
+fn check_file(path: &std::path::Path, images: &Images, classes: &[String]) -> Result<FileReport> {
+    let is_blank = |image: &&[u8]| image.iter().all(|pixel| Some(pixel) == image.first());
+    let mut blank = 0;
+    for block in images.pixels.blocks(BLOCK) {
+        blank += block?.chunks_exact(PIXELS).filter(is_blank).count();
+    }
     let unique: BTreeSet<&ImageHash> = images.hashes.iter().collect();
     let mut usages = BTreeMap::new();
     for usage in usages_of(images).into_iter().flatten() {
         *usages.entry(escaped(&short(usage, MAX_USAGE_LENGTH))).or_insert(0) += 1;
     }
-    FileReport {
+    Ok(FileReport {
         file: path.to_path_buf(),
         rows: images.len(),
         classes: images.labels.as_ref().map(|labels| {
             count_rows(classes, labels).map(|(class, rows)| ClassCount { class: class.to_owned(), rows }).collect()
         }),
         usages,
-        blank: (0..images.len()).filter(blank).count(),
+        blank,
         duplicates: images.len() - unique.len(),
         notes: images.notes.clone(),
         bad_row_count: images.skipped.count(),
         bad_rows: images.skipped.kept().iter().map(ToString::to_string).collect(),
-    }
+    })
 }
 
 /// The Usage of each image, if the column has few enough distinct values to be a split.
@@ -182,13 +193,14 @@ mod tests {
             (0..PIXELS).map(move |i| if value == 0 { 0 } else { value ^ (i % 2) as u8 })
         };
         Images {
-            pixels: values.iter().flat_map(image).collect(),
+            pixels: values.iter().flat_map(image).collect::<Vec<u8>>().into(),
             labels: Some(labels.to_vec()),
             usages: usages.map(|usages| usages.iter().map(|usage| (*usage).to_owned()).collect()),
             rows: (0..values.len() as u32).collect(),
             ..Images::default()
         }
         .with_hashes()
+        .unwrap()
     }
 
     #[test]
@@ -196,7 +208,7 @@ mod tests {
         let classes: Vec<String> = ["a", "b"].map(String::from).to_vec();
         let train = images(&[0, 4, 4, 6, 8], &[0, 0, 1, 1, 1], None);
         let test = images(&[4, 6, 10], &[0, 1, 0], Some(&["PublicTest", "PublicTest", "Training"]));
-        let report = check_files(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes);
+        let report = check_files(&[("train.csv".into(), train), ("test.csv".into(), test)], &classes).unwrap();
         let [first, second] = &report.files[..] else { panic!("two files") };
         assert_eq!((first.rows, first.blank, first.duplicates), (5, 1, 1));
         assert_eq!(first.classes.as_ref().unwrap().iter().map(|c| c.rows).collect::<Vec<_>>(), [2, 3]);
@@ -220,6 +232,7 @@ mod tests {
                 &[("x.csv".into(), images(&values, &vec![0; count], Some(&words[..count])))],
                 &["a".into(), "b".into()],
             )
+            .unwrap()
         };
         assert_eq!((report(20).files[0].usages.len(), report(20).duplicates_across.len()), (20, 190));
         assert_eq!((report(21).files[0].usages.len(), report(21).duplicates_across.len()), (0, 0));

@@ -8,8 +8,10 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
 use super::advice::Advice;
+use super::device_images::Resident;
 pub use super::label_map::CLASSES;
 use super::label_map::LabelNames;
+use super::read;
 use crate::util::files::{STANDARD_STREAM, is_standard_input};
 use crate::util::validate::{InvalidValue, check_seed, require};
 
@@ -23,21 +25,26 @@ const MAX_NAME: usize = 100;
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// CSV of training rows.
+    /// Training images: a CSV, a folder with a folder for each class, or a packed file.
     pub train: PathBuf,
-    /// CSV of test rows, optional; only a sweep reads it, to write a submission.
+    /// Test images, a CSV, a folder or a packed file, optional; only a sweep reads it, to write a submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// CSV of votes or probabilities per training row, optional, to train on with or instead of the
+    /// CSV of votes or probabilities per training row, or a packed file with such, optional, to train on with or instead of the
     /// label. A forest uses it only with `label_source = "soft_labels"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_labels: Option<PathBuf>,
+    /// Where the pixels are during training and inference.
+    #[serde(default, skip_serializing_if = "Resident::is_auto")]
+    #[schemars(extend("default" = "auto"))]
+    pub resident: Resident,
     /// Where the labels of the rows of `train` come from.
     #[serde(default, skip_serializing_if = "LabelSource::is_default")]
     #[schemars(extend("default" = "emotion"))]
     pub label_source: LabelSource,
-    /// Validation rows: a fraction of the training rows, a CSV's path, or a Usage of the training
-    /// CSV.
+    /// Validation images: a fraction of the training images, the path of a CSV, a folder or a packed
+    /// file, or a Usage
+    /// of `train`: of a folder, the name of the folder of a split, such as `test`.
     #[serde(default)]
     pub validation: Validation,
     /// How a validation fraction is sampled.
@@ -50,11 +57,18 @@ pub struct DataConfig {
     /// Keep exact duplicates of an image in the same part; applies if `validation` is a fraction.
     #[serde(default = "yes")]
     pub group_duplicates: bool,
-    /// What to do with a row that cannot be read.
+    /// Column of the CSVs with a group of each row, such as an age, optional: a model card has the
+    /// metrics of each group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub group: Option<String>,
+    /// What to do with a row or an image that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
-    /// Class names, in the order of the class numbers. Without it they are FER2013's, or those that
-    /// `labels` names; the list is empty until the config is checked.
+    /// Class names, in the order of the class numbers. Without it they are FER2013's, those that
+    /// `labels` names, the class folders of `train` in alphabetical order, or the classes of the packed
+    /// file `train`; the list is empty until
+    /// the config is checked.
     #[serde(default, deserialize_with = "at_least_one")]
     #[schemars(length(min = 2, max = MAX_CLASSES))]
     pub classes: Vec<String>,
@@ -118,10 +132,11 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
 }
 
 impl DataConfig {
-    /// Sets `classes` if the config does not: to FER2013's, or to those that `labels` names.
+    /// Sets `classes` if the config does not: to those of `train` ([`read::default_classes`]), to those that `labels` names, or to FER2013's.
     pub(crate) fn resolve(&mut self) {
         if self.classes.is_empty() {
-            self.classes = self.labels.default_classes();
+            let of_data = read::default_classes(&self.train, &self.labels);
+            self.classes = of_data.unwrap_or_else(|| self.labels.default_classes());
         }
     }
 
@@ -134,6 +149,9 @@ impl DataConfig {
             require(!path.as_os_str().is_empty(), key, "\"\"", "the path of a CSV file")?;
             let expected = "the path of a CSV file: standard input cannot be read again when the run is resumed";
             require(!is_standard_input(path), key, format!("{path:?}"), expected)?;
+        }
+        if let Some(group) = &self.group {
+            require(!group.trim().is_empty(), "data.group", "\"\"", "the name of a column")?;
         }
         let has_votes = self.label_source == LabelSource::Emotion || self.soft_labels.is_some();
         require(
@@ -150,8 +168,24 @@ impl DataConfig {
                 "a fraction above 0 and below 1, the path of a CSV file, or a Usage",
             )?;
         }
-        check_classes(&self.classes)?;
+        check_classes(&self.classes).map_err(|problem| self.explain_numbered_folders(problem))?;
         self.labels.check(&self.classes, Advice::Config)
+    }
+}
+
+impl DataConfig {
+    /// A better explanation of classes that are the numbers of class folders.
+    fn explain_numbered_folders(&self, problem: InvalidValue) -> InvalidValue {
+        let is_number = |class: &String| class.parse::<usize>().is_ok();
+        if !(self.labels.is_classes() && self.train.is_dir() && self.classes.iter().any(is_number)) {
+            return problem;
+        }
+        let expected = format!(
+            "names: class folders of {} are numbers; say what they mean, such as data.labels = {{ 1 = \"surprise\", 2 = \
+             \"fear\" }}",
+            self.train.display()
+        );
+        InvalidValue { expected, ..problem }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The data of a run: reads the files of `[data]` and splits them into training and validation.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use anyhow::Result;
 use super::advice::Advice;
 use super::class_counts::count_rows;
 use super::config::{DataConfig, LabelSource, SplitKind, Validation};
-use super::csv;
 use super::duplicates::duplicate_mask;
 use super::images::{ImageHash, Images, TRAINING, is_usage};
 use super::label_map::LabelMap;
+use super::read;
 use super::soft_labels::{SoftLabels, VoteFile};
 use super::split::{self, SplitRequest};
-use crate::data::csv::columns::{LabelColumn, ReadOptions};
+use crate::data::read_options::{LabelPolicy, ReadOptions};
 use crate::util::error::input;
 use crate::util::files::check_regular_file;
 use crate::util::text::count;
@@ -73,13 +73,13 @@ impl Dataset {
 /// Reads and splits the data. `seed` selects a validation fraction if `data.split_seed` is not set.
 ///
 /// # Errors
-/// Input errors: those of [`csv::read`] and [`VoteFile::read`], a missing Usage, a class without
+/// Input errors: those of [`read::read`] and [`VoteFile::read`], a missing Usage, a class without
 /// training rows.
 pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     let start = Instant::now();
     let map = LabelMap::new(&data.classes, &data.labels);
     let mut notes = Vec::new();
-    let mut all = read(&data.train, data, &mut notes)?;
+    let mut all = read_labeled(&data.train, data, &mut notes)?;
     let votes = match &data.soft_labels {
         Some(path) => {
             check_regular_file(path, "a CSV of soft labels")?;
@@ -118,15 +118,23 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
     Ok(Dataset { train, soft_labels, validation, validation_duplicates, data_hash, split_csv, load_time, notes })
 }
 
-/// Reads a labeled CSV of the config. It is read again when the run is resumed, so it must be a
-/// file.
-fn read(path: &Path, data: &DataConfig, notes: &mut Vec<String>) -> Result<Images> {
-    check_regular_file(path, "a CSV file of images")?;
+/// Reads labeled images of the config. They are read again when the run is resumed, so a pipe is
+/// refused.
+fn read_labeled(path: &Path, data: &DataConfig, notes: &mut Vec<String>) -> Result<Images> {
+    read::check_repeatable(path)?;
     // Labels from votes replace the column.
     let replaced = data.label_source == LabelSource::SoftLabels && path == data.train;
-    let labels = if replaced { LabelColumn::Ignored } else { LabelColumn::Required };
+    let labels = if replaced { LabelPolicy::Ignored } else { LabelPolicy::Required };
     let options = ReadOptions::new(&data.classes, labels);
-    let images = csv::read(path, ReadOptions { label_names: &data.labels, on_bad_row: data.on_bad_row, ..options })?;
+    if let (Some(group), true) = (&data.group, path.is_dir()) {
+        let display = path.display();
+        return Err(input(format!(
+            "data.group = {group:?} is the column of a CSV, and {display} is a folder; remove it"
+        )));
+    }
+    let options =
+        ReadOptions { label_names: &data.labels, group: data.group.as_deref(), on_bad_row: data.on_bad_row, ..options };
+    let images = read::read(path, options)?;
     notes.extend(images.notes.iter().cloned());
     if path == data.train {
         notes.extend(Advice::Config.unused_labels(&images.unused_labels));
@@ -168,7 +176,7 @@ fn split_parts(
             Ok((all.with_usage(TRAINING, &data.train)?, all.with_usage(usage, &data.train)?))
         }
         Validation::Path(path) => {
-            let validation = read(path, data, notes)?;
+            let validation = read_labeled(path, data, notes)?;
             hashes.push(validation.content_hash());
             if validation.usages.iter().flatten().any(|usage| is_usage(usage, TRAINING)) {
                 let display = path.display();
@@ -266,32 +274,41 @@ fn why_no_validation(train: &Images, data: &DataConfig) -> String {
 /// The lines `row,part,hash` in file order, row indices from 0 per file. The rows of a separate
 /// validation file follow those of the training file.
 fn split_csv(train: &Images, validation: &Images, separate_files: bool) -> String {
-    let mut rows = BTreeMap::new();
-    for (part, images, file) in [("train", train, 0), ("validation", validation, u8::from(separate_files))] {
-        for (row, image) in images.rows.iter().zip(&images.hashes) {
-            rows.insert((file, *row), (part, *image));
-        }
+    let parts = [("train", train, 0), ("validation", validation, u8::from(separate_files))];
+    let mut rows: Vec<(u8, u32, &str, ImageHash)> = Vec::with_capacity(train.len() + validation.len());
+    for (part, images, file) in parts {
+        rows.extend(images.rows.iter().zip(&images.hashes).map(|(row, image)| (file, *row, part, *image)));
     }
+    rows.sort_unstable();
     let mut text = String::from("row,part,hash\n");
-    for ((_, row), (part, image)) in rows {
+    for (_, row, part, image) in rows {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{row},{part},{image}");
     }
     text
 }
 
-/// Parses `split.csv` and returns the hashes of the training rows.
+/// The hashes of the images in the two parts of a split.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SplitHashes {
+    /// Of the training images.
+    pub train: HashSet<ImageHash>,
+    /// Of the validation images.
+    pub validation: HashSet<ImageHash>,
+}
+
+/// Parses `split.csv`.
 ///
 /// # Errors
 /// An input error for a malformed line.
-pub fn training_images(split_csv: &str, path: &Path) -> Result<HashSet<ImageHash>> {
-    let mut hashes = HashSet::new();
+pub fn split_hashes(split_csv: &str, path: &Path) -> Result<SplitHashes> {
+    let mut hashes = SplitHashes::default();
     for (number, line) in split_csv.lines().enumerate().skip(1) {
         let mut fields = line.split(',').skip(1);
         let (part, image) = (fields.next(), fields.next().and_then(ImageHash::from_hex));
         match (part, image) {
-            (Some("train"), Some(image)) => drop(hashes.insert(image)),
-            (Some("validation"), Some(_)) => {}
+            (Some("train"), Some(image)) => drop(hashes.train.insert(image)),
+            (Some("validation"), Some(image)) => drop(hashes.validation.insert(image)),
             _ => {
                 return Err(input(format!(
                     "{}: line {}: expected row,part,hash, got {line:?}",
@@ -314,9 +331,10 @@ mod tests {
         let why = |config: &str, labels: &[u8], distinct: u8| {
             let mut data: DataConfig = toml::from_str(&format!("train = \"x.csv\"\n{config}")).unwrap();
             data.resolve();
-            let pixels = (0..labels.len()).flat_map(|row| [(row % usize::from(distinct)) as u8; PIXELS]).collect();
-            let images = Images { pixels, labels: Some(labels.to_vec()), ..Images::default() };
-            why_no_validation(&images.with_hashes(), &data)
+            let pixels =
+                (0..labels.len()).flat_map(|row| [(row % usize::from(distinct)) as u8; PIXELS]).collect::<Vec<u8>>();
+            let images = Images { pixels: pixels.into(), labels: Some(labels.to_vec()), ..Images::default() };
+            why_no_validation(&images.with_hashes().unwrap(), &data)
         };
         let rounding = why("validation = 0.04", &[3; 10], 9);
         assert!(rounding.starts_with("0.04 of the largest class, which has 10 rows, rounds to 0;"), "{rounding}");

@@ -1,11 +1,14 @@
-//! Images in memory: one block of bytes, and a hash per image that identifies exact duplicates.
+//! Images: their pixels, columns, and a hash per image that identifies exact duplicates.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::bad_rows::BadRows;
+use super::pixel_store::Pixels;
 use crate::util::error::input;
 use crate::util::text::short;
 
@@ -13,6 +16,9 @@ use crate::util::text::short;
 pub const SIDE: usize = 48;
 /// Pixels per image.
 pub const PIXELS: usize = SIDE * SIDE;
+
+/// Images that are read at a time to compute something over all of them.
+const BLOCK: usize = 1024;
 
 /// The first 16 bytes of the BLAKE3 hash of an image's 2304 pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +32,16 @@ impl ImageHash {
             *to = *from;
         }
         Self(prefix)
+    }
+
+    /// The hash with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the hash.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 
     /// Parses the 32 hexadecimal digits that `Display` writes.
@@ -44,23 +60,41 @@ impl fmt::Display for ImageHash {
 /// Kaggle's Usage of training rows.
 pub const TRAINING: &str = "Training";
 
-/// Whether a Usage in a file is `wanted`, regardless of case; `train` is short for `Training`.
+/// Names of splits, in lower case; those in a row are the same.
+const SPLITS: [&[&str]; 6] = [
+    &["training", "train"],
+    &["validation", "val", "valid"],
+    &["test", "testing"],
+    &["dev"],
+    &["publictest"],
+    &["privatetest"],
+];
+
+/// Whether a Usage in a file is `wanted`, regardless of case; `train` is short for `Training`, and
+/// `val` for `validation`.
 pub fn is_usage(found: &str, wanted: &str) -> bool {
-    let full = |usage: &str| if usage.eq_ignore_ascii_case("train") { TRAINING.to_owned() } else { usage.to_owned() };
-    full(found).eq_ignore_ascii_case(&full(wanted))
+    let (found, wanted) = (found.to_lowercase(), wanted.to_lowercase());
+    found == wanted || SPLITS.iter().any(|names| names.contains(&found.as_str()) && names.contains(&wanted.as_str()))
+}
+
+/// Whether a folder of this name is a split, not a class.
+pub fn is_split(folder: &str) -> bool {
+    SPLITS.iter().any(|names| names.contains(&folder.to_lowercase().as_str()))
 }
 
 /// The images of one CSV, with their columns.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
     /// uint8 [N, 48, 48], row-major.
-    pub pixels: Vec<u8>,
+    pub pixels: Pixels,
     /// `[N]` class numbers, if the file has the column `emotion`.
     pub labels: Option<Vec<u8>>,
     /// `[N]` values of the column `id`, if present.
     pub ids: Option<Vec<String>>,
     /// `[N]` values of the column `Usage`, if present.
     pub usages: Option<Vec<String>>,
+    /// `[N]` values of the column `data.group`, if it is set.
+    pub groups: Option<Vec<String>>,
     /// `[N]` row index in the file, from 0; not consecutive if rows were skipped.
     pub rows: Vec<u32>,
     /// `[N]` hash of each image.
@@ -77,75 +111,6 @@ pub struct Images {
     pub notes: Vec<String>,
 }
 
-/// Rows that could not be read: all are counted, the first 1000 are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BadRows {
-    kept: Vec<BadRow>,
-    count: usize,
-}
-
-impl BadRows {
-    /// Bounds the memory that a hostile file can take.
-    const MAX_KEPT: usize = 1000;
-
-    /// Adds a row.
-    pub fn push(&mut self, row: BadRow) {
-        self.count += 1;
-        if !self.is_full() {
-            self.kept.push(row);
-        }
-    }
-
-    /// Whether further rows are only counted.
-    pub fn is_full(&self) -> bool {
-        self.kept.len() >= Self::MAX_KEPT
-    }
-
-    /// The first bad row.
-    pub fn first(&self) -> Option<&BadRow> {
-        self.kept.first()
-    }
-
-    /// The first 1000 bad rows.
-    pub fn kept(&self) -> &[BadRow] {
-        &self.kept
-    }
-
-    /// How many rows were skipped, and where the first is; `None` if none was.
-    pub fn describe(&self) -> Option<String> {
-        let first = self.first()?;
-        Some(match self.count {
-            1 => format!("skipped 1 bad row: {first}"),
-            count => format!("skipped {count} bad rows, the first at {first}"),
-        })
-    }
-
-    /// Number of bad rows.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-}
-
-/// A row that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRow {
-    /// Line in the file, from 1, at which the row starts.
-    pub line: u64,
-    /// Name of the column; empty if the whole row is bad.
-    pub column: &'static str,
-    /// What is wrong and what was expected.
-    pub problem: String,
-}
-
-impl fmt::Display for BadRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.column {
-            "" => write!(f, "line {}: {}", self.line, self.problem),
-            column => write!(f, "line {}, column {column}: {}", self.line, self.problem),
-        }
-    }
-}
-
 impl Images {
     /// Number of images.
     pub fn len(&self) -> usize {
@@ -157,15 +122,45 @@ impl Images {
         self.rows.is_empty()
     }
 
-    /// The pixels of image `index`, row-major; empty if the index is out of range.
-    pub fn image(&self, index: usize) -> &[u8] {
-        self.pixels.get(index * PIXELS..(index + 1) * PIXELS).unwrap_or_default()
+    /// The pixels of image `index`, row-major.
+    ///
+    /// # Errors
+    /// An index out of range; an image in a file that cannot be read.
+    pub fn image(&self, index: usize) -> anyhow::Result<Cow<'_, [u8]>> {
+        self.pixels.image(index)
+    }
+
+    /// Adds the images of `part` at the end. The columns are those of the first part.
+    ///
+    /// # Errors
+    /// If these images are a selection or in a file, or those of `part` cannot be read.
+    pub fn append(&mut self, part: Self) -> anyhow::Result<()> {
+        fn extend<T>(all: &mut Option<Vec<T>>, part: Option<Vec<T>>, is_first: bool) {
+            match (all, part) {
+                (Some(all), Some(part)) => all.extend(part),
+                (all, part) if is_first => *all = part,
+                _ => {}
+            }
+        }
+        let is_first = self.is_empty();
+        self.pixels.append(&part.pixels.all()?)?;
+        extend(&mut self.labels, part.labels, is_first);
+        extend(&mut self.ids, part.ids, is_first);
+        extend(&mut self.usages, part.usages, is_first);
+        extend(&mut self.groups, part.groups, is_first);
+        self.rows.extend(part.rows);
+        self.hashes.extend(part.hashes);
+        Ok(())
     }
 
     /// Computes `hashes` from `pixels`.
-    pub(super) fn with_hashes(mut self) -> Self {
-        self.hashes = self.pixels.par_chunks_exact(PIXELS).map(ImageHash::new).collect();
-        self
+    ///
+    /// # Errors
+    /// An image in a file that cannot be read.
+    pub fn with_hashes(mut self) -> anyhow::Result<Self> {
+        let hashes = self.pixels.all()?.par_chunks_exact(PIXELS).map(ImageHash::new).collect();
+        self.hashes = hashes;
+        Ok(self)
     }
 
     /// The images at `positions`, in that order.
@@ -173,13 +168,12 @@ impl Images {
         let pick = |texts: &Option<Vec<String>>| {
             texts.as_ref().map(|texts| positions.iter().filter_map(|p| texts.get(*p).cloned()).collect())
         };
-        let mut pixels = Vec::with_capacity(positions.len() * PIXELS);
-        positions.iter().for_each(|position| pixels.extend_from_slice(self.image(*position)));
         Self {
-            pixels,
+            pixels: self.pixels.select(positions),
             labels: self.labels.as_ref().map(|l| positions.iter().filter_map(|p| l.get(*p).copied()).collect()),
             ids: pick(&self.ids),
             usages: pick(&self.usages),
+            groups: pick(&self.groups),
             rows: positions.iter().filter_map(|p| self.rows.get(*p).copied()).collect(),
             hashes: positions.iter().filter_map(|p| self.hashes.get(*p).copied()).collect(),
             file_rows: self.file_rows,
@@ -208,6 +202,12 @@ impl Images {
         }
     }
 
+    /// The positions of the images whose Usage is `usage`, regardless of case.
+    pub fn positions_of_usage(&self, usage: &str) -> Vec<usize> {
+        let usages = self.usages.as_deref().unwrap_or_default();
+        (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| is_usage(u, usage))).collect()
+    }
+
     /// The images whose Usage is `usage`, regardless of case.
     ///
     /// # Errors
@@ -216,8 +216,7 @@ impl Images {
         let usages = self.usages.as_ref().ok_or_else(|| {
             input(format!("{}: no column Usage, so no rows with Usage {usage:?} can be selected", path.display()))
         })?;
-        let positions: Vec<usize> =
-            (0..self.len()).filter(|i| usages.get(*i).is_some_and(|u| is_usage(u, usage))).collect();
+        let positions = self.positions_of_usage(usage);
         if positions.is_empty() {
             let found: BTreeSet<&String> = usages.iter().collect();
             let shown: Vec<String> = found.iter().take(10).map(|usage| format!("{:?}", short(usage, 40))).collect();
@@ -230,18 +229,26 @@ impl Images {
     }
 
     /// The mean image, uint8 [48, 48]; black if there are no images.
-    pub fn mean(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// An image in a file that cannot be read.
+    pub fn mean(&self) -> anyhow::Result<Vec<u8>> {
         let mut sums = vec![0u64; PIXELS];
-        for image in self.pixels.chunks_exact(PIXELS) {
-            sums.iter_mut().zip(image).for_each(|(sum, pixel)| *sum += u64::from(*pixel));
+        for block in self.pixels.blocks(BLOCK) {
+            for image in block?.chunks_exact(PIXELS) {
+                sums.iter_mut().zip(image).for_each(|(sum, pixel)| *sum += u64::from(*pixel));
+            }
         }
-        sums.into_iter().map(|sum| (sum / self.len().max(1) as u64) as u8).collect()
+        Ok(sums.into_iter().map(|sum| (sum / self.len().max(1) as u64) as u8).collect())
     }
 
-    /// A hash of pixels and labels in row order, independent of the CSV layout.
+    /// A hash of images and labels in row order, independent of how they are stored. It is over the
+    /// hashes of the images, so that the pixels of a packed file need not be read.
     pub fn content_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update_rayon(&self.pixels);
+        for hash in &self.hashes {
+            hasher.update(&hash.0);
+        }
         hasher.update(self.labels.as_deref().unwrap_or_default());
         hasher.finalize().to_hex().to_string()
     }
@@ -250,14 +257,15 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::bad_rows::{BadRow, Place};
 
     #[test]
     fn skipped_rows_are_counted() {
         let mut skipped = BadRows::default();
         assert_eq!(skipped.describe(), None);
-        skipped.push(BadRow { line: 3, column: "pixels", problem: "2303 pixels".to_owned() });
+        skipped.push(BadRow { place: Place::Line { line: 3, column: "pixels" }, problem: "2303 pixels".to_owned() });
         assert_eq!(skipped.describe().unwrap(), "skipped 1 bad row: line 3, column pixels: 2303 pixels");
-        skipped.push(BadRow { line: 9, column: "", problem: "3 fields".to_owned() });
+        skipped.push(BadRow { place: Place::Line { line: 9, column: "" }, problem: "3 fields".to_owned() });
         let expected = "skipped 2 bad rows, the first at line 3, column pixels: 2303 pixels";
         assert_eq!(skipped.describe().unwrap(), expected);
     }

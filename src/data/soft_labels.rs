@@ -11,6 +11,7 @@ use super::images::{Images, TRAINING, is_usage};
 use super::label_map::{LabelMap, LabelTarget};
 use crate::data::csv::columns::Header;
 use crate::data::csv::records::Records;
+use crate::data::packed;
 use crate::util::error::input;
 use crate::util::text::{count, short};
 
@@ -69,7 +70,7 @@ pub struct Labeled {
 }
 
 impl VoteFile {
-    /// Reads the CSV at `path` for the rows of `all`, the images of the whole training file
+    /// Reads the CSV, or the packed file, at `path` for the rows of `all`, the images of the whole training file
     /// `train`.
     ///
     /// The CSV has one column per class with votes or probabilities, 0 to 1e9, named as the class or
@@ -84,6 +85,11 @@ impl VoteFile {
     /// without ids another number or order of rows than `train`.
     pub fn read(path: &Path, map: &LabelMap, all: &Images, train: &Path) -> Result<Self> {
         all.check_ids(train)?;
+        if packed::is_packed(path) {
+            let votes = packed::read_votes(path)?;
+            let (classes, name, has_ids) = (map.classes().len(), votes.name.clone(), votes.ids.is_some());
+            return Ok(Self { classes, name, rows: votes.by_key(map)?, has_ids });
+        }
         let expected = format!("id,{}", map.classes().join(","));
         let mut records = Records::open(path, "a CSV of soft labels", &expected, |header| {
             class_columns(header, map, &expected).map(drop)

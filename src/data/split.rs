@@ -82,9 +82,13 @@ fn groups(hashes: &[ImageHash], group_duplicates: bool) -> Result<Vec<Vec<u32>>>
     if !group_duplicates {
         return Ok((0..hashes.len() as u32).map(|row| vec![row]).collect());
     }
-    let images: Vec<String> = hashes.iter().map(ToString::to_string).collect();
-    let frame = DataFrame::new(images.len(), vec![Column::new("image".into(), images)])?;
-    let groups = frame.group_by_stable(["image"])?.into_groups();
+    // As two numbers, which take a fifth of the memory of texts.
+    let half = |range: std::ops::Range<usize>| -> Vec<u64> {
+        let half = |hash: &ImageHash| hash.as_bytes().get(range.clone()).and_then(|bytes| bytes.first_chunk().copied());
+        hashes.iter().map(|hash| half(hash).map_or(0, u64::from_be_bytes)).collect()
+    };
+    let columns = vec![Column::new("high".into(), half(0..8)), Column::new("low".into(), half(8..16))];
+    let groups = DataFrame::new(hashes.len(), columns)?.group_by_stable(["high", "low"])?.into_groups();
     Ok(groups
         .iter()
         .map(|group| match group {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use tch::{Device, Kind, Tensor};
-use torch_ext::cuda::{self, INSUFFICIENT_DRIVER, NO_DEVICE, RuntimeError, Versions};
+use torch_ext::cuda::{self, INSUFFICIENT_DRIVER, NO_DEVICE, Properties, RuntimeError, Versions};
+
+use super::is_out_of_memory;
 
 /// Environment variable with the CUDA library to open, a name or path, instead of libtorch's own.
 /// It is opened without looking for a GPU first, for simulated devices and unusual installations.
@@ -54,8 +56,16 @@ fn open_cuda() -> Result<(), String> {
         ),
     })?;
     let versions = || cuda::versions().unwrap_or(Versions { driver: 0, runtime: 0 });
-    match cuda::device_count().map_err(|error| format!("{error:#}"))? {
-        Err(error) => return Err(describe_runtime_error(&error, versions())),
+    let named = |error: anyhow::Error| match &library {
+        Some(path) => format!("{CUDA_LIBRARY}={path} is not libtorch's CUDA library ({error:#}); unset it"),
+        None => format!("{error:#}"),
+    };
+    match cuda::device_count().map_err(named)? {
+        Err(error) => {
+            // Now, because libtorch warns when it first looks for devices, and the reason is known.
+            cuda::look_silently().map_err(|error| format!("{error:#}"))?;
+            return Err(describe_runtime_error(&error, versions()));
+        }
         Ok(0) => return Err("the NVIDIA driver reports no device (see nvidia-smi)".into()),
         Ok(_) => {}
     }
@@ -102,18 +112,32 @@ pub fn probe_cuda(index: usize) -> Result<(), String> {
     let Err(error) = run() else { return Ok(()) };
     let text = error.to_string();
     if text.contains("no kernel image") {
-        let named = cuda::properties(index).map_or_else(
-            |_| format!("cuda:{index}"),
-            |found| format!("{}, of compute capability {}.{},", found.name, found.capability.0, found.capability.1),
-        );
-        let (major, minor) = MIN_CAPABILITY;
-        return Err(format!(
-            "{named} is too old for this libtorch, which needs {major}.{minor}: set LIBTORCH to a libtorch {} built for \
-             CUDA 12.6",
-            torch_ext::torch_version()
-        ));
+        return Err(describe_missing_kernels(index, cuda::properties(index).ok()));
+    }
+    if is_out_of_memory(&text) {
+        return Err(format!("cuda:{index} has no free memory: end other programs on it (see nvidia-smi)"));
     }
     Err(format!("cuda:{index} does not compute: {}", text.lines().next().unwrap_or_default()))
+}
+
+/// Why this libtorch has no kernels for a device, and what to do.
+fn describe_missing_kernels(index: usize, properties: Option<Properties>) -> String {
+    let libtorch = format!("libtorch {}", torch_ext::torch_version());
+    let Some(Properties { name, capability: (major, minor) }) = properties else {
+        return format!(
+            "this libtorch has no kernels for cuda:{index}: set LIBTORCH to a build of {libtorch} that has"
+        );
+    };
+    let named = format!("{name}, of compute capability {major}.{minor},");
+    if (major, minor) >= MIN_CAPABILITY {
+        return format!(
+            "{named} is not among the GPUs that this libtorch was built for: set LIBTORCH to a build of {libtorch} for it"
+        );
+    }
+    let (major, minor) = MIN_CAPABILITY;
+    format!(
+        "{named} is too old for this libtorch, which needs {major}.{minor}: set LIBTORCH to a {libtorch} built for CUDA 12.6"
+    )
 }
 
 /// Whether the CUDA device `index` has bfloat16 instructions, and with them TF32.
@@ -183,5 +207,15 @@ mod tests {
         assert!(describe(NO_DEVICE, 13000).contains("reports no device"));
         let unknown = describe(999, 13000);
         assert!(unknown.contains("CUDA error 999, unknown error") && unknown.contains("restart"), "{unknown}");
+    }
+
+    #[test]
+    fn a_gpu_without_kernels_is_too_old_or_unknown() {
+        let describe = |capability| describe_missing_kernels(1, Some(Properties { name: "RTX".into(), capability }));
+        let old = describe((6, 1));
+        assert!(old.starts_with("RTX, of compute capability 6.1, is too old") && old.contains("CUDA 12.6"), "{old}");
+        let new = describe((12, 1));
+        assert!(new.contains("is not among the GPUs") && !new.contains("12.6"), "{new}");
+        assert!(describe_missing_kernels(1, None).contains("no kernels for cuda:1"));
     }
 }

@@ -2,10 +2,10 @@
 
 mod config;
 mod cuda;
+mod custom_kernels;
 mod memory;
 
 use anyhow::{Result, anyhow};
-use kernels::Isa;
 use tch::{Device, Kind};
 
 use crate::util::error::{input, is_input};
@@ -14,6 +14,7 @@ pub use config::{DeviceChoice, Precision};
 pub use cuda::{
     CudaDevice, cuda_count, cuda_memory, cuda_versions, describe_cuda, has_cuda_bf16, init_cuda, probe_cuda,
 };
+pub use custom_kernels::{describe_kernels, without_kernels};
 pub use memory::total_memory;
 
 /// Device and dtype of a run.
@@ -56,9 +57,9 @@ impl Placement {
 ///
 /// # Errors
 /// When the requested device is not available or has no TF32 if that is requested, or
-/// GRIMACE_KERNELS is not `auto`, `avx2` or `none`.
+/// GRIMACE_KERNELS has an unknown value.
 pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Placement> {
-    kernels::limit_isa(max_isa(std::env::var("GRIMACE_KERNELS").ok().as_deref())?);
+    custom_kernels::Limits::parse(std::env::var("GRIMACE_KERNELS").ok().as_deref())?.apply();
     set_threads(threads);
     let (device, reason) = select_device(choice)?;
     let kind = match precision {
@@ -94,37 +95,6 @@ fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
 }
 
-/// The highest instruction set that the custom CPU kernels may use; `None` turns them off.
-fn max_isa(variable: Option<&str>) -> Result<Option<Isa>> {
-    match variable {
-        None | Some("" | "auto") => Ok(Some(Isa::Avx512)),
-        Some("avx2") => Ok(Some(Isa::Avx2)),
-        Some("none") => Ok(None),
-        Some(other) => {
-            Err(input(format!("the environment variable GRIMACE_KERNELS is {other:?}: expected auto, avx2 or none")))
-        }
-    }
-}
-
-/// Runs `body` with libtorch's operations instead of the custom CPU kernels.
-pub fn without_kernels<T>(body: impl FnOnce() -> T) -> T {
-    let before = kernels::isa();
-    kernels::limit_isa(None);
-    let result = body();
-    kernels::limit_isa(before);
-    result
-}
-
-/// The instruction set of the custom CPU kernels, for reports.
-pub fn describe_kernels() -> &'static str {
-    match kernels::isa() {
-        Some(Isa::Avx512) if cpu_has_bf16() => "AVX-512, bf16",
-        Some(Isa::Avx512) => "AVX-512",
-        Some(Isa::Avx2) => "AVX2",
-        None => "none",
-    }
-}
-
 /// Number of CPU threads of libtorch.
 pub fn threads() -> usize {
     tch::get_num_threads().unsigned_abs() as usize
@@ -152,6 +122,11 @@ pub fn excess_threads(threads: usize, cores: usize) -> Option<String> {
              is set): training is slower; use threads = {cores}, or 0 for one per core"
         )
     })
+}
+
+/// Whether a device is there and computes.
+pub fn is_usable(choice: DeviceChoice) -> bool {
+    select_device(choice).is_ok()
 }
 
 fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
@@ -203,21 +178,72 @@ pub fn cpu_has_bf16() -> bool {
     false
 }
 
+/// What needs less memory, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryAdvice {
+    /// Training: a smaller batch.
+    Training,
+    /// Running a network: another device.
+    Inference,
+}
+
 /// Removes the C++ stack trace from an error of libtorch, and adds advice when memory ran out. An
-/// input error stays one, and so does an error without a stack trace.
-pub fn simplify_torch_error(error: anyhow::Error) -> anyhow::Error {
+/// input error stays one, and any other error stays as it is.
+pub fn simplify_torch_error(error: anyhow::Error, advice: MemoryAdvice) -> anyhow::Error {
     let text = format!("{error:#}");
-    let Some((message, _stack)) = text.split_once("\nException raised from") else { return error };
+    let (message, has_stack) = match text.split_once("\nException raised from") {
+        Some((message, _stack)) => (message, true),
+        None => (text.as_str(), false),
+    };
     if is_input(&error) {
-        return input(message);
+        return if has_stack { input(message) } else { error };
+    }
+    if is_out_of_memory(message) && !message.starts_with(TOO_LITTLE_MEMORY) {
+        let advice = match advice {
+            MemoryAdvice::Training => "use a smaller train.batch, train.cuda_graph = false, or device = \"cpu\"",
+            MemoryAdvice::Inference => "end other programs on it, or use --device cpu",
+        };
+        return anyhow!("{}", first_sentences(message)).context(format!("{TOO_LITTLE_MEMORY}: {advice}"));
     }
     // CUDA's errors end with lines of advice about debugging.
-    let message = message.lines().next().unwrap_or_default();
-    if is_out_of_memory(message) {
-        return anyhow!("{message}")
-            .context("the device has too little memory: use a smaller train.batch, or device = \"cpu\"");
-    }
-    anyhow!("{message}")
+    if has_stack { anyhow!("{}", message.lines().next().unwrap_or_default()) } else { error }
+}
+
+/// Begins the message of an error that has advice.
+const TOO_LITTLE_MEMORY: &str = "the device has too little memory";
+
+/// An out-of-memory error of libtorch without its advice on PyTorch.
+fn first_sentences(message: &str) -> &str {
+    let line = message.lines().next().unwrap_or_default();
+    let advice = [" Including ", " Process ", " Of the allocated ", " If reserved ", " See documentation"];
+    let end = advice.iter().filter_map(|text| line.find(text)).min().unwrap_or(line.len());
+    line.get(..end).unwrap_or(line)
+}
+
+/// Begins the message of tch's panic: when an operation with a scalar fails, tch 0.24 reads the error
+/// while it frees the scalar, where it can only panic.
+const TCH_PANIC: &str = "called `Result::unwrap()` on an `Err` value: Torch(\"";
+
+/// Whether a panic is an error of libtorch that tch could not return.
+pub fn is_torch_panic(payload: &(dyn std::any::Any + Send)) -> bool {
+    payload.downcast_ref::<String>().is_some_and(|text| text.starts_with(TCH_PANIC))
+}
+
+/// Runs `body`, and returns an error of libtorch that tch could not return as one.
+///
+/// # Errors
+/// Those of `body`.
+///
+/// # Panics
+/// Other panics continue.
+pub fn catch_torch_panics<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Tensors that were not computed do not exist; nothing else can be half done.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        match payload.downcast_ref::<String>().and_then(|text| text.strip_prefix(TCH_PANIC)) {
+            Some(message) => Err(anyhow!("{}", message.replace("\\n", "\n"))),
+            None => std::panic::resume_unwind(payload),
+        }
+    })
 }
 
 /// Whether an error of libtorch says that memory ran out.
@@ -240,15 +266,6 @@ mod tests {
     }
 
     #[test]
-    fn environment_variable_limits_the_kernels() {
-        let message = max_isa(Some("sse")).unwrap_err().to_string();
-        assert!(message.contains("GRIMACE_KERNELS") && message.contains("avx2"), "{message}");
-        let isa = |variable| max_isa(variable).unwrap();
-        assert_eq!((isa(None), isa(Some("auto"))), (Some(Isa::Avx512), Some(Isa::Avx512)));
-        assert_eq!((isa(Some("avx2")), isa(Some("none"))), (Some(Isa::Avx2), None));
-    }
-
-    #[test]
     fn more_threads_than_cores_are_a_warning() {
         assert_eq!((excess_threads(0, 4), excess_threads(4, 4)), (None, None));
         let found = excess_threads(5, 4).unwrap();
@@ -262,15 +279,43 @@ mod tests {
     #[test]
     fn stack_traces_are_removed_and_input_errors_stay_input_errors() {
         let text = |message: &str| format!("{message}\nException raised from f at x.cpp:1\nframe #0: g()\n");
-        let simplified = |error: anyhow::Error| simplify_torch_error(error.context("while training"));
+        let simplified =
+            |error: anyhow::Error| simplify_torch_error(error.context("while training"), MemoryAdvice::Training);
         let error = simplified(anyhow!(text("bad shape")));
         assert_eq!((format!("{error:#}").as_str(), is_input(&error)), ("while training: bad shape", false));
         let error = simplified(input(text("bad file")));
         assert_eq!((format!("{error:#}").as_str(), is_input(&error)), ("while training: bad file", true));
         let memory = format!("{:#}", simplified(anyhow!(text("CUDA out of memory"))));
         assert!(memory.contains("smaller train.batch") && !memory.contains("frame"), "{memory}");
+        let long = "CUDA out of memory. Tried to allocate 2.00 MiB. GPU 0 has 3 MiB free. Of the allocated memory 1 KiB \
+                    is PyTorch's. See documentation for more\nmore";
+        let error = simplify_torch_error(anyhow!(long), MemoryAdvice::Inference);
+        let expected = "the device has too little memory: end other programs on it, or use --device cpu: CUDA out of \
+                        memory. Tried to allocate 2.00 MiB. GPU 0 has 3 MiB free.";
+        assert_eq!(format!("{error:#}"), expected, "without a stack trace too");
+        assert_eq!(
+            format!("{:#}", simplify_torch_error(error, MemoryAdvice::Training)),
+            expected,
+            "advice is given once"
+        );
         let error = simplified(input("no stack"));
         assert!(is_input(&error) && error.chain().count() == 2, "it is unchanged");
+    }
+
+    #[test]
+    fn errors_that_tch_panics_with_are_errors() {
+        let tensor = tch::Tensor::from_slice(&[1.0f32]);
+        let message = |error: anyhow::Error| format!("{:#}", simplify_torch_error(error, MemoryAdvice::Training));
+        let failed = catch_torch_panics(|| Ok(tensor.f_transpose(0, 7)?.f_mul_scalar(2.0)?));
+        assert!(message(failed.unwrap_err()).contains("Dimension out of range"));
+        let fail = || Err(tch::TchError::Torch("CUDA out of memory. Tried\nException raised from x".into()));
+        let panicked = catch_torch_panics(|| -> Result<()> {
+            // As in tch.
+            fail().unwrap()
+        });
+        let text = message(panicked.unwrap_err());
+        assert!(text.ends_with("or device = \"cpu\": CUDA out of memory. Tried"), "{text}");
+        assert_eq!(catch_torch_panics(|| Ok(3)).unwrap(), 3);
     }
 
     #[test]

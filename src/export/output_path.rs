@@ -11,14 +11,20 @@ use crate::run_dir::RunDir;
 use crate::util::error::input;
 use crate::util::files::{Output, OutputRules, already_exists, exists, is_standard_output, read_small_text};
 
-/// Extensions of a TorchScript file; a name without one is accepted too.
-const EXTENSIONS: [&str; 5] = ["pt", "pth", "ts", "torchscript", "jit"];
-
 /// Key of the description that holds the BLAKE3 hash of the model file.
 pub const HASH_KEY: &str = "model_blake3";
 
 /// Key of the description with the name of the model file.
 pub const FILE_KEY: &str = "model_file";
+
+/// Key of the description with the name of the model card.
+pub const CARD_KEY: &str = "model_card";
+
+/// Key of the description that holds the BLAKE3 hash of the model card.
+pub const CARD_HASH_KEY: &str = "model_card_blake3";
+
+/// Name of the model card.
+const CARD: &str = "MODEL_CARD.md";
 
 /// Maximum size of a description in bytes.
 const MAX_DESCRIPTION: u64 = 1 << 24;
@@ -30,12 +36,16 @@ pub struct ExportPath {
     pub model: Output,
     /// Its description.
     pub description: Output,
+    /// Its card.
+    pub card: Output,
 }
 
 impl ExportPath {
     /// The path of a model in a directory that the command owns.
     pub fn owned(model: &Path) -> Self {
-        Self { model: Output::owned(model.to_path_buf()), description: Output::owned(description_path(model)) }
+        let [model, description, card] =
+            [model.to_path_buf(), description_path(model), model.with_file_name(CARD)].map(Output::owned);
+        Self { model, description, card }
     }
 }
 
@@ -44,7 +54,7 @@ impl ExportPath {
 /// its hash in its description, and a description.
 ///
 /// # Errors
-/// Input errors: standard output, the extension of another format, an existing file. Even with
+/// Input errors: standard output, an existing file. Even with
 /// `force`: one of the `inputs`, a file of a run. Those of [`Output::check`].
 pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: bool) -> Result<ExportPath> {
     if is_standard_output(out) {
@@ -53,19 +63,19 @@ pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: 
             out.display()
         )));
     }
-    check_extension(out)?;
     let description = description_path(out);
     let check = |path: &Path| {
         runs.iter().try_for_each(|run| RunDir::open(run)?.check_not_owned(path))?;
         // Whether what is there may be replaced follows below; what comes later may not.
         Output::check(path, OutputRules { inputs, force: force || exists(path), json: false })
     };
-    let outputs = ExportPath { model: check(out)?, description: check(&description)? };
+    let found = read_description(&description);
+    let card = card_path(out, found.as_ref(), force)?;
+    let outputs = ExportPath { model: check(out)?, description: check(&description)?, card: check(&card)? };
     if force {
         return Ok(outputs);
     }
     let model_blocks = exists(out) && !is_exported(out);
-    let found = read_description(&description);
     let description_blocks = exists(&description) && found.is_none();
     let other = found.as_ref().and_then(|found| found.get(FILE_KEY)?.as_str());
     if let Some(other) =
@@ -92,13 +102,28 @@ pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: 
     }
 }
 
-/// Refuses the extension of another format.
-fn check_extension(out: &Path) -> Result<()> {
-    let Some(extension) = out.extension() else { return Ok(()) };
-    if EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)) {
-        return Ok(());
+/// Path of the model card: `MODEL_CARD.md`, or `model.MODEL_CARD.md` if there is one of another
+/// model, or one that was edited. An unchanged card of the model described by `found` is replaced.
+///
+/// # Errors
+/// An input error if both names are taken, without `force`.
+fn card_path(out: &Path, found: Option<&Value>, force: bool) -> Result<PathBuf> {
+    let key = |key: &str| found.and_then(|found| found.get(key)?.as_str());
+    let is_own = |path: &Path| {
+        let is_named = path.file_name().zip(key(CARD_KEY)).is_some_and(|(name, card)| name == OsStr::new(card));
+        is_named && key(CARD_HASH_KEY).is_some_and(|written| hash_file(path).is_ok_and(|hash| hash == written))
+    };
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    let paths = [out.with_file_name(CARD), out.with_file_name(format!("{stem}.{CARD}"))];
+    let [_, last] = &paths;
+    match paths.iter().find(|path| !exists(path) || is_own(path)) {
+        Some(free) => Ok(free.clone()),
+        None if force => Ok(last.clone()),
+        None => Err(input(format!(
+            "{}: exists, and is where the model card goes; choose another --out, or overwrite it with --force",
+            last.display()
+        ))),
     }
-    Err(input(format!("{}: export writes TorchScript; expected a name ending in .pt", out.display())))
 }
 
 /// Path of the description: `model.pt` -> `model.json`, in the same folder.
@@ -142,20 +167,9 @@ mod tests {
         assert_eq!(description_path(Path::new("model")), Path::new("model.json"));
     }
 
-    #[test]
-    fn only_names_of_torchscript_files_are_accepted() {
-        for name in ["model.pt", "a.b/model", "MODEL.PTH", "x.ts", "x.torchscript", "x.jit", "face.onnx.pt"] {
-            assert!(check_extension(Path::new(name)).is_ok(), "{name}");
-        }
-        for name in ["face.onnx", "model.json", "model.safetensors", "model.csv", "model.", "-.x"] {
-            let message = check_extension(Path::new(name)).unwrap_err().to_string();
-            assert!(message.ends_with("expected a name ending in .pt"), "{message}");
-        }
-    }
-
     /// A description of a model with this hash.
     fn describe(hash: &str) -> String {
-        let mut description = super::super::torchscript::describe_model("x", &["a".into(), "b".into()], Tta::None);
+        let mut description = super::super::exported_model::describe_model("x", &["a".into(), "b".into()], Tta::None);
         description.insert(HASH_KEY.to_owned(), hash.into());
         serde_json::to_string(&description).unwrap()
     }

@@ -28,6 +28,7 @@ pub use forest_file::{Origin, from_bytes, load, save, to_bytes};
 pub use forest_params::{FitCallback, ForestError, ForestParams, ForestValidParams};
 pub use split_finder::{Histogram, Linfa, Node, Split, SplitFinder};
 pub use tree::Tree;
+pub use voting::LeafFrequencies;
 
 /// A fitted forest.
 #[derive(Debug, Clone, PartialEq)]

@@ -149,7 +149,8 @@ impl ForestRun<'_> {
             summary.fit_seconds = Some(round(began.elapsed().as_secs_f64(), 3));
             self.report_fit(&forest, &mut summary, console)?;
             self.save(&forest)?;
-            let predictions = pool.install(|| forest.predictions(&self.data.validation.pixels));
+            let pixels = self.data.validation.pixels.all()?;
+            let predictions = pool.install(|| forest.predictions(&pixels));
             self.evaluate(&predictions, &mut summary);
             self.write_report(&forest, &predictions, &summary)?;
         }
@@ -172,7 +173,7 @@ impl ForestRun<'_> {
         let order = stratified_folds(labels, &train.hashes, folds, self.config.data.group_duplicates);
         let sorted = train.select(&order);
         let hashes = sorted.hashes;
-        let records = Array2::from_shape_vec((order.len(), PIXELS), sorted.pixels)?;
+        let records = Array2::from_shape_vec((order.len(), PIXELS), sorted.pixels.all()?.into_owned())?;
         let targets: Array1<usize> = sorted.labels.iter().flatten().map(|label| usize::from(*label)).collect();
         let mut dataset = DatasetBase::new(records, targets);
 
@@ -212,7 +213,8 @@ impl ForestRun<'_> {
     /// The forest fitted on all training rows; `None` after a signal.
     fn fit_all(&self, console: &mut Console) -> Result<Option<Forest>> {
         let train = &self.data.train;
-        let records = ArrayView2::from_shape((train.len(), PIXELS), &train.pixels)?;
+        let pixels = train.pixels.all()?;
+        let records = ArrayView2::from_shape((train.len(), PIXELS), &pixels)?;
         let targets: Array1<usize> = self.data.train_labels().iter().map(|label| usize::from(*label)).collect();
         console.begin("fit", self.config.forest.trees as u64, 0);
         let progress = Progress { console, signals: self.signals, fitted: AtomicU64::new(0) };
@@ -241,6 +243,9 @@ impl ForestRun<'_> {
         let (mean, deviation) = mean_and_deviation(&summary.cv_accuracies);
         (summary.cv_mean, summary.cv_std) = (Some(mean), Some(deviation));
         let dedup: Option<Vec<f64>> = scores.iter().map(|score| score.dedup).collect();
+        // Folds have equal sizes; the remaining rows are scored in none.
+        let scored = self.data.train.len() / table.folds.max(1) * table.folds;
+        summary.cv_interval = metrics::accuracy_interval(mean, scored);
         summary.cv_mean_dedup = dedup.map(|dedup| mean_and_deviation(&dedup).0);
         let time = seconds(summary.cv_seconds.unwrap_or(0.0));
         console.line(&format!("cross-validation: {} folds in {time}: accuracies {accuracies}", table.folds))
@@ -257,7 +262,13 @@ impl ForestRun<'_> {
         let predicted = predictions.predicted();
         let labels = self.data.validation_labels();
         summary.val_accuracy = Some(metrics::accuracy(labels, &predicted));
-        summary.val_accuracy_dedup = metrics::accuracy_excluding(labels, &predicted, &self.data.validation_duplicates);
+        let duplicates = &self.data.validation_duplicates;
+        summary.val_accuracy_dedup = metrics::accuracy_excluding(labels, &predicted, duplicates);
+        let rows_dedup = duplicates.iter().filter(|duplicate| !**duplicate).count();
+        let interval =
+            |accuracy: Option<f64>, rows| accuracy.and_then(|accuracy| metrics::accuracy_interval(accuracy, rows));
+        summary.val_accuracy_interval = interval(summary.val_accuracy, labels.len());
+        summary.val_accuracy_dedup_interval = interval(summary.val_accuracy_dedup, rows_dedup);
     }
 
     fn save(&self, forest: &Forest) -> Result<()> {
@@ -269,10 +280,14 @@ impl ForestRun<'_> {
     fn write_report(&self, forest: &Forest, predictions: &Predictions, summary: &ForestSummary) -> Result<()> {
         let (config, data) = (self.config, self.data);
         ValidationPredictions::write(&self.dir.validation_csv(), data, predictions, &config.data.classes)?;
-        let importance = heat_map::render(forest.importance(), &data.train.mean())?;
+        let importance = heat_map::render(forest.importance(), &data.train.mean()?)?;
         write_atomically(&self.dir.importance_png(), &importance)?;
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
-        let cross = summary.cv_mean.zip(summary.cv_std).map_or("-".to_owned(), |(m, s)| format!("{m:.4} +- {s:.4}"));
+        let interval = summary
+            .cv_interval
+            .map_or(String::new(), |interval| format!(" ({})", metrics::describe_interval(interval)));
+        let cross = summary.cv_mean.zip(summary.cv_std);
+        let cross = cross.map_or("-".to_owned(), |(mean, deviation)| format!("{mean:.4} +- {deviation:.4}{interval}"));
         let facts = [
             ("cross-validation", cross),
             ("cross-validation (deduplicated)", number(summary.cv_mean_dedup)),
@@ -285,6 +300,8 @@ impl ForestRun<'_> {
             "Left: the mean training image. Right: the feature importance of each pixel (mean decrease in impurity).";
         let provenance = &summary.provenance;
         let report = RunReport {
+            mistake_heat: None,
+            calibration: None,
             dir: self.dir,
             name: &config.name,
             kind: "forest",
@@ -323,9 +340,12 @@ impl ForestRun<'_> {
             cv_accuracies: Vec::new(),
             cv_mean: None,
             cv_std: None,
+            cv_interval: None,
             cv_mean_dedup: None,
             val_accuracy: None,
+            val_accuracy_interval: None,
             val_accuracy_dedup: None,
+            val_accuracy_dedup_interval: None,
             cv_seconds: None,
             fit_seconds: None,
             train_rows: self.data.train.len(),

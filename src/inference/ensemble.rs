@@ -16,8 +16,7 @@ use crate::data::config::DataConfig;
 use crate::data::duplicates::duplicate_mask;
 use crate::data::images::{ImageHash, Images};
 use crate::device::DeviceChoice;
-use crate::metrics::Evaluation;
-use crate::metrics::predictions::Predictions;
+use crate::metrics::{Evaluation, Predictions, ViewPredictions, fit_temperature};
 use crate::run_dir::RunDir;
 use crate::transforms::tta::Tta;
 use crate::util::error::input;
@@ -28,6 +27,9 @@ pub struct Ensemble {
     first: TrainedNet,
     others: Vec<TrainedNet>,
     tta: Tta,
+    is_calibrated: bool,
+    /// What the logits of each model are divided by.
+    temperatures: Vec<f64>,
 }
 
 /// Metrics of an ensemble on labeled images.
@@ -40,12 +42,13 @@ pub struct Scores {
 }
 
 impl Ensemble {
-    /// Opens the network runs at `paths`. Without `tta`, their configs must agree on `predict.tta`.
+    /// Opens the network runs at `paths`. Without `tta`, their configs must agree on `predict.tta`. With
+    /// `is_calibrated`, the probabilities of each model have its temperature before they are averaged.
     ///
     /// # Errors
     /// Input errors: a run that cannot be opened, a forest run, fewer than two runs, different
-    /// classes, different `predict.tta`.
-    pub fn open(paths: &[PathBuf], tta: Option<Tta>) -> Result<Self> {
+    /// classes, different `predict.tta`, a corrupt `calibration.json` or `validation.csv`.
+    pub fn open(paths: &[PathBuf], tta: Option<Tta>, is_calibrated: bool) -> Result<Self> {
         let mut all = paths.iter().map(|path| TrainedNet::open(RunDir::open(path)?));
         let first = all.next().context("an ensemble needs at least two runs; got none")??;
         let others = all.collect::<Result<Vec<_>>>()?;
@@ -74,12 +77,58 @@ impl Ensemble {
             }
         }
         let tta = tta.unwrap_or(first.config.predict.tta);
-        Ok(Self { first, others, tta })
+        let mut ensemble = Self { first, others, tta, is_calibrated, temperatures: Vec::new() };
+        ensemble.temperatures = ensemble.fit_temperatures()?;
+        Ok(ensemble)
     }
 
     /// The models, in the order of the paths.
     pub fn models(&self) -> impl Iterator<Item = &TrainedNet> {
         std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The temperature of each model in the ensemble. The mean of calibrated models is less certain than
+    /// it should be (Rahaman and Thiery 2021, "Uncertainty Quantification and Deep Ensembles"), so each
+    /// model's own temperature is multiplied by one that is fitted on the validation images, if all
+    /// models have the same.
+    pub fn temperatures(&self) -> &[f64] {
+        &self.temperatures
+    }
+
+    /// What [`temperatures`](Self::temperatures) returns.
+    fn fit_temperatures(&self) -> Result<Vec<f64>> {
+        let joint = self.joint_temperature()?;
+        Ok(self.own_temperatures(self.tta)?.into_iter().map(|own| own * joint).collect())
+    }
+
+    /// The temperature of each model alone, with `tta`.
+    fn own_temperatures(&self, tta: Tta) -> Result<Vec<f64>> {
+        self.models().map(|run| if self.is_calibrated { run.temperature(tta) } else { Ok(1.0) }).collect()
+    }
+
+    /// The temperature of the mean of the calibrated models, from their predictions for the validation
+    /// images, which are without TTA; 1 if the models have different validation images, or one has no
+    /// predictions for them.
+    fn joint_temperature(&self) -> Result<f64> {
+        if !self.is_calibrated || !self.has_one_split() {
+            return Ok(1.0);
+        }
+        let found = self.models().map(TrainedNet::validation_predictions).collect::<Result<Option<Vec<_>>>>()?;
+        let Some(found) = found else { return Ok(1.0) };
+        let Some(labels) = found.first().map(|first| first.labels.as_slice()) else { return Ok(1.0) };
+        let classes = self.data().classes.len();
+        // One split may still have other labels, by another label map.
+        if found.iter().any(|one| one.labels != labels || one.probabilities.len() != labels.len() * classes) {
+            return Ok(1.0);
+        }
+        let own = self.own_temperatures(Tta::None)?;
+        let views = found.iter().zip(own).map(|(one, own)| one.predictions(classes).with_temperature(own));
+        fit_temperature(&ViewPredictions(views.collect()), labels)
+    }
+
+    /// Whether the models have their temperatures.
+    pub fn is_calibrated(&self) -> bool {
+        self.is_calibrated
     }
 
     /// The test-time augmentation of each model.
@@ -157,13 +206,15 @@ impl Ensemble {
     /// An input error for a missing or corrupt `split.csv`, or a device that is not available.
     pub fn score(&self, images: &Images, labels: &[u8], device: DeviceChoice) -> Result<Scores> {
         let duplicates = self.training_duplicates(images)?;
-        let predictions = self.models().map(|run| run.predict(images, device, self.tta)).collect::<Result<Vec<_>>>()?;
+        let predict = |run: &TrainedNet| run.predict(images, device, self.tta);
+        let views = self.models().map(predict).collect::<Result<Vec<_>>>()?;
+        let mean = |temperatures: &[f64]| -> Result<Vec<Predictions>> {
+            views.iter().zip(temperatures).map(|(views, temperature)| views.mean(*temperature)).collect()
+        };
+        let (parts, alone) = (mean(&self.temperatures)?, mean(&self.own_temperatures(self.tta)?)?);
         let evaluate =
             |predictions: &Predictions| Evaluation::new(predictions, labels, &duplicates, &self.data().classes);
-        Ok(Scores {
-            ensemble: evaluate(&Predictions::average(&predictions)?),
-            models: predictions.iter().map(evaluate).collect(),
-        })
+        Ok(Scores { ensemble: evaluate(&Predictions::average(&parts)?), models: alone.iter().map(evaluate).collect() })
     }
 }
 

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, anyhow};
 use tch::{Device, Kind, Tensor};
 
 use crate::data::device_images::{DeviceImages, scale_to_unit};
-use crate::device::{self, is_out_of_memory};
-use crate::metrics::predictions::Predictions;
+use crate::device::{self, catch_torch_panics, is_out_of_memory};
+use crate::metrics::{Predictions, ViewPredictions};
 use crate::model::{Mode, Net};
 use crate::transforms::tta::{Tta, TtaTransform};
 
@@ -54,7 +54,7 @@ fn compute_logits(
             let pixels = transform.apply(&scale_to_unit(&images.slice(start, size)?)?)?;
             tch::no_grad(|| net.forward(&pixels, Mode::Inference))
         };
-        match run() {
+        match catch_torch_panics(run) {
             Ok(logits) => {
                 parts.push(logits);
                 start += size;
@@ -86,12 +86,11 @@ pub fn predict_interruptible(
     predict_transformed(net, images, TtaTransform::IDENTITY, should_stop)
 }
 
-/// Predicts `images` with test-time augmentation: averages the probabilities over the transforms of
-/// `tta` ([`Predictions::average`]).
-pub fn predict_with_tta(net: &Net, images: &DeviceImages, tta: Tta) -> Result<Predictions> {
+/// Predicts each view of `images` of test-time augmentation; their mean is the prediction.
+pub fn predict_with_tta(net: &Net, images: &DeviceImages, tta: Tta) -> Result<ViewPredictions> {
     let predict =
         |transform| predict_transformed(net, images, transform, || false)?.context("inference was interrupted");
-    Predictions::average(&tta.transforms().into_iter().map(predict).collect::<Result<Vec<_>>>()?)
+    Ok(ViewPredictions(tta.transforms().into_iter().map(predict).collect::<Result<Vec<_>>>()?))
 }
 
 fn predict_transformed(
@@ -133,8 +132,12 @@ mod tests {
         let pixels = [golden_image(1), golden_image(2)].concat();
         let flipped: Vec<u8> = pixels.chunks(48).flat_map(|row| row.iter().rev().copied()).collect();
         let run = |pixels: &[u8], tta| {
-            let images = Images { pixels: pixels.to_vec(), rows: vec![0, 1], ..Images::default() };
-            predict_with_tta(&net, &DeviceImages::new(&images, Device::Cpu).unwrap(), tta).unwrap().probabilities
+            let images = Images { pixels: pixels.to_vec().into(), rows: vec![0, 1], ..Images::default() };
+            predict_with_tta(&net, &DeviceImages::new(&images, Device::Cpu).unwrap(), tta)
+                .unwrap()
+                .mean(1.0)
+                .unwrap()
+                .probabilities
         };
         let difference = |tta| {
             let pairs = run(&pixels, tta).into_iter().zip(run(&flipped, tta));

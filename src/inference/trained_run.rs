@@ -8,17 +8,18 @@ use tch::Device;
 
 use crate::config::{self, Config};
 use crate::data::config::DataConfig;
-use crate::data::dataset::training_images;
+use crate::data::dataset::{SplitHashes, split_hashes};
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{ImageHash, Images};
 use crate::device::{DeviceChoice, place_for_inference};
 use crate::forest::config::ForestConfig;
 use crate::forest::{self, Forest, Origin};
 use crate::inference::forward::predict_with_tta;
-use crate::metrics::predictions::Predictions;
+use crate::metrics::ViewPredictions;
 use crate::model::Net;
+use crate::run_dir::calibration::Calibration;
 use crate::run_dir::checkpoint::{self, Checkpoint};
-use crate::run_dir::{MAX_SPLIT_CSV, RunDir};
+use crate::run_dir::{MAX_SPLIT_CSV, RunDir, ValidationPredictions};
 use crate::transforms::tta::Tta;
 use crate::util::error::input;
 use crate::util::files::read_small_text;
@@ -85,14 +86,14 @@ impl TrainedRun {
         }
     }
 
-    /// Hashes of the training images.
+    /// Hashes of the training and validation images.
     ///
     /// # Errors
     /// An input error for a missing or corrupt `split.csv`.
-    pub fn training_images(&self) -> Result<HashSet<ImageHash>> {
+    pub fn split_hashes(&self) -> Result<SplitHashes> {
         match self {
-            Self::Net(run) => run.training_images(),
-            Self::Forest(run) => read_training_images(&run.dir, &run.origin.split_hash),
+            Self::Net(run) => read_split(&run.dir, &run.checkpoint.state.split_hash),
+            Self::Forest(run) => read_split(&run.dir, &run.origin.split_hash),
         }
     }
 
@@ -115,17 +116,28 @@ impl TrainedRun {
         }
     }
 
+    /// The temperature of its probabilities with `tta`; 1 for a forest, and for a run that has none.
+    ///
+    /// # Errors
+    /// An input error for a corrupt `calibration.json`.
+    pub fn temperature(&self, tta: Tta) -> Result<f64> {
+        match self {
+            Self::Net(run) => run.temperature(tta),
+            Self::Forest(_) => Ok(1.0),
+        }
+    }
+
     /// Predicts `images`: a network on `device` with `tta`, a forest on the CPU without.
     ///
     /// # Errors
     /// An input error for a device that is not available, and for a forest with another device or
     /// with `tta`.
-    pub fn predict(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
+    pub fn predict(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<ViewPredictions> {
         match self {
             Self::Net(run) => run.predict(images, device, tta),
             Self::Forest(run) if matches!(device, DeviceChoice::Auto | DeviceChoice::Cpu) => {
                 self.tta(Some(tta))?;
-                Ok(run.forest.predictions(&images.pixels))
+                Ok(ViewPredictions(vec![run.forest.predictions(&images.pixels.all()?)]))
             }
             Self::Forest(_) => {
                 Err(input(format!("--device {device}: a forest runs on the CPU; omit --device or pass --device cpu")))
@@ -161,17 +173,49 @@ impl TrainedNet {
     /// # Errors
     /// An input error for a missing or corrupt `split.csv`.
     pub fn training_images(&self) -> Result<HashSet<ImageHash>> {
-        read_training_images(&self.dir, &self.checkpoint.state.split_hash)
+        Ok(read_split(&self.dir, &self.checkpoint.state.split_hash)?.train)
+    }
+
+    /// The temperature of the best weights with `tta`, fitted on the validation images at the end of
+    /// training; 1 if there is none.
+    ///
+    /// # Errors
+    /// An input error for a corrupt `calibration.json`.
+    pub fn temperature(&self, tta: Tta) -> Result<f64> {
+        Ok(self.calibration()?.map_or(1.0, |found| found.temperature(tta)))
+    }
+
+    /// The calibration of the best weights; `None` if the run has not been trained to its end, or
+    /// was resumed and has better ones since.
+    ///
+    /// # Errors
+    /// An input error for a corrupt `calibration.json`.
+    pub fn calibration(&self) -> Result<Option<Calibration>> {
+        self.checkpoint.state.best.map_or(Ok(None), |best| self.dir.read_calibration(best.epoch))
+    }
+
+    /// The predictions of the best weights for the validation images, without calibration; `None`
+    /// where [`calibration`](Self::calibration) is, or corrupt.
+    ///
+    /// # Errors
+    /// An input error for a corrupt `validation.csv`.
+    pub fn validation_predictions(&self) -> Result<Option<ValidationPredictions>> {
+        let path = self.dir.validation_csv();
+        // A corrupt calibration is an error where its temperature is needed, not with --no-calibration.
+        if !matches!(self.calibration(), Ok(Some(_))) || !path.exists() {
+            return Ok(None);
+        }
+        ValidationPredictions::read(&path).map(Some)
     }
 
     /// Predicts `images` with the best weights on `device`, with `tta`.
     ///
     /// # Errors
     /// An input error for a device that is not available.
-    pub fn predict(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<Predictions> {
+    pub fn predict(&self, images: &Images, device: DeviceChoice, tta: Tta) -> Result<ViewPredictions> {
         let placement = place_for_inference(device, self.config.threads)?;
         let net = self.net_for_inference(placement.device)?;
-        predict_with_tta(&net, &DeviceImages::new(images, placement.device)?, tta)
+        predict_with_tta(&net, &DeviceImages::place(images, placement.device, self.config.data.resident)?, tta)
     }
 
     /// Builds the network with its best weights on `device`.
@@ -212,9 +256,8 @@ impl TrainedForest {
     }
 }
 
-/// Reads the hashes of the training images from the `split.csv` in `dir`, whose hash must be
-/// `split_hash`.
-fn read_training_images(dir: &RunDir, split_hash: &str) -> Result<HashSet<ImageHash>> {
+/// Reads the hashes of the images from the `split.csv` in `dir`, whose hash must be `split_hash`.
+pub(crate) fn read_split(dir: &RunDir, split_hash: &str) -> Result<SplitHashes> {
     let path = dir.split_csv();
     let text = read_small_text(&path, MAX_SPLIT_CSV, "the split of a run")
         .context("cannot determine the training images of the run")?;
@@ -224,5 +267,5 @@ fn read_training_images(dir: &RunDir, split_hash: &str) -> Result<HashSet<ImageH
             "{split_csv}: is not the split of this run (hash mismatch); cannot determine the training images of the run"
         )));
     }
-    training_images(&text, &path)
+    split_hashes(&text, &path)
 }

@@ -10,14 +10,19 @@ pub struct ConfusionMatrix(Vec<Vec<u64>>);
 impl ConfusionMatrix {
     /// Counts pairs; class numbers of `classes` or more are ignored.
     pub fn new(labels: &[u8], predicted: &[u8], classes: usize) -> Self {
-        let mut counts = vec![vec![0u64; classes]; classes];
-        for (label, predicted) in labels.iter().zip(predicted) {
-            let row = counts.get_mut(usize::from(*label));
-            if let Some(count) = row.and_then(|row| row.get_mut(usize::from(*predicted))) {
-                *count += 1;
+        Self::from_counts(labels.iter().zip(predicted).map(|(label, predicted)| (*label, *predicted, 1)), classes)
+    }
+
+    /// Sums counts of (label, predicted); class numbers of `classes` or more are ignored.
+    pub fn from_counts(counts: impl Iterator<Item = (u8, u8, u64)>, classes: usize) -> Self {
+        let mut matrix = vec![vec![0u64; classes]; classes];
+        for (label, predicted, count) in counts {
+            let row = matrix.get_mut(usize::from(label));
+            if let Some(cell) = row.and_then(|row| row.get_mut(usize::from(predicted))) {
+                *cell += count;
             }
         }
-        Self(counts)
+        Self(matrix)
     }
 
     /// One row per true class.

@@ -49,9 +49,37 @@ impl Predictions {
         })
     }
 
+    /// The predictions with all logits divided by `temperature`, which is above 0.
+    pub fn with_temperature(&self, temperature: f64) -> Self {
+        if temperature == 1.0 {
+            return self.clone();
+        }
+        let logits: Vec<f32> = self.logits.iter().map(|logit| (f64::from(*logit) / temperature) as f32).collect();
+        let mut probabilities = Vec::with_capacity(logits.len());
+        for row in logits.chunks(self.classes.max(1)) {
+            let total = row.iter().fold(f64::NEG_INFINITY, |total, logit| log_add(total, f64::from(*logit)));
+            probabilities.extend(row.iter().map(|logit| (f64::from(*logit) - total).exp() as f32));
+        }
+        Self { logits, probabilities, classes: self.classes }
+    }
+
     /// The class with the maximum logit of each image; the first one on ties.
     pub fn predicted(&self) -> Vec<u8> {
         self.logits.chunks(self.classes.max(1)).map(|row| argmax(row).0).collect()
+    }
+}
+
+/// The predictions of each view of test-time augmentation; a single one without.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewPredictions(pub Vec<Predictions>);
+
+impl ViewPredictions {
+    /// The mean over the views, each with its logits divided by `temperature` (1: as they are).
+    ///
+    /// # Errors
+    /// Those of [`Predictions::average`].
+    pub fn mean(&self, temperature: f64) -> Result<Predictions> {
+        Predictions::average(&self.0.iter().map(|view| view.with_temperature(temperature)).collect::<Vec<_>>())
     }
 }
 
@@ -105,6 +133,19 @@ mod tests {
             Predictions::average(&[]).is_err()
                 && Predictions::average(&[predictions(&[0.0; 3]), predictions(&[0.0; 6])]).is_err()
         );
+    }
+
+    #[test]
+    fn a_temperature_divides_logits() {
+        let plain = predictions(&[2.0, 4.0, 6.0, -1.0, 0.0, 1.0]);
+        let (halved, expected) = (plain.with_temperature(2.0), predictions(&[1.0, 2.0, 3.0, -0.5, 0.0, 0.5]));
+        assert_eq!(halved.logits, expected.logits);
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-7;
+        assert!(halved.probabilities.iter().zip(&expected.probabilities).all(close));
+        assert_eq!(plain.with_temperature(1.0), plain);
+        let views = ViewPredictions(vec![plain.clone(), halved.clone()]);
+        let quarter = [halved, plain.with_temperature(4.0)];
+        assert_eq!(views.mean(2.0).unwrap(), Predictions::average(&quarter).unwrap());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
-use super::Mode;
+use super::feature_grid::FeatureGrid;
 use super::layers::{Activation, BatchNorm, Convolution, Dense, KERAS, dropout};
 use super::size_limits::{are_widths, require_parameters};
+use super::{Mode, split_at_layer};
 use crate::data::images::SIDE;
 use crate::util::validate::{InvalidValue, require};
 
@@ -36,7 +37,7 @@ struct Block {
 impl Cnn {
     /// Builds the network under `path`, with initial weights from `seed`.
     pub fn new(path: &nn::Path, config: &CnnConfig, classes: i64, seed: u64) -> Result<Self> {
-        let padding = if config.padding == Padding::Same { config.kernel / 2 } else { 0 };
+        let padding = config.padding_width();
         let mut channels = 1;
         let mut blocks = Vec::new();
         for (number, &filters) in config.filters.iter().enumerate() {
@@ -69,12 +70,26 @@ impl Cnn {
 
     /// Computes logits [N, classes] for images [N, 1, 48, 48].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = images.shallow_clone();
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
-        }
+        self.head(&forward_blocks(&self.blocks, images, mode)?, mode)
+    }
+
+    /// Computes the feature map [N, C, H, W] of block `layer`, from 0: the activations of its last
+    /// convolution, before pooling.
+    pub fn features(&self, images: &Tensor, layer: usize, mode: Mode) -> Result<Tensor> {
+        let (before, block, _) = split_at_layer(&self.blocks, layer)?;
+        block.features(&forward_blocks(before, images, mode)?, mode)
+    }
+
+    /// Computes logits [N, classes] from the feature map of block `layer`.
+    pub fn classify(&self, features: &Tensor, layer: usize, mode: Mode) -> Result<Tensor> {
+        let (_, block, after) = split_at_layer(&self.blocks, layer)?;
+        self.head(&forward_blocks(after, &block.finish(features, mode)?, mode)?, mode)
+    }
+
+    /// Computes logits from the output of the last block.
+    fn head(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         // Channels, rows, columns in any memory format.
-        x = x.f_flatten(1, -1)?;
+        let mut x = x.f_flatten(1, -1)?;
         for dense in &self.dense {
             x = self.activation.forward(&dense.forward(&x)?)?;
             x = dropout(x, self.dropout, mode)?;
@@ -83,26 +98,48 @@ impl Cnn {
     }
 }
 
+fn forward_blocks(blocks: &[Block], x: &Tensor, mode: Mode) -> Result<Tensor> {
+    blocks.iter().try_fold(x.shallow_clone(), |x, block| block.forward(&x, mode))
+}
+
 impl Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = x.shallow_clone();
-        let Some((last, before)) = self.convolutions.split_last() else { anyhow::bail!("a block has no convolution") };
-        for convolution in before {
-            x = self.activation.forward(&convolution.forward(&x)?)?;
-        }
-        let (x, activation) = match self.pooling {
+        if self.pooling == Pooling::Max && self.activation.is_monotone() {
             // Max pooling commutes with a monotone activation, which then has a quarter of the
             // elements.
-            Pooling::Max if self.activation.is_monotone() => (last.forward_max_pool(&x, mode)?, Some(self.activation)),
-            Pooling::Max => (self.activation.forward(&last.forward(&x)?)?.f_max_pool2d(2, 2, 0, 1, false)?, None),
-            Pooling::Average => {
-                (self.activation.forward(&last.forward(&x)?)?.f_avg_pool2d(2, 2, 0, false, true, None)?, None)
-            }
+            let (last, x) = self.before_last(x, mode)?;
+            return self.normalize(&last.forward_max_pool(&x, mode)?, Some(self.activation), mode);
+        }
+        self.finish(&self.features(x, mode)?, mode)
+    }
+
+    /// The last convolution, and its input.
+    fn before_last(&self, x: &Tensor, mode: Mode) -> Result<(&Convolution, Tensor)> {
+        let (last, before) = self.convolutions.split_last().context("a block has no convolution")?;
+        let activate = |x: Tensor, convolution: &Convolution| self.activation.forward(&convolution.forward(&x, mode)?);
+        Ok((last, before.iter().try_fold(x.shallow_clone(), activate)?))
+    }
+
+    /// The activations of the last convolution.
+    fn features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (last, x) = self.before_last(x, mode)?;
+        self.activation.forward(&last.forward(&x, mode)?)
+    }
+
+    /// Pooling and norm, after [`features`](Self::features).
+    fn finish(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        let pooled = match self.pooling {
+            Pooling::Max => features.f_max_pool2d(2, 2, 0, 1, false)?,
+            Pooling::Average => features.f_avg_pool2d(2, 2, 0, false, true, None)?,
         };
+        self.normalize(&pooled, None, mode)
+    }
+
+    fn normalize(&self, x: &Tensor, activation: Option<Activation>, mode: Mode) -> Result<Tensor> {
         match (&self.norm, activation) {
-            (Some(norm), activation) => norm.forward(&x, activation, mode),
-            (None, Some(activation)) => activation.forward(&x),
-            (None, None) => Ok(x),
+            (Some(norm), activation) => norm.forward(x, activation, mode),
+            (None, Some(activation)) => activation.forward(x),
+            (None, None) => Ok(x.shallow_clone()),
         }
     }
 }
@@ -247,6 +284,23 @@ impl CnnConfig {
             sides.push(side);
             sides.into_iter().map(move |side| (filters * side * side).unsigned_abs())
         })
+    }
+
+    /// Padding on each side in pixels.
+    fn padding_width(&self) -> i64 {
+        if self.padding == Padding::Same { self.kernel / 2 } else { 0 }
+    }
+
+    /// The cells of the feature map of each block, before pooling.
+    pub fn feature_grids(&self) -> Vec<FeatureGrid> {
+        let mut input = FeatureGrid::IMAGE;
+        let mut next = || {
+            let convolve = |grid: FeatureGrid, _| grid.convolved(self.kernel, self.padding_width());
+            let grid = (0..self.convolutions).fold(input, convolve);
+            input = grid.pooled();
+            grid
+        };
+        self.filters.iter().map(|_| next()).collect()
     }
 
     /// Side of the feature map after the last block in pixels; `None` if a block leaves no pixels.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cnn::CnnConfig;
+use super::feature_grid::FeatureGrid;
 use super::resnet::ResnetConfig;
 use super::vgg::VggConfig;
 use crate::data::images::SIDE;
@@ -37,6 +38,16 @@ impl ModelConfig {
             // The first dense layer fixes the image size.
             Self::Cnn(_) | Self::Vgg(_) => side == SIDE,
             Self::Resnet(resnet) => resnet.takes(side),
+        }
+    }
+
+    /// The cells of the feature map of each layer that explains a prediction: the last one of a block
+    /// or stage.
+    pub fn feature_grids(&self) -> Vec<FeatureGrid> {
+        match self {
+            Self::Cnn(cnn) => cnn.feature_grids(),
+            Self::Vgg(vgg) => vgg.feature_grids(),
+            Self::Resnet(resnet) => resnet.feature_grids(),
         }
     }
 

@@ -19,15 +19,19 @@ const ALIGNMENT: usize = 16;
 pub struct FlatParameters {
     /// Parameters, float32 [padded size].
     pub values: Tensor,
-    /// Gradients, float32 [padded size].
+    /// Gradients, float32 `[trained]`.
     pub gradients: Tensor,
     /// Number of leading elements subject to weight decay. Convolution and dense weights come
-    /// first, biases and norms last.
+    /// first, biases and norms after them.
     pub decayed: i64,
+    /// Number of leading elements that are trained. Frozen parameters come last.
+    pub trained: i64,
     /// Running statistics of batch norms, float32 [padded size]; empty without batch norms.
     pub statistics: Tensor,
     layout: Vec<Segment>,
     statistics_layout: Vec<Segment>,
+    /// Number of leading segments that are trained.
+    trained_segments: usize,
     /// The network's own handles, in the order of the layouts.
     parameter_handles: Vec<Tensor>,
     statistics_handles: Vec<Tensor>,
@@ -56,9 +60,12 @@ enum Backward {
 
 /// Where a tensor is in a flat tensor.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub struct Segment {
+    /// Name of the tensor.
     pub name: String,
+    /// Its first element; the next segment begins after its last one, aligned.
     pub start: i64,
+    /// Its shape.
     pub shape: Vec<i64>,
 }
 
@@ -74,18 +81,22 @@ impl FlatParameters {
         let (mut parameters, mut statistics): (Vec<NamedTensor>, Vec<NamedTensor>) =
             net.named_tensors().into_iter().partition(|named| named.trainable);
         let is_decayed = |named: &NamedTensor| named.tensor.dim() > 1;
-        parameters.sort_by_key(|named| !is_decayed(named));
+        parameters.sort_by_key(|named| (named.frozen, !is_decayed(named)));
+        let is_trained = |named: &&NamedTensor| !named.frozen;
         let (layout, size) = flat_layout(&parameters);
         let (statistics_layout, statistics_size) = flat_layout(&statistics);
-        let decayed = flat_layout(parameters.iter().filter(|named| is_decayed(named))).1;
+        let (trained_layout, trained) = flat_layout(parameters.iter().filter(is_trained));
+        let decayed = flat_layout(parameters.iter().filter(is_trained).filter(|named| is_decayed(named))).1;
         let options = (Kind::Float, net.device());
         let mut flat = Self {
             values: Tensor::f_zeros([size], options)?,
-            gradients: Tensor::f_zeros([size], options)?,
+            gradients: Tensor::f_zeros([trained], options)?,
             decayed,
+            trained,
             statistics: Tensor::f_zeros([statistics_size], options)?,
             layout,
             statistics_layout,
+            trained_segments: trained_layout.len(),
             parameter_handles: parameters.iter().map(|named| named.tensor.shallow_clone()).collect(),
             statistics_handles: statistics.iter().map(|named| named.tensor.shallow_clone()).collect(),
             backward: Backward::Accumulate,
@@ -95,7 +106,7 @@ impl FlatParameters {
         if fused {
             net.batch_norms().into_iter().for_each(BatchNorm::defer_correction);
             let half = if kind == Kind::BFloat16 { Some(flat.values.f_to_dtype(kind, false, true)?) } else { None };
-            let targets = flat.views(&flat.gradients)?.into_iter().map(|(_, view)| view).collect();
+            let targets = flat.trained_views(&flat.gradients)?.into_iter().map(|(_, view)| view).collect();
             let one = Tensor::f_ones([0i64; 0], options)?;
             flat.backward = Backward::Fused { half, targets, one, statistics: StatisticsCorrection::default() };
             flat.use_training_weights()?;
@@ -103,9 +114,10 @@ impl FlatParameters {
         }
         // Gradients exist only after a backward pass; after one, their data can be replaced by
         // views.
-        let sum = parameters.iter().map(|named| named.tensor.f_sum(Kind::Float)).collect::<Result<Vec<_>, _>>()?;
+        let trained: Vec<&NamedTensor> = parameters.iter().filter(is_trained).collect();
+        let sum = trained.iter().map(|named| named.tensor.f_sum(Kind::Float)).collect::<Result<Vec<_>, _>>()?;
         Tensor::f_stack(&sum, 0)?.f_sum(Kind::Float)?.f_backward()?;
-        for (named, segment) in parameters.iter_mut().zip(&flat.layout) {
+        for (named, segment) in trained.iter().zip(&flat.layout) {
             named.tensor.f_grad()?.f_set_data(&segment.view(&flat.gradients)?)?;
         }
         Ok(flat)
@@ -163,7 +175,8 @@ impl FlatParameters {
         let Backward::Fused { targets, one, statistics, .. } = &mut self.backward else {
             return Ok(loss.f_backward()?);
         };
-        let gradients = fused::gradients(loss, one, &self.parameter_handles)?;
+        let trained = self.parameter_handles.get(..self.trained_segments).unwrap_or(&self.parameter_handles);
+        let gradients = fused::gradients(loss, one, trained)?;
         // A copy is one launch for targets and sources of one dtype each.
         for kind in [Kind::BFloat16, Kind::Float] {
             let pairs = targets.iter().zip(&gradients).filter(|(_, gradient)| gradient.kind() == kind);
@@ -197,10 +210,25 @@ impl FlatParameters {
         Ok(())
     }
 
-    /// Views of `flat`, a tensor in the layout of [`values`](Self::values) such as an optimizer's
-    /// moments, by parameter name.
+    /// Views of `flat`, a tensor in the layout of [`values`](Self::values), by parameter name.
     pub fn views(&self, flat: &Tensor) -> Result<Vec<(String, Tensor)>> {
         self.layout.iter().map(|segment| Ok((segment.name.clone(), segment.view(flat)?))).collect()
+    }
+
+    /// Views of `flat`, a tensor in the layout of [`gradients`](Self::gradients) such as an
+    /// optimizer's moments, by the names of the trained parameters.
+    pub fn trained_views(&self, flat: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        self.trained_segments().map(|segment| Ok((segment.name.clone(), segment.view(flat)?))).collect()
+    }
+
+    /// The leading elements of a tensor in the layout of [`values`](Self::values) that are trained.
+    pub fn trained_part(&self, flat: &Tensor) -> Result<Tensor> {
+        Ok(flat.f_narrow(0, 0, self.trained)?)
+    }
+
+    /// Where the trained parameters are in the flat tensors, in order.
+    pub fn trained_segments(&self) -> impl Iterator<Item = &Segment> {
+        self.layout.iter().take(self.trained_segments)
     }
 
     /// Views of `values` and `statistics`, such as their EMA, by name and sorted by it like
@@ -257,10 +285,12 @@ impl FlatParameters {
         Self {
             gradients: values.zeros_like(),
             statistics: values.narrow(0, 0, 0),
+            trained: values.numel() as i64,
             values,
             decayed,
             layout: Vec::new(),
             statistics_layout: Vec::new(),
+            trained_segments: 0,
             parameter_handles: Vec::new(),
             statistics_handles: Vec::new(),
             backward: Backward::Accumulate,

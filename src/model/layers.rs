@@ -9,6 +9,7 @@ use tch::{Kind, Tensor, nn};
 use super::Mode;
 use super::cpu::conv_pool;
 use super::cpu::norm_act::{self, Relu, Transform};
+use super::cpu::winograd;
 use crate::util::rng::{Rng, Stream};
 
 /// Constants of batch norm, in which Keras and PyTorch differ.
@@ -57,17 +58,18 @@ fn constant(path: &nn::Path, name: &str, value: f64, width: i64, trainable: bool
 }
 
 /// Casts `weight` to the dtype of `input`. Autograd records it, so the gradient is float32.
-fn cast_like(weight: &Tensor, input: &Tensor) -> Result<Tensor> {
+pub fn cast_like(weight: &Tensor, input: &Tensor) -> Result<Tensor> {
     let kind = input.f_kind()?;
     Ok(if weight.f_kind()? == kind { weight.shallow_clone() } else { weight.f_to_dtype(kind, false, false)? })
 }
 
-/// 2D convolution with stride 1.
+/// 2D convolution.
 #[derive(Debug)]
 pub struct Convolution {
     weight: Tensor,
     bias: Option<Tensor>,
     padding: i64,
+    stride: i64,
 }
 
 impl Convolution {
@@ -78,33 +80,47 @@ impl Convolution {
             weight: glorot_uniform(path, seed, &[output, input, kernel, kernel], input * area, output * area)?,
             bias: Some(constant(path, "bias", 0.0, output, true)?),
             padding,
+            stride: 1,
         })
     }
 
-    /// Creates torchvision's convolution before a norm: weight He normal, no bias, `same` padding.
+    /// Creates torchvision's convolution before a norm: weight He normal, no bias, padding of half
+    /// the kernel, stride 1.
     pub fn without_bias(path: &nn::Path, seed: u64, input: i64, output: i64, kernel: i64) -> Result<Self> {
         let weight = he_normal(path, seed, &[output, input, kernel, kernel], output * kernel * kernel)?;
-        Ok(Self { weight, bias: None, padding: kernel / 2 })
+        Ok(Self { weight, bias: None, padding: kernel / 2, stride: 1 })
+    }
+
+    /// Sets the stride.
+    pub fn with_stride(self, stride: i64) -> Self {
+        Self { stride, ..self }
     }
 
     /// [N, input, H, W] -> [N, output, H', W']
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        // The custom kernels have stride 1.
+        if mode != Mode::Trace
+            && self.stride == 1
+            && let Some(shape) = winograd::shape(x, &self.weight, self.padding)
+        {
+            return winograd::forward(&shape, x, &self.weight, self.bias.as_ref());
+        }
         let weight = cast_like(&self.weight, x)?;
         let bias = self.bias.as_ref().map(|bias| cast_like(bias, x)).transpose()?;
-        Ok(x.f_conv2d(&weight, bias, 1, self.padding, 1, 1)?)
+        Ok(x.f_conv2d(&weight, bias, self.stride, self.padding, 1, 1)?)
     }
 
     /// [N, input, H, W] -> [N, output, H' / 2, W' / 2]: [`forward`](Self::forward), then 2x2 max
     /// pooling.
     pub fn forward_max_pool(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match conv_pool::shape(x, &self.weight, self.padding) {
-            Some(shape) if mode != Mode::Trace => {
+            Some(shape) if mode != Mode::Trace && self.stride == 1 => {
                 let filters = self.weight.size().first().copied().unwrap_or(0);
                 let zeros = || Tensor::f_zeros([filters], (Kind::Float, x.device()));
                 let bias = self.bias.as_ref().map_or_else(zeros, |bias| Ok(bias.shallow_clone()))?;
                 conv_pool::forward(shape, x, &self.weight, &bias)
             }
-            _ => Ok(self.forward(x)?.f_max_pool2d(2, 2, 0, 1, false)?),
+            _ => Ok(self.forward(x, mode)?.f_max_pool2d(2, 2, 0, 1, false)?),
         }
     }
 }
@@ -146,6 +162,8 @@ pub struct BatchNorm {
     defers: Cell<bool>,
     /// Values per channel of the last batch in training.
     count: Cell<i64>,
+    /// Whether training too normalizes with the running statistics, and keeps them.
+    frozen: Cell<bool>,
 }
 
 impl BatchNorm {
@@ -160,7 +178,19 @@ impl BatchNorm {
             variance_name: path.path("running_var"),
             defers: Cell::new(false),
             count: Cell::new(0),
+            frozen: Cell::new(false),
         })
+    }
+
+    /// Makes training normalize with the running statistics, as inference, and keep them (PyTorch:
+    /// `norm.eval()` while the network trains).
+    pub fn freeze(&self) {
+        self.frozen.set(true);
+    }
+
+    /// The mode of the norm in a forward pass in `mode`.
+    pub fn mode(&self, mode: Mode) -> Mode {
+        if mode == Mode::Train && self.frozen.get() { Mode::Inference } else { mode }
     }
 
     /// Leaves the correction of the running variance to
@@ -177,6 +207,7 @@ impl BatchNorm {
     /// Normalizes `activation(x)`, or `x` without one; [N, width, H, W] to the same shape.
     /// `Mode::Train` updates the running statistics.
     pub fn forward(&self, x: &Tensor, activation: Option<Activation>, mode: Mode) -> Result<Tensor> {
+        let mode = self.mode(mode);
         if mode == Mode::Train && matches!(activation, None | Some(Activation::Relu)) && norm_act::is_supported(x) {
             let norm = norm_act::BatchNorm {
                 weight: &self.weight,
@@ -197,7 +228,7 @@ impl BatchNorm {
 
     /// Normalizes `x` with libtorch's operations.
     pub fn normalize(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let training = mode == Mode::Train;
+        let training = self.mode(mode) == Mode::Train;
         let NormConstants { update, epsilon } = self.constants;
         let n = x.numel() / self.weight.numel().max(1);
         if training {

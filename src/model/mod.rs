@@ -2,25 +2,39 @@
 //! names every tensor.
 //!
 //! Tensor names are the checkpoint format. To add an architecture: its file, a variant of
-//! [`ModelConfig`], an arm in [`Net::new`] and in [`Net::forward`].
+//! [`ModelConfig`], and an arm in [`Net`] for what it computes: `forward`, `features`, `classify`.
 
 pub mod cnn;
+pub mod color_input;
 pub mod config;
 mod cpu;
+mod feature_grid;
 mod flat_parameters;
+pub mod layer_groups;
 pub(crate) mod layers;
 mod norm_act;
 pub mod resnet;
+mod resnet_config;
 mod size_limits;
 mod statistics_correction;
+mod stem_pool;
+pub mod torchvision;
 pub mod vgg;
+
+use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor, nn};
 
 pub use config::ModelConfig;
+pub use feature_grid::FeatureGrid;
 pub use flat_parameters::FlatParameters;
+pub use layer_groups::LayerGroups;
 pub use layers::Activation;
+pub use resnet_config::Downsample;
+pub use stem_pool::StemPool;
+
+use layers::BatchNorm;
 
 /// Mode of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +58,14 @@ enum Architecture {
 #[derive(Debug)]
 pub struct Net {
     store: nn::VarStore,
+    /// Names of the buffers. All other tensors are parameters, whether or not they are frozen.
+    buffers: HashSet<String>,
     architecture: Architecture,
+    layers: LayerGroups,
     classes: usize,
     device: Device,
     largest_activation: u64,
+    feature_grids: Vec<FeatureGrid>,
 }
 
 /// A parameter or buffer of a network, with its name.
@@ -57,8 +75,10 @@ pub struct NamedTensor {
     pub name: String,
     /// The tensor itself; shares memory with the network.
     pub tensor: Tensor,
-    /// `true` for a parameter, `false` for a buffer (running statistics).
+    /// `true` for a parameter, `false` for a buffer (running statistics, constants).
     pub trainable: bool,
+    /// Whether it is a parameter that training does not change.
+    pub frozen: bool,
 }
 
 impl Net {
@@ -72,6 +92,8 @@ impl Net {
             ModelConfig::Vgg(vgg) => Architecture::Vgg(vgg::Vgg::new(&root, vgg, outputs, seed)?),
             ModelConfig::Resnet(resnet) => Architecture::Resnet(resnet::Resnet::new(&root, resnet, outputs, seed)?),
         };
+        let is_buffer = |(name, tensor): (String, Tensor)| (!tensor.requires_grad()).then_some(name);
+        let buffers = store.variables().into_iter().filter_map(is_buffer).collect();
         // Not `VarStore::set_device`, which panics when the device is out of memory.
         for mut tensor in store.variables().into_values().filter(|_| device != Device::Cpu) {
             tch::no_grad(|| tensor.f_set_data(&tensor.f_to_device(device)?))?;
@@ -79,7 +101,26 @@ impl Net {
         if let (Architecture::Resnet(net), ModelConfig::Resnet(resnet)) = (&mut architecture, config) {
             net.place(resnet, device)?;
         }
-        Ok(Self { store, architecture, classes, device, largest_activation: config.largest_activation() })
+        let (largest_activation, feature_grids) = (config.largest_activation(), config.feature_grids());
+        let layers = LayerGroups::new(config);
+        Ok(Self { store, buffers, architecture, layers, classes, device, largest_activation, feature_grids })
+    }
+
+    /// The layers by name.
+    pub fn layers(&self) -> &LayerGroups {
+        &self.layers
+    }
+
+    /// Freezes the layers of `names`, see [`LayerGroups::names`]: their parameters require no
+    /// gradient, and their batch norms use and keep the running statistics. Dropout stays active.
+    /// To be called before [`FlatParameters::new`], which leaves frozen parameters out of training.
+    pub fn freeze(&self, names: &[String]) -> Result<()> {
+        let is_frozen = |tensor: &str| names.iter().any(|name| layer_groups::is_of(tensor, name));
+        for named in self.named_tensors().iter().filter(|named| named.trainable && is_frozen(&named.name)) {
+            let _ = named.tensor.f_set_requires_grad(false)?;
+        }
+        self.batch_norms().into_iter().filter(|norm| is_frozen(&norm.variance_name)).for_each(BatchNorm::freeze);
+        Ok(())
     }
 
     /// Computes logits [N, classes] for images [N, 1, 48, 48] in 0..1. The dtype of the images,
@@ -92,8 +133,41 @@ impl Net {
         }
     }
 
+    /// Computes the feature map [N, C, H, W] of `layer` (an index into
+    /// [`feature_grids`](Self::feature_grids)) for images [N, 1, 48, 48] in 0..1.
+    /// [`classify`](Self::classify) computes the rest of [`forward`](Self::forward) from it, with the
+    /// same result up to rounding.
+    ///
+    /// # Errors
+    /// A layer that the network does not have.
+    pub fn features(&self, images: &Tensor, layer: usize, mode: Mode) -> Result<Tensor> {
+        match &self.architecture {
+            Architecture::Cnn(cnn) => cnn.features(images, layer, mode),
+            Architecture::Vgg(vgg) => vgg.features(images, layer, mode),
+            Architecture::Resnet(resnet) => resnet.features(images, layer, mode),
+        }
+    }
+
+    /// Computes logits [N, classes] from the feature map of `layer`.
+    ///
+    /// # Errors
+    /// A layer that the network does not have.
+    pub fn classify(&self, features: &Tensor, layer: usize, mode: Mode) -> Result<Tensor> {
+        match &self.architecture {
+            Architecture::Cnn(cnn) => cnn.classify(features, layer, mode),
+            Architecture::Vgg(vgg) => vgg.classify(features, layer, mode),
+            Architecture::Resnet(resnet) => resnet.classify(features, layer, mode),
+        }
+    }
+
+    /// The cells of the feature map of each layer that [`features`](Self::features) computes: one for
+    /// each block of `cnn`, each stage of `vgg` and `resnet`.
+    pub fn feature_grids(&self) -> &[FeatureGrid] {
+        &self.feature_grids
+    }
+
     /// The batch norms.
-    fn batch_norms(&self) -> Vec<&layers::BatchNorm> {
+    fn batch_norms(&self) -> Vec<&BatchNorm> {
         match &self.architecture {
             Architecture::Cnn(cnn) => cnn.batch_norms(),
             Architecture::Vgg(vgg) => vgg.batch_norms(),
@@ -122,15 +196,23 @@ impl Net {
             .store
             .variables()
             .into_iter()
-            .map(|(name, tensor)| NamedTensor { trainable: tensor.requires_grad(), name, tensor })
+            .map(|(name, tensor)| {
+                let trainable = !self.buffers.contains(&name);
+                NamedTensor { frozen: trainable && !tensor.requires_grad(), trainable, name, tensor }
+            })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// Number of trainable parameters.
+    /// Number of parameters, frozen ones included.
     pub fn parameter_count(&self) -> usize {
         self.named_tensors().iter().filter(|named| named.trainable).map(|named| named.tensor.numel()).sum()
+    }
+
+    /// Number of frozen parameters.
+    pub fn frozen_count(&self) -> usize {
+        self.named_tensors().iter().filter(|named| named.frozen).map(|named| named.tensor.numel()).sum()
     }
 
     /// Converts convolution weights to the channels-last memory format, in which convolutions are
@@ -183,5 +265,14 @@ fn channels_last_view(flat: &Tensor, shape: &[i64]) -> Result<Tensor> {
     })
 }
 
+/// The blocks or stages before, at and after `layer`.
+fn split_at_layer<T>(layers: &[T], layer: usize) -> Result<(&[T], &T, &[T])> {
+    let (before, rest) = layers.split_at_checked(layer).unwrap_or((layers, &[]));
+    let (at, after) = rest.split_first().with_context(|| format!("the network has no layer {}", layer + 1))?;
+    Ok((before, at, after))
+}
+
+#[cfg(test)]
+mod frozen_tests;
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,7 @@ impl NormAct {
         keep: Option<Tensor>,
         mode: Mode,
     ) -> Result<Tensor> {
-        if mode == Mode::Train && cpu::is_supported(x) {
+        if self.norm.mode(mode) == Mode::Train && cpu::is_supported(x) {
             return self.forward_on_cpu(x, shortcut, keep.as_ref());
         }
         let mut y = self.norm.normalize(x, mode)?;

@@ -4,10 +4,11 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
-use super::Mode;
+use super::feature_grid::FeatureGrid;
 use super::layers::{BatchNorm, Convolution, Dense, dropout};
 use super::norm_act::NormAct;
 use super::size_limits::{are_widths, require_parameters};
+use super::{Mode, split_at_layer};
 use crate::data::images::SIDE;
 use crate::util::validate::{InvalidValue, require};
 
@@ -17,11 +18,13 @@ use crate::util::validate::{InvalidValue, require};
 /// `output.bias`. Numbers start at 1.
 #[derive(Debug)]
 pub struct Vgg {
-    stages: Vec<Vec<(Convolution, NormAct)>>,
+    stages: Vec<Stage>,
     dense: Vec<Dense>,
     output: Dense,
     dropout: f64,
 }
+
+type Stage = Vec<(Convolution, NormAct)>;
 
 impl Vgg {
     /// Builds the network under `path`, with initial weights from `seed`.
@@ -56,20 +59,43 @@ impl Vgg {
 
     /// Computes logits [N, classes] for images [N, 1, 48, 48].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = images.shallow_clone();
-        for stage in &self.stages {
-            for (convolution, norm) in stage {
-                x = norm.forward(&convolution.forward(&x)?, None, mode)?;
-            }
-            x = x.f_max_pool2d(2, 2, 0, 1, false)?;
-        }
-        x = x.f_flatten(1, -1)?;
+        self.head(forward_stages(&self.stages, images.shallow_clone(), mode)?, mode)
+    }
+
+    /// Computes the feature map [N, C, H, W] of stage `layer`, from 0, before pooling.
+    pub fn features(&self, images: &Tensor, layer: usize, mode: Mode) -> Result<Tensor> {
+        let (before, stage, _) = split_at_layer(&self.stages, layer)?;
+        forward_stage(stage, forward_stages(before, images.shallow_clone(), mode)?, mode)
+    }
+
+    /// Computes logits [N, classes] from the feature map of stage `layer`.
+    pub fn classify(&self, features: &Tensor, layer: usize, mode: Mode) -> Result<Tensor> {
+        let (_, _, after) = split_at_layer(&self.stages, layer)?;
+        self.head(forward_stages(after, pool(features)?, mode)?, mode)
+    }
+
+    /// Computes logits from the output of the last stage.
+    fn head(&self, x: Tensor, mode: Mode) -> Result<Tensor> {
+        let mut x = x.f_flatten(1, -1)?;
         for dense in &self.dense {
             x = dense.forward(&x)?.f_relu()?;
             x = dropout(x, self.dropout, mode)?;
         }
         self.output.forward(&x)
     }
+}
+
+fn forward_stages(stages: &[Stage], x: Tensor, mode: Mode) -> Result<Tensor> {
+    stages.iter().try_fold(x, |x, stage| pool(&forward_stage(stage, x, mode)?))
+}
+
+/// The convolutions of a stage.
+fn forward_stage(stage: &Stage, x: Tensor, mode: Mode) -> Result<Tensor> {
+    stage.iter().try_fold(x, |x, (convolution, norm)| norm.forward(&convolution.forward(&x, mode)?, None, mode))
+}
+
+fn pool(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_max_pool2d(2, 2, 0, 1, false)?)
 }
 
 /// `[model] kind = "vgg"`: stages of 3x3 convolutions, each followed by batch norm and ReLU, with
@@ -114,6 +140,12 @@ impl VggConfig {
         require(self.dense.len() <= 8 && are_widths(&self.dense, 65_536), "model.dense", dense, allowed)?;
         require((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "0 to below 1")?;
         require_parameters(self.values(0))
+    }
+
+    /// The cells of the feature map of each stage, before pooling.
+    pub fn feature_grids(&self) -> Vec<FeatureGrid> {
+        let grids = std::iter::successors(Some(FeatureGrid::IMAGE), |grid| Some(grid.pooled()));
+        grids.take(self.filters.len()).collect()
     }
 
     /// Side of the feature map after the last stage in pixels: 1 or more.

@@ -35,12 +35,17 @@ impl Ema {
 
     /// Updates the average with the weights after a step.
     pub fn update(&mut self, parameters: &FlatParameters, scalars: &StepScalars) -> Result<()> {
-        let pairs = [(&mut self.values, &parameters.values), (&mut self.statistics, &parameters.statistics)];
+        // Frozen parameters do not change.
+        let trained = |flat| parameters.trained_part(flat);
+        let pairs = [
+            (trained(&self.values)?, trained(&parameters.values)?),
+            (self.statistics.shallow_clone(), parameters.statistics.shallow_clone()),
+        ];
         tch::no_grad(|| -> Result<()> {
-            for (average, current) in pairs {
+            for (mut average, current) in pairs {
                 let _ = match &scalars.on_device {
-                    Some(on_device) => average.f_lerp_tensor_(current, &on_device.ema_weight)?,
-                    None => average.f_lerp_(current, scalars.ema_weight)?,
+                    Some(on_device) => average.f_lerp_tensor_(&current, &on_device.ema_weight)?,
+                    None => average.f_lerp_(&current, scalars.ema_weight)?,
                 };
             }
             Ok(())

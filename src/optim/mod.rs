@@ -1,7 +1,9 @@
 //! Optimizers, learning rate schedules, EMA and loss, each with its config.
 
+mod adam_update;
 pub mod class_weights;
 pub mod ema;
+mod layer_decay;
 pub mod loss;
 pub mod optimizer;
 pub(crate) mod optimizer_config;

@@ -2,16 +2,17 @@
 //! layers, like `torch.optim` with `foreach=True`.
 //!
 //! The update rules are those of `torch.optim`, tested against its values for 20 steps. Weight
-//! decay applies only to convolution and dense weights, which come first in the flat layout.
+//! decay applies only to convolution and dense weights, which come first in the flat layout. With
+//! layer-wise learning-rate decay, each part of the flat tensors is updated on its own.
 
 use anyhow::Result;
-use kernels::adam::{self, Update};
-use tch::{Device, Tensor};
-use torch_ext::{fused, op_profile, parallel, tensor_slice};
+use tch::Tensor;
+use torch_ext::{fused, op_profile};
 
+use super::adam_update::{adam, adam_coefficients};
+use super::layer_decay::{Part, one_part, parts};
 pub use super::optimizer_config::{AdamConfig, AdamwConfig, OptimizerConfig, SgdConfig};
 use super::step_scalars::{DeviceScalars, StepScalars};
-use crate::device;
 use crate::model::FlatParameters;
 
 /// An optimizer and its state for one network.
@@ -19,8 +20,12 @@ use crate::model::FlatParameters;
 pub struct Optimizer {
     config: OptimizerConfig,
     /// One flat tensor per entry of [`state_names`](Self::state_names), in the layout of the
-    /// parameters.
+    /// gradients.
     state: Vec<Tensor>,
+    /// What has a learning rate of its own.
+    parts: Vec<Part>,
+    /// Factors of the learning rate of `parts`, float32 [parts] on the device; `None` if all are 1.
+    factors: Option<Tensor>,
 }
 
 impl Optimizer {
@@ -28,9 +33,17 @@ impl Optimizer {
     pub fn new(config: &OptimizerConfig, parameters: &FlatParameters) -> Result<Self> {
         let state = Self::state_names(config)
             .iter()
-            .map(|_| parameters.values.f_zeros_like())
+            .map(|_| parameters.gradients.f_zeros_like())
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { config: config.clone(), state })
+        Ok(Self { config: config.clone(), state, parts: one_part(parameters), factors: None })
+    }
+
+    /// Multiplies the learning rate of each tensor by the `factor` of its name.
+    pub fn with_factors(self, parameters: &FlatParameters, factor: impl Fn(&str) -> f64) -> Result<Self> {
+        let parts = parts(parameters, factor);
+        let factors: Vec<f32> = parts.iter().map(|part| part.factor as f32).collect();
+        let factors = Some(Tensor::f_from_slice(&factors)?.f_to_device(parameters.values.device())?);
+        Ok(Self { parts, factors, ..self })
     }
 
     /// Names of the state tensors.
@@ -57,124 +70,109 @@ impl Optimizer {
     }
 
     fn step_on_host(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
-        match (&self.config, &mut self.state[..]) {
-            (OptimizerConfig::Adam(c), [first, second]) => {
-                adam(parameters, [first, second], adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]))
-            }
-            (OptimizerConfig::Adamw(c), [first, second]) => {
-                let _ =
-                    parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
-                adam(parameters, [first, second], adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]))
-            }
-            (OptimizerConfig::Sgd(c), [momentum]) => {
-                if c.weight_decay > 0.0 {
-                    let decay = parameters.values.f_narrow(0, 0, parameters.decayed)?.f_mul_scalar(c.weight_decay)?;
-                    let _ = parameters.gradients.f_narrow(0, 0, parameters.decayed)?.f_add_(&decay)?;
+        let Self { config, state, parts, .. } = self;
+        for part in parts.iter() {
+            let lr = lr * part.factor;
+            let mut values = part.of(&parameters.values)?;
+            let gradients = part.of(&parameters.gradients)?;
+            match (&*config, &mut state[..]) {
+                (OptimizerConfig::Adam(c), [first, second]) => {
+                    let update = adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]);
+                    adam(&mut values, &gradients, [first, second], part, update)?;
                 }
-                let _ = momentum.f_mul_scalar_(c.momentum)?.f_add_(&parameters.gradients)?;
-                let change = if c.nesterov {
-                    momentum.f_mul_scalar(c.momentum)?.f_add_(&parameters.gradients)?.f_mul_scalar_(-lr)?
-                } else {
-                    momentum.f_mul_scalar(-lr)?
-                };
-                let _ = parameters.values.f_add_(&change)?;
-                Ok(())
+                (OptimizerConfig::Adamw(c), [first, second]) => {
+                    let _ = values.f_narrow(0, 0, part.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
+                    let update = adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]);
+                    adam(&mut values, &gradients, [first, second], part, update)?;
+                }
+                (OptimizerConfig::Sgd(c), [momentum]) => {
+                    sgd(&mut values, &gradients, &mut part.of(momentum)?, part.decayed, lr, c)?;
+                }
+                _ => anyhow::bail!("the optimizer state does not match its kind"),
             }
-            _ => anyhow::bail!("the optimizer state does not match its kind"),
         }
+        Ok(())
     }
 
     fn step_fused(&mut self, parameters: &mut FlatParameters, scalars: &DeviceScalars) -> Result<()> {
-        let size = parameters.values.numel() as i64;
         let weight_decay = match &self.config {
             OptimizerConfig::Adam(_) => 0.0,
             OptimizerConfig::Adamw(adamw) => adamw.weight_decay,
             OptimizerConfig::Sgd(sgd) => sgd.weight_decay,
         };
-        // One launch for everything, or with weight decay one for the weights that have it and one
-        // for the others.
-        let parts = match weight_decay {
-            0.0 => vec![(0, size, 0.0)],
-            _ => vec![(0, parameters.decayed, weight_decay), (parameters.decayed, size - parameters.decayed, 0.0)],
-        };
-        for (start, length, weight_decay) in parts.into_iter().filter(|(_, length, _)| *length > 0) {
-            let part = |flat: &Tensor| flat.f_narrow(0, start, length);
-            let (values, gradients) = (part(&parameters.values)?, part(&parameters.gradients)?);
-            let adam = |beta1: f64, beta2: f64, eps: f64, decoupled: bool| -> Result<()> {
-                let [first, second] = &self.state[..] else {
-                    anyhow::bail!("the optimizer state does not match its kind")
-                };
-                let weight_decay = decoupled.then_some(weight_decay);
-                let moments = [&part(first)?, &part(second)?];
-                let coefficients = fused::Adam { beta1, beta2, epsilon: eps, weight_decay };
-                fused::adam(&values, &gradients, moments, &scalars.number, &scalars.lr, coefficients)
+        // One launch for all learning rates.
+        let rates = self.factors.as_ref().map(|factors| factors.f_mul(&scalars.lr)).transpose()?;
+        for (part, index) in self.parts.iter().zip(0..) {
+            let lr = match &rates {
+                Some(rates) => rates.f_narrow(0, index, 1)?,
+                None => scalars.lr.shallow_clone(),
             };
-            match &self.config {
-                OptimizerConfig::Adam(c) => adam(c.beta1, c.beta2, c.eps, false)?,
-                OptimizerConfig::Adamw(c) => adam(c.beta1, c.beta2, c.eps, true)?,
-                OptimizerConfig::Sgd(c) => {
-                    let [momentum] = &self.state[..] else {
-                        anyhow::bail!("the optimizer state does not match its kind")
-                    };
-                    let coefficients = fused::Sgd { weight_decay, momentum: c.momentum, nesterov: c.nesterov };
-                    fused::sgd(&values, &gradients, &part(momentum)?, &scalars.lr, coefficients)?;
-                }
+            // One launch for everything, or with weight decay one for the weights that have it and
+            // one for the others.
+            let ranges = match weight_decay {
+                0.0 => vec![(part.start, part.length, 0.0)],
+                _ => vec![
+                    (part.start, part.decayed, weight_decay),
+                    (part.start + part.decayed, part.length - part.decayed, 0.0),
+                ],
+            };
+            for (start, length, weight_decay) in ranges.into_iter().filter(|(_, length, _)| *length > 0) {
+                self.update_fused(parameters, (start, length), weight_decay, scalars, &lr)?;
             }
         }
         Ok(())
     }
-}
 
-/// Adam's update: a fused kernel on the CPU, libtorch operations elsewhere.
-fn adam(p: &mut FlatParameters, moments: [&mut Tensor; 2], update: Update) -> Result<()> {
-    if p.values.device() == Device::Cpu && kernels::isa().is_some() {
-        adam_fused(p, moments, update)
-    } else {
-        adam_reference(p, moments, update)
-    }
-}
-
-/// The coefficients of the update at `step`, counted from 1.
-fn adam_coefficients(lr: f64, step: u64, [beta1, beta2, eps]: [f64; 3]) -> Update {
-    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-    Update {
-        into_first: (1.0 - beta1) as f32,
-        into_second: (1.0 - beta2) as f32,
-        rate: (lr / correction(beta1)) as f32,
-        scale: (1.0 / correction(beta2).sqrt()) as f32,
-        epsilon: eps as f32,
-    }
-}
-
-/// Elements per call of the kernel: its steps stay in a first-level cache.
-const ADAM_BLOCK: usize = 2048;
-
-fn adam_fused(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], update: Update) -> Result<()> {
-    let chunk = device::chunk_size(p.values.numel());
-    // The parameters share memory with the network, so they are updated in place, not borrowed.
-    let values = tensor_slice::in_place_chunks::<f32>(&mut p.values, chunk)?;
-    let moments = tensor_slice::slice_mut::<f32>(first)?
-        .chunks_mut(chunk)
-        .zip(tensor_slice::slice_mut::<f32>(second)?.chunks_mut(chunk));
-    let gradients = tensor_slice::slice::<f32>(&p.gradients)?.chunks(chunk);
-    let work = values.into_iter().zip(moments).zip(gradients).collect();
-    parallel::for_each(work, |((mut values, (first, second)), gradients)| {
-        let mut steps = [0.0; ADAM_BLOCK];
-        let moments = first.chunks_mut(ADAM_BLOCK).zip(second.chunks_mut(ADAM_BLOCK));
-        for (block, ((first, second), gradients)) in moments.zip(gradients.chunks(ADAM_BLOCK)).enumerate() {
-            if let Some(steps) = steps.get_mut(..gradients.len()) {
-                adam::update(first, second, gradients, update, steps);
-                values.subtract(block * ADAM_BLOCK, steps);
+    /// Updates `length` elements from `start` with libtorch's fused optimizers.
+    fn update_fused(
+        &self,
+        parameters: &FlatParameters,
+        (start, length): (i64, i64),
+        weight_decay: f64,
+        scalars: &DeviceScalars,
+        lr: &Tensor,
+    ) -> Result<()> {
+        let range = |flat: &Tensor| flat.f_narrow(0, start, length);
+        let (values, gradients) = (range(&parameters.values)?, range(&parameters.gradients)?);
+        let adam = |beta1: f64, beta2: f64, eps: f64, decoupled: bool| -> Result<()> {
+            let [first, second] = &self.state[..] else { anyhow::bail!("the optimizer state does not match its kind") };
+            let weight_decay = decoupled.then_some(weight_decay);
+            let moments = [&range(first)?, &range(second)?];
+            let coefficients = fused::Adam { beta1, beta2, epsilon: eps, weight_decay };
+            fused::adam(&values, &gradients, moments, &scalars.number, lr, coefficients)
+        };
+        match &self.config {
+            OptimizerConfig::Adam(c) => adam(c.beta1, c.beta2, c.eps, false),
+            OptimizerConfig::Adamw(c) => adam(c.beta1, c.beta2, c.eps, true),
+            OptimizerConfig::Sgd(c) => {
+                let [momentum] = &self.state[..] else { anyhow::bail!("the optimizer state does not match its kind") };
+                let coefficients = fused::Sgd { weight_decay, momentum: c.momentum, nesterov: c.nesterov };
+                fused::sgd(&values, &gradients, &range(momentum)?, lr, coefficients)
             }
         }
-    })
+    }
 }
 
-fn adam_reference(p: &mut FlatParameters, [first, second]: [&mut Tensor; 2], update: Update) -> Result<()> {
-    let _ = first.f_lerp_(&p.gradients, f64::from(update.into_first))?;
-    let _ = second.f_lerp_(&p.gradients.f_square()?, f64::from(update.into_second))?;
-    let divisor = second.f_sqrt()?.f_mul_scalar_(f64::from(update.scale))?.f_add_scalar_(f64::from(update.epsilon))?;
-    let _ = p.values.f_addcdiv_(&first.f_mul_scalar(-f64::from(update.rate))?, &divisor)?;
+/// SGD's update, with weight decay for the first `decayed` elements.
+fn sgd(
+    values: &mut Tensor,
+    gradients: &Tensor,
+    momentum: &mut Tensor,
+    decayed: i64,
+    lr: f64,
+    config: &SgdConfig,
+) -> Result<()> {
+    if config.weight_decay > 0.0 {
+        let decay = values.f_narrow(0, 0, decayed)?.f_mul_scalar(config.weight_decay)?;
+        let _ = gradients.f_narrow(0, 0, decayed)?.f_add_(&decay)?;
+    }
+    let _ = momentum.f_mul_scalar_(config.momentum)?.f_add_(gradients)?;
+    let change = if config.nesterov {
+        momentum.f_mul_scalar(config.momentum)?.f_add_(gradients)?.f_mul_scalar_(-lr)?
+    } else {
+        momentum.f_mul_scalar(-lr)?
+    };
+    let _ = values.f_add_(&change)?;
     Ok(())
 }
 
@@ -207,31 +205,6 @@ mod tests {
             }
             other => panic!("unknown optimizer {other}"),
         }
-    }
-
-    #[test]
-    fn fused_adam_agrees_with_reference() {
-        let start: Vec<f32> = (0..1000).map(|i| signed(i, 3) as f32).collect();
-        let mut both = [(); 2].map(|()| {
-            let parameters = FlatParameters::for_tests(&start, 1000);
-            let moments = [parameters.values.zeros_like(), parameters.values.zeros_like()];
-            (parameters, moments)
-        });
-        for step in 1..=20u32 {
-            let gradient: Vec<f32> = (0..1000).map(|i| signed(1000 * step + i, 4) as f32).collect();
-            for (number, (parameters, [first, second])) in both.iter_mut().enumerate() {
-                parameters.gradients.copy_(&Tensor::from_slice(&gradient));
-                let update = if number == 0 { adam_fused } else { adam_reference };
-                let coefficients = adam_coefficients(1e-2, step.into(), [0.9, 0.999, 1e-7]);
-                tch::no_grad(|| update(parameters, [first, second], coefficients)).unwrap();
-            }
-        }
-        let difference = (&both[0].0.values - &both[1].0.values).abs().max().double_value(&[]);
-        assert!(difference < 5e-7, "differs by {difference}");
-        assert!(
-            (&both[0].0.values - Tensor::from_slice(&start)).abs().min().double_value(&[]) > 0.0,
-            "all parameters change"
-        );
     }
 
     /// Expected values: scripts/golden/torch_optim.py, 20 steps of `torch.optim` on the same

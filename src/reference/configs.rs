@@ -1,7 +1,8 @@
 //! The configs of `configs/`, for a program that was installed without them.
 
 /// Names and texts, in the order of the folder.
-const CONFIGS: [(&str, &str); 13] = [
+const CONFIGS: [(&str, &str); 14] = [
+    ("finetune", include_str!("../../configs/finetune.toml")),
     ("forest", include_str!("../../configs/forest.toml")),
     ("no-augment", include_str!("../../configs/no-augment.toml")),
     ("notebook", include_str!("../../configs/notebook.toml")),

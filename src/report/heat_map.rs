@@ -1,4 +1,4 @@
-//! Heat map of a value per pixel, beside the mean image.
+//! Heat map of a value per pixel, beside the mean image, and the colors of heat.
 
 use anyhow::Result;
 
@@ -43,7 +43,7 @@ pub fn render(values: &[f64], mean: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The color of a fraction of the max, interpolated linearly.
-fn color(fraction: f64) -> [u8; 3] {
+pub fn color(fraction: f64) -> [u8; 3] {
     let place = fraction.clamp(0.0, 1.0) * (COLORS.len() - 1) as f64;
     let below = (place.floor() as usize).min(COLORS.len() - 2);
     let at = |index: usize| COLORS.get(index).copied().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Output for people: console, plots, HTML reports, TensorBoard event files.
 
+pub mod annotation;
+pub mod comparison_text;
 mod console;
 pub mod contact_sheet;
 pub mod heat_map;

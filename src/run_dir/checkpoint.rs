@@ -17,9 +17,12 @@ use crate::util::error::input;
 use crate::util::files::write_atomically;
 use crate::util::text::short;
 
-pub use super::checkpoint_state::{BestEpoch, State};
+pub use super::checkpoint_state::{BestEpoch, InitRecord, State};
 
-const FORMAT: Format = Format { name: "grimace-checkpoint", version: "3", description: "a checkpoint" };
+const FORMAT: Format = Format { name: FORMAT_NAME, version: "3", description: "a checkpoint" };
+
+/// `format` in the metadata of a checkpoint.
+pub const FORMAT_NAME: &str = "grimace-checkpoint";
 
 // safetensors is little-endian, and tensor bytes are copied as they are in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "checkpoints require a little-endian target");

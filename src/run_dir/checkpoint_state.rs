@@ -49,6 +49,22 @@ pub struct State {
     pub kernels: String,
     /// The command that started the run, then those that resumed it.
     pub commands: Vec<String>,
+    /// The weights that the run started from, unless they were random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitRecord>,
+}
+
+/// The file of the initial weights of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitRecord {
+    /// Its path.
+    pub path: String,
+    /// BLAKE3 of its bytes, in hex.
+    pub hash: String,
+    /// Number of validation images of the run.
+    pub validation_images: usize,
+    /// How many of them the initial weights were trained on; `None` if that is not known.
+    pub seen_validation_images: Option<usize>,
 }
 
 impl State {

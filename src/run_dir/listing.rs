@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::summary::{RUNNING, describe_stop_reason};
 use super::{MAX_SUMMARY, RunDir};
 use crate::config::read_table;
-use crate::metrics::{EpochMetrics, Monitor};
+use crate::metrics::{EpochMetrics, Monitor, accuracy_interval};
 use crate::util::error::input;
 use crate::util::files::read_small_text;
 
@@ -29,6 +29,8 @@ pub struct RunEntry {
     pub epochs: Option<u64>,
     /// Validation accuracy of the best epoch so far.
     pub best: Option<BestAccuracy>,
+    /// Its 95% Wilson interval over the validation images, if their number is known.
+    pub best_interval: Option<(f64, f64)>,
     /// The metric by which that epoch is the best.
     pub monitor: Option<Monitor>,
     /// `running`, `done`, `early stop`, `interrupted`, `diverged`, or `died` if no process holds
@@ -106,7 +108,16 @@ fn visit(folder: &Path, depth: usize, found: &mut Vec<(SystemTime, RunEntry)>) -
 fn unreadable(path: &Path) -> RunEntry {
     let (name, changed) = ("?".to_owned(), "?".to_owned());
     let state = "unreadable".to_owned();
-    RunEntry { path: path.display().to_string(), name, changed, epochs: None, best: None, monitor: None, state }
+    RunEntry {
+        path: path.display().to_string(),
+        name,
+        changed,
+        epochs: None,
+        best: None,
+        best_interval: None,
+        monitor: None,
+        state,
+    }
 }
 
 fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
@@ -131,12 +142,14 @@ fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
     let from_summary = |key: &str| summary.get(key).and_then(Value::as_f64);
     let best = best_epoch(&epochs, monitor).map(|epoch| epoch.val_accuracy);
     let best = best.or_else(|| from_summary("best_val_accuracy")).or_else(|| from_summary("val_accuracy"));
+    let rows = summary.get("validation_rows").and_then(Value::as_u64).map(|rows| rows as usize);
     let entry = RunEntry {
         path: run.path().display().to_string(),
         name: name.unwrap_or("?").to_owned(),
         changed: jiff::Timestamp::try_from(changed).map_or_else(|_| "?".to_owned(), |time| format!("{time:.0}")),
         epochs: (!run.is_forest()).then_some(epochs.len() as u64),
         best: best.map(|accuracy| BestAccuracy { accuracy, monitor }),
+        best_interval: best.zip(rows).and_then(|(accuracy, rows)| accuracy_interval(accuracy, rows)),
         monitor: best.map(|_| monitor),
         state: state.to_owned(),
     };
@@ -145,7 +158,7 @@ fn inspect(run: &RunDir) -> (SystemTime, RunEntry) {
 
 /// The metric by which the best epoch of a run is the best. A summary of an older version does not
 /// name it: there it is accuracy.
-fn monitor(config: &toml::Table, summary: &Value) -> Monitor {
+pub fn monitor(config: &toml::Table, summary: &Value) -> Monitor {
     if summary.is_object() {
         return summary.get("monitor").and_then(|name| Monitor::deserialize(name).ok()).unwrap_or_default();
     }
@@ -155,7 +168,7 @@ fn monitor(config: &toml::Table, summary: &Value) -> Monitor {
 }
 
 /// The first epoch with the best value of `monitor`.
-fn best_epoch(epochs: &[EpochMetrics], monitor: Monitor) -> Option<&EpochMetrics> {
+pub fn best_epoch(epochs: &[EpochMetrics], monitor: Monitor) -> Option<&EpochMetrics> {
     epochs.iter().fold(None, |best: Option<&EpochMetrics>, epoch| {
         let known = best.map(|best| best.monitored_value(monitor));
         if monitor.is_better(epoch.monitored_value(monitor), known) { Some(epoch) } else { best }
@@ -186,6 +199,10 @@ mod tests {
             assert_eq!(format!("{:.4}", best()), shown);
         }
         assert_eq!(serde_json::to_value(best()).unwrap(), 0.375);
+        let interval = || list_runs(folder.path()).unwrap().pop().unwrap().best_interval;
+        assert_eq!(interval(), None);
+        fs::write(folder.path().join("summary.json"), "{\"stopped\": \"epochs\", \"validation_rows\": 8}").unwrap();
+        assert_eq!(interval(), accuracy_interval(0.5, 8));
         fs::write(folder.path().join("summary.json"), "{\"stopped\": \"epochs\", \"best_epoch\": 2}").unwrap();
         assert_eq!(format!("{:.4}", best()), "0.5000", "an older version followed accuracy");
     }

@@ -66,6 +66,15 @@ pub fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Why the file at `path` cannot be locked: the error of its file system.
+pub(super) fn unsupported(path: &Path) -> Option<String> {
+    let error = match File::open(path).map(|file| file.try_lock_shared()) {
+        Ok(Ok(()) | Err(TryLockError::WouldBlock)) => return None,
+        Ok(Err(TryLockError::Error(error))) | Err(error) => error,
+    };
+    Some(error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

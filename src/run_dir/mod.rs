@@ -1,11 +1,13 @@
 //! The run directory: which files it holds, who may write to it, and reading it back.
 
+pub mod calibration;
 pub mod checkpoint;
 mod checkpoint_rotation;
 mod checkpoint_state;
 mod event_files;
 pub mod listing;
 mod lock;
+pub mod lock_scope;
 mod metrics_jsonl;
 mod paths;
 mod summary;
@@ -265,6 +267,13 @@ impl RunDir {
         let (old, new) = (serde_json::from_str::<Value>(&text), serde_json::to_value(summary));
         let is_same = |old: &Value, new: &Value| OUTCOME_KEYS.iter().all(|key| old.get(key) == new.get(key));
         old.ok().zip(new.ok()).is_some_and(|(old, new)| is_same(&old, &new))
+    }
+
+    /// Reads `summary.json` of a network; `None` if there is none that can be read, since it only
+    /// describes the run.
+    pub fn read_summary(&self) -> Option<Summary> {
+        let text = read_small_text(&self.summary_json(), 1 << 20, "a summary").ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     /// Writes `summary.json`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::RunDir;
 
 /// Base names of the plots in a report, each written as SVG and PNG.
-pub const PLOTS: [&str; 4] = ["curves", "confusion", "reliability", "mistakes"];
+pub const PLOTS: [&str; 5] = ["curves", "confusion", "reliability", "roc", "mistakes"];
 
 impl RunDir {
     /// The directory itself.
@@ -53,6 +53,11 @@ impl RunDir {
         self.path.join("validation.csv")
     }
 
+    /// The temperature of the best weights.
+    pub fn calibration_json(&self) -> PathBuf {
+        self.path.join("calibration.json")
+    }
+
     /// The HTML report.
     pub fn report_html(&self) -> PathBuf {
         self.path.join("report.html")
@@ -95,6 +100,7 @@ impl RunDir {
             self.forest_safetensors(),
             self.importance_png(),
             self.validation_csv(),
+            self.calibration_json(),
             self.report_html(),
         ];
         files.into_iter().chain(plots).collect()

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint_state::InitRecord;
 use crate::config::Config;
-use crate::metrics::Monitor;
+use crate::metrics::{Monitor, accuracy_interval};
 
 /// Maximum size of a summary or a config of a run in bytes.
 pub const MAX_SUMMARY: u64 = 1 << 22;
@@ -36,10 +37,20 @@ pub struct Summary {
     pub best_monitor_value: Option<f64>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
+    /// The 95% Wilson interval of `best_val_accuracy`, over the validation images. Older versions lack
+    /// the intervals.
+    #[serde(default)]
+    pub best_val_accuracy_interval: Option<(f64, f64)>,
     /// The same without validation images that are exact duplicates of training images.
     pub best_val_accuracy_dedup: Option<f64>,
+    /// Its 95% Wilson interval.
+    #[serde(default)]
+    pub best_val_accuracy_dedup_interval: Option<(f64, f64)>,
     /// Validation accuracy of the last epoch.
     pub last_val_accuracy: Option<f64>,
+    /// Its 95% Wilson interval.
+    #[serde(default)]
+    pub last_val_accuracy_interval: Option<(f64, f64)>,
     /// Number of training images.
     pub train_rows: usize,
     /// Number of validation images.
@@ -64,6 +75,18 @@ impl Summary {
     /// The state as `grimace runs` shows it, such as `done`.
     pub fn state(&self) -> &str {
         describe_stop_reason(&self.stopped)
+    }
+
+    /// The interval of `best_val_accuracy`, also for a run of an older version.
+    pub fn best_interval(&self) -> Option<(f64, f64)> {
+        let computed = || accuracy_interval(self.best_val_accuracy?, self.validation_rows);
+        self.best_val_accuracy_interval.or_else(computed)
+    }
+
+    /// The interval of `last_val_accuracy`, also for a run of an older version.
+    pub fn last_interval(&self) -> Option<(f64, f64)> {
+        let computed = || accuracy_interval(self.last_val_accuracy?, self.validation_rows);
+        self.last_val_accuracy_interval.or_else(computed)
     }
 
     /// What `best_val_accuracy` is, such as `best validation accuracy`; names the monitored metric
@@ -102,6 +125,9 @@ pub struct Provenance {
     pub data_hash: String,
     /// Hash of `split.csv`.
     pub split_hash: String,
+    /// The file of the initial weights, unless they were random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitRecord>,
 }
 
 /// `stopped` in `summary.json` while a run trains; it stays there if the process is killed.
@@ -141,12 +167,22 @@ pub struct ForestSummary {
     pub cv_mean: Option<f64>,
     /// Their population standard deviation (`ddof=0`), as `numpy.std`.
     pub cv_std: Option<f64>,
+    /// The 95% Wilson interval of `cv_mean`, over the training images: each is scored in one fold. Older
+    /// versions lack the intervals.
+    #[serde(default)]
+    pub cv_interval: Option<(f64, f64)>,
     /// Mean over folds of the accuracy without exact duplicates of the fold's training images.
     pub cv_mean_dedup: Option<f64>,
     /// Validation accuracy of the forest fitted on all training rows.
     pub val_accuracy: Option<f64>,
+    /// Its 95% Wilson interval.
+    #[serde(default)]
+    pub val_accuracy_interval: Option<(f64, f64)>,
     /// The same without validation images that are exact duplicates of training images.
     pub val_accuracy_dedup: Option<f64>,
+    /// Its 95% Wilson interval.
+    #[serde(default)]
+    pub val_accuracy_dedup_interval: Option<(f64, f64)>,
     /// Wall time of cross-validation.
     pub cv_seconds: Option<f64>,
     /// Wall time of the fit on all training rows.

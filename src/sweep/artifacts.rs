@@ -12,10 +12,10 @@ use super::html_report;
 use super::plan::PlannedRun;
 use super::sweep_dir::SweepDir;
 use crate::data::config::{DataConfig, describe_split};
-use crate::data::csv;
-use crate::data::csv::columns::{LabelColumn, ReadOptions};
 use crate::data::images::Images;
-use crate::export::{ExportPath, export};
+use crate::data::read;
+use crate::data::read_options::{LabelPolicy, ReadOptions};
+use crate::export::{ExportPath, ExportedModel, Format, export};
 use crate::inference::submission;
 use crate::inference::trained_run::{TrainedNet, TrainedRun};
 use crate::run_dir::RunDir;
@@ -71,9 +71,9 @@ pub fn check_test_images(runs: &[PlannedRun]) -> Result<Vec<String>> {
 /// not exist.
 fn read_test_images(data: &DataConfig) -> Result<Option<(&Path, Images)>> {
     let Some(test) = data.test.as_deref().filter(|test| test.exists()) else { return Ok(None) };
-    let options = ReadOptions::new(&data.classes, LabelColumn::Ignored);
+    let options = ReadOptions::new(&data.classes, LabelPolicy::Ignored);
     let options = ReadOptions { on_bad_row: data.on_bad_row, ..options };
-    let images = csv::read(test, options)?;
+    let images = read::read(test, options)?;
     images.check_ids(test)?;
     Ok(Some((test, images)))
 }
@@ -87,11 +87,12 @@ pub fn export_best(dir: &SweepDir, best: &PlannedRun) -> Result<Vec<String>> {
     let net = TrainedNet::open(RunDir::open(&dir.run_path(best))?)?;
     let (model, submission) = (dir.file("model.pt"), dir.file("submission.csv"));
     let tta = best.config.predict.tta;
-    let done = export(&net, tta, &ExportPath::owned(&model))?;
+    let exported = ExportedModel::from_run(&net, tta, true)?;
+    let done = export(&exported, Format::TorchScript, None, &ExportPath::owned(&model))?;
     let mut lines = vec![format!("{}: {}, verified on {} images", model.display(), best.folder, done.images)];
     match read_test_images(&best.config.data)? {
         Some((test, images)) => {
-            let predictions = TrainedRun::Net(Box::new(net)).predict(&images, best.config.device, tta)?;
+            let predictions = TrainedRun::Net(Box::new(net)).predict(&images, best.config.device, tta)?.mean(1.0)?;
             submission::write(&submission, &images, &predictions, None)?;
             let (count, test) = (images.len(), test.display());
             let skipped = images.skipped.describe().map_or_else(String::new, |skipped| format!("; {skipped}"));

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::baseline::Baseline;
 use super::plan::PlannedRun;
-use super::significance::{PairedDifference, confidence_half_width, paired_bootstrap};
+use super::significance::confidence_half_width;
 use super::sweep_dir::{Progress, SweepDir};
+use crate::metrics::accuracy_interval;
+use crate::metrics::paired_bootstrap::{PairedDifference, paired_bootstrap};
 use crate::run_dir::{ForestSummary, RunDir, Summary, ValidationPredictions};
 use crate::util::stats::{mean_and_deviation, median};
 
@@ -25,6 +27,10 @@ pub struct ModelRow {
     pub best: Option<f64>,
     /// `best` without duplicates of training images.
     pub best_dedup: Option<f64>,
+    /// 95% Wilson interval of `best`, over the validation images.
+    pub best_interval: Option<(f64, f64)>,
+    /// 95% Wilson interval of `best_dedup`.
+    pub best_dedup_interval: Option<(f64, f64)>,
     /// 95% confidence interval of the mean (Student's t), clipped to 0..1; `None` for one value.
     pub interval: Option<(f64, f64)>,
     /// Mean over seeds of the best epoch's validation accuracy.
@@ -64,8 +70,12 @@ pub struct RunResult {
     pub seed: u64,
     /// Validation accuracy of the best epoch, by `train.early_stop.monitor`.
     pub best: Option<f64>,
+    /// Its 95% Wilson interval, over the validation images.
+    pub best_interval: Option<(f64, f64)>,
     /// Validation accuracy of the last epoch.
     pub last: Option<f64>,
+    /// Its 95% Wilson interval.
+    pub last_interval: Option<(f64, f64)>,
 }
 
 /// The comparison of a sweep.
@@ -79,8 +89,12 @@ pub struct Comparison {
     pub best_run: Option<String>,
     /// Its validation accuracy.
     pub best_val_accuracy: Option<f64>,
+    /// Its 95% Wilson interval, over the validation images.
+    pub best_val_accuracy_interval: Option<(f64, f64)>,
     /// Its validation accuracy without duplicates of training images.
     pub best_val_accuracy_dedup: Option<f64>,
+    /// Its 95% Wilson interval.
+    pub best_val_accuracy_dedup_interval: Option<(f64, f64)>,
     /// The best run against the best run of any other model, on the same validation images.
     pub against_next: Option<NextBest>,
     /// Runs that were trained and validated on other rows than the best one.
@@ -120,7 +134,7 @@ pub fn gather(dir: &SweepDir, planned: &[PlannedRun], forest: Option<&Baseline>)
     let mut finished: Vec<Finished<'_>> = Vec::new();
     for run in planned {
         let progress = dir.progress(run)?;
-        runs.push(run_result(run, &progress));
+        runs.push(RunResult::new(run, &progress));
         if let Progress::Finished(summary) = progress {
             finished.push(Finished { run, summary: *summary });
         }
@@ -140,7 +154,9 @@ pub fn gather(dir: &SweepDir, planned: &[PlannedRun], forest: Option<&Baseline>)
         runs,
         best_run: best.map(|best| best.run.folder.clone()),
         best_val_accuracy: best.and_then(|best| best.summary.best_val_accuracy),
+        best_val_accuracy_interval: best.and_then(|best| best.summary.best_interval()),
         best_val_accuracy_dedup: best.and_then(|best| best.summary.best_val_accuracy_dedup),
+        best_val_accuracy_dedup_interval: best.and_then(|best| best.summary.best_val_accuracy_dedup_interval),
         against_next,
         on_other_images,
         baseline_error: None,
@@ -150,20 +166,25 @@ pub fn gather(dir: &SweepDir, planned: &[PlannedRun], forest: Option<&Baseline>)
     })
 }
 
-fn run_result(run: &PlannedRun, progress: &Progress) -> RunResult {
-    let (state, error, summary) = match progress {
-        Progress::Finished(summary) => (summary.state(), None, Some(summary)),
-        Progress::Failed(error) => ("failed", Some(error.clone()), None),
-        Progress::Open => ("unfinished", None, None),
-    };
-    RunResult {
-        folder: run.folder.clone(),
-        model: run.model.clone(),
-        state: state.to_owned(),
-        error,
-        seed: run.config.seed,
-        best: summary.and_then(|summary| summary.best_val_accuracy),
-        last: summary.and_then(|summary| summary.last_val_accuracy),
+impl RunResult {
+    /// The result of a run from its progress.
+    pub fn new(run: &PlannedRun, progress: &Progress) -> Self {
+        let (state, error, summary) = match progress {
+            Progress::Finished(summary) => (summary.state(), None, Some(summary)),
+            Progress::Failed(error) => ("failed", Some(error.clone()), None),
+            Progress::Open => ("unfinished", None, None),
+        };
+        Self {
+            folder: run.folder.clone(),
+            model: run.model.clone(),
+            state: state.to_owned(),
+            error,
+            seed: run.config.seed,
+            best: summary.and_then(|summary| summary.best_val_accuracy),
+            best_interval: summary.and_then(|summary| summary.best_interval()),
+            last: summary.and_then(|summary| summary.last_val_accuracy),
+            last_interval: summary.and_then(|summary| summary.last_interval()),
+        }
     }
 }
 
@@ -214,6 +235,8 @@ fn model_row(model: &str, runs: &[RunResult], finished: &[Finished<'_>]) -> Mode
         deviation: moments(&values).map(|(_, deviation)| deviation),
         best: best.and_then(|best| best.summary.best_val_accuracy),
         best_dedup: best.and_then(|best| best.summary.best_val_accuracy_dedup),
+        best_interval: best.and_then(|best| best.summary.best_interval()),
+        best_dedup_interval: best.and_then(|best| best.summary.best_val_accuracy_dedup_interval),
         interval: confidence_interval(&values),
         mean_of_bests: moments(&bests).map(|(mean, _)| mean),
         deviation_of_bests: moments(&bests).map(|(_, deviation)| deviation),
@@ -241,6 +264,11 @@ fn forest_row(folder: &str, summary: &ForestSummary) -> ModelRow {
         deviation: summary.cv_std,
         best: summary.val_accuracy,
         best_dedup: summary.val_accuracy_dedup,
+        best_interval: summary.val_accuracy_interval.or_else(|| {
+            // Older versions lack it.
+            accuracy_interval(summary.val_accuracy?, summary.validation_rows)
+        }),
+        best_dedup_interval: summary.val_accuracy_dedup_interval,
         // Without a mean the cross-validation was interrupted.
         interval: summary.cv_mean.and_then(|_| confidence_interval(&values)),
         mean_of_bests: None,
@@ -294,7 +322,8 @@ fn paired_difference(dir: &SweepDir, first: &PlannedRun, second: &PlannedRun) ->
     };
     let (a, b) = (predictions(first)?, predictions(second)?);
     ensure!(a.hashes == b.hashes, "they were not validated on the same images");
-    paired_bootstrap(&a.correct, &b.correct, first.config.seed).ok_or_else(|| anyhow!("there are no validation images"))
+    paired_bootstrap(&a.correct(), &b.correct(), first.config.seed)
+        .ok_or_else(|| anyhow!("there are no validation images"))
 }
 
 impl Comparison {

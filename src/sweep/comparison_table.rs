@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::comparison::{Comparison, ModelRow, NextBest};
+use crate::metrics::{accuracy_cell, describe_accuracy, describe_interval};
 use crate::report::text_table::thousands;
 
 /// Explains the columns of the table, one line each.
@@ -10,7 +11,7 @@ pub const LEGEND: [&str; 11] = [
     "Mean Accuracy: the mean over seeds of the validation accuracy after the last epoch; for the forest, the mean over its folds.",
     "Std Deviation: the population standard deviation of the same values.",
     "95% CI: the confidence interval of the mean (Student's t).",
-    "Best Accuracy: the accuracy of the best epoch (by train.early_stop.monitor, which is val_accuracy by default), maximum over seeds; for the forest, the accuracy of the one fitted on all training rows.",
+    "Best Accuracy: the accuracy of the best epoch (by train.early_stop.monitor, which is val_accuracy by default), maximum over seeds; for the forest, the accuracy of the one fitted on all training rows. In parentheses: its 95% interval over the validation images (Wilson's).",
     "Best (Deduplicated): the same without validation images that are exact duplicates of training images.",
     "Mean Best: the mean and standard deviation over seeds of the best epoch's accuracy.",
     "Runs: the finished runs of the model.",
@@ -20,7 +21,7 @@ pub const LEGEND: [&str; 11] = [
     "Images/s: the median over runs of training images per second.",
 ];
 
-const CSV_HEADER: [&str; 15] = [
+const CSV_HEADER: [&str; 17] = [
     "Model",
     "Mean Accuracy",
     "Std Deviation",
@@ -36,6 +37,8 @@ const CSV_HEADER: [&str; 15] = [
     "Images Per Second",
     "Best Run",
     "State",
+    "Best CI Low",
+    "Best CI High",
 ];
 
 const TABLE_HEADER: [&str; 12] = [
@@ -93,9 +96,12 @@ impl Comparison {
         let mut notes = Vec::new();
         if let (Some(run), Some(best)) = (&self.best_run, self.best_val_accuracy) {
             notes.push(format!(
-                "Best run: {run}, validation accuracy {best:.4} ({} deduplicated). It was selected among all epochs of all runs on \
+                "Best run: {run}, validation accuracy {}; deduplicated {}. It was selected among all epochs of all runs on \
                  the images it is scored on, which makes its accuracy optimistic: expect less on new images.",
-                number(self.best_val_accuracy_dedup, 4, "-")
+                describe_accuracy(best, self.best_val_accuracy_interval),
+                self.best_val_accuracy_dedup.map_or("-".to_owned(), |accuracy| {
+                    describe_accuracy(accuracy, self.best_val_accuracy_dedup_interval)
+                })
             ));
         }
         notes.extend(self.against_next.as_ref().and_then(describe_significance));
@@ -160,6 +166,8 @@ fn csv_cells(row: &ModelRow) -> [String; CSV_HEADER.len()] {
         number(row.images_per_second, 1),
         row.best_run.clone().unwrap_or_default(),
         row.state.clone(),
+        number(row.best_interval.map(|(low, _)| low), 6),
+        number(row.best_interval.map(|(_, high)| high), 6),
     ]
 }
 
@@ -175,9 +183,9 @@ fn table_cells(row: &ModelRow) -> Vec<String> {
         row.model.clone(),
         number(row.mean, 4),
         number(deviation(row.deviation), 4),
-        row.interval.map_or("-".to_owned(), |(low, high)| format!("{low:.4} to {high:.4}")),
-        number(row.best, 4),
-        number(row.best_dedup, 4),
+        row.interval.map_or("-".to_owned(), describe_interval),
+        accuracy_cell(row.best, row.best_interval),
+        accuracy_cell(row.best_dedup, row.best_dedup_interval),
         mean_best,
         row.state.clone(),
         number(row.epochs, 1),

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::comparison::{Comparison, ModelRow};
 use super::comparison_table::LEGEND;
 use super::sweep_dir::SweepDir;
+use crate::metrics::accuracy_cell;
 use crate::report::html::{Fact, SweepReport, SweepRow, SweepRun};
 use crate::report::plot::Bar;
 use crate::report::text_table::thousands;
@@ -21,13 +22,12 @@ pub fn write(dir: &SweepDir, comparison: &Comparison, split: &str, provenance: V
         is_baseline: row.is_baseline,
         is_best: is_best(row, comparison),
     });
-    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     let runs = comparison.runs.iter().map(|run| SweepRun {
         folder: run.folder.clone(),
         cells: vec![
             run.seed.to_string(),
-            number(run.best),
-            number(run.last),
+            accuracy_cell(run.best, run.best_interval),
+            accuracy_cell(run.last, run.last_interval),
             run.error.clone().unwrap_or_else(|| run.state.clone()),
         ],
         has_report: dir.file(&run.folder).join("report.html").is_file(),
@@ -35,7 +35,7 @@ pub fn write(dir: &SweepDir, comparison: &Comparison, split: &str, provenance: V
     let forest = comparison.rows.iter().filter(|row| row.is_baseline).filter_map(|row| {
         let folder = row.best_run.clone()?;
         let has_report = dir.file(&folder).join("report.html").is_file();
-        let cells = vec!["-".to_owned(), number(row.best), "-".to_owned(), row.state.clone()];
+        let cells = vec!["-".to_owned(), accuracy_cell(row.best, row.best_interval), "-".to_owned(), row.state.clone()];
         Some(SweepRun { folder, cells, has_report })
     });
     let mut caveats = comparison.caveats();
@@ -79,8 +79,11 @@ fn describe_result(comparison: &Comparison) -> String {
     let percent = |fraction: f64| format!("{:.1}%", 100.0 * fraction);
     let dedup = comparison.best_val_accuracy_dedup.filter(|dedup| *dedup != accuracy);
     let dedup = dedup.map_or(String::new(), |dedup| format!(" ({} deduplicated)", percent(dedup)));
+    let interval = comparison
+        .best_val_accuracy_interval
+        .map_or(String::new(), |(low, high)| format!(" (95% CI {} to {})", percent(low), percent(high)));
     let mut text = format!(
-        "The best run is {run}: {} of {} validation images{dedup}.",
+        "The best run is {run}: {}{interval} of {} validation images{dedup}.",
         percent(accuracy),
         thousands(comparison.validation_rows.unwrap_or(0))
     );

@@ -7,7 +7,8 @@ use super::sweep_dir::{Progress, SweepDir};
 use crate::config::Config;
 use crate::data::config::{DataConfig, Validation};
 use crate::data::dataset::{self, Dataset};
-use crate::device;
+use crate::device::{self, MemoryAdvice};
+use crate::metrics::describe_accuracy;
 use crate::report::Console;
 use crate::run_dir::{RunDir, Summary};
 use crate::train::early_stopping::StopReason;
@@ -59,9 +60,28 @@ pub struct Trainer<'a> {
     pub command: &'a str,
     /// The command that resumes the sweep.
     pub resume_command: &'a str,
-    /// Whether other processes train runs of the same sweep: runs that they have locked are
+    /// Who else trains runs of the sweep.
+    pub sharing: Sharing,
+}
+
+/// Who else trains runs of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody.
+    Alone,
+    /// Other processes, perhaps on other machines: runs that they have locked, and failed runs, are
     /// skipped.
-    pub is_worker: bool,
+    Machines,
+    /// Other processes with the same stderr, too: each line names its run.
+    Workers,
+}
+
+/// What a pass over the runs did.
+struct Pass {
+    /// The signal that interrupted it.
+    signal: Option<i32>,
+    /// Number of runs that were trained or failed.
+    trained: usize,
 }
 
 impl Trainer<'_> {
@@ -72,35 +92,62 @@ impl Trainer<'_> {
     /// Errors of the sweep as a whole: a finished run of another config, a folder that cannot be
     /// written to.
     pub fn train(&self, runs: &[PlannedRun], datasets: &mut DatasetCache) -> Result<Option<i32>> {
+        self.train_pass(runs, datasets).map(|pass| pass.signal)
+    }
+
+    /// [`train`](Self::train), repeated until there is no run that is neither finished nor failed nor
+    /// locked: a run that another process left unfinished is taken over.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn train_until_none_is_free(&self, runs: &[PlannedRun], datasets: &mut DatasetCache) -> Result<Option<i32>> {
+        loop {
+            let pass = self.train_pass(runs, datasets)?;
+            if pass.signal.is_some() || pass.trained == 0 {
+                return Ok(pass.signal);
+            }
+        }
+    }
+
+    fn train_pass(&self, runs: &[PlannedRun], datasets: &mut DatasetCache) -> Result<Pass> {
         let mut console = Console::default();
+        let mut pass = Pass { signal: None, trained: 0 };
         for (number, run) in runs.iter().enumerate() {
             if let Some(signal) = self.signals.received() {
-                return Ok(Some(signal));
+                return Ok(Pass { signal: Some(signal), ..pass });
             }
             let title = format!("{} of {}: {}", number + 1, runs.len(), run.folder);
-            // Another worker has tried it.
-            if self.is_worker && self.dir.has_failed(run) {
+            // Another process has tried it, or is training it.
+            if self.is_shared() && (self.dir.has_failed(run) || RunDir::is_in_use(&self.dir.run_path(run))) {
                 continue;
             }
             if let Progress::Finished(summary) = self.dir.progress(run)? {
-                if !self.is_worker {
-                    let best = summary.best_val_accuracy.map_or("-".to_owned(), |best| format!("{best:.4}"));
+                if self.sharing != Sharing::Workers {
+                    let interval = summary.best_interval();
+                    let best =
+                        summary.best_val_accuracy.map_or("-".to_owned(), |best| describe_accuracy(best, interval));
                     let name = summary.best_accuracy_name();
                     console.line(&format!("{title}: already finished, {name} {best}"))?;
                 }
                 continue;
             }
             match self.train_run(run, &title, datasets) {
-                Ok(Some(StopReason::Interrupted(signal))) => return Ok(Some(signal)),
-                Ok(_) => {}
+                Ok(Some(StopReason::Interrupted(signal))) => return Ok(Pass { signal: Some(signal), ..pass }),
+                Ok(None) => {}
+                Ok(Some(_)) => pass.trained += 1,
                 Err(error) => {
-                    let error = device::simplify_torch_error(error);
+                    let error = device::simplify_torch_error(error, MemoryAdvice::Training);
                     console.line(&format!("{}: failed: {error:#}", run.folder))?;
                     self.dir.record_failure(run, &error)?;
+                    pass.trained += 1;
                 }
             }
         }
-        Ok(None)
+        Ok(pass)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.sharing != Sharing::Alone
     }
 
     /// Writes missing reports of finished runs: of runs that were killed before their report, or
@@ -119,7 +166,10 @@ impl Trainer<'_> {
             let line = match Self::write_report(&run_dir, run, &summary, datasets) {
                 Ok(()) => format!("report: {path}"),
                 Err(error) => {
-                    format!("warning: {path} cannot be written: {:#}", device::simplify_torch_error(error))
+                    format!(
+                        "warning: {path} cannot be written: {:#}",
+                        device::simplify_torch_error(error, MemoryAdvice::Training)
+                    )
                 }
             };
             Console::default().line(&line)?;
@@ -133,15 +183,19 @@ impl Trainer<'_> {
         final_report::write(run_dir, config, datasets.get(config)?, summary, placement.device)
     }
 
-    /// Trains a run; `None` if another worker has locked it.
+    /// Trains a run; `None` if another process has locked or finished it.
     fn train_run(&self, run: &PlannedRun, title: &str, datasets: &mut DatasetCache) -> Result<Option<StopReason>> {
         let (config, path) = (&run.config, self.dir.run_path(run));
-        // Another worker may lock the run between the check and the lock here.
-        let is_taken = || self.is_worker && RunDir::is_in_use(&path);
+        // Another process may lock the run between the check and the lock here.
+        let is_taken = || self.is_shared() && RunDir::is_in_use(&path);
         let prepared = match PreparedRun::new(config, Some(&path)) {
             Err(_) if is_taken() => return Ok(None),
             other => other?,
         };
+        // It may also have finished the run meanwhile.
+        if self.is_shared() && matches!(self.dir.progress(run)?, Progress::Finished(_)) {
+            return Ok(None);
+        }
         let data = datasets.get(config)?;
         let mut session = match prepared.begin(config, data, Some(&path), self.signals) {
             Err(_) if is_taken() => return Ok(None),
@@ -149,7 +203,7 @@ impl Trainer<'_> {
         };
         self.dir.clear_failure(run)?;
         let mut console = Console::default();
-        if self.is_worker {
+        if self.sharing == Sharing::Workers {
             console.label(&run.folder);
         } else {
             console.line(&format!("{title}: training"))?;

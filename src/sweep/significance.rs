@@ -1,8 +1,5 @@
-//! Significance: a confidence interval for a mean over seeds, and a paired bootstrap over images.
-
-use serde::Serialize;
-
-use crate::util::rng::{Rng, Stream};
+//! Significance: a confidence interval for a mean over seeds. That of a difference on the same images
+//! is in [`crate::metrics::paired_bootstrap`].
 
 /// Quantiles 0.975 of Student's t distribution for 1 to 30 degrees of freedom.
 ///
@@ -27,56 +24,6 @@ pub fn confidence_half_width(values: &[f64]) -> Option<f64> {
     Some(quantile * (variance / values.len() as f64).sqrt())
 }
 
-/// Resamples of the bootstrap.
-pub const RESAMPLES: u32 = 10_000;
-
-/// The difference of two accuracies on the same images, with a bootstrap over the images (Efron and
-/// Tibshirani 1993).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct PairedDifference {
-    /// Number of images.
-    pub rows: usize,
-    /// Accuracy of the first model minus that of the second.
-    pub difference: f64,
-    /// Lower end of the 95% percentile interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// Fraction of resamples in which the first is not better.
-    pub not_better: f64,
-}
-
-/// Compares two models by their correct predictions `[images]` with a paired bootstrap. `None`
-/// without images.
-pub fn paired_bootstrap(first: &[bool], second: &[bool], seed: u64) -> Option<PairedDifference> {
-    let rows = first.len().min(second.len());
-    if rows == 0 {
-        return None;
-    }
-    let signs: Vec<i64> = first.iter().zip(second).map(|(a, b)| i64::from(*a) - i64::from(*b)).collect();
-    let mut rng = Rng::new(&[Stream::Bootstrap as u64, seed]);
-    let mut sums: Vec<i64> = (0..RESAMPLES)
-        .map(|_| {
-            let resample = (0..rows).map(|_| signs.get(rng.below(rows as u64) as usize).copied().unwrap_or(0));
-            resample.sum()
-        })
-        .collect();
-    sums.sort_unstable();
-    let mean = |sum: i64| sum as f64 / rows as f64;
-    let percentile = |quantile: f64| {
-        let index = (quantile * f64::from(RESAMPLES - 1)).round() as usize;
-        mean(sums.get(index).copied().unwrap_or(0))
-    };
-    let not_better = sums.iter().filter(|sum| **sum <= 0).count() as f64 / f64::from(RESAMPLES);
-    Some(PairedDifference {
-        rows,
-        difference: mean(signs.iter().sum()),
-        low: percentile(0.025),
-        high: percentile(0.975),
-        not_better,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,21 +40,5 @@ mod tests {
         assert_eq!(confidence_half_width(&[]), None);
         assert_eq!(confidence_half_width(&[0.5, 0.5]), Some(0.0));
         assert!(confidence_half_width(&[0.1, 0.2].repeat(40)).is_some());
-    }
-
-    #[test]
-    fn the_bootstrap_finds_a_clear_difference_and_none_between_equals() {
-        // Of 1000 images the first is correct on 60 more; they differ on 100.
-        let first: Vec<bool> = (0..1000).map(|image| image < 580 || (600..680).contains(&image)).collect();
-        let second: Vec<bool> = (0..1000).map(|image| image < 600).collect();
-        let found = paired_bootstrap(&first, &second, 1).unwrap();
-        assert_eq!((found.rows, found.difference), (1000, 0.06));
-        // Standard error: sqrt((100 / 1000 - 0.06²) / 1000) = 0.0098.
-        assert!((found.low - 0.041).abs() < 0.002 && (found.high - 0.079).abs() < 0.002, "{found:?}");
-        assert!(found.not_better < 0.001);
-        assert_eq!(found, paired_bootstrap(&first, &second, 1).unwrap(), "the seed fixes it");
-        let same = paired_bootstrap(&first, &first, 1).unwrap();
-        assert_eq!((same.difference, same.low, same.high, same.not_better), (0.0, 0.0, 0.0, 1.0));
-        assert_eq!(paired_bootstrap(&[], &[], 1), None);
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fs_err as fs;
-use serde_json::json;
 
 use super::plan::PlannedRun;
 use crate::config::{self, Config};
@@ -51,6 +50,21 @@ impl SweepDir {
         Ok(dir)
     }
 
+    /// Opens the directory of a sweep that was planned before, on this machine or another.
+    ///
+    /// # Errors
+    /// An input error if there is none.
+    pub fn open_planned(path: &Path) -> Result<Self> {
+        RunDir::check_folder(path)?;
+        if !path.join(SWEEP_JSON).is_file() {
+            let display = path.display();
+            return Err(input(format!(
+                "{display}: holds no planned sweep; plan it with the same arguments and --plan"
+            )));
+        }
+        Ok(Self { path: path.to_path_buf(), lock: None })
+    }
+
     /// Locks the directory until the process ends.
     ///
     /// # Errors
@@ -63,16 +77,6 @@ impl SweepDir {
     /// Why the directory is not locked, on a file system without locks.
     pub fn unlocked_reason(&self) -> Option<&str> {
         self.lock.as_ref().and_then(|lock| lock.unsupported.as_deref())
-    }
-
-    /// Writes `sweep.json`, which marks the directory as a sweep of these runs.
-    ///
-    /// # Errors
-    /// An I/O error with the path.
-    pub fn mark(&self, runs: &[PlannedRun], command: &str) -> Result<()> {
-        let folders: Vec<&str> = runs.iter().map(|run| run.folder.as_str()).collect();
-        let mark = json!({"command": command, "version": env!("CARGO_PKG_VERSION"), "runs": folders});
-        write_atomically(&self.path.join(SWEEP_JSON), (serde_json::to_string_pretty(&mark)? + "\n").as_bytes())
     }
 
     /// Creates `runs/sweep-<UTC time>`, or with `resume` finds the newest one.

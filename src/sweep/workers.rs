@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::device;
 use crate::report::Console;
@@ -110,6 +110,8 @@ fn send(child: &Child, signal: i32) {
     let signal = match signal {
         SIGHUP => Signal::HUP,
         SIGINT => Signal::INT,
+        SIGUSR1 => Signal::USR1,
+        SIGUSR2 => Signal::USR2,
         _ => Signal::TERM,
     };
     if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {

@@ -10,6 +10,8 @@
 mod expression;
 mod features;
 mod identity;
+#[cfg(test)]
+pub mod mouth;
 mod portrait;
 mod raster;
 mod scene;

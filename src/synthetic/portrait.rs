@@ -3,6 +3,7 @@
 use super::expression::{Action, Expression};
 use super::identity::{HairStyle, Identity};
 use super::raster::{Canvas, Frame, Ink};
+use super::scene::Pose;
 use super::shapes::{Area, Stroke, ellipse, rounded_box};
 
 /// A face to draw. Frames are in face units: origin at the head's center, y down.
@@ -46,9 +47,9 @@ impl Portrait<'_> {
         self.expression.positive(action)
     }
 
-    /// Frame of the features: they slide sideways and narrow as the head turns.
+    /// Frame of the features.
     pub(super) fn features(&self) -> Frame {
-        self.head.moved(2.6 * self.yaw, 0.0).scaled(1.0 - 0.08 * self.yaw.abs(), 1.0)
+        Pose { head: self.head, yaw: self.yaw }.features()
     }
 
     /// Frame at (`x`, `y`) of the features, mirrored so that x points outward on either `side` (-1

@@ -61,7 +61,7 @@ impl Frame {
     }
 
     /// Columns and rows of the pixels that a local box can cover.
-    fn pixels(self, area: Area) -> [std::ops::Range<usize>; 2] {
+    pub(super) fn pixels(self, area: Area) -> [std::ops::Range<usize>; 2] {
         let corners =
             [(area.left, area.top), (area.right, area.top), (area.left, area.bottom), (area.right, area.bottom)]
                 .map(|(x, y)| self.to_image(x, y));

@@ -30,6 +30,11 @@ impl Pose {
         let head = Frame::new(24.0 + shift_x, 23.0 + shift_y).rotated(half_tangent).scaled(size, size);
         Pose { head, yaw }
     }
+
+    /// Frame of the features: they slide sideways and narrow as the head turns.
+    pub(super) fn features(&self) -> Frame {
+        self.head.moved(2.6 * self.yaw, 0.0).scaled(1.0 - 0.08 * self.yaw.abs(), 1.0)
+    }
 }
 
 /// Lighting and exposure of the image.

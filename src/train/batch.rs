@@ -22,10 +22,23 @@ pub struct TrainingBatch {
 
 impl TrainingBatch {
     /// Gathers and augments the images of `batch`; targets over `classes` classes. Pixels are in
-    /// `kind` on the CPU, and in float32 on a GPU, where a conversion is a launch.
-    pub fn new(images: &DeviceImages, batch: &ScheduledBatch, kind: Kind, classes: usize) -> Result<Self> {
+    /// `kind` on the CPU, and in float32 on a GPU, where a conversion is a launch. `pixels` are those of
+    /// the batch, uint8 [B, 1, 48, 48], if they have been read on the host.
+    pub fn new(
+        images: &DeviceImages,
+        pixels: Option<&Tensor>,
+        batch: &ScheduledBatch,
+        kind: Kind,
+        classes: usize,
+    ) -> Result<Self> {
         let kind = if images.device().is_cuda() { Kind::Float } else { kind };
-        let x = transforms::apply(images, &batch.rows, &batch.params, kind)?;
+        let x = match pixels {
+            Some(pixels) => {
+                let (staged, rows) = DeviceImages::staged(pixels, images.device())?;
+                transforms::apply(&staged, &rows, &batch.params, kind)?
+            }
+            None => transforms::apply(images, &batch.rows, &batch.params, kind)?,
+        };
         let labels = batch.labels.shallow_clone();
         let soft = images.soft_targets(&batch.rows)?;
         let Some(mix) = &batch.mix else {
@@ -56,14 +69,15 @@ mod tests {
     }
 
     fn three_with(mix: Option<Mix>, soft: Option<&SoftLabels>) -> TrainingBatch {
-        let pixels = [0u8, 51, 102].into_iter().flat_map(|gray| vec![gray; 2304]).collect();
-        let images = Images { pixels, labels: Some(vec![2, 0, 1]), rows: vec![0, 1, 2], ..Images::default() };
+        let pixels = [0u8, 51, 102].into_iter().flat_map(|gray| vec![gray; 2304]).collect::<Vec<u8>>();
+        let images =
+            Images { pixels: pixels.into(), labels: Some(vec![2, 0, 1]), rows: vec![0, 1, 2], ..Images::default() };
         let params = AugmentParams { thetas: None, grid: None, jitter: None, rectangles: None };
         let images = DeviceImages::new(&images, Device::Cpu).unwrap().with_soft_labels(soft, 1.0).unwrap();
         let rows = Tensor::from_slice(&[2i64, 0, 1]);
         let batch =
             ScheduledBatch { labels: images.labels(&rows).unwrap(), rows, params, mix: mix.map(BatchMix::Host) };
-        TrainingBatch::new(&images, &batch, Kind::Float, 3).unwrap()
+        TrainingBatch::new(&images, None, &batch, Kind::Float, 3).unwrap()
     }
 
     fn numbers(tensor: &Tensor) -> Vec<f64> {

@@ -101,9 +101,10 @@ fn train(device: Device, kind: Kind, steps: u64) -> Result<Trained> {
         .zip(&labels)
         .map(|(index, label)| synthetic::generate(SEED, index, usize::from(*label)))
         .collect();
-    let pixels = faces.iter().cycle().take(count).flatten().copied().collect();
+    let pixels: Vec<u8> = faces.iter().cycle().take(count).flatten().copied().collect();
     let labels = labels.iter().take(distinct).cycle().take(count).copied().collect();
-    let images = Images { pixels, labels: Some(labels), rows: (0..count as u32).collect(), ..Images::default() };
+    let images =
+        Images { pixels: pixels.into(), labels: Some(labels), rows: (0..count as u32).collect(), ..Images::default() };
     let sgd = SgdConfig { lr: LEARNING_RATE, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     let config = TrainConfig { batch: BATCH, optimizer: OptimizerConfig::Sgd(sgd), ..TrainConfig::default() };
     let model = ModelConfig::Cnn(CnnConfig { dropout: 0.0, ..CnnConfig::default() });

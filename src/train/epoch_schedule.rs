@@ -23,6 +23,11 @@ impl EpochPlan {
         Self { batch: batch as i64, count: count as i64 }
     }
 
+    /// Images of a step, except of the last one.
+    pub fn batch(self) -> usize {
+        usize::try_from(self.batch).unwrap_or(1)
+    }
+
     /// Number of images.
     pub fn count(self) -> i64 {
         self.count
@@ -87,6 +92,8 @@ pub struct EpochSchedule {
     plan: EpochPlan,
     /// int64 `[N]`: indices of training images; a balanced sampler repeats some.
     order: Tensor,
+    /// The same on the host, if the images are there.
+    host_order: Option<Vec<i64>>,
     /// int64 `[N]`: labels of those images.
     labels: Tensor,
     /// Transform parameters of those images, in the same order.
@@ -134,13 +141,20 @@ impl EpochSchedule {
         let mix_tensors = (on_device && !mixes.is_empty()).then(|| MixTensors::new(&mixes, device)).transpose()?;
         let scalar_tensor = on_device.then(|| DeviceScalars::upload(&scalars, device)).transpose()?;
         let params = AugmentParams::new(augment, epoch, &order, device)?;
-        let order = Tensor::f_from_slice(&order)?.f_to_device(device)?;
-        Ok(Self { plan, labels: images.labels(&order)?, order, params, mixes, mix_tensors, scalars, scalar_tensor })
+        let order_tensor = Tensor::f_from_slice(&order)?.f_to_device(device)?;
+        let host_order = images.on_host().map(|_| order);
+        let (labels, order) = (images.labels(&order_tensor)?, order_tensor);
+        Ok(Self { plan, labels, order, host_order, params, mixes, mix_tensors, scalars, scalar_tensor })
     }
 
     /// The division into steps.
     pub fn plan(&self) -> EpochPlan {
         self.plan
+    }
+
+    /// Takes the order of the images, if they are on the host.
+    pub fn take_host_order(&mut self) -> Option<Vec<i64>> {
+        self.host_order.take()
     }
 
     /// The labels of the images in order, int64 `[N]`.
@@ -218,7 +232,12 @@ mod tests {
     fn images(count: usize) -> DeviceImages {
         let labels = (0..count).map(|row| (row % 7) as u8).collect();
         let pixels = vec![0; count * PIXELS];
-        let images = Images { pixels, labels: Some(labels), rows: (0..count as u32).collect(), ..Images::default() };
+        let images = Images {
+            pixels: pixels.into(),
+            labels: Some(labels),
+            rows: (0..count as u32).collect(),
+            ..Images::default()
+        };
         DeviceImages::new(&images, Device::Cpu).unwrap()
     }
 

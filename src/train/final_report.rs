@@ -8,23 +8,43 @@ use crate::config::Config;
 use crate::data::config::describe_split;
 use crate::data::dataset::Dataset;
 use crate::data::device_images::DeviceImages;
-use crate::inference::forward::predict;
+use crate::inference::explain::Explainer;
+use crate::inference::forward::{predict, predict_with_tta};
 use crate::inference::trained_run::TrainedNet;
-use crate::metrics::Monitor;
-use crate::report::html::RunReport;
+use crate::metrics::{
+    FittedTemperature, Monitor, Predictions, ViewPredictions, accuracy_cell, most_confident_mistakes,
+};
+use crate::model::Net;
+use crate::report::html::{MAX_MISTAKES, MistakeHeat, RunReport};
 use crate::report::tensorboard::EventFile;
 use crate::report::text_table::thousands;
 use crate::report::{provenance_facts, seconds};
+use crate::run_dir::calibration::Calibration;
 use crate::run_dir::{RunDir, Summary, ValidationPredictions};
+use crate::transforms::tta::Tta;
+use crate::util::rng::{Rng, Stream};
 
-/// Writes `validation.csv`, plots and `report.html` of the run in `dir`.
+/// Most validation images for the temperatures of test-time augmentation, which takes 12 predictions
+/// of each; one number is precise enough with that many.
+const MAX_TTA_IMAGES: usize = 1_500;
+
+/// Writes `validation.csv`, `calibration.json`, plots and `report.html` of the run in `dir`.
 pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, device: Device) -> Result<()> {
     let best = TrainedNet::open(RunDir::open(dir.path())?)?;
-    let predictions = predict(&best.net_for_inference(device)?, &DeviceImages::new(&data.validation, device)?)?;
+    let net = best.net_for_inference(device)?;
+    let predictions = predict(&net, &DeviceImages::place(&data.validation, device, config.data.resident)?)?;
+    let calibration = match summary.best_epoch {
+        Some(epoch) => Some(calibrate(&net, &predictions, data, epoch, device)?),
+        None => None,
+    };
     ValidationPredictions::write(&dir.validation_csv(), data, &predictions, &config.data.classes)?;
+    // Last: its epoch is also that of validation.csv.
+    if let Some(calibration) = &calibration {
+        dir.write_calibration(calibration)?;
+    }
     let facts = [
         ("best epoch", describe_best_epoch(summary)),
-        ("last epoch accuracy", summary.last_val_accuracy.map_or("-".to_owned(), |value| format!("{value:.4}"))),
+        ("last epoch accuracy", accuracy_cell(summary.last_val_accuracy, summary.last_val_accuracy_interval)),
         ("parameters", thousands(summary.parameters)),
         ("training images", thousands(summary.train_rows)),
         ("time", seconds(summary.seconds)),
@@ -40,6 +60,8 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         split: describe_split(&config.data, config.seed),
         classes: &config.data.classes,
         predictions: &predictions,
+        mistake_heat: Some(explain_mistakes(&net, data, &predictions)?),
+        calibration,
         caveat: "The best epoch was selected on these validation images, so its metrics are optimistic; expect lower \
                  ones on unseen images.",
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
@@ -67,6 +89,33 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         }
     }
     Ok(())
+}
+
+/// Fits the temperatures of the weights of `epoch`, whose predictions for the validation images are
+/// `predictions`.
+fn calibrate(net: &Net, predictions: &Predictions, data: &Dataset, epoch: u32, device: Device) -> Result<Calibration> {
+    let plain = FittedTemperature::fit(&ViewPredictions(vec![predictions.clone()]), data.validation_labels())?;
+    let count = data.validation.len();
+    // Sampled: files in a folder may alternate between classes.
+    let order = Rng::new(&[Stream::Calibration as u64, count as u64]).permutation(count);
+    let rows = order.into_iter().take(MAX_TTA_IMAGES).filter_map(|row| usize::try_from(row).ok());
+    let sample = data.validation.select(&rows.collect::<Vec<_>>());
+    let (images, labels) = (DeviceImages::new(&sample, device)?, sample.labels.unwrap_or_default());
+    let fit = |tta| -> Result<Option<FittedTemperature>> {
+        Ok(Some(FittedTemperature::fit(&predict_with_tta(net, &images, tta)?, &labels)?))
+    };
+    Ok(Calibration { epoch, plain, flip: fit(Tta::Flip)?, ten_crop: fit(Tta::TenCrop)? })
+}
+
+/// The heat map of each of the most confident mistakes, for the class that was predicted.
+fn explain_mistakes(net: &Net, data: &Dataset, predictions: &Predictions) -> Result<MistakeHeat> {
+    let (labels, classes) = (data.validation_labels(), predictions.classes);
+    let mistakes = most_confident_mistakes(&predictions.probabilities, classes, labels, MAX_MISTAKES);
+    let (rows, classes): (Vec<usize>, Vec<u8>) = mistakes.into_iter().map(|(row, class, _)| (row, class)).unzip();
+    let images = DeviceImages::new(&data.validation.select(&rows), net.device())?;
+    let explainer = Explainer::new(net);
+    let maps = explainer.explain(net, &images, &classes)?.into_iter().map(|map| map.values).collect();
+    Ok(MistakeHeat { method: explainer.method.describe(), maps })
 }
 
 /// Such as `12 of 40`; with the monitored metric unless it is accuracy.

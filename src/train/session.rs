@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::early_stopping::StopReason;
+use super::initial_weights::{InitialNet, WeightsFile};
 use super::resume::{self, ResumePoint};
 use super::training_loop::TrainingLoop;
 use super::warnings::run_warnings;
 use super::{early_stopping, final_report, memory_check};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
-use crate::device::{self, Placement};
+use crate::device::{self, MemoryAdvice, Placement, catch_torch_panics};
 use crate::report::Console;
 use crate::run_dir::checkpoint::State;
 use crate::run_dir::{LatestCheckpoint, RunDir, Summary};
@@ -23,6 +24,8 @@ use crate::util::text::printable;
 /// A session before its images are loaded: a run to resume is locked, and the device is selected.
 pub struct PreparedRun {
     resumed: Option<(RunDir, LatestCheckpoint)>,
+    /// The initial weights of a new run, if `train.init` is set.
+    weights: Option<WeightsFile>,
     placement: Placement,
 }
 
@@ -32,6 +35,7 @@ pub struct Session<'a> {
     data: &'a Dataset,
     dir: RunDir,
     latest: Option<LatestCheckpoint>,
+    initial: Option<InitialNet>,
     placement: Placement,
 }
 
@@ -52,7 +56,8 @@ impl PreparedRun {
     /// in the default directory.
     ///
     /// # Errors
-    /// If the run is in use or has no usable checkpoint, or the device is not available.
+    /// If the run is in use or has no usable checkpoint, the initial weights of a new one cannot be
+    /// read, or the device is not available.
     pub fn new(config: &Config, path: Option<&Path>) -> Result<Self> {
         let resumed = match path {
             Some(path) if !RunDir::is_available(path)? => Some(open(path)?),
@@ -62,14 +67,19 @@ impl PreparedRun {
             Some((_, latest)) => resume::inherit_precision_and_threads(config, &latest.checkpoint.state),
             None => (config.precision, config.threads),
         };
-        Ok(Self { placement: device::place(config.device, precision, threads)?, resumed })
+        let weights = match &config.train.init {
+            Some(path) if resumed.is_none() => Some(WeightsFile::open(path)?),
+            _ => None,
+        };
+        Ok(Self { placement: device::place(config.device, precision, threads)?, resumed, weights })
     }
 
     /// Creates the directory of a new run. From here on, signals are deferred until a checkpoint is
     /// saved; before, they end the process at once, so that no empty run is left.
     ///
     /// # Errors
-    /// If there is too little memory, or the directory cannot be created.
+    /// If there is too little memory, the initial weights do not fit the network, or the directory
+    /// cannot be created.
     pub fn begin<'a>(
         self,
         config: &'a Config,
@@ -78,12 +88,14 @@ impl PreparedRun {
         signals: &Signals,
     ) -> Result<Session<'a>> {
         memory_check::check(config, data, &self.placement, device::total_memory())?;
+        let device = self.placement.device;
+        let initial = self.weights.map(|file| InitialNet::new(&file, config, data, device)).transpose()?;
         signals.defer();
         let (dir, latest) = match self.resumed {
             Some((dir, latest)) => (dir, Some(latest)),
             None => (path.map_or_else(|| RunDir::create_default(&config.name), RunDir::create)?, None),
         };
-        Ok(Session { config, data, dir, latest, placement: self.placement })
+        Ok(Session { config, data, dir, latest, initial, placement: self.placement })
     }
 }
 
@@ -116,9 +128,9 @@ impl Session<'_> {
     ) -> Result<(StopReason, Summary)> {
         console.log_to(&self.dir.log_txt())?;
         let resume_command = options.resume_command;
-        self.run(options, signals, console).map_err(|error| {
+        catch_torch_panics(|| self.run(options, signals, console)).map_err(|error| {
             let is_io = error.chain().any(|cause| cause.is::<std::io::Error>());
-            let error = device::simplify_torch_error(error);
+            let error = device::simplify_torch_error(error, MemoryAdvice::Training);
             console.end();
             // Only to the log: `main` prints the error to the terminal. A failure to log must not
             // hide it.
@@ -136,6 +148,7 @@ impl Session<'_> {
         signals: Signals,
         console: &mut Console,
     ) -> Result<(StopReason, Summary)> {
+        let initial = self.initial.take();
         let Self { config, data, dir, placement, .. } = self;
         if let Some(reason) = dir.unlocked_reason() {
             console.line(&format!(
@@ -147,7 +160,7 @@ impl Session<'_> {
             None => {
                 if options.resume {
                     let shown = dir.path().display();
-                    console.line(&format!("{shown} has no checkpoint yet: training from scratch"))?;
+                    console.line(&format!("{shown} has no checkpoint yet: starting a new run"))?;
                 }
                 None
             }
@@ -169,13 +182,17 @@ impl Session<'_> {
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
         console.announce(&config.data.train, data)?;
         announce(dir, placement, console)?;
-        run_warnings(config, data).iter().try_for_each(|warning| console.line(&format!("warning: {warning}")))?;
+        initial.iter().flat_map(|initial| &initial.notes).try_for_each(|note| console.line(note))?;
+        let saved = resume_point.as_ref().and_then(|point| point.checkpoint.state.init.as_ref());
+        let warnings = run_warnings(config, data, initial.as_ref().map(|initial| &initial.record).or(saved));
+        warnings.iter().try_for_each(|warning| console.line(&format!("warning: {warning}")))?;
         if let Some(note) = resume_point.as_ref().and_then(|point| finished_note(config, &point.checkpoint.state)) {
             console.line(&note)?;
         }
         let RunOptions { command, profile, .. } = options;
         let (stopped, summary) =
-            TrainingLoop { config, data, placement, dir, console, profile, command, signals }.train(resume_point)?;
+            TrainingLoop { config, data, placement, dir, console, profile, command, signals, initial }
+                .train(resume_point)?;
         // Also for a run that was already finished: it may have died before its report.
         if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) && summary.best_epoch.is_some() {
             final_report::write(dir, config, data, &summary, placement.device)?;

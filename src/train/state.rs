@@ -7,7 +7,7 @@ use crate::data::dataset::Dataset;
 use crate::device::{self, Placement};
 use crate::metrics::epoch::EpochMetrics;
 use crate::metrics::predictions::Predictions;
-use crate::metrics::{self, ConfusionMatrix, Monitor};
+use crate::metrics::{self, ConfusionMatrix, Monitor, accuracy_interval};
 use crate::optim::ema::weight_at;
 use crate::optim::schedule::{SchedulePosition, learning_rate};
 use crate::optim::step_scalars::StepScalars;
@@ -66,6 +66,12 @@ pub fn build_summary(
     parameters: usize,
     stopped: Option<StopReason>,
 ) -> Summary {
+    let rows = data.validation.len();
+    let rows_dedup = data.validation_duplicates.iter().filter(|duplicate| !**duplicate).count();
+    let interval = |accuracy: Option<f64>, rows| accuracy.and_then(|accuracy| accuracy_interval(accuracy, rows));
+    let best_val_accuracy = state.best.map(|best| best.val_accuracy);
+    let best_val_accuracy_dedup = state.best.and_then(|best| best.val_accuracy_dedup);
+    let last_val_accuracy = state.records.last().map(|record| record.val_accuracy);
     Summary {
         name: config.name.clone(),
         parameters,
@@ -77,16 +83,19 @@ pub fn build_summary(
         monitor: state.best.map_or(config.train.early_stop.monitor, |best| best.monitor()),
         best_epoch: state.best.map(|best| best.epoch),
         best_monitor_value: state.best.map(|best| best.monitored_value()),
-        best_val_accuracy: state.best.map(|best| best.val_accuracy),
-        best_val_accuracy_dedup: state.best.and_then(|best| best.val_accuracy_dedup),
-        last_val_accuracy: state.records.last().map(|record| record.val_accuracy),
+        best_val_accuracy,
+        best_val_accuracy_interval: interval(best_val_accuracy, rows),
+        best_val_accuracy_dedup,
+        best_val_accuracy_dedup_interval: interval(best_val_accuracy_dedup, rows_dedup),
+        last_val_accuracy,
+        last_val_accuracy_interval: interval(last_val_accuracy, rows),
         train_rows: data.train.len(),
-        validation_rows: data.validation.len(),
+        validation_rows: rows,
         stopped: stopped.map_or(RUNNING, StopReason::as_str).to_owned(),
         rollbacks: state.rollbacks,
         seconds: round(state.seconds + state.epoch_seconds, 3),
         train_images_per_second: median(state.records.iter().map(|record| record.images_per_second).collect()),
-        warnings: run_warnings(config, data),
+        warnings: run_warnings(config, data, state.init.as_ref()),
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: torch_ext::torch_version().to_owned(),
@@ -95,6 +104,7 @@ pub fn build_summary(
             resumed: state.commands.get(1..).unwrap_or_default().to_vec(),
             data_hash: state.data_hash.clone(),
             split_hash: state.split_hash.clone(),
+            init: state.init.clone(),
         },
     }
 }

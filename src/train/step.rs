@@ -14,6 +14,7 @@ use super::step_position::StepPosition;
 use super::step_results::{Collected, StepResults};
 use crate::config::TrainConfig;
 use crate::data::device_images::DeviceImages;
+use crate::data::image_stream::ImageStream;
 use crate::data::images::SIDE;
 use crate::device::Placement;
 use crate::inference::forward::predict_interruptible;
@@ -46,6 +47,8 @@ pub struct Trainer {
     seed: u64,
     /// Side length of the images of the epoch, in pixels.
     side: usize,
+    /// The images of the next steps, if they are on the host.
+    stream: Option<ImageStream>,
     /// The schedule of the epoch; `None` before the first.
     schedule: Option<EpochSchedule>,
     results: StepResults,
@@ -69,7 +72,8 @@ pub struct NonFinite {
 }
 
 impl Trainer {
-    /// Prepares a network for training on `images` as in `placement`, in epochs of `plan`.
+    /// Prepares a network for training on `images` as in `placement`, in epochs of `plan`. Layers
+    /// to freeze are frozen already, see [`Net::freeze`].
     ///
     /// # Errors
     /// If the device has too little memory.
@@ -84,11 +88,23 @@ impl Trainer {
         torch_ext::keep_memory();
         let (kind, device) = (placement.kind, placement.device);
         let graphs = match device {
-            Device::Cuda(index) if config.cuda_graph.is_on() => Some(StepGraphs::new(index)?),
+            Device::Cuda(index) if config.cuda_graph.is_on() && images.on_host().is_none() => {
+                Some(StepGraphs::new(index)?)
+            }
             _ => None,
         };
+        let ignored = config.cuda_graph.is_on() && graphs.is_none();
+        let notes = ignored.then(|| {
+            let reason =
+                if device.is_cuda() { "the images are on the host" } else { "the device is not a CUDA device" };
+            format!("warning: CUDA graphs are not used: {reason}")
+        });
         let parameters = FlatParameters::new(&net, kind)?;
-        let optimizer = Optimizer::new(&config.optimizer, &parameters)?;
+        let mut optimizer = Optimizer::new(&config.optimizer, &parameters)?;
+        if config.layer_decay < 1.0 {
+            let factor = |name: &str| net.layers().learning_rate_factor(config.layer_decay, name);
+            optimizer = optimizer.with_factors(&parameters, factor)?;
+        }
         let ema = if config.ema > 0.0 { Some(Ema::new(&parameters)?) } else { None };
         let counts = images.class_counts(net.classes())?;
         let loss = Loss::new(config.label_smoothing, &config.class_weights, &counts, device)?;
@@ -105,18 +121,26 @@ impl Trainer {
             tf32: placement.tf32,
             seed,
             side: SIDE,
+            stream: None,
             schedule: None,
             results,
             collected: 0,
             graphs,
-            notes: Vec::new(),
+            notes: notes.into_iter().collect(),
             profile: None,
         })
     }
 
     /// Starts an epoch at `step`, 0 unless the run is resumed in it, with images of `side` x `side`
     /// pixels.
-    pub fn begin_epoch(&mut self, schedule: EpochSchedule, step: u64, side: usize) -> Result<()> {
+    pub fn begin_epoch(&mut self, mut schedule: EpochSchedule, step: u64, side: usize) -> Result<()> {
+        self.stream = match (self.images.on_host(), schedule.take_host_order()) {
+            (Some(pixels), Some(order)) => {
+                let (batch, device) = (schedule.plan().batch(), self.images.device());
+                Some(ImageStream::start(pixels.clone(), order, batch, step, device)?)
+            }
+            _ => None,
+        };
         self.collected = step;
         self.side = side;
         self.results.begin_epoch()?;
@@ -184,11 +208,12 @@ impl Trainer {
 
     /// Computes `step`, whose data are at `position`.
     fn compute(&mut self, step: u64, position: StepPosition<'_>) -> Result<()> {
+        let pixels = self.stream.as_mut().map(|stream| stream.take(step)).transpose()?;
         let schedule = self.schedule()?;
         let (batch, scalars) = (schedule.batch(step, position)?, schedule.scalars(step, position)?);
         let is_mixed = schedule.is_mixed();
         let TrainingBatch { x, targets, labels } =
-            TrainingBatch::new(&self.images, &batch, self.kind, self.net.classes())?;
+            TrainingBatch::new(&self.images, pixels.as_ref(), &batch, self.kind, self.net.classes())?;
         let x = resize(x, self.side)?.f_to_dtype(self.kind, false, false)?;
         self.lap(Phase::Input);
         let tf32 = self.tf32.then(Tf32::allow).transpose()?;
@@ -283,7 +308,7 @@ impl Trainer {
         let average = if self.ema.is_some() { Some(self.parameters.all_views(&next()?, &next()?)?) } else { None };
         let mut optimizer = Vec::new();
         for (slot, _) in self.optimizer.state() {
-            let views = self.parameters.views(&next()?)?;
+            let views = self.parameters.trained_views(&next()?)?;
             optimizer.extend(views.into_iter().map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
         }
         Ok(Snapshot { weights, average, optimizer })
@@ -301,7 +326,7 @@ impl Trainer {
         self.parameters.use_training_weights()?;
         let mut views = Vec::new();
         for (slot, flat) in self.optimizer.state() {
-            let slot_views = self.parameters.views(flat)?.into_iter();
+            let slot_views = self.parameters.trained_views(flat)?.into_iter();
             views.extend(slot_views.map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
         }
         if let Some(ema) = &self.ema {

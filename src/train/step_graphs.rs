@@ -9,6 +9,8 @@ use anyhow::{Result, anyhow};
 use tch::{Device, Kind, Tensor};
 use torch_ext::cuda::{Graph, SideStream};
 
+use crate::device::{catch_torch_panics, is_out_of_memory};
+
 /// Steps without a graph before one is recorded: libraries allocate at their first use.
 const WARMUP_STEPS: u32 = 2;
 /// Steps that are computed both ways before a graph is trusted.
@@ -91,7 +93,7 @@ impl StepGraphs {
         }
         let graph = match &entry.graph {
             Some(graph) => graph,
-            None => match Graph::capture(|| step.compute(cursor)) {
+            None => match Graph::capture(|| catch_torch_panics(|| step.compute(cursor))) {
                 Ok(graph) => entry.graph.insert(graph),
                 Err(error) => return Ok(StepOutcome::NotRecorded(reason(&error))),
             },
@@ -158,7 +160,14 @@ fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Ch
         Err(error) => return Ok(Check::NotDone(reason(&error))),
     };
     step.seed();
-    step.compute(cursor)?;
+    match catch_torch_panics(|| step.compute(cursor)) {
+        // The graph has memory of its own, without which the step may fit.
+        Err(error) if is_out_of_memory(&format!("{error:#}")) => {
+            restore(&mut state, &before)?;
+            return Ok(Check::NotDone(reason(&error)));
+        }
+        computed => computed?,
+    }
     let expected = match copies(&state) {
         Ok(expected) => expected,
         Err(error) => return Ok(Check::Different(reason(&error))),
@@ -182,7 +191,7 @@ fn check(graph: &Graph, cursor: &Tensor, step: &mut impl GraphStep) -> Result<Ch
             let differs =
                 found.into_iter().find(|(difference, change)| difference.is_nan() || *difference > TOLERANCE * change);
             differs.map(|(difference, change)| {
-                format!("its results differ from those without by {difference:.1e}, where a step changes {change:.1e}")
+                format!("the results of a graph differ from those of a step without one by {difference:.1e}, where a step changes {change:.1e}")
             })
         }
     };

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn results_of_both_positions_are_read_back() {
         let images = Images {
-            pixels: vec![0; 5 * PIXELS],
+            pixels: vec![0; 5 * PIXELS].into(),
             labels: Some(vec![1; 5]),
             rows: (0..5).collect(),
             ..Images::default()

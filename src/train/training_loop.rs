@@ -9,6 +9,7 @@ use super::checkpoint_interval::CheckpointInterval;
 use super::checkpoint_writer::{CheckpointWriter, Write};
 use super::early_stopping::StopReason;
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
+use super::initial_weights::InitialNet;
 use super::profile::{Phase, Profile};
 use super::progress::{epoch_text, progress_text};
 use super::resume::ResumePoint;
@@ -24,7 +25,7 @@ use crate::device::Placement;
 use crate::metrics::epoch::EpochMetrics;
 use crate::model::Net;
 use crate::report::Console;
-use crate::run_dir::checkpoint::State;
+use crate::run_dir::checkpoint::{InitRecord, State};
 use crate::run_dir::{RunDir, Summary};
 use crate::transforms::Augment;
 use crate::transforms::resize::side_at_epoch;
@@ -49,6 +50,8 @@ pub struct TrainingLoop<'a> {
     pub command: String,
     /// Signals that stop the run.
     pub signals: Signals,
+    /// The network that a new run starts from, if not random weights.
+    pub initial: Option<InitialNet>,
 }
 
 impl<'a> TrainingLoop<'a> {
@@ -124,13 +127,31 @@ impl<'a> TrainingLoop<'a> {
         Ok((stopped, has_trained))
     }
 
+    /// The network with the initial weights of a new run, and where they are from; frozen as in the
+    /// config.
+    fn build_net(&mut self) -> Result<(Net, Option<InitRecord>)> {
+        let (config, device) = (self.config, self.placement.device);
+        let (net, init) = match self.initial.take() {
+            Some(InitialNet { net, record, .. }) => (net, Some(record)),
+            None => (Net::new(&config.model, config.data.classes.len(), config.seed, device)?, None),
+        };
+        net.freeze(&config.train.freeze)?;
+        if !config.train.freeze.is_empty() {
+            let (frozen, all) = (net.frozen_count(), net.parameter_count());
+            let names = config.train.freeze.join(", ");
+            self.console.line(&format!("frozen: {names}, {frozen} of {all} parameters"))?;
+        }
+        Ok((net, init))
+    }
+
     /// Creates the network, new or from a checkpoint, and saves a checkpoint of a new run.
     fn start(&mut self, resume_point: Option<ResumePoint>) -> Result<ActiveRun<'a>> {
         let (config, device) = (self.config, self.placement.device);
-        let net = Net::new(&config.model, config.data.classes.len(), config.seed, device)?;
+        let (net, init) = self.build_net()?;
         let soft = self.data.soft_labels.as_ref();
-        let images =
-            DeviceImages::new(&self.data.train, device)?.with_soft_labels(soft, config.train.soft_label_weight)?;
+        let resident = config.data.resident;
+        let images = DeviceImages::place(&self.data.train, device, resident)?
+            .with_soft_labels(soft, config.train.soft_label_weight)?;
         let is_mixed = config.augment.mixup > 0.0 || config.augment.cutmix > 0.0;
         let images = if is_mixed { images.with_one_hot(config.data.classes.len())? } else { images };
         let plan = EpochPlan::new(self.data.train.len(), config.train.batch);
@@ -138,7 +159,8 @@ impl<'a> TrainingLoop<'a> {
         if self.profile {
             trainer.start_profile(Profile::start(device)?);
         }
-        let (initial, is_new) = (initial_state(self.data, self.placement, &self.command), resume_point.is_none());
+        let initial = State { init, ..initial_state(self.data, self.placement, &self.command) };
+        let is_new = resume_point.is_none();
         let (state, replayed) = match resume_point {
             None => (initial, Vec::new()),
             Some(ResumePoint { checkpoint, replayed }) => {
@@ -154,7 +176,7 @@ impl<'a> TrainingLoop<'a> {
         };
         let mut run = ActiveRun {
             trainer,
-            validation: DeviceImages::new(&self.data.validation, device)?,
+            validation: DeviceImages::place(&self.data.validation, device, resident)?,
             sampler: Sampler::new(config.train.sampling, self.data.train_labels()),
             augment: Augment::new(&config.augment, config.seed),
             state,

@@ -61,6 +61,9 @@ pub const THETA: usize = 6;
 /// Gathers the images `rows` (int64 `[B]`) and applies `params` (B rows): [B, 1, 48, 48] in 0..1,
 /// of dtype `kind`. Mixing is separate, see [`Mix`].
 pub fn apply(images: &DeviceImages, rows: &Tensor, params: &AugmentParams, kind: Kind) -> Result<Tensor> {
+    if let Some((images, rows)) = images.stage(rows)? {
+        return apply(&images, &rows, params, kind);
+    }
     let mut batch = match &params.thetas {
         Some(thetas) => gather_warp(images, rows, thetas, params.grid.as_ref(), kind)?,
         None => scale_to_unit(&images.gather(rows)?)?.f_to_dtype(kind, false, false)?,

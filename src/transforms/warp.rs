@@ -52,8 +52,8 @@ pub fn gather_warp(
     kind: Kind,
 ) -> Result<Tensor> {
     op_profile::operation("grimace::gather_warp", || match kind {
-        Kind::Float if has_kernel::<f32>(images) => gather_warp_fused::<f32>(images, rows, thetas),
-        Kind::BFloat16 if has_kernel::<bf16>(images) => gather_warp_fused::<bf16>(images, rows, thetas),
+        Kind::Float if has_kernel(images) => gather_warp_fused::<f32>(images, rows, thetas),
+        Kind::BFloat16 if has_kernel(images) => gather_warp_fused::<bf16>(images, rows, thetas),
         _ => {
             let images = scale_to_unit(&images.gather(rows)?)?;
             let warped = match grid {
@@ -65,8 +65,8 @@ pub fn gather_warp(
     })
 }
 
-fn has_kernel<E: Element>(images: &DeviceImages) -> bool {
-    images.device() == Device::Cpu && kernels::warp::has_warp::<E>(SIDE)
+fn has_kernel(images: &DeviceImages) -> bool {
+    images.device() == Device::Cpu && kernels::isa().is_some() && kernels::warp::has_warp(SIDE)
 }
 
 fn gather_warp_fused<E: Element + tensor_slice::TensorElement>(
@@ -74,7 +74,7 @@ fn gather_warp_fused<E: Element + tensor_slice::TensorElement>(
     rows: &Tensor,
     thetas: &Tensor,
 ) -> Result<Tensor> {
-    let (pixels, thetas) = (images.pixels(), thetas.f_contiguous()?);
+    let (pixels, thetas) = (images.pixels()?, thetas.f_contiguous()?);
     let (pixels, rows, thetas) =
         (tensor_slice::slice::<u8>(pixels)?, tensor_slice::slice::<i64>(rows)?, tensor_slice::slice(&thetas)?);
     let side = SIDE as i64;
@@ -94,7 +94,7 @@ mod tests {
     use crate::transforms::affine::{Affine, flip, rotation, shift, zoom};
 
     fn one_image(pixels: Vec<u8>) -> DeviceImages {
-        let images = Images { pixels, rows: vec![0], ..Images::default() };
+        let images = Images { pixels: pixels.into(), rows: vec![0], ..Images::default() };
         DeviceImages::new(&images, Device::Cpu).unwrap()
     }
 
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn fused_kernel_agrees_with_libtorch() {
         let pixels: Vec<u8> = (0..7).flat_map(golden_image).collect();
-        let images = Images { pixels, rows: (0..7).collect(), ..Images::default() };
+        let images = Images { pixels: pixels.into(), rows: (0..7).collect(), ..Images::default() };
         let images = DeviceImages::new(&images, Device::Cpu).unwrap();
         let rows = Tensor::from_slice(&[6i64, 0, 3, 3, 5]);
         let thetas = (0..5).map(|n| rotation(f64::from(n) - 2.0).then(shift(1.5, -0.5 * f64::from(n))).theta());

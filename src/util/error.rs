@@ -1,5 +1,7 @@
 //! Errors by exit code: 2 for mistakes in the user's input, 1 for everything else.
 
+use super::signals;
+
 /// A mistake in the arguments, the config or the data; the program exits with code 2.
 ///
 /// The message says what is wrong, where (file, line, key), what was expected and what to do about
@@ -25,7 +27,9 @@ pub enum Outcome {
     Done,
     /// Finished with findings that `--strict` counts as failure: exit code 1.
     Findings,
-    /// Stopped by this signal after saving: exit code 128 + signal.
+    /// Finished, and found what it watches for, so that a scheduler can raise an alarm: exit code 3.
+    Alarm,
+    /// Stopped by this signal after saving: its [`signals::exit_code`].
     Interrupted(i32),
 }
 
@@ -34,7 +38,8 @@ pub fn exit_code(result: &anyhow::Result<Outcome>) -> u8 {
     match result {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Findings) => 1,
-        Ok(Outcome::Interrupted(signal)) => u8::try_from(128 + signal).unwrap_or(1),
+        Ok(Outcome::Alarm) => 3,
+        Ok(Outcome::Interrupted(signal)) => u8::try_from(signals::exit_code(*signal)).unwrap_or(1),
         Err(error) if is_input(error) => 2,
         Err(_) => 1,
     }
@@ -49,8 +54,10 @@ mod tests {
     fn exit_codes_are_as_documented() {
         assert_eq!(exit_code(&Ok(Outcome::Done)), 0);
         assert_eq!(exit_code(&Ok(Outcome::Findings)), 1);
+        assert_eq!(exit_code(&Ok(Outcome::Alarm)), 3);
         assert_eq!(exit_code(&Ok(Outcome::Interrupted(2))), 130);
         assert_eq!(exit_code(&Ok(Outcome::Interrupted(15))), 143);
+        assert_eq!(exit_code(&Ok(Outcome::Interrupted(signal_hook::consts::SIGUSR1))), 75);
         assert_eq!(exit_code(&Err(anyhow::anyhow!("disk full"))), 1);
         let wrapped = Err::<Outcome, _>(input("bad key")).context("while reading x.toml");
         assert_eq!(exit_code(&wrapped), 2, "further context keeps the exit code of an input error");

@@ -29,6 +29,8 @@ pub enum Stream {
     Mix = 9,
     /// Sampling rows with replacement.
     Sampling = 10,
+    /// Training images that calibrate quantization.
+    Calibration = 11,
 }
 
 /// A stream of random numbers, determined by its keys.

@@ -72,7 +72,7 @@ def check_hyperparameters(events, epochs):
 
 def check_images(events):
     """Plots of a finished run."""
-    names = ["confusion", "curves", "mistakes", "reliability"]
+    names = ["confusion", "curves", "mistakes", "reliability", "roc"]
     check(sorted(events.Tags()["images"]) == names, f"images: {events.Tags()['images']}")
     for name in names:
         image = events.Images(name)[-1]

@@ -1,8 +1,11 @@
 //! Help, arguments and exit codes.
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use clap::CommandFactory as _;
 
-use crate::common::{bad, good, grimace, text};
+use crate::common::{bad, command, good, grimace, text};
 
 fn here() -> &'static std::path::Path {
     std::path::Path::new(".")
@@ -54,7 +57,12 @@ fn bad_arguments_exit_with_2() {
     bad(here(), &["evaluate", "x", "--data", "y", "--device", "gpu"], 2, &["cuda:N"]);
     bad(here(), &["train", "no.toml"], 2, &["no.toml: no such file"]);
     bad(here(), &["evaluate", "no-run", "--data", "y"], 2, &["no-run: no such run directory"]);
-    bad(here(), &["data", "check", "src"], 2, &["src: is a folder; expected a CSV file of images"]);
+    bad(
+        here(),
+        &["data", "check", "src"],
+        2,
+        &["src: is a folder without pictures; expected a CSV, or a folder with JPEG"],
+    );
 }
 
 /// A command that writes a file checks it with `Output`, so none forgets `--force`.
@@ -69,11 +77,11 @@ fn commands_write_only_checked_outputs() {
         }
     }
     let writing = leaf_commands(&grimace::cli::Cli::command(), &[]).into_iter().filter(|words| {
-        let known = ["predict", "export", "ensemble", "data preview", "data synth", "generate man"];
+        let known = ["predict", "export", "ensemble", "monitor", "data preview", "data synth", "generate man"];
         known.contains(&words.join(" ").as_str())
     });
     let writing: Vec<Vec<String>> = writing.collect();
-    assert_eq!(writing.len(), 6);
+    assert_eq!(writing.len(), 7);
     for words in writing {
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
         assert!(good(here(), &words).stdout.contains("--force"), "{words:?}");
@@ -96,4 +104,54 @@ fn doctor_reports_the_environment() {
 fn results_go_to_stdout_without_color() {
     let done = grimace(here(), &["doctor"]);
     assert!(done.stderr.is_empty() && !done.stdout.contains('\u{1b}'), "{}", done.all());
+}
+
+/// OpenMP reads the bound when it is loaded, so that it must be in the environment before `main`.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn spinning_is_bounded_on_a_shared_machine_unless_the_user_has_set_it() {
+    // Other processes that compute.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let others = (0..cores).map(|_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
+    let _others: Vec<Busy> = others.map(Busy).collect();
+    let bound = format!("GOMP_SPINCOUNT={}", torch_ext::spinning::SPINS);
+    for (set, expected) in [
+        (None, bound.as_str()),
+        (Some(("GOMP_SPINCOUNT", "7")), "GOMP_SPINCOUNT=7"),
+        (Some(("OMP_WAIT_POLICY", "active")), "OMP_WAIT_POLICY=active"),
+    ] {
+        let mut command = command(here(), &["data", "check", "-"]);
+        command.env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY").envs(set);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        // The program waits for its standard input; the variable appears when it has executed itself.
+        let of_process = |file: &str| text(format!("/proc/{}/{file}", process.id()));
+        let waiting = || {
+            let environment = of_process("environ");
+            let found = ["GOMP_SPINCOUNT=", "OMP_WAIT_POLICY="];
+            let found = environment.split('\0').filter(|entry| found.iter().any(|name| entry.starts_with(name)));
+            found.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let start = Instant::now();
+        while waiting() != [expected] {
+            assert!(start.elapsed() < Duration::from_secs(60), "{expected}: {:?}", waiting());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(of_process("comm"), "grimace\n");
+        assert!(of_process("cmdline").ends_with("\0data\0check\0-\0"));
+        drop(process.stdin.take());
+        assert_eq!(process.wait().unwrap().code(), Some(2));
+    }
+}
+
+/// A process that ends with the test.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+struct Busy(std::process::Child);
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

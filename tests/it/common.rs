@@ -97,6 +97,10 @@ batch = 64
 optimizer = { kind = "adam", lr = 3e-3 }
 "#;
 
+/// `[model]` with the layers of torchvision's ResNet, small.
+pub const TORCHVISION: &str = "kind = \"resnet\"\ninput = \"imagenet\"\nstem = 16\nstem_kernel = 7\nstem_stride = 2\nstem_pool = \"3x3\"\n\
+                           widths = [16, 32]\nblocks = [1, 1]\ndownsample = \"stride\"\nsqueeze = 0";
+
 /// A new temporary folder with a link to the workshop's data and a copy of its config.
 pub fn bench() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -146,6 +150,28 @@ pub fn python() -> PathBuf {
         python.display()
     );
     python
+}
+
+/// Runs `script` of tests/it in Python on `model`, the export of `runs` of the workshop with `tta`, and
+/// on what `predict` gives for the images of its test CSV. Several runs are an ensemble that is not
+/// calibrated.
+pub fn check_exported(script: &str, first: &[&str], model: &Path, runs: &[&Path], tta: &str) -> Done {
+    const TEST: &str = "data/my_emotion_test.csv";
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python());
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(script));
+    command.args(first).arg(model).arg(workshop().join(TEST));
+    for (index, run) in runs.iter().enumerate() {
+        let predicted = folder.path().join(format!("{index}.csv"));
+        let (run_text, out) = (run.to_str().unwrap(), predicted.to_str().unwrap());
+        let args = ["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--tta", tta];
+        let raw: &[&str] = if runs.len() > 1 { &["--no-calibration"] } else { &[] };
+        good(workshop(), &[&args[..], raw].concat());
+        command.arg(run.join("best.safetensors")).arg(predicted);
+    }
+    let done: Done = command.output().unwrap().into();
+    assert_eq!(done.code, 0, "{}", done.all());
+    done
 }
 
 /// The folder of FER2013 in `GRIMACE_FACES`; prints that the test is skipped if it is not set.

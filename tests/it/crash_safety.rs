@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::common::{Done, bad, bench, command, good, json, tensors, text, timeless_metrics};
+use crate::process::{send, wait_for_epochs};
 
 /// A run of a few seconds that can be stopped anywhere.
 const LONG: [&str; 6] =
@@ -20,22 +21,6 @@ fn train<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 fn spawn(folder: &Path, args: &[&str]) -> Child {
     command(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn send(signal: &str, child: &Child) {
-    assert!(
-        std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success()
-    );
-}
-
-/// Waits until the run has finished `epochs` epochs.
-fn wait_for_epochs(run: &Path, epochs: usize) {
-    let start = Instant::now();
-    let path = run.join("metrics.jsonl");
-    while !path.exists() || text(&path).lines().count() < epochs {
-        assert!(start.elapsed() < Duration::from_secs(60), "{epochs} epochs take more than a minute");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Tensors of a checkpoint.
@@ -94,7 +79,7 @@ fn a_killed_and_resumed_run_equals_an_uninterrupted_one() {
 fn every_signal_saves_and_has_its_exit_code() {
     let bench = bench();
     good(bench.path(), &train("uninterrupted", &[]));
-    for (signal, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("HUP", 129), ("INT", 130), ("USR1", 75), ("USR2", 75)] {
         let child = spawn(bench.path(), &train(signal, &[]));
         let run = bench.path().join(signal);
         wait_for_epochs(&run, 2);

@@ -252,13 +252,16 @@ macro_rules! commands_of_pages {
 
 commands_of_pages! {
     commands_of_data_run: "docs/data.md",
+    commands_of_finetuning_run: "docs/finetuning.md",
     commands_of_forest_run: "docs/forest.md",
     commands_of_gpu_run: "docs/gpu.md",
     commands_of_inference_run: "docs/inference.md",
+    commands_of_many_machines_run: "docs/many-machines.md",
     commands_of_readme_run: "README.md",
     commands_of_profile_run: "docs/profile.md",
     commands_of_sweeps_run: "docs/sweeps.md",
     commands_of_training_run: "docs/training.md",
+    commands_of_updating_run: "docs/updating.md",
 }
 
 #[test]

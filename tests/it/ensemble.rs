@@ -13,7 +13,7 @@ const LABELS: &str = "data/my_emotion_test_labels.csv";
 
 /// The workshop's data and three runs of one epoch: `a`; `b`, another network on the same split;
 /// `c`, on another split.
-fn trio() -> &'static Path {
+pub fn trio() -> &'static Path {
     static TRIO: OnceLock<TempDir> = OnceLock::new();
     TRIO.get_or_init(|| {
         let folder = bench();
@@ -35,12 +35,13 @@ fn score(runs: &[&str], more: &[&str]) -> Value {
     good(trio(), &[&["ensemble"], runs, &data[..], more].concat()).json()
 }
 
-/// Output of `predict --probabilities` for the test images, one row per image.
+/// Output of `predict --probabilities` for the test images, one row per image, before calibration.
 fn probabilities(run: &str, tta: &str) -> Vec<Vec<f64>> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.csv");
     let out = out.to_str().unwrap();
-    good(trio(), &["predict", run, "--data", TEST, "--out", out, "--probabilities", "--tta", tta]);
+    let args = ["predict", run, "--data", TEST, "--out", out, "--probabilities", "--tta", tta, "--no-calibration"];
+    good(trio(), &args);
     text(out).lines().skip(1).map(|line| line.split(',').skip(2).map(|v| v.parse().unwrap()).collect()).collect()
 }
 
@@ -52,7 +53,7 @@ fn the_ensemble_is_scored_on_mean_probabilities() {
         .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
         .collect();
     for tta in ["none", "flip"] {
-        let found = score(&["a", "b"], &["--tta", tta]);
+        let found = score(&["a", "b"], &["--tta", tta, "--no-calibration"]);
         let (a, b) = (probabilities("a", tta), probabilities("b", tta));
         let rows = a.iter().zip(&b).zip(&truth);
         let loss: f64 = rows.map(|((a, b), label)| -((a[*label] + b[*label]) / 2.0).ln()).sum();
@@ -60,7 +61,7 @@ fn the_ensemble_is_scored_on_mean_probabilities() {
         assert!((found["evaluation"]["loss"].as_f64().unwrap() - loss / 150.0).abs() < 1e-5, "{tta}: {found}");
         for (index, run) in ["a", "b"].into_iter().enumerate() {
             let args = ["evaluate", run, "--data", TEST, "--labels", LABELS, "--tta", tta, "--json"];
-            let alone = good(trio(), &args).json();
+            let alone = good(trio(), &[&args[..], &["--no-calibration"]].concat()).json();
             let model = &found["models"][index];
             assert_eq!((model["run"].as_str(), &model["evaluation"]["loss"]), (Some(run), &alone["loss"]));
             assert_eq!(model["evaluation"]["accuracy"], alone["accuracy"]);
@@ -152,8 +153,11 @@ fn invalid_ensembles_are_refused() {
     let run = trio().join("a");
     let a = run.to_str().unwrap();
     bad(here, &["ensemble", a], 2, &["RUN"]);
-    bad(here, &["ensemble", a, a], 2, &["nothing to do", "--out FILE", "--data CSV"]);
+    bad(here, &["ensemble", a, a], 2, &["nothing to do", "--out FILE", "--web FOLDER", "--data DATA"]);
     bad(here, &["ensemble", a, a, "--labels", LABELS], 2, &["--data"]);
+    bad(here, &["ensemble", a, a, "--data", TEST, "--force"], 2, &["--out <FILE>|--web <FOLDER>"]);
+    bad(here, &["ensemble", a, a, "--out", "x.onnx", "--web", "page"], 2, &["--out", "cannot be used with", "--web"]);
+    bad(here, &["ensemble", a, a, "--web", "page", "--format", "onnx"], 2, &["--format", "--web"]);
     bad(here, &["ensemble", a, "none", "--data", TEST], 2, &["none: no such run directory"]);
     bad(here, &["ensemble", a, "data", "--data", TEST], 2, &["data: is not a run directory"]);
     bad(here, &["ensemble", a, a, "--data", TEST], 2, &["no column emotion", "--labels"]);
@@ -169,7 +173,7 @@ fn invalid_ensembles_are_refused() {
     }
     refuse("best.pt", &["best.pt: belongs to the run"]);
     refuse("labels.pt", &["labels.pt: is read by this command"]);
-    refuse(LABELS, &["export writes TorchScript; expected a name ending in .pt"]);
+    refuse(LABELS, &["export writes TorchScript or ONNX; expected a name ending in .pt or .onnx"]);
     refuse("-", &["--out -: ", "two files"]);
     fs_err::write(here.join("mine.pt"), "mine").unwrap();
     bad(here, &["ensemble", a, a, "--out", "mine.pt"], 2, &["mine.pt: exists; choose another --out", "--force"]);

@@ -1,26 +1,12 @@
 //! `grimace export` and `grimace ensemble`: the exported file, checked in Python with torch alone.
 
 use std::path::Path;
-use std::process::Command;
 
-use crate::common::{Done, bad, bench, good, grimace, json, python, text, workshop};
-
-const TEST: &str = "data/my_emotion_test.csv";
+use crate::common::{bad, bench, check_exported, good, grimace, json, text, workshop};
 
 /// Runs check_export.py on `model`, the export of `runs` with `tta`.
 fn check(model: &Path, runs: &[&Path], tta: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/check_export.py");
-    let mut command = Command::new(python());
-    command.arg(script).arg(model).arg(workshop().join(TEST));
-    for (index, run) in runs.iter().enumerate() {
-        let predicted = folder.path().join(format!("{index}.csv"));
-        let (run_text, out) = (run.to_str().unwrap(), predicted.to_str().unwrap());
-        good(workshop(), &["predict", run_text, "--data", TEST, "--out", out, "--probabilities", "--tta", tta]);
-        command.arg(run.join("best.safetensors")).arg(predicted);
-    }
-    let done: Done = command.output().unwrap().into();
-    assert_eq!(done.code, 0, "{}", done.all());
+    let done = check_exported("check_export.py", &[], model, runs, tta);
     let checks = if done.stdout.contains("skipped .to('cuda')") { 11 } else { 12 };
     assert!(done.stdout.contains(&format!("{checks} checks passed")), "{}", done.all());
 }
@@ -46,7 +32,7 @@ fn an_exported_ensemble_works_in_python() {
     good(bench.path(), &[&["train", "tiny.toml", "--out", "other"], &sets[..]].concat());
     let (model, run, other) = (bench.path().join("model.pt"), workshop().join("run"), bench.path().join("other"));
     let args = ["ensemble", run.to_str().unwrap(), other.to_str().unwrap(), "--tta", "flip", "--out", "model.pt"];
-    good(bench.path(), &args);
+    good(bench.path(), &[&args[..], &["--no-calibration"]].concat());
     check(&model, &[&run, &other], "flip");
 }
 
@@ -112,10 +98,10 @@ fn export_refuses_bad_paths() {
     let summary = run.join("summary.pt");
     export(summary.to_str().unwrap(), &["run/summary.json: belongs to the run and would be overwritten"]);
     assert!(run.join("summary.json").exists() && !summary.exists());
-    export("face.onnx", &["face.onnx: export writes TorchScript; expected a name ending in .pt"]);
+    export("face.tflite", &["face.tflite: export writes TorchScript or ONNX; expected a name ending in .pt or .onnx"]);
     export("-", &["--out -: ", "two files", "model.pt"]);
     export("/dev/stdout", &["--out /dev/stdout: ", "two files"]);
-    assert!(!bench.path().join("face.onnx").exists());
+    assert!(!bench.path().join("face.tflite").exists());
 
     bad(workshop(), &["export", "run", "--out", "nowhere/model.pt"], 1, &["nowhere: no such folder"]);
     bad(workshop(), &["export", "run", "--out", "data"], 1, &["data: is a folder"]);

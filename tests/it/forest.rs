@@ -18,7 +18,7 @@ folds = 3
 "#;
 
 /// A folder with the workshop's images, a config `forest.toml`, and its run in `wood/`.
-fn wood() -> &'static Path {
+pub fn wood() -> &'static Path {
     static WOOD: OnceLock<TempDir> = OnceLock::new();
     WOOD.get_or_init(|| {
         let folder = bench();

@@ -40,8 +40,23 @@ fn labels() {
 }
 
 #[test]
+fn packed() {
+    fuzz("packed", targets::packed, 300);
+}
+
+#[test]
+fn picture() {
+    fuzz("picture", targets::picture, 300);
+}
+
+#[test]
 fn soft_labels() {
     fuzz("soft_labels", targets::soft_labels, 800);
+}
+
+#[test]
+fn weights() {
+    fuzz("weights", targets::weights, 300);
 }
 
 /// Runs a target over its corpus, and over mutations of every file in it.

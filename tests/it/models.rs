@@ -1,9 +1,10 @@
 //! VGG, ResNet and the parts of a training recipe that have state, through the command line.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{bad, bench, command, good, json, tensors, text, timeless_metrics};
+use crate::common::{Done, TORCHVISION, bad, bench, command, good, json, tensors, text, timeless_metrics};
 
 /// A small config with the given `[model]` and additions to `[train]`.
 fn config(model: &str, train: &str) -> String {
@@ -62,6 +63,37 @@ fn a_vgg_trains_resumes_and_exports() {
 #[test]
 fn a_resnet_trains_resumes_and_exports() {
     trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, until = 1.0 }}"));
+}
+
+#[test]
+fn a_resnet_with_torchvisions_layers_trains_resumes_and_exports() {
+    trains_resumes_and_exports(TORCHVISION, &format!("{RECIPE}\nfreeze = [\"stem\"]\nlayer_decay = 0.7"));
+}
+
+/// Compares a run with Winograd convolutions to runs with libtorch's: equal up to rounding.
+#[test]
+fn winograd_convolutions_match_libtorch() {
+    let bench = bench();
+    let folder = bench.path();
+    fs_err::write(folder.join("small.toml"), config(RESNET, RECIPE)).unwrap();
+    let loss = |kernels: &str| {
+        let args = ["train", "small.toml", "--out", kernels, "--set", "train.epochs=1", "--profile"];
+        let done: Done = command(folder, &args).env("GRIMACE_KERNELS", kernels).output().unwrap().into();
+        assert_eq!(done.code, 0, "{}", done.all());
+        let is_profiled = done.stderr.contains("grimace::winograd backward");
+        assert_eq!(is_profiled, kernels == "auto" && has_kernels(folder), "{}", done.all());
+        let line = text(folder.join(kernels).join("metrics.jsonl"));
+        serde_json::from_str::<serde_json::Value>(line.lines().next().unwrap()).unwrap()["loss"].as_f64().unwrap()
+    };
+    let (auto, libtorch, none) = (loss("auto"), loss("no-winograd"), loss("none"));
+    assert!((auto - libtorch).abs() < 0.02 && (auto - none).abs() < 0.02, "{auto}, {libtorch}, {none}");
+}
+
+/// Whether this processor has the custom kernels.
+fn has_kernels(folder: &Path) -> bool {
+    let kernels = good(folder, &["doctor", "--json"]).json()["custom_kernels"].clone();
+    assert!(kernels == "none" || kernels.as_str().unwrap().contains("Winograd"), "{kernels}");
+    kernels != "none"
 }
 
 /// The learning rates of the first steps of epochs 1 to 4, by the formulas of the schedules.

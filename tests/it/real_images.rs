@@ -1,7 +1,7 @@
 //! Tests on real images, if `GRIMACE_FACES` names a folder with FER2013 as the notebook's CSV
 //! files.
 
-use crate::common::{TINY, good, json, real_images};
+use crate::common::{TINY, good, json, real_images, tensors, timeless_metrics};
 
 #[test]
 fn fer2013_is_read_completely_and_its_duplicates_are_found() {
@@ -16,6 +16,30 @@ fn fer2013_is_read_completely_and_its_duplicates_are_found() {
     let classes: Vec<u64> =
         report["files"][0]["classes"].as_array().unwrap().iter().map(|c| c["rows"].as_u64().unwrap()).collect();
     assert_eq!(classes, [3995, 436, 4097, 7215, 4830, 3171, 4965]);
+}
+
+/// The images of a split as PNG folders: the same run, bit for bit.
+#[test]
+fn folders_of_fer2013_train_and_evaluate_as_its_csv() {
+    let Some(images) = real_images("folders_of_fer2013_train_and_evaluate_as_its_csv") else { return };
+    let csv = images.join("fer2013.csv");
+    let csv = csv.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs_err::write(folder.join("tiny.toml"), TINY).unwrap();
+    good(folder, &["data", "convert", csv, "public", "--usage", "PublicTest"]);
+    good(folder, &["data", "convert", csv, "public.csv", "--usage", "PublicTest"]);
+    for data in ["public", "public.csv"] {
+        let (train, out) = (format!("data.train={data}"), format!("run-{data}"));
+        good(folder, &["train", "tiny.toml", "--out", &out, "--set", &train, "--set", "train.epochs=2"]);
+    }
+    assert_eq!(timeless_metrics(&folder.join("run-public")), timeless_metrics(&folder.join("run-public.csv")));
+    let best = |run: &str| tensors(&folder.join(run).join("best.safetensors"));
+    assert!(best("run-public") == best("run-public.csv"), "the weights differ");
+    let evaluate = |data: &str| good(folder, &["evaluate", "run-public", "--data", data, "--json"]).json();
+    let whole = good(folder, &["evaluate", "run-public", "--data", csv, "--usage", "PublicTest", "--json"]).json();
+    assert_eq!(evaluate("public"), whole);
+    assert_eq!(evaluate("public.csv"), whole);
 }
 
 #[test]

@@ -1,27 +1,11 @@
 //! `report.html` in a real browser: an empty console, no network requests, and readable in light
 //! and dark.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
-
+use crate::browser::{chromium, requested_by_page};
 use crate::common::{good, text, workshop};
-
-/// A Chromium that runs without a window; reports when there is none.
-fn chromium(test: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("GRIMACE_CHROMIUM").map(PathBuf::from);
-    let known = ["chromium", "chromium-browser", "google-chrome"];
-    let found =
-        known.iter().find(|name| Command::new(name).arg("--version").output().is_ok_and(|done| done.status.success()));
-    let browser = named.or_else(|| found.map(PathBuf::from));
-    if browser.is_none() {
-        println!(
-            "skipped {test}: no Chromium on the path; install one (apt install chromium), or set GRIMACE_CHROMIUM"
-        );
-    }
-    browser
-}
 
 /// Opens a page. Returns a screenshot, the console messages and the requested addresses.
 fn open(browser: &Path, page: &Path, dark: bool) -> (Vec<u8>, Vec<String>, Vec<String>) {
@@ -49,16 +33,6 @@ fn open(browser: &Path, page: &Path, dark: bool) -> (Vec<u8>, Vec<String>, Vec<S
     let console = log.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
     let requested = requested_by_page(&serde_json::from_str(&text(&net)).unwrap());
     (fs_err::read(&shot).unwrap(), console, requested)
-}
-
-/// The addresses that a page requested, from a Chromium net log. The browser's own services
-/// (updates, accounts, time) differ between versions; their requests have no initiator, which
-/// Chromium logs as "not an origin".
-fn requested_by_page(net_log: &Value) -> Vec<String> {
-    let events = net_log["events"].as_array().unwrap().iter().map(|event| &event["params"]);
-    let by_page = events.filter(|params| params["initiator"].as_str().is_some_and(|from| from != "not an origin"));
-    let addresses = by_page.filter_map(|params| params["url"].as_str());
-    addresses.filter(|url| !url.starts_with("file:") && !url.starts_with("data:")).map(str::to_owned).collect()
 }
 
 /// Mean brightness of a screenshot's upper left corner, which shows only the page's background.

@@ -7,12 +7,14 @@ use crate::common::{bad, bench, good, json, tensors, text, timeless_metrics, wor
 const TEST: &str = "data/my_emotion_test.csv";
 const LABELS: &str = "data/my_emotion_test_labels.csv";
 
-/// The rows that `predict --probabilities` writes for the images of `data`.
+/// The rows that `predict --probabilities` writes for the images of `data`, before calibration, whose
+/// temperature differs between TTAs.
 fn probabilities(run: &str, data: &str, tta: &str) -> Vec<Vec<f64>> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.csv");
     let out = out.to_str().unwrap();
-    good(workshop(), &["predict", run, "--data", data, "--out", out, "--probabilities", "--tta", tta]);
+    let args = ["predict", run, "--data", data, "--out", out, "--probabilities", "--tta", tta, "--no-calibration"];
+    good(workshop(), &args);
     text(out).lines().skip(1).map(|line| line.split(',').skip(2).map(|v| v.parse().unwrap()).collect()).collect()
 }
 
@@ -63,7 +65,7 @@ fn evaluate_reports_metrics_of_averaged_probabilities() {
         .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
         .collect();
     for tta in ["none", "flip", "ten_crop"] {
-        let args = ["evaluate", "run", "--data", TEST, "--labels", LABELS, "--tta", tta];
+        let args = ["evaluate", "run", "--data", TEST, "--labels", LABELS, "--tta", tta, "--no-calibration"];
         let found = good(workshop(), &[&args[..], &["--json"]].concat()).json();
         let rows = probabilities("run", TEST, tta);
         let loss = rows.iter().zip(&labels).map(|(row, label)| -row[*label].ln()).sum::<f64>() / 150.0;

@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn matches_reference() {
-        crate::simd::tests::for_each_isa(|_| [0.999, 0.999_99].into_iter().for_each(compare));
+        crate::isa::tests::for_each_isa(|_| [0.999, 0.999_99].into_iter().for_each(compare));
     }
 
     fn compare(beta2: f64) {

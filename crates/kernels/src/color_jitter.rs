@@ -98,7 +98,7 @@ mod tests {
     use half::bf16;
 
     use super::*;
-    use crate::simd::tests::for_each_isa;
+    use crate::isa::tests::for_each_isa;
 
     /// Reference implementation in `f64`.
     fn reference(image: &[f64], params: [f64; 3]) -> Vec<f64> {

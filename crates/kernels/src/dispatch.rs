@@ -1,4 +1,5 @@
 //! Function multiversioning: loops that the compiler vectorizes, compiled once per instruction set.
+//! Kernels with vectors of their own are tasks of the crate `simd` instead.
 
 /// `multiversion! { fn name<E: Bound>(arguments) = body }` defines `name`, which calls the inlined
 /// function `body` compiled for the best instruction set of this processor.
@@ -24,6 +25,7 @@ macro_rules! multiversion {
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]
                 Some(crate::Isa::Avx2) => unsafe { avx2($($argument),*) },
+                // NEON is part of the target.
                 _ => $body($($argument),*),
             }
         }

@@ -1,15 +1,32 @@
 //! Dtypes of images, activations and their gradients: float32 and bfloat16.
 
 use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use simd::{Task, Vector};
 
-use crate::simd::Dot;
+use crate::isa;
 
 /// A dtype that kernels read and write; they compute in `f32`.
-pub trait Element: Dot + Default + Send + Sync + 'static {
+pub trait Element: Copy + Default + Send + Sync + 'static {
     /// Converts to `f32`, exactly.
     fn to_f32(self) -> f32;
+
     /// Rounds to the nearest value of this dtype, ties to even.
     fn from_f32(value: f32) -> Self;
+
+    /// `values`, if this is float32.
+    fn as_f32(values: &[Self]) -> Option<&[f32]>;
+
+    /// The bits of `values`, if this is bfloat16.
+    fn as_bf16(values: &[Self]) -> Option<&[u16]>;
+
+    /// Stores the lanes of `values` to `to`, rounded to nearest, ties to even.
+    #[doc(hidden)]
+    fn store<V: Vector>(values: V, to: &mut [Self]);
+
+    /// Runs `task`, which stores values of this dtype, with the instruction set of the kernels.
+    #[doc(hidden)]
+    fn run<T: Task>(task: T) -> T::Output;
 }
 
 impl Element for f32 {
@@ -22,6 +39,25 @@ impl Element for f32 {
     fn from_f32(value: f32) -> Self {
         value
     }
+
+    #[inline(always)]
+    fn as_f32(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
+
+    #[inline(always)]
+    fn as_bf16(_: &[Self]) -> Option<&[u16]> {
+        None
+    }
+
+    #[inline(always)]
+    fn store<V: Vector>(values: V, to: &mut [Self]) {
+        values.store(to);
+    }
+
+    fn run<T: Task>(task: T) -> T::Output {
+        simd::run(isa(), task)
+    }
 }
 
 // The conversions of the crate `half` branch, which prevents vectorization of loops over them.
@@ -33,11 +69,30 @@ impl Element for bf16 {
 
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
-        let bits = value.to_bits();
-        // Adds half of the last kept place, less one bit for ties when that place is even.
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        // Rounding must not carry a NaN into infinity.
-        Self::from_bits(if value.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded as u16 })
+        Self::from_bits(simd::round_to_bf16(value))
+    }
+
+    #[inline(always)]
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn as_bf16(values: &[Self]) -> Option<&[u16]> {
+        Some(values.reinterpret_cast())
+    }
+
+    #[inline(always)]
+    fn store<V: Vector>(values: V, to: &mut [Self]) {
+        // SAFETY: `bf16` is a transparent wrapper of its bits. This is inlined into a task in any case,
+        // which the conversion of the crate `half` need not be.
+        #[allow(unsafe_code)]
+        let bits = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u16>(), to.len()) };
+        values.store_bf16(bits);
+    }
+
+    fn run<T: Task>(task: T) -> T::Output {
+        simd::run_with_bf16(isa(), task)
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include <ATen/Context.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
 
 #include "guarded.h"
 
@@ -74,6 +75,17 @@ char* grimace_cuda_open(const char* path) {
     return message(reason == nullptr ? "dlopen failed" : reason);
   }
   return nullptr;
+}
+
+// Libtorch's first look for devices, without its warning.
+char* grimace_cuda_look_silently() {
+  return guarded([&] {
+    struct Silent : c10::WarningHandler {
+      void process(const c10::Warning&) override {}
+    } silent;
+    c10::WarningUtils::WarningHandlerGuard guard(&silent);
+    at::hasCUDA();
+  });
 }
 
 // The error code of cudaGetDeviceCount.

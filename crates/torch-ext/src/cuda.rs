@@ -12,6 +12,7 @@ use crate::{check, take_text};
 unsafe extern "C" {
     fn grimace_cuda_open(path: *const c_char) -> *mut c_char;
     fn grimace_cuda_device_count(count: *mut c_int, code: *mut c_int) -> *mut c_char;
+    fn grimace_cuda_look_silently() -> *mut c_char;
     fn grimace_cuda_error_text(code: c_int, text: *mut *mut c_char) -> *mut c_char;
     fn grimace_cuda_versions(driver: *mut c_int, runtime: *mut c_int) -> *mut c_char;
     fn grimace_cuda_properties(
@@ -78,6 +79,16 @@ pub fn device_count() -> Result<Result<usize, RuntimeError>> {
     // SAFETY: valid for writes; the string is the caller's to free, which `take_text` does.
     check(unsafe { grimace_cuda_error_text(code, &raw mut text) })?;
     Ok(Err(RuntimeError { code, text: take_text(text).unwrap_or_default() }))
+}
+
+/// Lets libtorch look for devices without its warning, which it writes to stderr the first time if
+/// there is none.
+///
+/// # Errors
+/// Those of libtorch.
+pub fn look_silently() -> Result<()> {
+    // SAFETY: takes and leaves nothing.
+    check(unsafe { grimace_cuda_look_silently() })
 }
 
 /// CUDA versions.

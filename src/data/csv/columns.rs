@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
 
 use super::source::CsvSource;
-use crate::data::advice::Advice;
-use crate::data::config::OnBadRow;
-use crate::data::images::PIXELS as IMAGE_PIXELS;
-use crate::data::label_map::LabelNames;
+use crate::data::images::{Images, PIXELS as IMAGE_PIXELS};
+use crate::data::read_options::LabelPolicy;
 use crate::util::error::input;
 use crate::util::text::short;
 
@@ -19,41 +17,6 @@ const MAX_LISTED: usize = 10;
 
 /// Separators of fields, the preferred one first.
 const SEPARATORS: [u8; 3] = *b",;\t";
-
-/// Options for reading a CSV of images.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadOptions<'a> {
-    /// Class names; labels are 0..classes.len().
-    pub classes: &'a [String],
-    /// `data.labels`: which class a label of the file belongs to.
-    pub label_names: &'a LabelNames,
-    /// Whether the column `emotion` is required.
-    pub labels: LabelColumn,
-    /// What to do with a row that cannot be read.
-    pub on_bad_row: OnBadRow,
-    /// How advice in errors names an option.
-    pub advice: Advice,
-}
-
-impl<'a> ReadOptions<'a> {
-    /// Options for these classes: their labels are class numbers or names, a bad row is an error,
-    /// and advice names keys of a config.
-    pub fn new(classes: &'a [String], labels: LabelColumn) -> Self {
-        let (label_names, on_bad_row) = (&LabelNames::Classes, OnBadRow::Error);
-        Self { classes, label_names, labels, on_bad_row, advice: Advice::Config }
-    }
-}
-
-/// How to treat the column `emotion`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LabelColumn {
-    /// It must exist, with valid labels.
-    Required,
-    /// It may be absent; if present, its labels must be valid.
-    Optional,
-    /// It is not read.
-    Ignored,
-}
 
 /// Known columns. Names match regardless of case and surrounding space.
 const PIXELS: Known = Known { name: "pixels", similar: &["pixel", "image", "images", "img", "face", "pixel values"] };
@@ -78,9 +41,23 @@ pub(super) struct Columns {
     pub emotion: Option<usize>,
     pub id: Option<usize>,
     pub usage: Option<usize>,
+    pub group: Option<usize>,
     pub count: usize,
     /// Columns that are ignored although their names are similar to a known one, as sentences.
     pub notes: Vec<String>,
+}
+
+impl Columns {
+    /// No images, with the columns that the file has.
+    pub fn empty_images(&self) -> Images {
+        Images {
+            labels: self.emotion.map(|_| Vec::new()),
+            ids: self.id.map(|_| Vec::new()),
+            usages: self.usage.map(|_| Vec::new()),
+            groups: self.group.map(|_| Vec::new()),
+            ..Images::default()
+        }
+    }
 }
 
 /// The names of the columns of a CSV.
@@ -289,19 +266,20 @@ fn first_line(source: &CsvSource) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Reads and checks the header of a CSV of images.
-pub(super) fn read_columns(source: &CsvSource, labels: LabelColumn) -> anyhow::Result<Columns> {
+pub(super) fn read_columns(source: &CsvSource, labels: LabelPolicy, group: Option<&str>) -> anyhow::Result<Columns> {
     let header = Header::read(source, PIXELS.name, "emotion,pixels")?;
     let mut notes = Vec::new();
     Ok(Columns {
         separator: header.separator,
         pixels: header.require_known(&PIXELS)?,
         emotion: match labels {
-            LabelColumn::Required => Some(header.require_known(&EMOTION)?),
-            LabelColumn::Optional => header.find_known(&EMOTION, &mut notes)?,
-            LabelColumn::Ignored => None,
+            LabelPolicy::Required => Some(header.require_known(&EMOTION)?),
+            LabelPolicy::Optional => header.find_known(&EMOTION, &mut notes)?,
+            LabelPolicy::Ignored => None,
         },
         id: header.find_known(&ID, &mut notes)?,
         usage: header.find_known(&USAGE, &mut notes)?,
+        group: group.map(|name| header.require(name, "the column of data.group")).transpose()?,
         count: header.names.len(),
         notes,
     })
@@ -319,11 +297,11 @@ mod tests {
     }
 
     fn columns(text: &str) -> Columns {
-        read_columns(&open(text), LabelColumn::Optional).unwrap()
+        read_columns(&open(text), LabelPolicy::Optional, None).unwrap()
     }
 
     fn message(text: &str) -> String {
-        read_columns(&open(text), LabelColumn::Required).unwrap_err().to_string()
+        read_columns(&open(text), LabelPolicy::Required, None).unwrap_err().to_string()
     }
 
     #[test]

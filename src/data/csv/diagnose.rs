@@ -1,17 +1,19 @@
 //! The slow CSV reader: row by row, with line and column of every error.
 
-use super::columns::{Columns, ReadOptions};
-use super::lines::{LineCounter, without_bom};
-use super::pixels;
-use super::source::CsvSource;
-use crate::data::advice::Advice;
-use crate::data::config::OnBadRow;
-use crate::data::images::{BadRow, BadRows, Images, PIXELS};
-use crate::data::label_map::{LabelMap, LabelTarget};
-use crate::util::error::input;
+use std::io::Read;
 
-/// Number of bad rows listed in an error message.
-const MAX_LISTED: usize = 5;
+use anyhow::Context as _;
+
+use super::columns::Columns;
+use super::lines::{LineCounter, without_bom};
+use super::source::CsvSource;
+use super::{Counts, TakePart, pixels};
+use crate::data::advice::Advice;
+use crate::data::bad_rows::{BadRow, Place};
+use crate::data::config::OnBadRow;
+use crate::data::images::{Images, PIXELS};
+use crate::data::label_map::{LabelMap, LabelTarget};
+use crate::data::read_options::ReadOptions;
 
 /// What is wrong with a cell, or with the row as a whole, whose column is empty.
 #[derive(Debug, thiserror::Error)]
@@ -27,62 +29,63 @@ impl CellError {
     }
 }
 
-/// Reads a CSV row by row.
-///
-/// # Errors
-/// With `OnBadRow::Error`, an input error that lists the first bad rows.
-pub(super) fn read(
-    source: &CsvSource,
-    columns: &Columns,
-    map: &LabelMap,
-    options: ReadOptions<'_>,
-) -> anyhow::Result<Images> {
-    let name = source.name();
-    let (file, bom_length) = without_bom(source.reader())?;
-    let mut reader =
-        ::csv::ReaderBuilder::new().delimiter(columns.separator).flexible(true).has_headers(true).from_reader(file);
-    let mut images = Images {
-        labels: columns.emotion.map(|_| Vec::new()),
-        ids: columns.id.map(|_| Vec::new()),
-        usages: columns.usage.map(|_| Vec::new()),
-        ..Images::default()
-    };
-    let mut record = ::csv::ByteRecord::new();
-    let mut lines = LineCounter::new(source);
-    let mut row = 0u32;
-    loop {
-        match reader.read_byte_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Err(anyhow::Error::new(error).context(format!("{name}: cannot be read"))),
-        }
-        match read_row(&record, columns, map, options.advice) {
-            Ok(Some(cells)) => cells.push_to(&mut images, row),
-            Ok(None) => images.left_out += 1,
-            Err(CellError { column, problem }) => {
-                // Only rows that are kept need a line.
-                let start = bom_length + record.position().map_or(0, ::csv::Position::byte);
-                let line = if images.skipped.is_full() { 0 } else { lines.line_at(start)? };
-                images.skipped.push(BadRow { line, column, problem });
-            }
-        }
-        row = row.checked_add(1).ok_or_else(|| input(format!("{name}: more than {} rows", u32::MAX)))?;
-    }
-    images.file_rows = row;
-    match options.on_bad_row {
-        OnBadRow::Error if images.skipped.count() > 0 => Err(input(describe(name, &images.skipped, options.advice))),
-        _ => Ok(images),
-    }
+/// Rows that are passed on at a time.
+const PART: usize = 4096;
+
+/// Reads a CSV row by row, or parts of it in their order.
+pub(super) struct RowReader<'a> {
+    name: &'a str,
+    columns: &'a Columns,
+    map: &'a LabelMap,
+    options: ReadOptions<'a>,
+    lines: LineCounter,
 }
 
-/// The error message for bad rows: the first few, then a count.
-pub(super) fn describe(name: &str, bad: &BadRows, advice: Advice) -> String {
-    let mut text =
-        bad.kept().iter().take(MAX_LISTED).map(|row| format!("{name}: {row}")).collect::<Vec<_>>().join("\n");
-    if bad.count() > MAX_LISTED {
-        text += &format!("\nand {} more bad rows", bad.count() - MAX_LISTED);
+impl<'a> RowReader<'a> {
+    /// Starts at the first line of `source`.
+    pub fn new(source: &'a CsvSource, columns: &'a Columns, map: &'a LabelMap, options: ReadOptions<'a>) -> Self {
+        Self { name: source.name(), columns, map, options, lines: LineCounter::new(source) }
     }
-    text + &format!("\nfix the file, or {}", advice.skip_bad_rows())
+
+    /// Reads `text`, a header and whole records, whose offsets in the file are larger by `shift` than
+    /// those in `text`. Passes its images on to `take`, and adds its rows to `read`.
+    ///
+    /// # Errors
+    /// An I/O error, or one of `take`. Bad rows are no error.
+    pub fn read(
+        &mut self,
+        text: impl Read,
+        shift: u64,
+        read: &mut Counts,
+        take: &mut TakePart<'_>,
+    ) -> anyhow::Result<()> {
+        let (text, bom_length) = without_bom(text)?;
+        let separator = self.columns.separator;
+        let mut reader =
+            ::csv::ReaderBuilder::new().delimiter(separator).flexible(true).has_headers(true).from_reader(text);
+        let mut images = self.columns.empty_images();
+        let mut record = ::csv::ByteRecord::new();
+        while reader.read_byte_record(&mut record).with_context(|| format!("{}: cannot be read", self.name))? {
+            match read_row(&record, self.columns, self.map, self.options.advice) {
+                // After an error that ends the reading, rows are only checked.
+                Ok(Some(_)) if self.options.on_bad_row == OnBadRow::Error && read.skipped.count() > 0 => {}
+                Ok(Some(cells)) => cells.push_to(&mut images, read.rows)?,
+                Ok(None) => read.left_out += 1,
+                Err(CellError { column, problem }) => {
+                    // Only rows that are kept need a line.
+                    let start = shift + bom_length + record.position().map_or(0, ::csv::Position::byte);
+                    let line = if read.skipped.is_full() { 0 } else { self.lines.line_at(start)? };
+                    read.skipped.push(BadRow { place: Place::Line { line, column }, problem });
+                }
+            }
+            read.add_rows(1, self.name)?;
+            if images.len() == PART {
+                let part = std::mem::replace(&mut images, self.columns.empty_images());
+                take(part.with_hashes()?)?;
+            }
+        }
+        take(images.with_hashes()?)
+    }
 }
 
 /// The parsed cells of a row.
@@ -91,11 +94,12 @@ struct Cells {
     label: Option<u8>,
     id: Option<String>,
     usage: Option<String>,
+    group: Option<String>,
 }
 
 impl Cells {
-    fn push_to(self, images: &mut Images, row: u32) {
-        images.pixels.extend_from_slice(&self.image);
+    fn push_to(self, images: &mut Images, row: u32) -> anyhow::Result<()> {
+        images.pixels.append(&self.image)?;
         images.rows.push(row);
         if let (Some(labels), Some(label)) = (&mut images.labels, self.label) {
             labels.push(label);
@@ -106,6 +110,10 @@ impl Cells {
         if let (Some(usages), Some(usage)) = (&mut images.usages, self.usage) {
             usages.push(usage);
         }
+        if let (Some(groups), Some(group)) = (&mut images.groups, self.group) {
+            groups.push(group);
+        }
+        Ok(())
     }
 }
 
@@ -146,5 +154,6 @@ fn read_row(
     if id.as_ref().is_some_and(String::is_empty) {
         return Err(CellError::new("id", "empty; expected the id of the row"));
     }
-    Ok(Some(Cells { image, label, id, usage: text(columns.usage, "Usage")? }))
+    let (usage, group) = (text(columns.usage, "Usage")?, text(columns.group, "of data.group")?);
+    Ok(Some(Cells { image, label, id, usage, group }))
 }

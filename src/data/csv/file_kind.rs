@@ -44,12 +44,17 @@ enum Advice {
 
 /// Magic numbers: offset, bytes, what the file is, and what to do.
 const MAGIC: &[(usize, &[u8], &str, Advice)] = &[
-    (0, b"\x89PNG", "a PNG image", Advice::None),
-    (0, b"\xff\xd8\xff", "a JPEG image", Advice::None),
-    (0, b"GIF8", "a GIF image", Advice::None),
-    (0, b"II*\0", "a TIFF image", Advice::None),
-    (0, b"MM\0*", "a TIFF image", Advice::None),
-    (8, b"WEBP", "a WebP image", Advice::None),
+    (0, b"\x89FACES\r\n", "a packed file of images", Advice::Action("give its path: it is not read from a pipe")),
+    (0, b"\x89PNG", "a PNG image", Advice::Action(PICTURE)),
+    (0, b"\xff\xd8\xff", "a JPEG image", Advice::Action(PICTURE)),
+    (0, b"GIF8", "a GIF image", Advice::Action(CONVERT)),
+    (0, b"II*\0", "a TIFF image", Advice::Action(PICTURE)),
+    (0, b"MM\0*", "a TIFF image", Advice::Action(PICTURE)),
+    (8, b"WEBP", "a WebP image", Advice::Action(PICTURE)),
+    (4, b"ftypheic", "a HEIC image", Advice::Action(CONVERT)),
+    (4, b"ftypheix", "a HEIC image", Advice::Action(CONVERT)),
+    (4, b"ftypmif1", "a HEIF image", Advice::Action(CONVERT)),
+    (4, b"ftypavif", "an AVIF image", Advice::Action(CONVERT)),
     (0, b"%PDF-", "a PDF document", Advice::None),
     (257, b"ustar", Foreign::TAR.what, Foreign::TAR.advice),
     (0, b"\xfd7zXZ\0", "compressed with xz", Advice::Command("xz -dk")),
@@ -71,6 +76,12 @@ const MAGIC: &[(usize, &[u8], &str, Advice)] = &[
     (0, b"\x80\x05", "a Python pickle", Advice::Action(PANDAS)),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", Advice::Action("run git lfs pull")),
 ];
+
+/// Advice for pictures.
+const PICTURE: &str = "pass it with the ending of its name, such as .png, or from standard input with --faces";
+
+/// Advice for pictures that are not read.
+const CONVERT: &str = "convert it to JPEG or PNG";
 
 /// Advice for tables that pandas reads.
 const PANDAS: &str = "convert it in Python with DataFrame.to_csv(PATH, index=False)";
@@ -161,7 +172,8 @@ mod tests {
                 assert_eq!(FileKind::detect(&encode(text)), FileKind::Utf16 { little_endian }, "{text:?}");
             }
         }
-        assert_eq!(foreign(b"\x89PNG\r\n"), "a PNG image");
+        assert!(foreign(b"\x89PNG\r\n").starts_with("a PNG image; pass it with the ending of its name"));
+        assert_eq!(foreign(b"\0\0\0\x18ftypheic\0"), "a HEIC image; convert it to JPEG or PNG");
         assert_eq!(foreign(b"\xfd7zXZ\0"), "compressed with xz; extract it first: xz -dk 'a b'");
         let tar = [&[b'x'; 257][..], b"ustar"].concat();
         assert_eq!(foreign(&tar), "a tar archive; extract it first: tar xf 'a b'");

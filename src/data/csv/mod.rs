@@ -1,11 +1,13 @@
-//! Reading a CSV of images: first the header, then the whole file with polars, parsing pixels in
-//! parallel.
+//! Reading a CSV of images: first the header, then chunk by chunk with polars, parsing pixels in
+//! parallel. No more than a chunk is in memory besides the images.
 //!
-//! Polars errors do not name a line. A file that the fast reader rejects is read again row by row
+//! Polars errors do not name a line. A chunk that the fast reader rejects is read again row by row
 //! in `diagnose`, which names line and column. Valid files never take that path.
 
+mod chunks;
 pub mod columns;
 mod diagnose;
+mod fast;
 mod file_kind;
 pub mod lines;
 mod pixels;
@@ -16,141 +18,141 @@ mod zip_file;
 
 use std::path::Path;
 
-use polars::prelude::*;
-use rayon::prelude::*;
-
-use super::images::{Images, PIXELS};
-use super::label_map::{LabelMap, LabelTarget};
-use crate::data::csv::columns::{Columns, ReadOptions, read_columns};
-use crate::data::csv::scan::Quoting;
+use super::bad_rows::BadRows;
+use super::images::Images;
+use super::label_map::LabelMap;
+use crate::data::config::OnBadRow;
+use crate::data::csv::chunks::Chunks;
+use crate::data::csv::columns::{Columns, read_columns};
+use crate::data::csv::diagnose::RowReader;
+use crate::data::csv::scan::{Quoting, ScanResult};
 use crate::data::csv::source::CsvSource;
+use crate::data::read_options::ReadOptions;
 use crate::util::error::input;
-use crate::util::files::input_name;
 use crate::util::text::count;
 
 /// Files with more columns are read row by row; Kaggle's layouts have at most three.
 const MAX_COLUMNS: usize = 100;
 
+/// Receives the images of a file in parts, in order, at least one. `file_rows`, `skipped` and the
+/// other fields of the file as a whole are not set.
+pub type TakePart<'a> = dyn FnMut(Images) -> anyhow::Result<()> + 'a;
+
 /// Reads the images of a CSV in any of Kaggle's layouts, from a file, a gzip file, a zip archive
 /// with one CSV, a pipe, or standard input for `-`.
 ///
 /// # Errors
-/// Input errors with file, line, column and the expected value; also if there is no image.
-pub fn read(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
-    let images = read_allow_empty(path, options)?;
-    if images.is_empty() {
-        let why = match images.skipped.first() {
-            Some(first) => format!(": all {} were skipped, the first at {first}", images.skipped.count()),
-            None if images.left_out > 0 => {
-                format!(": {} leaves out {}, which is all", options.advice.label_rule(), count(images.left_out, "row"))
-            }
-            None => String::new(),
-        };
-        return Err(input(format!("{}: no images{why}", input_name(path).display())));
-    }
-    Ok(images)
-}
-
-/// Like [`read`], but a file without images is no error.
+/// Input errors with file, line, column and the expected value.
 pub fn read_allow_empty(path: &Path, options: ReadOptions<'_>) -> anyhow::Result<Images> {
-    let source =
-        CsvSource::open(path, "a CSV file of images", &|source| read_columns(source, options.labels).map(drop))?;
-    let columns = read_columns(&source, options.labels)?;
+    let mut images = Images::default();
+    let whole = read_parts(path, options, &mut |part| images.append(part))?;
+    Ok(Images {
+        file_rows: whole.file_rows,
+        skipped: whole.skipped,
+        left_out: whole.left_out,
+        unused_labels: whole.unused_labels,
+        notes: whole.notes,
+        ..images
+    })
+}
+
+/// Like [`read_allow_empty`], but passes the images on to `take`, a few thousand at a time. The
+/// result has what concerns the file as a whole, and no images.
+///
+/// # Errors
+/// Input errors, and those of `take`. With [`OnBadRow::Error`], the error for a bad row comes at the
+/// end of the file.
+pub fn read_parts(path: &Path, options: ReadOptions<'_>, take: &mut TakePart<'_>) -> anyhow::Result<Images> {
+    let source = CsvSource::open(path, "a CSV file of images", &|source| {
+        read_columns(source, options.labels, options.group).map(drop)
+    })?;
+    read_source(&source, options, scan::CHUNK, take)
+}
+
+/// [`read_parts`] of a file that is open, in chunks of at least `chunk` bytes.
+fn read_source(
+    source: &CsvSource,
+    options: ReadOptions<'_>,
+    chunk: u64,
+    take: &mut TakePart<'_>,
+) -> anyhow::Result<Images> {
+    let columns = read_columns(source, options.labels, options.group)?;
     let map = LabelMap::new(options.classes, options.label_names);
-    let scan = scan::scan_source(&source, columns.separator)?;
-    let fast = match scan.quoting {
-        // Polars would hold all columns in memory; the slow reader holds one row.
-        _ if columns.count > MAX_COLUMNS || scan.too_short_for_images() => None,
-        // Quote handling takes half of polars' time on these files, and most have no quotes.
-        Quoting::None => read_fast(&source, &columns, &map, None),
-        Quoting::Standard => read_fast(&source, &columns, &map, Some(b'"')),
-        Quoting::Ambiguous => None,
-    };
-    let mut images = match fast {
-        Some(images) => images,
-        None => diagnose::read(&source, &columns, &map, options)?,
-    };
-    if images.labels.is_some() {
-        images.unused_labels = map.unused();
-    }
+    let scan = scan::scan_source(source, columns.separator, chunk)?;
+    let mut reader = Reader { source, columns: &columns, map: &map, options, read: Counts::default(), take };
+    reader.read(&scan)?;
+    let Counts { rows, skipped, left_out } = reader.read;
     let name = source.name();
-    images.notes = columns.notes.iter().map(|note| format!("{name}: {note}")).collect();
-    if images.left_out > 0 {
-        let (map, rows) = (options.advice.label_rule(), count(images.file_rows as usize, "row"));
-        images.notes.push(format!("{name}: {map} leaves out {} of {rows}", images.left_out));
+    if skipped.count() > 0 && options.on_bad_row == OnBadRow::Error {
+        return Err(skipped.to_error(name, options.advice));
     }
-    Ok(images.with_hashes())
+    let mut notes: Vec<String> = columns.notes.iter().map(|note| format!("{name}: {note}")).collect();
+    if left_out > 0 {
+        let (map, rows) = (options.advice.label_rule(), count(rows as usize, "row"));
+        notes.push(format!("{name}: {map} leaves out {left_out} of {rows}"));
+    }
+    let unused_labels = if columns.emotion.is_some() { map.unused() } else { Vec::new() };
+    Ok(Images { file_rows: rows, skipped, left_out, unused_labels, notes, ..Images::default() })
 }
 
-/// Reads the file with polars; `None` if anything is wrong with it.
-fn read_fast(source: &CsvSource, columns: &Columns, map: &LabelMap, quote: Option<u8>) -> Option<Images> {
-    let options = CsvReadOptions::default()
-        .with_infer_schema_length(Some(0))
-        .with_has_header(true)
-        .map_parse_options(|parse| parse.with_quote_char(quote).with_separator(columns.separator));
-    let frame = options.into_reader_with_file_handle(source.file().ok()?).finish().ok()?;
-    // A null is an empty cell or a missing field at the end of a row; `diagnose` distinguishes
-    // them.
-    if frame.width() != columns.count || frame.columns().iter().any(|column| column.null_count() > 0) {
-        return None;
-    }
-    let texts = |column: usize| frame.columns().get(column)?.str().ok();
-    let pixel_texts = texts(columns.pixels)?;
-    let targets = match columns.emotion {
-        None => None,
-        Some(column) => {
-            Some(texts(column)?.iter().map(|text| map.resolve(text?)).collect::<Option<Vec<LabelTarget>>>()?)
-        }
-    };
-    let owned = |column: Option<usize>| -> Option<Option<Vec<String>>> {
-        match column {
-            None => Some(None),
-            Some(column) => texts(column)?
-                .iter()
-                .map(|text| text.map(|text| text.trim().to_owned()))
-                .collect::<Option<Vec<_>>>()
-                .map(Some),
-        }
-    };
-    let ids = owned(columns.id)?;
-    if ids.iter().flatten().any(String::is_empty) {
-        return None;
-    }
-    let count = frame.height();
-    let mut pixel_bytes = vec![0; count * PIXELS];
-    let cells: Vec<&str> = pixel_texts.iter().collect::<Option<_>>()?;
-    let all_valid = cells
-        .par_iter()
-        .zip(pixel_bytes.par_chunks_exact_mut(PIXELS))
-        .all(|(cell, image)| pixels::parse(cell.as_bytes(), image).is_ok());
-    all_valid.then_some(())?;
-    let rows = u32::try_from(count).ok()?;
-    let images = Images {
-        pixels: pixel_bytes,
-        ids,
-        usages: owned(columns.usage)?,
-        rows: (0..rows).collect(),
-        file_rows: rows,
-        ..Images::default()
-    };
-    Some(with_targets(images, targets))
+/// Rows read so far.
+#[derive(Debug, Default)]
+struct Counts {
+    /// All of them.
+    rows: u32,
+    /// Those that could not be read.
+    skipped: BadRows,
+    /// Those that `data.labels` leaves out.
+    left_out: usize,
 }
 
-/// The images with the labels `targets`, without those that are left out.
-fn with_targets(mut images: Images, targets: Option<Vec<LabelTarget>>) -> Images {
-    let Some(targets) = targets else { return images };
-    let class = |target: &LabelTarget| match target {
-        LabelTarget::Class(class) => Some(*class),
-        LabelTarget::Skip => None,
-    };
-    if targets.iter().any(|target| class(target).is_none()) {
-        let kept: Vec<usize> =
-            targets.iter().enumerate().filter(|(_, target)| class(target).is_some()).map(|(i, _)| i).collect();
-        images = images.select(&kept);
-        images.left_out = targets.len() - kept.len();
+impl Counts {
+    /// Adds `rows` rows of the file `name`.
+    ///
+    /// # Errors
+    /// An input error for more than [`u32::MAX`].
+    fn add_rows(&mut self, rows: usize, name: &str) -> anyhow::Result<()> {
+        let sum = u32::try_from(rows).ok().and_then(|rows| self.rows.checked_add(rows));
+        self.rows = sum.ok_or_else(|| input(format!("{name}: more than {} rows", u32::MAX)))?;
+        Ok(())
     }
-    images.labels = Some(targets.iter().filter_map(class).collect());
-    images
+}
+
+/// A CSV that is being read.
+struct Reader<'a> {
+    source: &'a CsvSource,
+    columns: &'a Columns,
+    map: &'a LabelMap,
+    options: ReadOptions<'a>,
+    read: Counts,
+    take: &'a mut TakePart<'a>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, scan: &ScanResult) -> anyhow::Result<()> {
+        // Also of a file without rows, the columns are known.
+        (self.take)(self.columns.empty_images())?;
+        let mut slow = RowReader::new(self.source, self.columns, self.map, self.options);
+        // Polars would hold all columns in memory; the slow reader holds one row.
+        let is_wide = self.columns.count > MAX_COLUMNS || scan.too_short_for_images();
+        if is_wide || scan.quoting == Quoting::Ambiguous {
+            return slow.read(self.source.reader(), 0, &mut self.read, self.take);
+        }
+        // Quote handling takes half of polars' time on these files, and most have no quotes.
+        let quote = (scan.quoting == Quoting::Standard).then_some(b'"');
+        let mut chunks = Chunks::new(self.source, scan)?;
+        while let Some(chunk) = chunks.advance()? {
+            match fast::read(chunk.text, self.columns, self.map, quote, self.read.rows) {
+                Some(part) => {
+                    self.read.add_rows(part.rows, self.source.name())?;
+                    self.read.left_out += part.left_out;
+                    (self.take)(part.images)?;
+                }
+                None => slow.read(chunk.text, chunk.shift, &mut self.read, self.take)?,
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Records {
         };
         let source = CsvSource::open(path, what, &|source| read_header(source).map(drop))?;
         let header = read_header(&source)?;
-        scan::scan_source(&source, header.separator)?;
+        scan::scan_source(&source, header.separator, scan::CHUNK)?;
         let (file, bom_length) = without_bom(source.reader())?;
         let file: Box<dyn std::io::Read> = Box::new(file);
         let mut reader =

@@ -15,15 +15,21 @@ pub const MAX_RECORD: u64 = 1 << 20;
 /// Size of the read buffer in bytes.
 const BLOCK: usize = 1 << 18;
 
+/// Bytes of a chunk that is read at a time, at least; it ends with the record there.
+pub const CHUNK: u64 = 16 << 20;
+
 /// Result of the first pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanResult {
     /// Records that end with a line break, including the header.
     records: u64,
     /// File size in bytes.
-    bytes: u64,
+    pub bytes: u64,
     /// How fields are quoted.
     pub quoting: Quoting,
+    /// Offsets at which chunks of the file begin: after the header, then at the first record at least
+    /// a chunk later. Empty if no line feed ends the header.
+    pub borders: Vec<u64>,
 }
 
 /// How the fields of a CSV are quoted.
@@ -71,6 +77,10 @@ struct Scanner {
     /// Offset of the last carriage return, until the next special byte.
     last_return: Option<u64>,
     quoting: Quoting,
+    /// Bytes of a chunk, at least.
+    chunk: u64,
+    /// See [`ScanResult::borders`].
+    borders: Vec<u64>,
 }
 
 impl Scanner {
@@ -93,6 +103,7 @@ impl Scanner {
             if is_pair {
                 // The carriage return before has ended the record.
                 self.start = if self.quoted { self.start } else { here + 1 };
+                self.add_border(here);
             } else if matches!(byte, b'\r' | b'\n') {
                 self.lines += 1;
                 if !self.quoted {
@@ -101,6 +112,10 @@ impl Scanner {
                     }
                     self.records += 1;
                     (self.start, self.lines_before) = (here + 1, self.lines);
+                    // After a carriage return, a line feed may follow.
+                    if byte == b'\n' {
+                        self.add_border(here);
+                    }
                 }
             } else if self.quoted {
                 (self.quoted, self.closed) = (false, Some(here));
@@ -119,6 +134,14 @@ impl Scanner {
         self.position - self.start <= MAX_RECORD
     }
 
+    /// Begins a chunk after the line feed at offset `here`, unless a quoted field is open or the chunk
+    /// before is still small.
+    fn add_border(&mut self, here: u64) {
+        if !self.quoted && self.borders.last().is_none_or(|last| here + 1 - last >= self.chunk) {
+            self.borders.push(here + 1);
+        }
+    }
+
     /// Checks that a closing quote is followed by a separator or another quote. `None` means that
     /// the next byte is in the next block.
     fn check_after_quote(&mut self, next: Option<&u8>) {
@@ -128,16 +151,17 @@ impl Scanner {
     }
 }
 
-/// Scans a CSV with this separator, in a fraction of the time that parsing takes.
+/// Scans a CSV with this separator, in a fraction of the time that parsing takes, and divides it into
+/// chunks of at least `chunk` bytes.
 ///
 /// # Errors
 /// An input error with the line at which a record longer than 1 MiB starts.
-pub fn scan_source(source: &CsvSource, separator: u8) -> Result<ScanResult> {
-    scan(&mut source.reader(), separator, source.name())
+pub fn scan_source(source: &CsvSource, separator: u8, chunk: u64) -> Result<ScanResult> {
+    scan(&mut source.reader(), separator, chunk, source.name())
 }
 
-fn scan(file: &mut impl Read, separator: u8, name: &str) -> Result<ScanResult> {
-    let mut scanner = Scanner { separator, ..Scanner::default() };
+fn scan(file: &mut impl Read, separator: u8, chunk: u64, name: &str) -> Result<ScanResult> {
+    let mut scanner = Scanner { separator, chunk, ..Scanner::default() };
     let mut block = vec![0; BLOCK];
     loop {
         let read = file.read(&mut block).with_context(|| format!("{name}: cannot be read"))?;
@@ -153,7 +177,7 @@ fn scan(file: &mut impl Read, separator: u8, name: &str) -> Result<ScanResult> {
     // Polars ignores the empty field after a separator at the end of the file.
     let open = scanner.quoted || scanner.last_return.is_some() || scanner.last == separator;
     let quoting = if open { Quoting::Ambiguous } else { scanner.quoting };
-    Ok(ScanResult { records: scanner.records, bytes: scanner.position, quoting })
+    Ok(ScanResult { records: scanner.records, bytes: scanner.position, quoting, borders: scanner.borders })
 }
 
 #[cfg(test)]
@@ -169,7 +193,16 @@ mod tests {
                 self.0.read(&mut to[..length])
             }
         }
-        scan(&mut ShortReads(text), b',', "x.csv")
+        scan(&mut ShortReads(text), b',', 10, "x.csv")
+    }
+
+    #[test]
+    fn chunks_begin_after_records() {
+        let borders = |text: &str| scan_text(text.as_bytes()).unwrap().borders;
+        assert!(borders("a,b").is_empty());
+        assert_eq!(borders("a,b\n1,2\n3,4\n5,6\n7,8\n"), [4, 16], "at least 10 bytes");
+        assert_eq!(borders("a,b\r\n12,34\r\n56,78\r\n9,0\r\n"), [5, 19], "after the line feed of a pair");
+        assert_eq!(borders("a,b\n1,\"x\n\n\n\n\n\n\n\n\ny\"\n3,4\n"), [4, 20], "not within quotes");
     }
 
     #[test]

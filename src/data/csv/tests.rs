@@ -1,9 +1,11 @@
 use proptest::prelude::*;
 
-use super::columns::LabelColumn;
 use super::*;
 use crate::data::config::OnBadRow;
+use crate::data::images::PIXELS;
 use crate::data::label_map::LabelNames;
+use crate::data::read::read;
+use crate::data::read_options::LabelPolicy;
 
 fn classes() -> Vec<String> {
     crate::data::config::CLASSES.map(String::from).to_vec()
@@ -13,40 +15,162 @@ fn image(value: usize) -> String {
     (0..PIXELS).map(|i| ((i * 7 + value) % 256).to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn read_text(text: &[u8], labels: LabelColumn, on_bad_row: OnBadRow) -> anyhow::Result<Images> {
+fn read_text(text: &[u8], labels: LabelPolicy, on_bad_row: OnBadRow) -> anyhow::Result<Images> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
     read(&path, ReadOptions { on_bad_row, ..ReadOptions::new(&classes(), labels) })
 }
 
-/// Reads a valid file with both readers, which must agree.
-fn good(text: &str) -> Images {
-    let classes = classes();
-    let options = ReadOptions::new(&classes, LabelColumn::Optional);
+fn open(text: &[u8]) -> CsvSource {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.csv");
     fs_err::write(&path, text).unwrap();
-    let source = CsvSource::open(&path, "a CSV", &|_| Ok(())).unwrap();
-    let columns = read_columns(&source, LabelColumn::Optional).unwrap();
+    CsvSource::open(&path, "a CSV", &|_| Ok(())).unwrap()
+}
+
+/// Reads a text in chunks of at least `chunk` bytes.
+fn read_chunks(text: &[u8], options: ReadOptions<'_>, chunk: u64) -> anyhow::Result<Images> {
+    let mut images = Images::default();
+    let whole = read_source(&open(text), options, chunk, &mut |part| images.append(part))?;
+    let Images { file_rows, skipped, left_out, unused_labels, notes, .. } = whole;
+    Ok(Images { file_rows, skipped, left_out, unused_labels, notes, ..images })
+}
+
+/// Reads a valid file with both readers, which must agree.
+fn good(text: &str) -> Images {
+    let classes = classes();
+    let options = ReadOptions::new(&classes, LabelPolicy::Optional);
+    let source = open(text.as_bytes());
+    let columns = read_columns(&source, LabelPolicy::Optional, None).unwrap();
     let map = LabelMap::new(options.classes, options.label_names);
-    let quote = match scan::scan_source(&source, columns.separator).unwrap().quoting {
+    let quote = match scan::scan_source(&source, columns.separator, scan::CHUNK).unwrap().quoting {
         Quoting::None => None,
         Quoting::Standard => Some(b'"'),
         Quoting::Ambiguous => panic!("ambiguous quoting in a known layout"),
     };
-    let fast = read_fast(&source, &columns, &map, quote).expect("the fast reader accepts a valid file");
-    let slow = diagnose::read(&source, &columns, &map, options).unwrap();
-    assert_eq!(fast.pixels, slow.pixels);
-    assert_eq!(
-        (&fast.labels, &fast.ids, &fast.usages, &fast.rows, fast.file_rows),
-        (&slow.labels, &slow.ids, &slow.usages, &slow.rows, slow.file_rows)
-    );
-    read(&path, options).unwrap()
+    let fast = fast::read(text.as_bytes(), &columns, &map, quote, 0).expect("the fast reader accepts a valid file");
+    let (mut slow, mut counts) = (Images::default(), Counts::default());
+    let mut reader = RowReader::new(&source, &columns, &map, options);
+    reader.read(source.reader(), 0, &mut counts, &mut |part| slow.append(part)).unwrap();
+    assert_eq!((fast.rows, fast.left_out), (counts.rows as usize, counts.left_out));
+    assert_same(&fast.images, &slow);
+    read_chunks(text.as_bytes(), options, 1).unwrap()
+}
+
+fn assert_same(one: &Images, other: &Images) {
+    assert!(one.pixels == other.pixels && one.hashes == other.hashes);
+    assert_eq!((&one.labels, &one.ids, &one.rows), (&other.labels, &other.ids, &other.rows));
+    assert_eq!((&one.usages, &one.groups), (&other.usages, &other.groups));
+}
+
+/// Chunked reading gives the same as reading the whole file, at any chunk size: rows, errors and
+/// line numbers.
+fn assert_chunks_agree(text: &str, options: ReadOptions<'_>) -> anyhow::Result<Images> {
+    // The records of these files have about 9000 bytes: one, two and several of them.
+    let whole = read_chunks(text.as_bytes(), options, u64::MAX);
+    let notes = |images: &Images| images.notes.iter().map(|note| without_folder(note)).collect::<Vec<_>>();
+    for chunk in [1, 9_500, 30_000] {
+        match (&whole, read_chunks(text.as_bytes(), options, chunk)) {
+            (Ok(whole), Ok(parts)) => {
+                assert_same(whole, &parts);
+                assert_eq!((whole.file_rows, &whole.skipped), (parts.file_rows, &parts.skipped), "chunks of {chunk}");
+                assert_eq!((whole.left_out, notes(whole)), (parts.left_out, notes(&parts)));
+                assert_eq!(whole.unused_labels, parts.unused_labels);
+            }
+            (Err(whole), Err(parts)) => {
+                assert_eq!(
+                    without_folder(&format!("{whole:#}")),
+                    without_folder(&format!("{parts:#}")),
+                    "chunks of {chunk}"
+                );
+            }
+            (whole, parts) => panic!("chunks of {chunk}: {:?}, whole {:?}", parts.map(drop), whole.as_ref().map(drop)),
+        }
+    }
+    whole
+}
+
+/// The files of a test are in temporary folders.
+fn without_folder(text: &str) -> String {
+    text.lines().map(|line| line.split_once("images.csv").map_or(line, |(_, rest)| rest)).collect()
+}
+
+#[test]
+fn chunks_are_read_as_the_whole_file() {
+    let classes = classes();
+    let names = LabelNames::parse("happy=happy,sad=skip,joy=happy").unwrap();
+    let lenient = ReadOptions {
+        on_bad_row: OnBadRow::Skip,
+        group: Some("age"),
+        label_names: &names,
+        ..ReadOptions::new(&classes, LabelPolicy::Required)
+    };
+    let strict = ReadOptions { on_bad_row: OnBadRow::Error, ..lenient };
+    let row = |number: usize, label: &str, more: &str| format!("{label},{},r{number},Training,{more}", image(number));
+    let labels = ["0", "happy", "sad", "6"];
+    for (name, end, blank, mark) in
+        [("LF", "\n", "", ""), ("CRLF", "\r\n", "", "\u{feff}"), ("blank", "\n", "\n\n", "")]
+    {
+        for quoted in [false, true] {
+            let note = |number: usize| match number % 3 {
+                0 if quoted => format!("\"old{end}{end}, or \"\"very\"\" old\""),
+                1 if quoted => "\"\"\"\"".to_owned(),
+                _ => "30".to_owned(),
+            };
+            let rows: Vec<String> = (0..12).map(|number| row(number, labels[number % 4], &note(number))).collect();
+            let text = |rows: &[String]| {
+                let rows: String = rows.iter().map(|row| format!("{blank}{row}{end}")).collect();
+                format!("{mark}emotion,pixels,id,Usage,age{end}{rows}")
+            };
+            let images = assert_chunks_agree(&text(&rows), strict).unwrap();
+            assert_eq!((images.len(), images.left_out, images.file_rows), (9, 3, 12), "{name}, quoted {quoted}");
+            assert_eq!(images.unused_labels, ["joy"]);
+            assert_eq!(images.rows, [0, 1, 3, 4, 5, 7, 8, 9, 11]);
+            assert_eq!(images.groups.as_ref().unwrap()[0], note(0).trim_matches('"').replace("\"\"", "\""));
+            // Without a line end after the last row.
+            assert_chunks_agree(text(&rows).trim_end(), strict).unwrap();
+            // Every row bad in turn: it begins and ends a chunk.
+            for bad in 0..rows.len() {
+                let mut rows = rows.clone();
+                rows[bad] = match bad % 4 {
+                    0 => row(bad, "nobody", "1"),
+                    1 => "1,2 3".to_owned(),
+                    2 => row(bad, "happy", "x,y"),
+                    _ => row(bad, "happy", &note(0)).replacen(' ', " 256 ", 1),
+                };
+                let images = assert_chunks_agree(&text(&rows), lenient).unwrap();
+                assert_eq!((images.skipped.count(), images.file_rows), (1, 12), "{name}, row {bad}");
+                let message = assert_chunks_agree(&text(&rows), strict).unwrap_err().to_string();
+                let breaks = |text: &str| text.matches('\n').count();
+                let line = 1 + breaks(&text(&rows[..bad])) + breaks(blank);
+                assert!(
+                    message.contains(&format!("line {line}")),
+                    "{name}, quoted {quoted}, row {bad}: {message:.300}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_rows_of_several_chunks_are_counted() {
+    let classes = classes();
+    let options = ReadOptions::new(&classes, LabelPolicy::Required);
+    let rows: String = (0..9).map(|row| format!("{},{}\n", if row % 2 == 0 { "x" } else { "3" }, image(row))).collect();
+    let message = assert_chunks_agree(&format!("emotion,pixels\n{rows}"), options).unwrap_err().to_string();
+    assert!(message.contains("line 2, column emotion") && message.contains("line 10, column emotion"), "{message}");
+    let options = ReadOptions { on_bad_row: OnBadRow::Skip, ..options };
+    let images = assert_chunks_agree(&format!("emotion,pixels\n{rows}"), options).unwrap();
+    assert_eq!((images.rows, images.skipped.count()), (vec![1, 3, 5, 7], 5));
+    for empty in ["emotion,pixels\n", "emotion,pixels", "emotion,pixels\n\n"] {
+        let images = assert_chunks_agree(empty, options).unwrap();
+        assert_eq!((images.len(), images.file_rows, images.labels), (0, 0, Some(Vec::new())), "{empty:?}");
+    }
 }
 
 fn message(text: &[u8]) -> String {
-    format!("{:#}", read_text(text, LabelColumn::Required, OnBadRow::Error).unwrap_err())
+    format!("{:#}", read_text(text, LabelPolicy::Required, OnBadRow::Error).unwrap_err())
 }
 
 #[test]
@@ -55,7 +179,7 @@ fn both_readers_agree_on_every_kaggle_layout() {
     let train = good(&format!("emotion,pixels\n3,{a}\n6,{b}\n"));
     assert_eq!(train.len(), 2);
     assert_eq!(train.labels.as_deref(), Some(&[3, 6][..]));
-    assert_eq!(&train.image(0)[..3], &[1, 8, 15]);
+    assert_eq!(&train.image(0).unwrap()[..3], &[1, 8, 15]);
 
     let test = good(&format!("id,pixels\n17,{a}\nx9,{b}\n"));
     assert_eq!(test.ids.as_deref(), Some(&["17".to_owned(), "x9".to_owned()][..]));
@@ -93,7 +217,7 @@ fn both_readers_agree_on_every_kaggle_layout() {
 #[test]
 fn empty_cells_of_ignored_columns_are_allowed() {
     let text = format!("note,pixels,emotion,who\n,{},0,\nx,{},1,y\n", image(1), image(2));
-    assert_eq!(read_text(text.as_bytes(), LabelColumn::Required, OnBadRow::Error).unwrap().len(), 2);
+    assert_eq!(read_text(text.as_bytes(), LabelPolicy::Required, OnBadRow::Error).unwrap().len(), 2);
 }
 
 #[test]
@@ -147,14 +271,14 @@ fn errors_name_line_and_column() {
 #[test]
 fn skip_drops_bad_rows_and_keeps_row_indices() {
     let text = format!("emotion,pixels\n0,{a}\n9,{a}\n1,1 2 3\n2,{a}\n", a = image(1));
-    let images = read_text(text.as_bytes(), LabelColumn::Required, OnBadRow::Skip).unwrap();
+    let images = read_text(text.as_bytes(), LabelPolicy::Required, OnBadRow::Skip).unwrap();
     assert_eq!(images.rows, [0, 3]);
     assert_eq!(images.labels.as_deref(), Some(&[0, 2][..]));
     let skipped: Vec<String> = images.skipped.kept().iter().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 2);
     assert!(skipped[0].starts_with("line 3, column emotion"), "{skipped:?}");
     assert_eq!(skipped[1], "line 4, column pixels: 3 pixels; expected 2304 (48x48)");
-    let all_bad = read_text(b"emotion,pixels\n9,1\n", LabelColumn::Required, OnBadRow::Skip).unwrap_err().to_string();
+    let all_bad = read_text(b"emotion,pixels\n9,1\n", LabelPolicy::Required, OnBadRow::Skip).unwrap_err().to_string();
     assert!(all_bad.contains("all 1 were skipped"), "{all_bad}");
 }
 
@@ -166,15 +290,15 @@ proptest! {
         let mut text = if header { b"emotion,pixels\n".to_vec() } else { Vec::new() };
         text.extend(bytes);
         // Neither reader may panic; an image of 2304 pixels does not fit into 300 bytes.
-        prop_assert!(read_text(&text, LabelColumn::Ignored, OnBadRow::Error).is_err());
-        prop_assert!(read_text(&text, LabelColumn::Required, OnBadRow::Skip).is_err());
+        prop_assert!(read_text(&text, LabelPolicy::Ignored, OnBadRow::Error).is_err());
+        prop_assert!(read_text(&text, LabelPolicy::Required, OnBadRow::Skip).is_err());
     }
 }
 
 #[test]
 fn carriage_returns_end_lines() {
     let text = format!("emotion,pixels\r3,{}\r6,{}\r", image(1), image(2));
-    let images = read_text(text.as_bytes(), LabelColumn::Required, OnBadRow::Error).unwrap();
+    let images = read_text(text.as_bytes(), LabelPolicy::Required, OnBadRow::Error).unwrap();
     assert_eq!((images.len(), images.labels.as_deref()), (2, Some(&[3, 6][..])));
     let bad = text.replace("\r6,", "\r9,");
     assert!(message(bad.as_bytes()).contains("line 3, column emotion: unknown label \"9\""));
@@ -187,7 +311,7 @@ fn rows_are_left_out_by_the_label_map() {
     let path = folder.path().join("images.csv");
     let classes = ["positive", "negative"].map(String::from);
     let names = LabelNames::parse("happy=positive,sad=negative,disgust=skip").unwrap();
-    let options = ReadOptions { label_names: &names, ..ReadOptions::new(&classes, LabelColumn::Required) };
+    let options = ReadOptions { label_names: &names, ..ReadOptions::new(&classes, LabelPolicy::Required) };
     // A stray quote sends the second file to the row-by-row reader.
     for note in ["x", "x\"y"] {
         fs_err::write(&path, format!("emotion,pixels,note\n3,{a},{note}\n1,{a},\"a\"\nSad,{a},b\n")).unwrap();

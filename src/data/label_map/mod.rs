@@ -36,6 +36,12 @@ const SYNONYMS: [&[&str]; 8] = [
     &["contempt", "contemptuous"],
 ];
 
+/// Whether a word names one of the expressions that published datasets label, regardless of case.
+pub fn is_expression(word: &str) -> bool {
+    let word = normalized(word);
+    SYNONYMS.iter().flat_map(|names| names.iter()).any(|name| *name == word)
+}
+
 /// Where a row with a label goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelTarget {

@@ -8,30 +8,17 @@ use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autograd, op_profile, parallel, tensor_slice};
 
-use super::{empty_like, has_kernels, to_channels_last};
+use super::{conv_shape, empty_like, to_channels_last};
 use crate::device::chunk_size;
 
 /// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if
 /// libtorch's operations must run instead.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
-    let [_, channels, height, width] = x.size()[..] else { return None };
-    let [filters, inputs, rows, columns] = weight.size()[..] else { return None };
-    let size = |size: i64| usize::try_from(size).unwrap_or(0);
-    let shape = Shape {
-        height: size(height),
-        width: size(width),
-        channels: size(channels),
-        filters: size(filters),
-        padding: size(padding),
-    };
-    let is_supported = x.device() == Device::Cpu
-        && matches!(x.kind(), Kind::Float | Kind::BFloat16)
-        && (size(rows), size(columns), inputs) == (KERNEL, KERNEL, channels)
-        && (weight.device(), weight.kind()) == (Device::Cpu, Kind::Float)
-        && has_kernels()
-        && shape.is_supported()
+    let shape = conv_shape(x, weight, padding)?;
+    let is_supported = matches!(x.kind(), Kind::Float | Kind::BFloat16)
+        && shape.can_pool()
         // The kernels have no gradient for one input channel; images require none.
-        && (channels > 1 || !x.requires_grad());
+        && (shape.channels > 1 || !x.requires_grad());
     is_supported.then_some(shape)
 }
 
@@ -60,21 +47,11 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
         let chunk = chunk_size(images_of(x));
         let pooled = tensor_slice::channels_last_slice_mut::<E>(&mut pooled)?.chunks_mut(chunk * shape.pooled_len());
         let outputs = pooled.zip(tensor_slice::slice_mut::<u8>(&mut argmax)?.chunks_mut(chunk * shape.pooled_len()));
-        if conv_pool::has_forward::<E>(&shape) {
-            let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&to_channels_last(&weights)?)?);
-            let work = tensor_slice::slice::<E>(&input)?.chunks(chunk * shape.input_len()).zip(outputs).collect();
-            parallel::for_each(work, |(input, (pooled, argmax))| {
-                conv_pool::forward(&shape, input, &packed, bias, pooled, argmax);
-            })?;
-        } else {
-            let channels_first = input.f_permute([0, 3, 1, 2])?;
-            let conv =
-                to_channels_last(&channels_first.f_conv2d(&weights, None::<Tensor>, 1, shape.padding as i64, 1, 1)?)?;
-            let work = tensor_slice::slice::<E>(&conv)?.chunks(chunk * shape.conv_len()).zip(outputs).collect();
-            parallel::for_each(work, |(conv, (pooled, argmax))| {
-                conv_pool::max_pool(&shape, conv, bias, pooled, argmax);
-            })?;
-        }
+        let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&to_channels_last(&weights)?)?);
+        let work = tensor_slice::slice::<E>(&input)?.chunks(chunk * shape.input_len()).zip(outputs).collect();
+        parallel::for_each(work, |(input, (pooled, argmax))| {
+            conv_pool::forward(&shape, input, &packed, bias, pooled, argmax);
+        })?;
         Ok((input, weights))
     })?;
     let requires_input_gradient = x.requires_grad();
@@ -182,7 +159,7 @@ mod tests {
     #[test]
     fn matches_libtorch() {
         if kernels::isa().is_none() {
-            println!("skipped: this processor has neither AVX2 nor AVX-512, so there is no fast path");
+            println!("skipped: this processor has no instruction set of the kernels, so there is no fast path");
             return;
         }
         for (size, padding) in [([5, 1, 48, 48], 0), ([3, 32, 23, 21], 0), ([4, 64, 10, 11], 1), ([1, 16, 4, 5], 1)] {

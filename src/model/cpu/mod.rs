@@ -7,9 +7,11 @@
 
 pub mod conv_pool;
 pub mod norm_act;
+pub mod winograd;
 
 use anyhow::Result;
-use tch::Tensor;
+use kernels::conv::{KERNEL, Shape};
+use tch::{Device, Kind, Tensor};
 
 /// Whether this processor has the kernels and no test has disabled them.
 fn has_kernels() -> bool {
@@ -18,6 +20,25 @@ fn has_kernels() -> bool {
         return false;
     }
     kernels::isa().is_some()
+}
+
+/// Returns the sizes of a 3x3 convolution with stride 1 on the CPU, from `x` [N, C, H, W] and `weight`
+/// [F, C, 3, 3], which is float32; `None` for others, or without kernels. The kernels check the sizes.
+fn conv_shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
+    let [_, channels, height, width] = x.size()[..] else { return None };
+    let [filters, inputs, rows, columns] = weight.size()[..] else { return None };
+    let size = |size: i64| usize::try_from(size).unwrap_or(0);
+    let is_supported = x.device() == Device::Cpu
+        && (weight.device(), weight.kind()) == (Device::Cpu, Kind::Float)
+        && (size(rows), size(columns), inputs) == (KERNEL, KERNEL, channels)
+        && has_kernels();
+    is_supported.then(|| Shape {
+        height: size(height),
+        width: size(width),
+        channels: size(channels),
+        filters: size(filters),
+        padding: size(padding),
+    })
 }
 
 /// Permutes [N, C, H, W] to a contiguous [N, H, W, C]; copies unless `x` has channels-last memory

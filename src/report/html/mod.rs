@@ -1,6 +1,8 @@
-//! `report.html` of a run and of a sweep: one self-contained file. The main result comes first,
+//! `report.html` of a run and of a sweep, and the page of a comparison: each one self-contained file. The main result comes first,
 //! plots and tables follow.
 
+mod comparison_page;
+mod monitor_page;
 mod run_page;
 mod sweep_page;
 
@@ -8,7 +10,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::{GRID, INK, png_data_url};
 
-pub use run_page::RunReport;
+pub use comparison_page::ComparisonReport;
+pub use monitor_page::MonitorPage;
+pub use run_page::{MAX_MISTAKES, MistakeHeat, RunReport};
 pub use sweep_page::{SweepReport, SweepRow, SweepRun};
 
 /// Name and value of a fact in a box.
@@ -41,6 +45,7 @@ a { color: var(--mark); }
 figure { margin: 1.25rem 0; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
 figure img { background: #ffffff; }
+.legible figure svg { min-width: 40rem; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
 pre { background: var(--card); padding: 1rem; border-radius: .4rem; overflow-x: auto; font-size: .85rem; }
 .path { overflow-wrap: anywhere; }
@@ -103,4 +108,11 @@ fn table(head: &[String], rows: &[(Option<&str>, Vec<Markup>)]) -> Markup {
 /// A fraction as percent: `62.6%`.
 fn percent(fraction: f64) -> String {
     format!("{:.1}%", 100.0 * fraction)
+}
+
+/// A fraction and its 95% interval as percent: `62.6% (95% CI 61.0% to 64.2%)`.
+fn percent_with_interval(fraction: f64, interval: Option<(f64, f64)>) -> String {
+    let interval =
+        interval.map_or(String::new(), |(low, high)| format!(" (95% CI {} to {})", percent(low), percent(high)));
+    percent(fraction) + &interval
 }

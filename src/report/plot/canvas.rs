@@ -210,11 +210,11 @@ impl Canvas {
         });
     }
 
-    /// A PNG in a square whose upper left corner is `corner`, without smoothing.
-    pub fn image(&mut self, corner: Point, side: f64, png: &[u8]) {
-        let ((x, y), side) = (self.clamped(corner), number(side));
+    /// A PNG in a rectangle of its proportions whose upper left corner is `corner`, without smoothing.
+    pub fn image(&mut self, corner: Point, (width, height): (f64, f64), png: &[u8]) {
+        let (x, y) = self.clamped(corner);
         self.add(&html! {
-            image x=(number(x)) y=(number(y)) width=(side) height=(side) image-rendering="pixelated"
+            image x=(number(x)) y=(number(y)) width=(number(width)) height=(number(height)) image-rendering="pixelated"
                 href=(png_data_url(png)) {}
         });
     }
@@ -339,7 +339,7 @@ mod tests {
                 canvas.polyline(&[(x, y)], 2.0, BLUE);
                 canvas.dashed((x, y), (y, x), 2.0, BLUE);
                 canvas.polygon(&[(x, y), (1.0, 1.0), (y, x)], BLUE);
-                canvas.image((x, y), 5.0, b"not a PNG");
+                canvas.image((x, y), (5.0, 5.0), b"not a PNG");
             }
         }
         for rotated in [false, true] {

@@ -70,7 +70,7 @@ fn draw_mistake(canvas: &mut Canvas, (left, top): Point, mistake: &Mistake) -> R
     // Pixels that are missing are white.
     let mut pixels = mistake.image.to_vec();
     pixels.resize(SIDE * SIDE, u8::MAX);
-    canvas.image((left, top), IMAGE, &encode_gray(SIDE, SIDE, &pixels)?);
+    canvas.image((left, top), (IMAGE, IMAGE), &encode_gray(SIDE, SIDE, &pixels)?);
     let (below, width) = (top + IMAGE, IMAGE + GAP / 2.0);
     canvas.text((left, below + 10.0), &SMALL.bold().fit(mistake.label, width), SMALL.bold());
     let percent = match mistake.confidence {

@@ -6,25 +6,34 @@
 
 mod axis;
 mod canvas;
+mod class_differences;
 mod confusion;
 mod curves;
+mod drift;
+mod explanations;
 mod font;
 mod legend;
 mod mistakes;
 mod model_comparison;
 mod rasterize;
 mod reliability;
+mod roc;
 
 use std::path::Path;
 
 use anyhow::Result;
 
 pub use canvas::{GRID, INK, png_data_url};
+pub use class_differences::{Difference, differences};
 pub use confusion::confusion;
 pub use curves::curves;
+pub use drift::{Histogram, drift};
+pub use explanations::{Explained, MAX_EXPLAINED, explanations};
+pub use font::{FAMILY, database as font_database, text_width};
 pub use mistakes::{Mistake, mistakes};
 pub use model_comparison::{Bar, comparison};
 pub use reliability::reliability;
+pub use roc::roc;
 
 use crate::util::files::write_atomically;
 

@@ -61,13 +61,13 @@ fn rows_are_over_seeds_and_name_missing_runs() {
     assert!(csv.starts_with("Model,Mean Accuracy,Std Deviation,Best Accuracy,"), "{csv}");
     assert!(
         csv.contains(
-            "\na,0.550000,0.050000,0.700000,0.690000,0.000000,1.000000,0.650000,0.050000,20.0,1000,60.0,100.0,a-seed2,2 runs\n"
+            "\na,0.550000,0.050000,0.700000,0.690000,0.000000,1.000000,0.650000,0.050000,20.0,1000,60.0,100.0,a-seed2,2 runs,0.396778,0.892209\n"
         ),
         "{csv}"
     );
     let markdown = found.to_markdown();
     for part in [
-        "| b | 0.8000 | - | - | 0.9000 | 0.8900 | 0.9000 |",
+        "| b | 0.8000 | - | - | 0.9000 (0.5958 to 0.9821) | 0.8900 | 0.9000 |",
         "| 0.6500 +- 0.0500 | 2 runs |",
         "optimistic",
         "b-seed2 failed: training diverged",

@@ -170,6 +170,12 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
     real(one).is_some_and(|one| real(other) == Some(one))
 }
 
+/// Whether `path` is an existing file that is `input`, or in the folder `input`.
+fn is_same_file_or_in(path: &Path, input: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(path).zip(real(input)).is_some_and(|(path, input)| path.starts_with(input))
+}
+
 /// Checks an output path before any work is done: it must not be a folder, and its folder must
 /// exist.
 ///
@@ -189,13 +195,13 @@ pub fn check_output_file(path: &Path) -> Result<()> {
 }
 
 /// [`check_output_file`] for a command that reads `inputs`, which it must not overwrite. An input
-/// that is standard input is no file.
+/// that is standard input is no file; of one that is a folder, no file is overwritten.
 ///
 /// # Errors
-/// As [`check_output_file`]; an input error when `path` is one of the inputs.
+/// As [`check_output_file`]; an input error when `path` is one of the inputs, or a file in one.
 fn check_output_beside(path: &Path, inputs: &[&Path]) -> Result<()> {
     check_output_file(path)?;
-    if inputs.iter().any(|input| !is_standard_input(input) && is_same_file(path, input)) {
+    if inputs.iter().any(|input| !is_standard_input(input) && is_same_file_or_in(path, input)) {
         return Err(input(format!(
             "{}: is read by this command and would be overwritten; choose another --out",
             path.display()
@@ -229,6 +235,10 @@ mod tests {
         let rules = OutputRules { inputs: &inputs, force: true, json: false };
         let message = Output::check(&link, rules).unwrap_err().to_string();
         assert!(message.contains("link: is read by this command"), "{message}");
+        assert!(Output::check(&folder.path().join("new"), rules).is_ok());
+        // A file in a folder that is read.
+        let rules = OutputRules { inputs: &[folder.path()], ..rules };
+        assert!(Output::check(&target, rules).unwrap_err().to_string().contains("is read by this command"));
         assert!(Output::check(&folder.path().join("new"), rules).is_ok());
     }
 

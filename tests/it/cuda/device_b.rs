@@ -105,6 +105,20 @@ fn faults_of_driver_and_gpu_say_what_to_do() {
     }
 }
 
+/// Devices that do not compute are left out of a sweep with `device = "auto"`.
+#[test]
+fn a_sweep_trains_on_the_cpu_if_no_device_computes() {
+    let Some(device) = device_b("a_sweep_trains_on_the_cpu_if_no_device_computes") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 120);
+    fs_err::write(folder.join("small.toml"), config(CNN, "", "").replace("\"cpu\"", "\"auto\"")).unwrap();
+    let fault = [("CUDA_SIM_NO_IMAGE", "1"), ("CUDA_SIM_DEVICES", "2"), ("CUDA_SIM_CAPABILITY", "120")];
+    let done = run(device, folder, &["sweep", "small.toml", "--seeds", "2", "--out", "sweep"], &fault);
+    assert_eq!(done.code, 0, "{}", done.all());
+    assert!(done.stderr.contains("device: cpu (") && done.stderr.contains("is not among the GPUs"), "{}", done.all());
+}
+
 /// The largest config on a small card: validation takes what fits.
 #[test]
 fn four_gibibytes_are_enough_for_the_large_network() {

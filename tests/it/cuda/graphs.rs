@@ -12,6 +12,10 @@ const CNN: &str = "kind = \"cnn\"\nfilters = [8, 16]\ndense = [12]\ndropout = 0.
 /// Four epochs at smaller sizes and four at full size; five steps an epoch, the last one smaller.
 const SIZES: &str = "progressive = { from = 44, until = 0.5 }\nema = 0.9\nclip_norm = 1.0";
 
+/// Frozen layers, and learning rates that differ by layer.
+const FINE_TUNING: &str =
+    "freeze = [\"stem\"]\nlayer_decay = 0.5\nema = 0.9\noptimizer = { kind = \"adamw\", lr = 1e-3 }";
+
 fn train<'a>(out: &'a str, graph: &'a str) -> [&'a str; 12] {
     let device = "device=cuda:0";
     [
@@ -39,6 +43,7 @@ fn a_graph_trains_bit_for_bit_as_without() {
     for (name, model, recipe, augment) in [
         ("cnn", CNN, "optimizer = { kind = \"adam\" }", "random_erasing = 0.5\nbrightness = 0.2"),
         ("resnet", RESNET, SIZES, "mixup = 0.2\ncutmix = 1.0"),
+        ("fine-tuning", RESNET, FINE_TUNING, ""),
     ] {
         fs_err::write(folder.join("small.toml"), config(model, recipe, augment)).unwrap();
         let (eager, graph) = (format!("{name}-eager"), format!("{name}-graph"));
@@ -53,12 +58,42 @@ fn a_graph_trains_bit_for_bit_as_without() {
     }
 }
 
+/// A graph has memory of its own; without it, the run fits.
+#[test]
+fn a_graph_that_does_not_fit_is_not_used() {
+    let Some(device) = device_a("a_graph_that_does_not_fit_is_not_used") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    small_data(folder, 190);
+    fs_err::write(folder.join("small.toml"), config(CNN, "", "")).unwrap();
+    // Half more than is enough without a graph: the stream of graphs has blocks of its own.
+    let mut memory = 1u64 << 20;
+    let memory = loop {
+        let text = memory.to_string();
+        let out = format!("eager-{memory}");
+        if run(device, folder, &train(&out, "train.cuda_graph=false"), &[("CUDA_SIM_MEMORY", &text)]).code == 0 {
+            fs_err::rename(folder.join(&out), folder.join("eager")).unwrap();
+            break (memory + memory / 2).to_string();
+        }
+        assert!(memory < 1 << 30, "the network never fits");
+        memory += memory / 10;
+    };
+    let done = run(device, folder, &train("graph", "train.cuda_graph=true"), &[("CUDA_SIM_MEMORY", &memory)]);
+    assert_eq!(done.code, 0, "{memory} bytes: {}", done.all());
+    assert!(
+        done.stderr.contains("CUDA graphs are not used") && done.stderr.contains("out of memory"),
+        "{}",
+        done.all()
+    );
+    assert_eq!(timeless_metrics(&folder.join("graph")), timeless_metrics(&folder.join("eager")));
+}
+
 /// Steps that are only a launch of a graph, with the two of its random numbers.
 fn graph_steps(report: &Report) -> usize {
     report.counts("launches").into_iter().filter(|launches| (1..=3).contains(launches)).count()
 }
 
-/// The graph of an interrupted run is recorded anew, and goes on exactly.
+/// The graph of an interrupted run is recorded anew, and it continues exactly.
 #[test]
 fn a_run_with_graphs_resumes_exactly() {
     let Some(device) = device_a("a_run_with_graphs_resumes_exactly") else { return };
@@ -74,7 +109,7 @@ fn a_run_with_graphs_resumes_exactly() {
     assert_eq!(timeless_metrics(&folder.join("parts")), timeless_metrics(&folder.join("whole")));
 }
 
-/// Killed within an epoch, and by a divergence rolled back, a run with graphs goes on at the right
+/// Killed within an epoch, and by a divergence rolled back, a run with graphs resumes at the right
 /// step.
 #[test]
 fn graphs_follow_a_resumed_and_a_rolled_back_run() {
@@ -143,7 +178,7 @@ fn a_graph_that_fails_or_computes_something_else_is_not_used() {
     assert_eq!(run(device, folder, &train("eager", "train.cuda_graph=false"), &[]).code, 0);
     for (fault, reason) in [
         ("refuse", "a step cannot be recorded: CUDA error: operation not supported"),
-        ("wrong", "its results differ from those without by"),
+        ("wrong", "the results of a graph differ from those of a step without one by"),
     ] {
         let done = run(device, folder, &train(fault, "train.cuda_graph=true"), &[("CUDA_SIM_GRAPH", fault)]);
         assert_eq!(done.code, 0, "{fault}: {}", done.all());

@@ -3,6 +3,7 @@
 mod device_a;
 mod device_b;
 mod graphs;
+mod streaming;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -1,9 +1,10 @@
 //! Sparse backward pass of convolution and pooling, from the nonzero pooled gradients only.
 
+use simd::{Task, Vector};
+
 use super::tiling::{Tiling, repack, unpack};
 use super::{BLOCK, KERNEL, Shape, TAPS};
-use crate::Element;
-use crate::simd::{F32Vector, Isa, isa};
+use crate::{Element, isa};
 
 /// Filters per group: their weights stay in the first-level cache while the input's gradient is
 /// computed.
@@ -14,7 +15,7 @@ const FILTER_GROUP: usize = 32;
 pub struct Saved<'a, E> {
     /// Input, [N, H, W, C].
     pub input: &'a [E],
-    /// Argmax of each pooled value, 0 to 3, as written by [`max_pool`](super::max_pool).
+    /// Argmax of each pooled value, 0 to 3, as written by [`forward`](super::forward).
     pub argmax: &'a [u8],
     /// Gradient of the loss with respect to the pooled output, [N, pooled height, pooled width, F].
     pub gradient: &'a [E],
@@ -60,11 +61,11 @@ pub fn pack_for_backward(shape: &Shape, filters: &[f32]) -> Vec<f32> {
 /// the order of the images.
 ///
 /// # Panics
-/// If the lengths of the slices disagree with `shape` or with one another, an argmax is above 3, or
-/// [`isa`] is `None`.
+/// If the lengths of the slices disagree with `shape` or with one another, the shape is not supported,
+/// or an argmax is above 3.
 pub fn backward<E: Element>(shape: &Shape, saved: &Saved<'_, E>, gradients: &mut Gradients<'_, E>) {
     let images = saved.input.len() / shape.input_len();
-    assert!(shape.is_supported() && isa().is_some(), "no backward kernel for this processor or shape");
+    assert!(shape.can_pool(), "no backward kernel for this shape");
     assert_eq!(saved.input.len(), images * shape.input_len());
     assert_eq!(saved.gradient.len(), images * shape.pooled_len());
     assert_eq!(saved.argmax.len(), saved.gradient.len());
@@ -75,35 +76,27 @@ pub fn backward<E: Element>(shape: &Shape, saved: &Saved<'_, E>, gradients: &mut
         assert_eq!(packed.len(), shape.weights_len());
         assert!(shape.channels > 1, "the gradient of a one-channel input is not implemented");
     }
-    match isa() {
-        // SAFETY: `isa` reports only instruction sets that the processor has.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)]
-        Some(Isa::Avx512) => unsafe { backward_avx512(shape, images, saved, gradients) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)]
-        Some(Isa::Avx2) => unsafe { backward_avx2(shape, images, saved, gradients) },
-        None => unreachable!("checked above"),
-        #[cfg(not(target_arch = "x86_64"))]
-        Some(_) => unreachable!("x86 instruction sets exist on x86-64 only"),
+    simd::run(isa(), Backward { shape, images, saved, gradients });
+}
+
+struct Backward<'a, 'b, 'c, E> {
+    shape: &'a Shape,
+    images: usize,
+    saved: &'a Saved<'b, E>,
+    gradients: &'a mut Gradients<'c, E>,
+}
+
+impl<E: Element> Task for Backward<'_, '_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        backward_with::<V, E>(self.shape, self.images, self.saved, self.gradients);
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn backward_avx512<E: Element>(shape: &Shape, images: usize, saved: &Saved<'_, E>, gradients: &mut Gradients<'_, E>) {
-    backward_with::<crate::simd::Avx512, E>(shape, images, saved, gradients);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn backward_avx2<E: Element>(shape: &Shape, images: usize, saved: &Saved<'_, E>, gradients: &mut Gradients<'_, E>) {
-    backward_with::<crate::simd::Avx2, E>(shape, images, saved, gradients);
-}
-
 #[inline(always)]
-fn backward_with<V: F32Vector, E: Element>(
+fn backward_with<V: Vector, E: Element>(
     shape: &Shape,
     images: usize,
     saved: &Saved<'_, E>,
@@ -214,7 +207,7 @@ impl ByFilter {
 
     /// Adds the input around each pixel times its gradient to the gradient of each filter.
     #[inline(always)]
-    fn add<V: F32Vector>(&self, tile: &Tile<'_, impl Element>, unpacked: &[f32], filters: &mut [f32]) {
+    fn add<V: Vector>(&self, tile: &Tile<'_, impl Element>, unpacked: &[f32], filters: &mut [f32]) {
         let shape = tile.shape;
         let row = shape.padded_width() * BLOCK;
         for block in 0..shape.blocks() {
@@ -289,7 +282,7 @@ impl ByPixel {
     /// Adds the filters times their gradients at each pooled pixel to the input's gradient around
     /// it.
     #[inline(always)]
-    fn add<V: F32Vector>(&self, tile: &Tile<'_, impl Element>, packed: &[f32], input: &mut [f32]) {
+    fn add<V: Vector>(&self, tile: &Tile<'_, impl Element>, packed: &[f32], input: &mut [f32]) {
         let shape = tile.shape;
         for block in 0..shape.blocks() {
             let filters = &packed[(block * shape.filters + self.group.start) * TAPS * BLOCK..];
@@ -319,7 +312,7 @@ impl ByPixel {
 
 /// Adds the weighted filters of one pooled pixel to the 4x4 pixels that they overlap.
 #[inline(always)]
-fn scatter_filters<V: F32Vector>(list: &[Entry], ends: [u8; 4], filters: &[f32], input: &mut [f32], width: usize) {
+fn scatter_filters<V: Vector>(list: &[Entry], ends: [u8; 4], filters: &[f32], input: &mut [f32], width: usize) {
     let mut sums = [[V::splat(0.0); 4]; 4];
     let mut start = 0;
     macro_rules! kind {
@@ -355,7 +348,7 @@ fn scatter_filters<V: F32Vector>(list: &[Entry], ends: [u8; 4], filters: &[f32],
 /// Computes the filters' gradient for one input channel, with lanes over filters instead of
 /// channels.
 #[inline(always)]
-fn one_channel<V: F32Vector, E: Element>(tile: &Tile<'_, E>, unpacked: &[f32], filters: &mut [f32]) {
+fn one_channel<V: Vector, E: Element>(tile: &Tile<'_, E>, unpacked: &[f32], filters: &mut [f32]) {
     let shape = tile.shape;
     let width = shape.padded_width();
     for first in (0..shape.filters).step_by(V::LANES) {

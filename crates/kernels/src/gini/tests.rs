@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Histogram, Mark, Node, SmallNodes};
-use crate::simd::tests::for_each_isa;
+use crate::isa::tests::for_each_isa;
 
 /// A node: `values[row][feature]` and the marks of its rows.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::simd::tests::for_each_isa;
+use crate::isa::tests::for_each_isa;
 
 const CHANNELS: usize = 32;
 /// Rows per group.

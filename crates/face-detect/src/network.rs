@@ -1,0 +1,352 @@
+//! The CenterFace network: MobileNetV2 down to 1/32 of the input, then up again to 1/4.
+//!
+//! Values of a plane lie pixel by pixel, all channels of a pixel together. Planes are computed in
+//! strips of rows, in parallel. Inside a strip the wide layers of a block exist only three rows at a
+//! time, so that they stay in the processor's cache: that is what makes it fast.
+
+use rayon::prelude::*;
+
+use crate::Error;
+use crate::kernels::{Dense, Depthwise, Store};
+use crate::onnx::{Layer, Tensor, layers};
+
+/// The input's sides must be multiples of this.
+pub(crate) const GRID: usize = 32;
+
+/// Pixels of the input for each cell of the output, in both directions.
+pub(crate) const CELL: usize = 4;
+
+/// Values for each cell of the output: logit of a face's center, log of its height and of its width in
+/// cells, offset of the center down and to the right in cells, and three that are 0.
+pub(crate) const OUTPUTS: usize = 8;
+
+/// The weights call this many channels "up": those of the way back up.
+const UP: usize = 24;
+
+/// Stride and output channels of the blocks, and whether the way up branches off behind it.
+const BLOCKS: [(usize, usize, bool); 17] = [
+    (1, 16, false),
+    (2, 24, false),
+    (1, 24, true),
+    (2, 32, false),
+    (1, 32, false),
+    (1, 32, true),
+    (2, 64, false),
+    (1, 64, false),
+    (1, 64, false),
+    (1, 64, false),
+    (1, 96, false),
+    (1, 96, false),
+    (1, 96, true),
+    (2, 160, false),
+    (1, 160, false),
+    (1, 160, false),
+    (1, 320, false),
+];
+
+/// A picture or the output of a layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Plane {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+    /// `[y][x][channel]`.
+    pub(crate) data: Vec<f32>,
+}
+
+impl Plane {
+    pub(crate) fn zeros(height: usize, width: usize, channels: usize) -> Self {
+        Self { height, width, channels, data: vec![0.0; height * width * channels] }
+    }
+
+    fn row(&self, y: usize) -> &[f32] {
+        let length = self.width * self.channels;
+        &self.data[y * length..][..length]
+    }
+
+    /// Computes strips of rows in parallel: `compute(first row, rows)`.
+    fn fill(mut self, multiple: usize, compute: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        // A strip computes up to two rows of its neighbors again, so it must not be too thin.
+        let rows = self.height.div_ceil(rayon::current_num_threads() * 2).max(8).next_multiple_of(multiple);
+        let length = self.width * self.channels;
+        self.data.par_chunks_mut((rows * length).max(1)).enumerate().for_each(|(i, strip)| compute(i * rows, strip));
+        self
+    }
+}
+
+/// Three rows around a row of the input, with a column of zeros on either side.
+struct Window {
+    rows: [Vec<f32>; 3],
+    /// The number of the row in each place, plus 1.
+    holds: [Option<usize>; 3],
+}
+
+impl Window {
+    fn new(width: usize, channels: usize) -> Self {
+        let row = vec![0.0; (width + 2) * channels];
+        Self { rows: [row.clone(), row.clone(), row], holds: [None; 3] }
+    }
+
+    /// The rows `y - 1`, `y` and `y + 1`; those outside `0..height` are zeros. `compute` fills a row that
+    /// is not there yet.
+    fn at(&mut self, y: usize, height: usize, channels: usize, compute: impl Fn(usize, &mut [f32])) -> [&[f32]; 3] {
+        for number in y..y + 3 {
+            let place = number % 3;
+            if self.holds[place] == Some(number) {
+                continue;
+            }
+            self.holds[place] = Some(number);
+            let row = &mut self.rows[place];
+            let end = row.len() - channels;
+            if number == 0 || number > height {
+                row.fill(0.0);
+            } else {
+                compute(number - 1, &mut row[channels..end]);
+            }
+        }
+        [0, 1, 2].map(|i| &self.rows[(y + i) % 3][..])
+    }
+}
+
+/// How a block widens its input.
+#[derive(Debug, Clone)]
+enum Widen {
+    /// The first block: 3x3 convolution with stride 2 of the picture.
+    Stem(Dense),
+    /// All others: more channels for each pixel.
+    Dense(Dense),
+}
+
+/// An inverted residual: widen, 3x3 for each channel, narrow.
+#[derive(Debug, Clone)]
+struct Block {
+    widen: Widen,
+    depthwise: Depthwise,
+    narrow: Dense,
+    residual: bool,
+}
+
+impl Block {
+    fn run(&self, input: &Plane) -> Plane {
+        let shrink = if matches!(self.widen, Widen::Stem(_)) { 2 } else { 1 };
+        let (height, width) = (input.height / shrink, input.width / shrink);
+        let (stride, wide) = (self.depthwise.stride, self.narrow.inputs);
+        let output = Plane::zeros(height / stride, width / stride, self.narrow.outputs);
+        let (length, out_width) = (output.width * output.channels, output.width);
+        output.fill(1, |first, strip| {
+            let mut window = Window::new(width, wide);
+            let mut middle = vec![0.0; out_width * wide];
+            let mut patches = Vec::new();
+            if shrink == 2 {
+                patches.resize(width * 27, 0.0);
+            }
+            let patches = std::cell::RefCell::new(patches);
+            for (i, to) in strip.chunks_exact_mut(length).enumerate() {
+                let y = first + i;
+                let rows = window.at(y * stride, height, wide, |y, to| match &self.widen {
+                    Widen::Dense(dense) => dense.apply(input.row(y), to, Store::Relu),
+                    Widen::Stem(dense) => {
+                        let mut patches = patches.borrow_mut();
+                        patches_of(input, y, &mut patches);
+                        dense.apply(&patches, to, Store::Relu);
+                    }
+                });
+                self.depthwise.row(rows, &mut middle);
+                if self.residual {
+                    to.copy_from_slice(input.row(y));
+                }
+                self.narrow.apply(&middle, to, if self.residual { Store::Add } else { Store::Linear });
+            }
+        })
+    }
+}
+
+/// Gathers the 3x3 pixels around every second pixel of row `2 y`, `[ky][kx][channel]`.
+fn patches_of(picture: &Plane, y: usize, patches: &mut [f32]) {
+    for (x, patch) in patches.chunks_exact_mut(27).enumerate() {
+        for (ky, to) in patch.chunks_exact_mut(9).enumerate() {
+            let row = 2 * y + ky;
+            if row == 0 || row > picture.height {
+                to.fill(0.0);
+                continue;
+            }
+            let row = picture.row(row - 1);
+            // Only the column left of the first one can be outside: the width is even.
+            let outside = if x == 0 { 3 } else { 0 };
+            to[..outside].fill(0.0);
+            to[outside..].copy_from_slice(&row[(6 * x + outside - 3)..6 * x + 6]);
+        }
+    }
+}
+
+/// A step up: every pixel becomes 2x2, and what branched off on the way down is added.
+#[derive(Debug, Clone)]
+struct Step {
+    /// `[dy][dx][channel]` of the four pixels.
+    grow: Dense,
+    side: Dense,
+}
+
+impl Step {
+    fn run(&self, low: &Plane, branch: &Plane) -> Plane {
+        let output = Plane::zeros(branch.height, branch.width, UP);
+        let length = output.width * UP;
+        output.fill(2, |first, strip| {
+            let mut grown = vec![0.0; low.width * 4 * UP];
+            for (i, pair) in strip.chunks_exact_mut(2 * length).enumerate() {
+                self.grow.apply(low.row(first / 2 + i), &mut grown, Store::Relu);
+                for (dy, to) in pair.chunks_exact_mut(length).enumerate() {
+                    for (to, from) in to.chunks_exact_mut(2 * UP).zip(grown.chunks_exact(4 * UP)) {
+                        to.copy_from_slice(&from[dy * 2 * UP..][..2 * UP]);
+                    }
+                    self.side.apply(branch.row(first + 2 * i + dy), to, Store::ReluAdd);
+                }
+            }
+        })
+    }
+}
+
+/// The whole network.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    blocks: Vec<Block>,
+    last: Dense,
+    steps: [Step; 3],
+    /// 3x3 convolution.
+    head: Dense,
+    outputs: Dense,
+}
+
+impl Network {
+    /// Reads the weights from an ONNX file.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut layers = Layers(layers(bytes)?.into_iter());
+        let mut channels = 3;
+        let mut blocks = Vec::new();
+        for (number, (stride, narrow, _)) in BLOCKS.into_iter().enumerate() {
+            let widen = match number {
+                0 => Widen::Stem(layers.convolution(3, 32, 3)?),
+                1 => Widen::Dense(layers.convolution(channels, 96, 1)?),
+                _ => Widen::Dense(layers.convolution(channels, 6 * channels, 1)?),
+            };
+            let wide = match &widen {
+                Widen::Stem(dense) | Widen::Dense(dense) => dense.outputs,
+            };
+            let depthwise = layers.depthwise(wide, stride)?;
+            let residual = stride == 1 && channels == narrow;
+            blocks.push(Block { widen, depthwise, narrow: layers.convolution(wide, narrow, 1)?, residual });
+            channels = narrow;
+        }
+        let last = layers.convolution(channels, UP, 1)?;
+        let steps = [layers.step(96)?, layers.step(32)?, layers.step(24)?];
+        let head = layers.convolution(UP, UP, 3)?;
+        Ok(Self { blocks, last, steps, head, outputs: layers.outputs()? })
+    }
+
+    /// Runs the network on an RGB picture, values 0 to 255, whose sides are multiples of [`GRID`].
+    /// Returns a plane with [`OUTPUTS`] channels, one pixel for each cell.
+    pub(crate) fn run(&self, picture: Plane) -> Plane {
+        let mut branches = Vec::new();
+        let mut plane = picture;
+        for (block, (_, _, branch)) in self.blocks.iter().zip(BLOCKS) {
+            plane = block.run(&plane);
+            if branch {
+                branches.push(plane.clone());
+            }
+        }
+        let narrow = Plane::zeros(plane.height, plane.width, UP);
+        let length = plane.width * UP;
+        let mut up = narrow.fill(1, |first, strip| {
+            for (i, to) in strip.chunks_exact_mut(length).enumerate() {
+                self.last.apply(plane.row(first + i), to, Store::Relu);
+            }
+        });
+        for (step, branch) in self.steps.iter().zip(branches.iter().rev()) {
+            up = step.run(&up, branch);
+        }
+        self.outputs(&up)
+    }
+
+    fn outputs(&self, up: &Plane) -> Plane {
+        let output = Plane::zeros(up.height, up.width, OUTPUTS);
+        let length = up.width * OUTPUTS;
+        output.fill(1, |first, strip| {
+            let mut window = Window::new(up.width, UP);
+            let mut patches = vec![0.0; up.width * 9 * UP];
+            let mut middle = vec![0.0; up.width * UP];
+            for (i, to) in strip.chunks_exact_mut(length).enumerate() {
+                let rows = window.at(first + i, up.height, UP, |y, to| to.copy_from_slice(up.row(y)));
+                for (x, patch) in patches.chunks_exact_mut(9 * UP).enumerate() {
+                    for (to, row) in patch.chunks_exact_mut(3 * UP).zip(rows) {
+                        to.copy_from_slice(&row[x * UP..][..3 * UP]);
+                    }
+                }
+                self.head.apply(&patches, &mut middle, Store::Relu);
+                self.outputs.apply(&middle, to, Store::Linear);
+            }
+        })
+    }
+}
+
+/// The layers of the file, taken one after the other.
+struct Layers(std::vec::IntoIter<Layer>);
+
+impl Layers {
+    fn next(&mut self, operator: &str, shapes: &[&[usize]]) -> Result<Vec<Tensor>, Error> {
+        let layer =
+            self.0.next().ok_or_else(|| Error::Weights(format!("the layer {operator} {shapes:?} is missing")))?;
+        let found: Vec<_> = layer.constants.iter().map(|tensor| &tensor.shape[..]).collect();
+        if layer.operator != operator || found != shapes {
+            return Err(Error::Weights(format!("{operator} {shapes:?} expected, {} {found:?} found", layer.operator)));
+        }
+        Ok(layer.constants)
+    }
+
+    fn pair(&mut self, weights: &[usize]) -> Result<(Vec<f32>, Vec<f32>), Error> {
+        let outputs = weights.first().copied().unwrap_or(0);
+        let mut tensors = self.next("Conv", &[weights, &[outputs]])?.into_iter().map(|tensor| tensor.values);
+        Ok((tensors.next().unwrap_or_default(), tensors.next().unwrap_or_default()))
+    }
+
+    /// A convolution as a dense layer over patches, `[ky][kx][channel]`.
+    fn convolution(&mut self, inputs: usize, outputs: usize, kernel: usize) -> Result<Dense, Error> {
+        let (weights, bias) = self.pair(&[outputs, inputs, kernel, kernel])?;
+        let area = kernel * kernel;
+        let weight = |output, at| weights[(output * inputs + at % inputs) * area + at / inputs];
+        Ok(Dense::new(inputs * area, &bias, weight))
+    }
+
+    fn depthwise(&mut self, channels: usize, stride: usize) -> Result<Depthwise, Error> {
+        let (weights, bias) = self.pair(&[channels, 1, 3, 3])?;
+        Ok(Depthwise::new(stride, &weights, &bias))
+    }
+
+    /// A transposed convolution, whose batch normalization goes into its weights, and the side branch.
+    fn step(&mut self, inputs: usize) -> Result<Step, Error> {
+        // The file's epsilon is that of Keras, not PyTorch's default.
+        const EPSILON: f32 = 1e-3;
+        let weights = self.next("ConvTranspose", &[&[UP, UP, 2, 2]])?;
+        let norm = self.next("BatchNormalization", &[&[UP], &[UP], &[UP], &[UP]])?;
+        let [gamma, beta, mean, variance] = [0, 1, 2, 3].map(|i| &norm[i].values);
+        let scale: Vec<_> =
+            gamma.iter().zip(variance).map(|(gamma, variance)| gamma / (variance + EPSILON).sqrt()).collect();
+        let bias: Vec<_> = (0..4 * UP).map(|i| beta[i % UP] - mean[i % UP] * scale[i % UP]).collect();
+        let grow = Dense::new(UP, &bias, |output, input| {
+            weights[0].values[(input * UP + output % UP) * 4 + output / UP] * scale[output % UP]
+        });
+        Ok(Step { grow, side: self.convolution(inputs, UP, 1)? })
+    }
+
+    /// The three heads side by side. A fourth, five points in the face, is not used.
+    fn outputs(&mut self) -> Result<Dense, Error> {
+        let (mut weights, mut bias) = (Vec::new(), Vec::new());
+        for outputs in [1, 2, 2] {
+            let (w, b) = self.pair(&[outputs, UP, 1, 1])?;
+            weights.extend(w);
+            bias.extend(b);
+        }
+        weights.resize(OUTPUTS * UP, 0.0);
+        bias.resize(OUTPUTS, 0.0);
+        Ok(Dense::new(UP, &bias, |output, input| weights[output * UP + input]))
+    }
+}

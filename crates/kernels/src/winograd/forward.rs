@@ -1,0 +1,69 @@
+//! The forward pass.
+
+use std::ops::Range;
+
+use simd::Vector;
+
+use super::machine::{self, Pass};
+use super::product::{multiply, row_group};
+use super::tile::Tile;
+use super::window::{Layout, transform_input, transform_output};
+use super::{BLOCK, Shape};
+
+/// Bytes of transformed inputs and products of a block of tiles, so that it stays in the
+/// second-level cache.
+const BLOCK_BYTES: usize = 512 << 10;
+/// Groups of rows that a block has at least, so that the filters are not read too often.
+const MIN_GROUPS: usize = 4;
+
+/// Convolves `input` ([N, H, W, C]) with filters from [`pack`](super::pack), adds `bias` (`[F]`) if
+/// there is one, and writes `output` ([N, H', W', F]). Each output is computed in the same way
+/// whatever the number of images.
+///
+/// # Panics
+/// If the lengths of the slices disagree with `shape` or with one another, or the shape is not
+/// supported.
+pub fn forward(shape: &Shape, input: &[f32], packed: &[f32], bias: Option<&[f32]>, output: &mut [f32]) {
+    assert!(shape.is_supported(), "no kernel for this shape");
+    let images = input.len() / shape.conv.input_len();
+    assert_eq!(input.len(), images * shape.conv.input_len());
+    assert_eq!(output.len(), images * shape.conv.conv_len());
+    assert_eq!(packed.len(), shape.transformed_len());
+    assert!(bias.is_none_or(|bias| bias.len() == shape.conv.filters));
+    machine::run(shape.tile, Forward { shape, images, input, packed, bias, output });
+}
+
+struct Forward<'a> {
+    shape: &'a Shape,
+    images: usize,
+    input: &'a [f32],
+    packed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    output: &'a mut [f32],
+}
+
+impl Pass for Forward<'_> {
+    #[inline(always)]
+    fn run<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(self) {
+        let Self { shape, images, input, packed, bias, output } = self;
+        let (channels, filters, places) = (shape.conv.channels, shape.conv.filters, N * N);
+        let all = images * shape.tiles_per_image();
+        let group = row_group::<V>();
+        let bytes = (channels + filters) * places * size_of::<f32>();
+        let tiles = (BLOCK_BYTES / bytes / group).max(MIN_GROUPS).min(all.div_ceil(group)) * group;
+        let (inputs, products) = (Layout::new(tiles, channels), Layout::new(tiles, filters));
+        let mut transformed = vec![0.0; places * inputs.place];
+        let mut multiplied = vec![0.0; places * products.place];
+        for start in (0..all).step_by(tiles.max(1)) {
+            let block: Range<usize> = start..(start + tiles).min(all);
+            transform_input::<V, T, M, N>(shape, input, block.clone(), inputs, &mut transformed);
+            for place in 0..places {
+                let from = &transformed[place * inputs.place..][..tiles * channels];
+                let to = &mut multiplied[place * products.place..][..tiles * filters];
+                let weights = &packed[place * channels * BLOCK..];
+                multiply::<V>(from, inputs, channels, weights, places * channels * BLOCK, to);
+            }
+            transform_output::<V, T, M, N>(shape, &multiplied, products, block, bias, output);
+        }
+    }
+}
