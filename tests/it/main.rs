@@ -33,6 +33,7 @@ mod predict;
 mod process;
 mod real_images;
 mod report_page;
+mod scale;
 mod serve;
 mod service;
 mod soft_labels;
