@@ -13,7 +13,7 @@ use super::common::print;
 use crate::device::DeviceChoice;
 use crate::inference::classifier::ClassifierOptions;
 use crate::inference::trained_run::TrainedRun;
-use crate::serve::{ServeOptions, Server, TOKEN_VARIABLE, parse_address};
+use crate::serve::{ServeOptions, Server, ServiceToken, parse_address};
 use crate::util::error::{Outcome, input};
 use crate::util::signals::Signals;
 
@@ -32,7 +32,8 @@ pub struct ServeArgs {
     #[arg(long, conflicts_with = "addr")]
     pub port: Option<u16>,
     /// Listen on an address that other machines reach; needs a token in the environment variable
-    /// GRIMACE_TOKEN, which clients send as Authorization: Bearer TOKEN
+    /// GRIMACE_TOKEN, or in the file that GRIMACE_TOKEN_FILE names, which clients send as
+    /// Authorization: Bearer TOKEN
     #[arg(long)]
     pub allow_remote: bool,
     /// Name of this service behind a proxy, such as faces.example.com; repeatable
@@ -110,16 +111,9 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
         tta: args.model.tta,
         is_calibrated: args.model.is_calibrated(),
     };
-    let token = match std::env::var(TOKEN_VARIABLE) {
-        Ok(token) => Some(token),
-        Err(std::env::VarError::NotPresent) => None,
-        // The error would show the token.
-        Err(std::env::VarError::NotUnicode(_)) => {
-            return Err(input(format!("the environment variable {TOKEN_VARIABLE} is not text")));
-        }
-    };
+    let token = ServiceToken::from_env()?;
     let run = TrainedRun::open(&args.run)?;
-    let server = Server::start(run, &model, options, token.as_deref(), signals.clone())?;
+    let server = Server::start(run, &model, options, token, signals.clone())?;
     // From here on a signal ends the service after the responses in progress.
     signals.defer();
     if args.json {

@@ -2,6 +2,7 @@
 //! service.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -32,6 +33,8 @@ pub(super) struct AccessLog {
 /// A finished request, without anything of its content.
 #[derive(Debug)]
 pub(super) struct Access<'a> {
+    /// The other side of the connection: a proxy, if there is one.
+    pub client: Option<IpAddr>,
     pub method: &'a str,
     pub path: &'a str,
     pub status: u16,
@@ -70,7 +73,8 @@ impl Access<'_> {
         let (method, path) = (short(self.method, MAX_METHOD), short(self.path, MAX_PATH));
         let milliseconds = self.time.as_secs_f64() * 1e3;
         let faces = self.faces.map_or(String::new(), |faces| format!(" faces={faces}"));
-        format!("{method} {path} {status} {milliseconds:.1}ms{faces}")
+        let client = self.client.map_or_else(|| "-".to_owned(), |client| client.to_canonical().to_string());
+        format!("{client} {method} {path} {status} {milliseconds:.1}ms{faces}")
     }
 }
 
@@ -98,15 +102,17 @@ mod tests {
     #[test]
     fn a_line_has_no_content_of_the_request() {
         let access = Access {
+            client: Some("::ffff:192.0.2.7".parse().unwrap()),
             method: "POST",
             path: "/v1/predict",
             status: 200,
             time: Duration::from_micros(3140),
             faces: Some(2),
         };
-        assert_eq!(access.describe(), "POST /v1/predict 200 3.1ms faces=2");
+        assert_eq!(access.describe(), "192.0.2.7 POST /v1/predict 200 3.1ms faces=2");
         let path = "/".repeat(1000);
-        let long = Access { method: &"X".repeat(30_000), path: &path, status: 404, time: Duration::ZERO, faces: None };
+        let (method, time) = ("X".repeat(30_000), Duration::ZERO);
+        let long = Access { client: None, method: &method, path: &path, status: 404, time, faces: None };
         assert!(long.describe().len() < 250 && long.describe().ends_with("... 404 0.0ms"), "{}", long.describe());
     }
 }

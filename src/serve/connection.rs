@@ -1,10 +1,14 @@
 //! One connection: HTTP/1.1 with keep-alive and timeouts.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
@@ -22,6 +26,10 @@ const MAX_HEADERS: usize = 100;
 const TIMEOUT_RESPONSE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n\
     content-length: 86\r\n\r\n{\"error\": {\"status\": 408, \"message\": \"the headers of the request arrived too slowly\"}}";
 
+/// Extension of a request: the address at the other side of its connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClientAddress(pub IpAddr);
+
 /// Serves the requests of a connection until the client or a timeout ends it. When `closing` turns
 /// true, the connection ends after the request in progress.
 pub(super) async fn serve(stream: TcpStream, router: Router, timeout: Duration, mut closing: watch::Receiver<bool>) {
@@ -31,7 +39,12 @@ pub(super) async fn serve(stream: TcpStream, router: Router, timeout: Duration, 
     builder.timer(TokioTimer::new()).header_read_timeout(timeout);
     // The buffer is larger, so that headers that are a little too large are read, and the response too.
     builder.max_header_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS).max_buf_size(2 * MAX_HEADER_BYTES);
-    let service = TowerToHyperService::new(router);
+    let client = stream.peer_addr().ok().map(|addr| ClientAddress(addr.ip()));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        client.map(|client| request.extensions_mut().insert(client));
+        router.call(request)
+    });
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let finished = tokio::select! {
         result = &mut connection => Some(result),

@@ -18,20 +18,20 @@ const MAX_TOKEN: usize = 1024;
 
 /// The hash of the token. Hashes are compared in constant time (BLAKE3's own comparison), and say
 /// nothing about how much of a token is right.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token(blake3::Hash);
 
 impl Token {
-    /// Checks the value of the environment variable `name`.
+    /// Checks a token that `origin` has, such as `the environment variable GRIMACE_TOKEN`.
     ///
     /// # Errors
     /// An input error for a token that is short or has characters that a header cannot have. It does
     /// not contain the token.
-    pub fn new(value: &str, name: &str) -> anyhow::Result<Self> {
+    pub fn new(value: &str, origin: &str) -> anyhow::Result<Self> {
         if !(MIN_TOKEN..=MAX_TOKEN).contains(&value.len()) || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(input(format!(
-                "the environment variable {name} is no usable token: expected {MIN_TOKEN} to {MAX_TOKEN} ASCII characters \
-                 without spaces, for example the output of: openssl rand -hex 32"
+                "{origin} has no usable token: expected {MIN_TOKEN} to {MAX_TOKEN} ASCII characters without spaces, for \
+                 example the output of: openssl rand -hex 32"
             )));
         }
         Ok(Self(blake3::hash(value.as_bytes())))
@@ -189,7 +189,7 @@ mod tests {
         for weak in ["", "short", "spaces in the middle of it", "ümlauts-are-not-ascii", &"x".repeat(1025)] {
             let error = Token::new(weak, "GRIMACE_TOKEN").unwrap_err().to_string();
             assert!(
-                error.contains("GRIMACE_TOKEN is no usable token") && (weak.len() < 6 || !error.contains(weak)),
+                error.contains("GRIMACE_TOKEN has no usable token") && (weak.len() < 6 || !error.contains(weak)),
                 "{error}"
             );
         }

@@ -54,6 +54,7 @@ pub(super) fn route(path: &str) -> &'static str {
         "/v1/model" => "/v1/model",
         "/healthz" => "/healthz",
         "/metrics" => "/metrics",
+        "/openapi.json" => "/openapi.json",
         _ if path.starts_with("/assets/") => "/assets",
         _ => "other",
     }

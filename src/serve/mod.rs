@@ -22,7 +22,9 @@ mod predict;
 mod router;
 mod server;
 mod state;
+mod token_source;
 mod upload;
 
 pub use options::{ServeOptions, parse_address};
-pub use server::{Server, TOKEN_VARIABLE};
+pub use server::Server;
+pub use token_source::{ServiceToken, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};

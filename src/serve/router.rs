@@ -1,5 +1,6 @@
 //! Routes, and what happens to every request: checks, headers, metrics, the log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use axum::routing::{get, post};
 use super::access_log::Access;
 use super::api_error::ApiError;
 use super::batching::MAX_FAILED_BATCHES;
+use super::connection::ClientAddress;
 use super::predict::FaceCount;
 use super::state::State;
 use super::{body, metrics, page, predict};
@@ -31,6 +33,9 @@ const HEADERS: [(&str, &str); 7] = [
     ("permissions-policy", "camera=(self), microphone=(), geolocation=()"),
 ];
 
+/// The description of the API. `tests/it/serve/openapi.rs` compares it with the service.
+const OPENAPI: &str = include_str!("openapi.json");
+
 /// Status in log and metrics of a request whose client went before the response, as in nginx.
 const CLIENT_GONE: u16 = 499;
 
@@ -41,6 +46,7 @@ pub(super) fn router(state: &Arc<State>) -> Router {
         .route("/assets/{*path}", get(asset))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics_text))
+        .route("/openapi.json", get(openapi))
         .route("/v1/model", get(model))
         .route("/v1/predict", post(predict::handle))
         .fallback(not_found)
@@ -51,7 +57,7 @@ pub(super) fn router(state: &Arc<State>) -> Router {
 
 /// Checks a request, passes it on, and records it.
 async fn observe(Shared(state): Shared<Arc<State>>, request: Request<Body>, next: Next) -> Response {
-    let mut record = Record::start(&state, request.method(), request.uri());
+    let mut record = Record::start(&state, &request);
     let mut response = match state.guard.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
@@ -79,6 +85,7 @@ fn set_headers(headers: &mut HeaderMap, is_draining: bool) {
 /// A request in progress, which is recorded when it ends, however it does.
 struct Record<'a> {
     state: &'a State,
+    client: Option<IpAddr>,
     start: Instant,
     method: Method,
     path: String,
@@ -87,10 +94,11 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn start(state: &'a State, method: &Method, uri: &Uri) -> Self {
+    fn start(state: &'a State, request: &Request<Body>) -> Self {
         state.metrics.in_flight.inc();
-        let (method, path) = (method.clone(), uri.path().to_owned());
-        Self { state, start: Instant::now(), method, path, status: CLIENT_GONE, faces: None }
+        let client = request.extensions().get().map(|ClientAddress(client)| *client);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Self { state, client, start: Instant::now(), method, path, status: CLIENT_GONE, faces: None }
     }
 }
 
@@ -100,7 +108,7 @@ impl Drop for Record<'_> {
         self.state.metrics.in_flight.dec();
         self.state.metrics.finished(&self.path, self.status, time);
         let (method, path, status) = (self.method.as_str(), self.path.as_str(), self.status);
-        self.state.log.request(&Access { method, path, status, time, faces: self.faces });
+        self.state.log.request(&Access { client: self.client, method, path, status, time, faces: self.faces });
     }
 }
 
@@ -138,6 +146,10 @@ async fn model(Shared(state): Shared<Arc<State>>) -> Response {
     typed("application/json", Body::from(state.model_info.clone()))
 }
 
+async fn openapi() -> Response {
+    typed("application/json", Body::from(OPENAPI))
+}
+
 fn typed(content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -146,7 +158,7 @@ fn typed(content_type: &'static str, body: Body) -> Response {
 
 async fn not_found(uri: Uri) -> Response {
     let path = crate::util::text::short(uri.path(), 200);
-    let expected = "/, /v1/predict, /v1/model, /healthz or /metrics";
+    let expected = "/, /v1/predict, /v1/model, /openapi.json, /healthz or /metrics";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}; expected {expected}")).into_response()
 }
 

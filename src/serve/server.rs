@@ -19,22 +19,20 @@ use super::access_log::AccessLog;
 use super::batch_queue::BatchLimits;
 use super::batching::Batcher;
 use super::connection;
-use super::guard::{Guard, Token};
+use super::guard::Guard;
 use super::images::without_places;
 use super::metrics::Metrics;
 use super::model_info::RunFacts;
 use super::options::ServeOptions;
 use super::router::router;
 use super::state::{Parts, State};
+use super::token_source::{ServiceToken, TOKEN_VARIABLE};
 use crate::data::photos::open_detector;
 use crate::device::cores;
 use crate::inference::classifier::{Classifier, ClassifierOptions};
 use crate::inference::trained_run::TrainedRun;
 use crate::util::signals::{self, Signals};
 use crate::util::text::count;
-
-/// Environment variable with the token of the service.
-pub const TOKEN_VARIABLE: &str = "GRIMACE_TOKEN";
 
 /// How long to wait for connections that the system has completed, when no new ones are taken.
 const BACKLOG_WAIT: Duration = Duration::from_millis(20);
@@ -60,8 +58,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address, loads the run and starts the threads of model and log. `token` is the value
-    /// of [`TOKEN_VARIABLE`].
+    /// Takes the address, loads the run and starts the threads of model and log.
     ///
     /// # Errors
     /// Input errors for options and run; an error for an address that cannot be used.
@@ -69,10 +66,9 @@ impl Server {
         run: TrainedRun,
         model: &ClassifierOptions,
         mut options: ServeOptions,
-        token: Option<&str>,
+        token: Option<ServiceToken>,
         signals: Signals,
     ) -> Result<Self> {
-        let token = token.map(|token| Token::new(token, TOKEN_VARIABLE)).transpose()?;
         options.check(token.is_some(), TOKEN_VARIABLE)?;
         let listener = listen(&options)?;
         options.addr = listener.local_addr()?;
@@ -84,6 +80,9 @@ impl Server {
         let detector = open_detector().map(Arc::new).map_err(|error| error.to_string());
         let (log, log_thread) = AccessLog::start(options.access_log)?;
         let url = format!("http://{}", options.addr);
+        if let Some(warning) = token.as_ref().and_then(|token| token.warning.as_ref()) {
+            log.line(&format!("warning: {warning}"));
+        }
         describe(&log, &facts, detector.as_ref().err(), &url, !options.addr.ip().is_loopback());
         let problem = detector.as_ref().err().map(|problem| without_places(problem));
         let model_info = facts.to_json(&classes, &classifier, problem, &options);
@@ -91,7 +90,7 @@ impl Server {
         let limits = BatchLimits { images: options.batch, wait: options.batch_wait };
         let predict = move |pixels| classifier.predict(pixels);
         let (batcher, model_thread) = Batcher::start(predict, limits, &metrics, &log)?;
-        let guard = Guard::new(options.addr, &options.hosts, token);
+        let guard = Guard::new(options.addr, &options.hosts, token.map(|token| token.token));
         let state = State::new(Parts {
             model_info: Bytes::from(serde_json::to_vec_pretty(&model_info)?),
             options,

@@ -35,7 +35,7 @@ impl Service {
         let addr: &[&str] = if args.contains(&"--addr") { &[] } else { &["--addr", "127.0.0.1:0"] };
         let args = [&["serve", &run, "--json"], addr, args].concat();
         let mut command = command(workshop(), &args);
-        command.env_remove("GRIMACE_TOKEN").envs(env.iter().copied());
+        command.env_remove("GRIMACE_TOKEN").env_remove("GRIMACE_TOKEN_FILE").envs(env.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -69,7 +69,7 @@ fn every_kind_of_body_gives_the_probabilities_of_predict() {
     }));
     let stderr = service.stop();
     assert!(stderr.contains("serving tiny (run, cnn) on http://127.0.0.1:"), "{stderr}");
-    let logged = stderr.lines().filter(|line| line.contains(" POST /v1/predict 200 ")).count();
+    let logged = stderr.lines().filter(|line| line.contains(" 127.0.0.1 POST /v1/predict 200 ")).count();
     assert_eq!(logged, 9, "{stderr}");
     assert!(stderr.contains("ms faces=64\n") && !stderr.contains("faces=whole"), "{stderr}");
 }

@@ -1,6 +1,7 @@
 //! Addresses, tokens, a full queue, signals.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::{encode, test_image};
@@ -24,6 +25,10 @@ fn addresses_that_cannot_be_used_say_what_to_do() {
     bad(workshop(), &["serve", "data"], 2, &["data: is not a run directory"]);
     let taken = Service::start(&[]);
     serve(&["--addr", &taken.addr], 1, &[&taken.addr, "another program listens there", "choose another port"]);
+    let both = [("GRIMACE_TOKEN", TOKEN), ("GRIMACE_TOKEN_FILE", "token")];
+    let mut twice = command(workshop(), &["serve", "run", "--addr", "127.0.0.1:0"]);
+    let done: crate::common::Done = twice.envs(both).output().unwrap().into();
+    assert!(done.code == 2 && done.stderr.contains("GRIMACE_TOKEN_FILE are both set"), "{}", done.all());
     let mut short = command(workshop(), &["serve", "run", "--addr", "127.0.0.1:0"]);
     let done: crate::common::Done = short.env("GRIMACE_TOKEN", "secret").output().unwrap().into();
     assert!(done.code == 2 && done.stderr.contains("expected 16 to 1024") && !done.stderr.contains("secret"));
@@ -52,6 +57,23 @@ fn a_token_is_required_when_it_is_set() {
     let ask = |token: &str| remote.ask("GET", "/v1/model", &[("Host", "any.example"), ("Authorization", token)], b"");
     ask("").error(401, "token");
     ask(&format!("Bearer {TOKEN}")).json();
+}
+
+#[test]
+fn a_token_can_be_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let run = workshop().join("run");
+    for (mode, is_public) in [(0o600, false), (0o644, true)] {
+        fs_err::write(&path, format!("{TOKEN}\n")).unwrap();
+        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let service = Service::start_run(&run, &[], &[("GRIMACE_TOKEN_FILE", path.to_str().unwrap())]);
+        service.get("/v1/model").error(401, "needs its token");
+        service.ask("GET", "/v1/model", &[("Authorization", &format!("Bearer {TOKEN}"))], b"").json();
+        let stderr = service.stop();
+        assert_eq!(stderr.contains("every user of this machine can read the token"), is_public, "{stderr}");
+        assert!(!stderr.contains(TOKEN), "{stderr}");
+    }
 }
 
 #[test]

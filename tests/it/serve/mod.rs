@@ -3,9 +3,9 @@
 
 mod api;
 mod hostile;
-
 mod lifecycle;
 mod limits;
+mod openapi;
 
 use crate::common::workshop;
 
