@@ -3,7 +3,7 @@
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use axum::Router;
@@ -43,6 +43,9 @@ const MAX_DRAIN_TIME: Duration = Duration::from_secs(60);
 /// A signal that arrives within this time of the first is no second one: `timeout`, among others, sends
 /// it to a process, and then to its group.
 const REPEAT_TIME: Duration = Duration::from_secs(1);
+
+/// Maximum time for the last lines of the log.
+const MAX_LOG_TIME: Duration = Duration::from_secs(2);
 
 /// How often signals are looked for.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -122,18 +125,20 @@ impl Server {
             .build()
             .context("cannot start the threads of the service")?;
         let served = runtime.block_on(serve(self.listener, &self.state, &self.signals));
-        end(runtime, self.state, self.threads);
+        end(runtime, self.state, &self.threads);
         served
     }
 }
 
 /// Ends the threads, so that the last lines of the log are written.
-fn end(runtime: Runtime, state: Arc<State>, threads: Vec<JoinHandle<()>>) {
+fn end(runtime: Runtime, state: Arc<State>, threads: &[JoinHandle<()>]) {
     // Tasks that were cut off hold the state.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let is_last = Arc::into_inner(state).is_some();
-    if is_last {
-        threads.into_iter().for_each(|thread| drop(thread.join()));
+    // A pipe that nobody reads would block the log forever.
+    let deadline = Instant::now() + MAX_LOG_TIME;
+    while is_last && threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

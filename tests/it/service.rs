@@ -1,9 +1,10 @@
 //! A service of a test, and plain HTTP/1.1 with it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +17,8 @@ pub const MAX_WAIT: Duration = Duration::from_secs(60);
 /// A running service.
 pub struct Service {
     child: Child,
+    /// Reads stderr, so that its pipe is never full.
+    stderr: Option<JoinHandle<String>>,
     /// Address and port, as in a URL.
     pub addr: String,
 }
@@ -31,6 +34,14 @@ pub struct Reply {
 impl Service {
     /// Starts the service of a run, on a free port unless `args` has an address.
     pub fn start_run(run: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut service = Self::start_unread(run, args, env);
+        let pipe = service.child.stderr.take();
+        service.stderr = Some(std::thread::spawn(|| read_all(pipe)));
+        service
+    }
+
+    /// The same, but its stderr is not read until it has ended.
+    pub fn start_unread(run: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let run = run.display().to_string();
         let addr: &[&str] = if args.contains(&"--addr") { &[] } else { &["--addr", "127.0.0.1:0"] };
         let args = [&["serve", &run, "--json"], addr, args].concat();
@@ -39,9 +50,9 @@ impl Service {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{}", stderr(&mut child)));
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{}", read_all(child.stderr.take())));
         let addr = ready["url"].as_str().unwrap().strip_prefix("http://").unwrap();
-        Self { child, addr: addr.replace("0.0.0.0", "127.0.0.1") }
+        Self { child, stderr: None, addr: addr.replace("0.0.0.0", "127.0.0.1") }
     }
 
     /// Starts the service of the tests' run.
@@ -63,7 +74,8 @@ impl Service {
         line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
     }
 
-    /// Waits until `count` requests are in progress, besides that for the metrics.
+    /// Waits until `count` requests are in progress, besides that for the metrics. They must stay so: a
+    /// busy machine may look late.
     pub fn wait_for_requests(&self, count: usize) {
         let deadline = Instant::now() + MAX_WAIT;
         while self.metric("grimace_requests_in_flight") as usize != count + 1 {
@@ -104,7 +116,12 @@ impl Service {
         self.ask("POST", path, &[("Content-Type", content_type)], body)
     }
 
-    /// Sends a signal.
+    /// Whether the process has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends a signal; one to a process that has just ended has no effect.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let done = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
@@ -119,7 +136,11 @@ impl Service {
             std::thread::sleep(Duration::from_millis(10));
         }
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        (code, stderr(&mut self.child))
+        let stderr = match self.stderr.take() {
+            Some(thread) => thread.join().unwrap(),
+            None => read_all(self.child.stderr.take()),
+        };
+        (code, stderr)
     }
 
     /// Ends the service as a system does: the exit code is 0; returns stderr.
@@ -138,9 +159,9 @@ impl Drop for Service {
     }
 }
 
-fn stderr(child: &mut Child) -> String {
+fn read_all(pipe: Option<ChildStderr>) -> String {
     let mut text = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    pipe.unwrap().read_to_string(&mut text).unwrap();
     text
 }
 
@@ -168,6 +189,14 @@ impl Reply {
         let message = found["error"]["message"].as_str().unwrap();
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
+}
+
+/// Whether a response, or the end of the connection, has arrived.
+pub fn has_reply(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let found = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    !found.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Reads one response; `None` if the connection ends before it.

@@ -1,12 +1,13 @@
 //! Addresses, tokens, a full queue, signals.
 
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{encode, test_image};
 use crate::common::{bad, command, workshop};
-use crate::service::{Reply, Service, read_reply};
+use crate::service::{MAX_WAIT, Reply, Service, read_reply};
 
 const TOKEN: &str = "a-token-of-some-length";
 
@@ -103,7 +104,7 @@ fn other_names_and_pages_of_other_origins_are_refused() {
 #[test]
 fn requests_in_flight_at_a_signal_are_answered() {
     for signal in ["TERM", "INT"] {
-        let service = Service::start(&[]);
+        let service = Service::start(&["--grace", "1.5", "--timeout", "60"]);
         let (png, _) = test_image(0);
         let request = service.request("POST", "/v1/predict", &[("Content-Type", "image/png")], &png);
         let mut waiting: Vec<_> = (0..8).map(|_| service.connect()).collect();
@@ -111,17 +112,23 @@ fn requests_in_flight_at_a_signal_are_answered() {
             stream.write_all(&request[..request.len() - 1]).unwrap();
         }
         let mut kept = service.connect();
-        kept.write_all(&service.request("GET", "/healthz", &[], b"")).unwrap();
-        assert_eq!(read_reply(&mut kept, false).unwrap().status, 200);
+        let mut health = || {
+            kept.write_all(&service.request("GET", "/healthz", &[], b"")).unwrap();
+            read_reply(&mut kept, false).expect("a response while the service ends")
+        };
+        assert_eq!(health().status, 200);
         service.wait_for_requests(8);
         service.signal(signal);
-        // Signals are looked for every 50 ms, and connections accepted for 300 ms more.
-        std::thread::sleep(Duration::from_millis(150));
-        kept.write_all(&service.request("GET", "/healthz", &[], b"")).unwrap();
-        let health = read_reply(&mut kept, false).expect("a response while the service ends");
-        health.error(503, "about to end");
-        assert_eq!(health.header("connection"), "close");
-        std::thread::sleep(Duration::from_millis(500));
+        // Until the service has noticed the signal.
+        let ending = std::iter::repeat_with(&mut health).find(|reply| reply.status != 200).unwrap();
+        ending.error(503, "about to end");
+        assert_eq!(ending.header("connection"), "close");
+        // Until the port is closed.
+        let deadline = Instant::now() + MAX_WAIT;
+        while TcpStream::connect(&service.addr).is_ok() {
+            assert!(Instant::now() < deadline, "the port stays open");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         for stream in &mut waiting {
             stream.write_all(&request[request.len() - 1..]).unwrap();
         }
@@ -142,8 +149,10 @@ fn work_in_progress_at_a_signal_is_finished() {
         let large = encode(&image::DynamicImage::new_luma8(10_000, 10_000));
         let request = service.request("POST", "/v1/predict", &[("Content-Type", "image/png")], &large);
         let mut waiting: Vec<_> = (0..3).map(|_| service.connect()).collect();
-        waiting.iter_mut().for_each(|stream| stream.write_all(&request).unwrap());
+        waiting.iter_mut().for_each(|stream| stream.write_all(&request[..request.len() - 1]).unwrap());
         service.wait_for_requests(3);
+        // Decoding takes longer than the service takes to notice the signal, in most cases.
+        waiting.iter_mut().for_each(|stream| stream.write_all(&request[request.len() - 1..]).unwrap());
         service.signal(signal);
         for stream in &mut waiting {
             let found = read_reply(stream, false).expect("a response to each request").json();
@@ -157,7 +166,7 @@ fn work_in_progress_at_a_signal_is_finished() {
 
 #[test]
 fn a_second_signal_ends_the_service_at_once() {
-    let service = Service::start(&["--timeout", "60"]);
+    let mut service = Service::start(&["--timeout", "300"]);
     let request = service.request("POST", "/v1/predict", &[("Content-Type", "image/png")], &test_image(0).0);
     let mut waiting = service.connect();
     waiting.write_all(&request[..request.len() - 1]).unwrap();
@@ -165,10 +174,28 @@ fn a_second_signal_ends_the_service_at_once() {
     service.signal("TERM");
     // One more within a second is the same one: `timeout` signals a process, and then its group.
     service.signal("TERM");
-    std::thread::sleep(Duration::from_millis(1500));
-    // The request keeps the service up.
-    service.signal("TERM");
+    // The request keeps the service up, until a signal arrives later.
+    let deadline = Instant::now() + MAX_WAIT;
+    while service.is_running() {
+        assert!(Instant::now() < deadline, "signals do not end the service");
+        std::thread::sleep(Duration::from_millis(300));
+        service.signal("TERM");
+    }
     let (code, stderr) = service.wait();
     assert_eq!(code, 128 + 15, "{stderr}");
     assert!(read_reply(&mut waiting, false).is_none());
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_service_up() {
+    let service = Service::start_unread(&workshop().join("run"), &[], &[]);
+    // More than a pipe takes.
+    let path = format!("/{}", "x".repeat(150));
+    let mut stream = service.connect();
+    for _ in 0..600 {
+        stream.write_all(&service.request("GET", &path, &[], b"")).unwrap();
+        assert_eq!(read_reply(&mut stream, false).unwrap().status, 404);
+    }
+    let stderr = service.stop();
+    assert!(stderr.matches("/xxx").count() > 300, "{} bytes", stderr.len());
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{FORM, encode, form, pixels_json, test_image};
 use crate::photos::has_detector;
-use crate::service::{MAX_WAIT, Service, read_reply};
+use crate::service::{MAX_WAIT, Reply, Service, has_reply, read_reply};
 
 const PREDICT: &str = "/v1/predict";
 
@@ -54,32 +54,44 @@ fn profiles_that_inflate_to_gigabytes_are_skipped() {
     }
 }
 
+/// Sends `slow`, and then other requests until one is refused, because `slow` has the only place.
+/// `None` if `slow` has its response before.
+fn refused_beside(service: &Service, slow: &[u8], png: &[u8]) -> Option<(TcpStream, Reply)> {
+    let mut client = service.connect();
+    client.write_all(slow).unwrap();
+    while !has_reply(&client) {
+        let reply = service.post(PREDICT, "image/png", png);
+        if reply.status != 200 {
+            return Some((client, reply));
+        }
+    }
+    None
+}
+
 #[test]
 fn work_for_clients_that_have_gone_keeps_its_place() {
     let service = Service::start(&[&SLOW[..], &["--queue", "1"]].concat());
     let (slow, (png, _)) = (service.request("POST", PREDICT, &PNG, &slow_png()), test_image(0));
-    let mut refused = 0;
-    for _ in 0..10 {
-        let mut client = service.connect();
-        client.write_all(&slow).unwrap();
-        service.wait_for_requests(1);
-        // Decoding has begun in most rounds.
-        sleep(Duration::from_millis(30));
+    let left = || service.get("/metrics").text().contains("path=\"/v1/predict\",status=\"499\"");
+    let deadline = Instant::now() + MAX_WAIT;
+    // On a busy machine the image may be decoded before the client is known to have gone.
+    loop {
+        assert!(Instant::now() < deadline, "the places of requests are free while their images are decoded");
+        let Some((client, _)) = refused_beside(&service, &slow, &png) else { continue };
         drop(client);
         service.wait_for_requests(0);
-        // Its image is still being decoded, so there is no place for others.
-        let reply = service.post(PREDICT, "image/png", &png);
-        refused += usize::from(reply.status == 503);
-        if reply.status == 503 {
-            reply.error(503, "1 requests are in progress");
+        if left() {
+            let reply = service.post(PREDICT, "image/png", &png);
+            if reply.status == 503 {
+                reply.error(503, "1 requests are in progress");
+                break;
+            }
         }
         wait_for_place(&service, &png);
     }
-    assert!(refused > 0, "the places of requests were free while their images were decoded");
-    let left = service.metric("grimace_requests_total{path=\"/v1/predict\",status=\"499\"}");
-    assert_eq!(left, 10.0, "clients that left");
+    wait_for_place(&service, &png);
     let stderr = service.stop();
-    assert_eq!(stderr.matches("POST /v1/predict 499").count(), 10, "{stderr}");
+    assert!(stderr.contains("POST /v1/predict 499"), "{stderr}");
 }
 
 /// Sends requests until one is not refused.
@@ -95,23 +107,16 @@ fn wait_for_place(service: &Service, png: &[u8]) {
 fn a_full_queue_is_answered_with_503() {
     let service = Service::start(&[&SLOW[..], &["--queue", "1"]].concat());
     let (slow, (png, _)) = (service.request("POST", PREDICT, &PNG, &slow_png()), test_image(0));
-    // The image may be decoded before the next request arrives, or arrive after it: until it is in time.
+    // The image may be decoded before the next request arrives.
     let deadline = Instant::now() + MAX_WAIT;
-    let refused = loop {
+    let (mut first, refused) = loop {
         assert!(Instant::now() < deadline, "no refusal while an image is decoded");
-        let mut first = service.connect();
-        first.write_all(&slow).unwrap();
-        service.wait_for_requests(1);
-        let reply = service.post(PREDICT, "image/png", &png);
-        let others = (service.get("/healthz").status, service.get("/v1/model").status);
-        assert_eq!(others, (200, 200));
-        let first = read_reply(&mut first, false).unwrap();
-        if reply.status != 200 {
-            first.json();
-            break reply;
+        if let Some(found) = refused_beside(&service, &slow, &png) {
+            break found;
         }
-        assert!([200, 503].contains(&first.status), "{first:?}");
     };
+    assert_eq!((service.get("/healthz").status, service.get("/v1/model").status), (200, 200));
+    read_reply(&mut first, false).unwrap().json();
     refused.error(503, "1 requests are in progress");
     assert_eq!(refused.header("retry-after"), "1");
     service.post(PREDICT, "image/png", &png).json();
@@ -220,7 +225,8 @@ fn a_batch_waits_for_images_that_are_being_decoded() {
     let large = service.request("POST", PREDICT, &PNG, &encode(&image::DynamicImage::new_luma8(3000, 3000)));
     let shared = || service.metric("grimace_batch_images_sum") - service.metric("grimace_batch_images_count");
     // The small image comes while the large one is decoded, in most rounds.
-    for _ in 0..30 {
+    let deadline = Instant::now() + MAX_WAIT;
+    while Instant::now() < deadline {
         let mut first = service.connect();
         first.write_all(&large).unwrap();
         sleep(Duration::from_millis(5));
