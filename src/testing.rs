@@ -1,6 +1,9 @@
 //! Helpers of unit tests: golden files, and the images and weights that scripts/golden/formulas.py
 //! computes with the same formulas.
 
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -16,6 +19,13 @@ use crate::model::{Downsample, StemPool};
 pub fn golden(name: &str) -> Value {
     let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()
+}
+
+/// An image as a file.
+pub fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
 }
 
 /// Converts a JSON array of numbers.

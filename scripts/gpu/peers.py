@@ -60,8 +60,7 @@ class Peer:
     def next(self, limit_s: float) -> dict:
         """The next JSON line. Raises Failed if the process ended or takes longer than `limit_s`."""
         try:
-            limit_s *= 6 if self.session.simulated else 1
-            line = self.lines.get(timeout=max(0.1, min(limit_s, self.session.left())))
+            line = self.lines.get(timeout=self.session.timeout(limit_s))
         except queue.Empty:
             raise (OutOfTime() if self.session.left() <= 0 else Failed(f"no result after {limit_s:.0f} s")) from None
         if line is None:

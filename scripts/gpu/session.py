@@ -98,6 +98,11 @@ class Session:
         """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
+    def timeout(self, limit_s: float) -> float:
+        """Seconds to wait for what takes at most `limit_s` on a GPU. A simulated device computes on
+        the CPU, in bf16 slowly on one with AVX2 only."""
+        return max(0.1, min(limit_s * (6 if self.simulated else 1), self.left()))
+
     def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of Grimace, in which it finds libtorch."""
         found = {**os.environ, **(extra or {})}
@@ -147,9 +152,7 @@ class Session:
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         try:
-            # A simulated device computes on the CPU, in bf16 slowly on one with AVX2 only.
-            limit_s *= 6 if self.simulated else 1
-            child.wait(timeout=max(0.1, min(limit_s, self.left())))
+            child.wait(timeout=self.timeout(limit_s))
         except subprocess.TimeoutExpired:
             raise (OutOfTime() if self.left() <= 0 else Failed(f"no result after {limit_s:.0f} s")) from None
         finally:

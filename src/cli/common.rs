@@ -113,8 +113,8 @@ pub struct LabelArgs {
     pub label_map: Vec<LabelNames>,
 }
 
-/// [`Output::check`] for a command that reads the runs at `runs`, whose own files are never
-/// overwritten, even with `--force`.
+/// [`Output::check`] for a command that reads the runs at `runs`. Their own files, and those of any
+/// run in whose directory the output would be, are never overwritten, even with `--force`.
 ///
 /// # Errors
 /// Those of [`Output::check`]; input errors for an output path that belongs to a run, and for a run
@@ -122,6 +122,10 @@ pub struct LabelArgs {
 pub fn check_run_output(out: &Path, runs: &[PathBuf], rules: OutputRules<'_>) -> Result<Output> {
     if !is_standard_output(out) {
         runs.iter().try_for_each(|run| RunDir::open(run)?.check_not_owned(out))?;
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if let Ok(other) = RunDir::open(folder) {
+            other.check_not_owned(out)?;
+        }
     }
     Output::check(out, rules)
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::ModelArgs;
 use super::common::{LabelArgs, RowArgs, check_run_output, print, print_json, read_labeled_images};
 use crate::device::DeviceChoice;
 use crate::inference::compared_runs::{ComparedRun, ComparedRuns, RunComparison};
@@ -21,6 +22,9 @@ use crate::util::files::{OutputRules, input_name};
 #[command(
     after_help = "Example:\n  grimace compare runs/mine runs/other\n  grimace compare runs/mine runs/other --data data/my_emotion_test.csv \\\n      --labels data/my_emotion_test_labels.csv --out comparison.html\n\nDifferences are those of the second run minus the first: give the one in use first. The intervals cover the choice of images, not of seeds; grimace sweep --seeds compares configs over seeds."
 )]
+#[command(mut_arg("tta", |arg| {
+    arg.requires("data").help("Test-time augmentation of both [default: predict.tta of each run; none without --data]")
+}))]
 pub struct CompareArgs {
     /// Run directory of the first run, such as the model in use
     pub run: PathBuf,
@@ -38,12 +42,9 @@ pub struct CompareArgs {
     /// Which of them
     #[command(flatten)]
     pub rows: RowArgs,
-    /// Test-time augmentation of both [default: predict.tta of each run; none without --data]
-    #[arg(long, requires = "data")]
-    pub tta: Option<Tta>,
-    /// Probabilities as the networks compute them, without the runs' temperatures
-    #[arg(long)]
-    pub no_calibration: bool,
+    /// How to predict
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Device: auto, cpu, cuda:N or mps
     #[arg(long, default_value = "auto", requires = "data")]
     pub device: DeviceChoice,
@@ -70,8 +71,8 @@ pub fn run(args: &CompareArgs) -> Result<Outcome> {
         None => None,
     };
     // Stored predictions of validation images are without TTA.
-    let tta = if args.data.is_some() { args.tta } else { Some(Tta::None) };
-    let runs = ComparedRuns::open([&args.run, &args.other], tta, !args.no_calibration)?;
+    let tta = if args.data.is_some() { args.model.tta } else { Some(Tta::None) };
+    let runs = ComparedRuns::open([&args.run, &args.other], tta, args.model.is_calibrated())?;
     let (found, skipped) = compare(args, &runs)?;
     let mut console = Console::default();
     found.warnings.iter().try_for_each(|warning| console.line(&format!("warning: {warning}")))?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::common::{ClassArgs, RowArgs, print, print_json};
+use super::common::{ClassArgs, RowArgs, check_run_output, print, print_json};
 use super::data_pack::{PackExtras, pack_images};
 use crate::data::advice::Advice;
 use crate::data::config::OnBadRow;
@@ -96,7 +96,7 @@ fn check_output(args: &DataConvertArgs) -> Result<Option<Output>> {
     }
     if has_extension(&args.out, "csv") || has_extension(&args.out, "faces") {
         let rules = OutputRules { inputs: &[&args.data], force: args.force, json: args.json };
-        return Ok(Some(Output::check(&args.out, rules)?));
+        return Ok(Some(check_run_output(&args.out, &[], rules)?));
     }
     if args.force {
         return Err(input(

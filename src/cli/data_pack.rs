@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::common::{ClassArgs, RowArgs, check_standard_input, print, print_json};
+use super::common::{ClassArgs, RowArgs, check_run_output, check_standard_input, print, print_json};
 use crate::data::advice::Advice;
 use crate::data::config::OnBadRow;
 use crate::data::pack::{PackRequest, pack};
@@ -53,7 +53,7 @@ pub fn run(args: &DataPackArgs) -> Result<Outcome> {
     }
     let inputs: Vec<_> = [Some(args.data.as_path()), args.soft_labels.as_deref()].into_iter().flatten().collect();
     check_standard_input(&inputs)?;
-    let output = Output::check(&args.out, OutputRules { inputs: &inputs, force: args.force, json: args.json })?;
+    let output = check_run_output(&args.out, &[], OutputRules { inputs: &inputs, force: args.force, json: args.json })?;
     let extras = PackExtras { group: args.group.as_deref(), soft_labels: args.soft_labels.as_deref(), json: args.json };
     pack_images(&args.data, &output, &args.classes, &args.rows, extras)?;
     Ok(Outcome::Done)

@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::ConfigArgs;
-use super::common::{print, print_json};
+use super::common::{check_run_output, print, print_json};
 use crate::config::{self, Config};
 use crate::data::config::Validation;
 use crate::data::dataset;
@@ -18,7 +18,7 @@ use crate::report::Console;
 use crate::report::contact_sheet::ContactSheet;
 use crate::transforms::{self, Augment, AugmentParams};
 use crate::util::error::Outcome;
-use crate::util::files::{Output, OutputRules};
+use crate::util::files::OutputRules;
 
 /// `grimace data preview`
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
         inputs.push(path);
     }
     inputs.extend(config.data.soft_labels.as_deref());
-    let output = Output::check(&args.out, OutputRules { inputs: &inputs, force: args.force, json: args.json })?;
+    let output = check_run_output(&args.out, &[], OutputRules { inputs: &inputs, force: args.force, json: args.json })?;
     let images = dataset::load(&config.data, config.seed)?.train;
     let (rows, columns) = ((args.rows as usize).min(images.len()), args.columns as usize);
     output.write(&contact_sheet(&config, &images, rows, columns)?.to_png()?)?;

@@ -15,6 +15,7 @@ use crate::metrics::{ClassMetrics, Evaluation, Predictions, accuracy_interval, d
 use crate::report::Console;
 use crate::report::plot::{self, Plot};
 use crate::report::text_table::{table, thousands};
+use crate::run_dir::RunDir;
 use crate::transforms::tta::Tta;
 use crate::util::error::{Outcome, input};
 use crate::util::files::{Output, OutputRules};
@@ -51,6 +52,14 @@ pub struct EvaluateArgs {
 pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     let roc = args.roc.as_deref().map(|path| check_plot(args, path)).transpose()?;
     let run = TrainedRun::open(&args.run)?;
+    if let TrainedRun::Net(net) = &run
+        && RunDir::is_in_use(&args.run)
+    {
+        let epoch =
+            net.checkpoint.state.best.as_ref().map_or(String::new(), |best| format!(", of epoch {}", best.epoch));
+        let shown = args.run.display();
+        Console::default().line(&format!("note: {shown} is in training; these are its best weights so far{epoch}"))?;
+    }
     let tta = run.tta(args.inference.model.tta)?;
     let classes = &run.data().classes;
     let (images, labels) = read_labeled_images(&args.data, &args.labels, &args.inference.rows, run.data())?;

@@ -13,11 +13,14 @@ const RENAMED: [(&str, &str); 2] = [
 ];
 
 /// serde's names of types, and their replacements.
-const TYPES: [(&str, &str); 7] = [
+const TYPES: [(&str, &str); 10] = [
     ("usize", "an integer, 0 or more"),
     ("u64", "an integer, 0 or more"),
-    ("u32", "an integer from 0 to 4294967295"),
+    ("u32", "an integer, 0 or more"),
+    ("u8", "an integer, 0 or more"),
+    ("u16", "an integer, 0 or more"),
     ("i64", "an integer"),
+    ("a sequence", "an array"),
     ("f64", "a number"),
     ("string only", "a string"),
     ("variant identifier", "a string"),
@@ -86,7 +89,12 @@ fn unknown_key(path: &str, rest: &str) -> Option<(String, String)> {
 fn mismatch(key: &str, found: &str, expected: &str) -> String {
     let is_table = ["internally tagged enum ", "struct "].iter().any(|start| expected.starts_with(start));
     let named = TYPES.iter().find(|(name, _)| *name == expected).map_or(expected, |(_, plain)| plain);
-    let expected = if is_table { "a table" } else { named };
+    let is_too_large = expected == "u32" && found.starts_with("integer `") && !found.starts_with("integer `-");
+    let expected = match () {
+        () if is_table => "a table",
+        () if is_too_large => "an integer from 0 to 4294967295",
+        () => named,
+    };
     let text = found.strip_prefix("string \"").and_then(|text| text.strip_suffix('"'));
     let literal = found.strip_suffix('`').and_then(|text| text.split_once('`'));
     let value = match (text, literal) {
@@ -136,6 +144,18 @@ mod tests {
                 "invalid value: integer `-1`, expected u64",
                 "seed = -1 is not allowed: expected an integer, 0 or",
             ),
+            (
+                "a",
+                "invalid type: string \"abc\", expected u32",
+                "a = \"abc\" is not allowed: expected an integer, 0 or m",
+            ),
+            ("a", "invalid value: integer `-1`, expected u32", "a = -1 is not allowed: expected an integer, 0 or more"),
+            (
+                "a",
+                "invalid value: integer `5000000000`, expected u32",
+                "a = 5000000000 is not allowed: expected an integer from 0 to 4",
+            ),
+            ("a", "invalid type: string \"x\", expected a sequence", "a = \"x\" is not allowed: expected an array"),
             ("name", "invalid type: integer `3`, expected a string", "name = 3 is not allowed: expected a string"),
             ("a", "invalid type: string \"x\", expected f64", "a = \"x\" is not allowed: expected a number"),
             ("a", "invalid type: string \"`, expected u8`\", expected i64", "a = \"`, expected u8`\" is not allowed"),

@@ -151,18 +151,12 @@ pub fn to_face(image: GrayImage) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
 
     use image::{ImageBuffer, ImageFormat};
 
     use super::*;
+    use crate::testing::encoded;
     use crate::testing::{golden, unit};
-
-    fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
-        let mut bytes = Cursor::new(Vec::new());
-        image.write_to(&mut bytes, format).unwrap();
-        bytes.into_inner()
-    }
 
     fn gradient(width: u32, height: u32) -> GrayImage {
         ImageBuffer::from_fn(width, height, |x, y| image::Luma([(3 * x + 5 * y) as u8]))

@@ -166,12 +166,7 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
-
-    fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
-        let mut bytes = Cursor::new(Vec::new());
-        image.write_to(&mut bytes, format).unwrap();
-        bytes.into_inner()
-    }
+    use crate::testing::encoded;
 
     #[test]
     fn headers_bound_the_memory_of_decoding() {

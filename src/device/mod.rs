@@ -126,7 +126,15 @@ pub fn excess_threads(threads: usize, cores: usize) -> Option<String> {
 
 /// Whether a device is there and computes.
 pub fn is_usable(choice: DeviceChoice) -> bool {
-    select_device(choice).is_ok()
+    check_usable(choice).is_ok()
+}
+
+/// Checks that a device is there and computes.
+///
+/// # Errors
+/// An input error that says why not, and what to do.
+pub fn check_usable(choice: DeviceChoice) -> Result<()> {
+    select_device(choice).map(drop)
 }
 
 fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {

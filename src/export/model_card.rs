@@ -14,6 +14,7 @@ use crate::inference::trained_run::TrainedNet;
 use crate::metrics::Evaluation;
 use crate::run_dir::Summary;
 use crate::transforms::tta::Tta;
+use crate::util::files::last_name;
 use crate::util::text::count;
 
 /// The card of an exported model, without what depends on the file.
@@ -113,8 +114,8 @@ fn training(run: &TrainedNet) -> String {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|").replace('\n', " "));
     };
-    line("run", format!("{} ({})", config.name, file_name(run.dir.path())));
-    line("training data", file_name(&config.data.train));
+    line("run", format!("{} ({})", config.name, last_name(run.dir.path())));
+    line("training data", last_name(&config.data.train));
     if let Some(summary) = &summary {
         line("training images", summary.train_rows.to_string());
         line("validation images", summary.validation_rows.to_string());
@@ -128,8 +129,8 @@ fn training(run: &TrainedNet) -> String {
     }
     if let Some(init) = &state.init {
         let path = Path::new(&init.path);
-        let folder = path.parent().map(file_name).filter(|folder| !folder.is_empty());
-        let file = folder.into_iter().chain([file_name(path)]).collect::<Vec<_>>().join("/");
+        let folder = path.parent().map(last_name).filter(|folder| !folder.is_empty());
+        let file = folder.into_iter().chain([last_name(path)]).collect::<Vec<_>>().join("/");
         line("initial weights", format!("{file}, BLAKE3 {}; this card says nothing of their training data", init.hash));
     }
     line("seed", config.seed.to_string());
@@ -145,10 +146,6 @@ fn training(run: &TrainedNet) -> String {
 
 fn monitor(run: &TrainedNet) -> String {
     run.config.train.early_stop.monitor.to_string()
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// What every model of this kind can and cannot do.

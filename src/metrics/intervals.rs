@@ -1,9 +1,7 @@
 //! Confidence intervals of metrics over images.
 
 use crate::util::rng::{Rng, Stream};
-
-/// The 0.975 quantile of the normal distribution.
-const Z: f64 = 1.959_964;
+use crate::util::stats::Z_95 as Z;
 
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 1000;

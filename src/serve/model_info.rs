@@ -1,7 +1,5 @@
 //! `GET /v1/model`
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::options::ServeOptions;
@@ -11,6 +9,7 @@ use crate::forest::run::read_finished;
 use crate::inference::classifier::Classifier;
 use crate::inference::trained_run::TrainedRun;
 use crate::model::ModelConfig;
+use crate::util::files::last_name;
 
 /// What is known about a run, before it becomes a [`Classifier`].
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl RunFacts {
                 let best = run.checkpoint.state.best.as_ref();
                 Self {
                     name: run.config.name.clone(),
-                    run: folder_name(run.dir.path()),
+                    run: last_name(run.dir.path()),
                     kind: match run.config.model {
                         ModelConfig::Cnn(_) => "cnn",
                         ModelConfig::Vgg(_) => "vgg",
@@ -46,7 +45,7 @@ impl RunFacts {
                 let summary = read_finished(run.dir.path());
                 Self {
                     name: run.config.name.clone(),
-                    run: folder_name(run.dir.path()),
+                    run: last_name(run.dir.path()),
                     kind: "forest",
                     best_epoch: None,
                     val_accuracy: summary.as_ref().and_then(|summary| summary.val_accuracy),
@@ -94,10 +93,4 @@ impl RunFacts {
             },
         })
     }
-}
-
-/// The last part of a path, such as `first` of `runs/first`.
-fn folder_name(path: &Path) -> String {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -176,6 +176,7 @@ impl<'a> Sweep<'a> {
     /// written to.
     pub fn run(mut self) -> Result<SweepResult> {
         self.open_cuda();
+        self.check_devices()?;
         self.check_inputs()?;
         let path = match &self.options.out {
             Some(path) => path.clone(),
@@ -210,6 +211,12 @@ impl<'a> Sweep<'a> {
         };
         let partial = self.options.task == (Task::Collect { partial: true });
         Ok(SweepResult { comparison, dir, exported, signal, resume_command, partial })
+    }
+
+    /// Fails before any run does if a device of the configs is not there. Not for a plan: another
+    /// machine may train it.
+    pub(super) fn check_devices(&self) -> Result<()> {
+        self.runs.iter().try_for_each(|run| device::check_usable(run.config.device))
     }
 
     /// Opens CUDA if a run may use it: after training on the CPU it is too late in this process.

@@ -53,6 +53,7 @@ impl Sweep<'_> {
     /// out other machines; errors of the sweep as a whole. A failed run is part of the result.
     pub fn train_part(mut self) -> Result<PartResult> {
         self.open_cuda();
+        self.check_devices()?;
         let dir = self.open_planned()?;
         match self.options.task {
             Task::Shard(shard) => {

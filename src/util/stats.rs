@@ -1,5 +1,8 @@
 //! Means, medians and rounding.
 
+/// The 0.975 quantile of the normal distribution: half the width of a 95% interval in standard errors.
+pub const Z_95: f64 = 1.959_964;
+
 /// Rounds `value` to `digits` decimal places.
 pub fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);

@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-/// The 0.975 quantile of the normal distribution.
-const Z: f64 = 1.959_964;
+use crate::util::stats::Z_95 as Z;
 
 /// An estimated accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

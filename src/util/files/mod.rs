@@ -16,7 +16,7 @@ use output::check_replaceable;
 
 pub use output::{
     Output, OutputRules, STANDARD_STREAM, already_exists, check_output_file, exists, input_name, is_same_file,
-    is_standard_input, is_standard_output, write_standard_output,
+    is_standard_input, is_standard_output, last_name, write_standard_output,
 };
 
 /// Temporary files are named `.NAME.grimace-XXXXXX.tmp`, in the folder of the file that they

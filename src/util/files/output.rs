@@ -24,6 +24,13 @@ pub fn is_standard_input(path: &Path) -> bool {
     STANDARD_INPUTS.iter().any(|name| path.as_os_str() == *name)
 }
 
+/// The last part of a path, such as `first` of `runs/first`; of `.`, the folder's name.
+pub fn last_name(path: &Path) -> String {
+    let resolved = if path.file_name().is_none() { fs_err::canonicalize(path).ok() } else { None };
+    let path = resolved.as_deref().unwrap_or(path);
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
 /// The name of an input for messages.
 pub fn input_name(path: &Path) -> &Path {
     if is_standard_input(path) { Path::new("standard input") } else { path }

@@ -14,6 +14,7 @@ use super::{BARS, DONE, READY, RIGHT, SPACE, check_quiet, faces, scene, tab_to, 
 use crate::browser::{Browser, chromium};
 use crate::common::{Done, bad, bench, command, good, json, text, workshop};
 use crate::ensemble::trio;
+use crate::photos::has_detector;
 
 /// The run of the workshop.
 fn run() -> String {
@@ -256,15 +257,6 @@ fn fake_package(folder: &Path) {
     for file in ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"] {
         fs::write(folder.join("dist").join(file), file).unwrap();
     }
-}
-
-/// The weights of the detector are needed for an export.
-fn has_detector(test: &str) -> bool {
-    let found = grimace::data::photos::open_detector().is_ok();
-    if !found {
-        println!("skipped {test}: no weights of the face detector; run scripts/setup.sh");
-    }
-    found
 }
 
 #[test]
