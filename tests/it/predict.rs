@@ -357,3 +357,43 @@ fn output_survives_a_closed_pipe() {
     }
     assert!(grimace(workshop(), &["doctor"]).code == 0);
 }
+
+#[test]
+fn files_of_another_run_are_never_overwritten() {
+    let bench = bench();
+    let (here, run) = (bench.path(), workshop().join("run"));
+    fs_err::create_dir(here.join("other")).unwrap();
+    for name in ["config.toml", "best.safetensors"] {
+        fs_err::copy(run.join(name), here.join("other").join(name)).unwrap();
+    }
+    let before = fs_err::read(here.join("other/best.safetensors")).unwrap();
+    let run = run.to_str().unwrap();
+    let out = ["--out", "other/best.safetensors", "--force"];
+    let test = "data/my_emotion_test.csv";
+    bad(here, &[&["predict", run, "--data", test][..], &out].concat(), 2, &["belongs to the run"]);
+    bad(here, &[&["data", "pack", test][..], &out[1..]].concat(), 2, &["belongs to the run"]);
+    assert_eq!(fs_err::read(here.join("other/best.safetensors")).unwrap(), before);
+    good(here, &["predict", run, "--data", test, "--out", "other/mine.csv"]);
+}
+
+#[test]
+fn evaluate_notes_that_a_run_is_in_training() {
+    let bench = bench();
+    let here = bench.path();
+    good(here, &["train", "tiny.toml", "--set", "train.epochs=1", "--out", "run"]);
+    let args = ["evaluate", "run", "--data", "data/my_emotion_train.csv"];
+    assert!(!good(here, &args).stderr.contains("in training"));
+    let lock = std::fs::File::open(here.join("run/.lock")).unwrap();
+    lock.lock().unwrap();
+    assert!(
+        good(here, &args).stderr.contains("note: run is in training; these are its best weights so far, of epoch 1")
+    );
+}
+
+#[test]
+fn a_sweep_on_a_missing_device_fails_before_its_first_run() {
+    let bench = bench();
+    let args = ["sweep", "tiny.toml", "--seeds", "2", "--set", "device=cuda:63", "--out", "sweep"];
+    bad(bench.path(), &args, 2, &["cuda:63"]);
+    assert!(!bench.path().join("sweep").exists());
+}
