@@ -1,10 +1,13 @@
 //! The detector: a pyramid of few levels, each cut into tiles if it is large.
 
 use std::path::Path;
+use std::time::Instant;
+
+use simd::Isa;
 
 use crate::decode::decode;
 use crate::face::best;
-use crate::network::{GRID, Network, Plane};
+use crate::network::{GRID, Mode, Network, Plane};
 use crate::{Error, Face, Picture};
 
 /// Size in pixels of the network's input that the smallest faces get.
@@ -62,10 +65,22 @@ impl Options {
     }
 }
 
+/// The time of a layer of the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerTime {
+    /// Which layer.
+    pub name: String,
+    /// Its time.
+    pub seconds: f64,
+    /// Its multiplications, each with an addition.
+    pub products: usize,
+}
+
 /// Finds faces. Can be used from several threads at once.
 #[derive(Debug, Clone)]
 pub struct Detector {
     network: Network,
+    mode: Mode,
 }
 
 impl Detector {
@@ -82,7 +97,9 @@ impl Detector {
     /// # Errors
     /// [`Error::Weights`] if they are another network.
     pub fn from_bytes(weights: &[u8]) -> Result<Self, Error> {
-        Ok(Self { network: Network::parse(weights)? })
+        let isa = Isa::detect();
+        let bf16 = simd::has_bf16(isa) && std::env::var_os("BF16").is_some();
+        Ok(Self { network: Network::parse(weights)?, mode: Mode { isa, bf16 } })
     }
 
     /// Finds the faces of a picture, with descending scores.
@@ -123,11 +140,37 @@ impl Detector {
         Ok(best(faces))
     }
 
+    /// Runs the network on random pixels, `width` by `height`, as often as `rounds` says. Returns the
+    /// shortest time of each layer, for measurements.
+    pub fn time_layers(&self, width: usize, height: usize, rounds: usize) -> Vec<LayerTime> {
+        let mut picture = Plane::zeros(height.next_multiple_of(GRID), width.next_multiple_of(GRID), 3);
+        for (i, value) in picture.data.iter_mut().enumerate() {
+            *value = (i.wrapping_mul(2_654_435_761) >> 7 & 0xff) as f32;
+        }
+        let mut best: Vec<LayerTime> = Vec::new();
+        for _ in 0..rounds {
+            let mut times = Vec::new();
+            let mut start = Instant::now();
+            self.network.run_observed(picture.clone(), self.mode, |name, products| {
+                times.push(LayerTime { name, seconds: start.elapsed().as_secs_f64(), products });
+                start = Instant::now();
+            });
+            if best.is_empty() {
+                best = times;
+            } else {
+                for (best, time) in best.iter_mut().zip(times) {
+                    best.seconds = best.seconds.min(time.seconds);
+                }
+            }
+        }
+        best
+    }
+
     /// Finds the faces of one tile whose centers lie in its core.
     fn tile(&self, picture: Picture<'_>, scale: f32, x: Tile, y: Tile, threshold: f32) -> Vec<Face> {
         let start = (x.start as f32 / scale, y.start as f32 / scale);
         let input = picture.resample(start, scale.recip(), x.length, y.length);
-        let mut faces = decode(&self.network.run(color(input)), threshold);
+        let mut faces = decode(&self.network.run(color(input), self.mode), threshold);
         faces.retain(|face| x.core(face.x + face.width / 2.0) && y.core(face.y + face.height / 2.0));
         for face in &mut faces {
             face.x = start.0 + face.x / scale;

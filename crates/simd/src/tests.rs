@@ -38,7 +38,15 @@ impl Task for Operations {
             a.store_bf16(&mut bf16);
             let mut rounded = [0.0; 16];
             rounded.iter_mut().zip(bf16).for_each(|(to, bits)| *to = f32::from_bits(u32::from(bits) << 16));
+            let mut first = [9.0; 16];
+            // SAFETY: three values are in both arrays.
+            unsafe { V::load_first(self.a[lane..].as_ptr(), 3).store(&mut first) };
+            let mut partly = [9.0; 16];
+            // SAFETY: as above.
+            unsafe { a.store_first(partly.as_mut_ptr(), 3) };
             for (name, values) in [
+                ("first loaded", V::load(&first)),
+                ("first stored", V::load(&partly)),
                 ("splat", V::splat(self.a[3])),
                 ("mul_add", a.mul_add(b, c)),
                 ("add", a.add(b)),

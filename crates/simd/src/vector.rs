@@ -32,6 +32,42 @@ pub trait Vector: Copy {
     /// Stores the lanes to the first `LANES` places of `to`.
     fn store(self, to: &mut [f32]);
 
+    /// Loads `count` values, at most `LANES`, and sets the other lanes to 0.
+    ///
+    /// # Safety
+    /// `count` values must be readable.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        if count == Self::LANES {
+            // SAFETY: as promised.
+            return unsafe { Self::load_from(from) };
+        }
+        let mut lanes = [0.0; 16];
+        for (at, lane) in lanes[..Self::LANES].iter_mut().enumerate().take(count) {
+            // SAFETY: as promised.
+            *lane = unsafe { *from.add(at) };
+        }
+        Self::load(&lanes)
+    }
+
+    /// Stores the first `count` lanes, at most `LANES`.
+    ///
+    /// # Safety
+    /// `count` values must be writable.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        if count == Self::LANES {
+            // SAFETY: as promised.
+            return self.store(unsafe { std::slice::from_raw_parts_mut(to, count) });
+        }
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        for (at, lane) in lanes[..Self::LANES].iter().enumerate().take(count) {
+            // SAFETY: as promised.
+            unsafe { *to.add(at) = *lane };
+        }
+    }
+
     /// Computes `self * factor + term`, rounded once but for plain Rust (FMA).
     fn mul_add(self, factor: Self, term: Self) -> Self;
 
