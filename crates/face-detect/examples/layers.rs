@@ -3,6 +3,8 @@
 //!   RAYON_NUM_THREADS=1 cargo run --release -p face-detect --example layers -- [SIDE [ROUNDS]]
 #![allow(clippy::unwrap_used)]
 
+use std::time::Instant;
+
 use face_detect::{Detector, find_weights};
 
 fn main() {
@@ -10,12 +12,13 @@ fn main() {
     let side = arguments.first().copied().unwrap_or(1024);
     let rounds = arguments.get(1).copied().unwrap_or(30);
     let detector = Detector::open(&find_weights(&[]).unwrap()).unwrap();
+    let start = Instant::now();
     println!("| layer | GFLOP | ms | GFLOP/s |\n| --- | --- | --- | --- |");
     let (mut seconds, mut flops) = (0.0, 0.0);
     let show = |name: &str, seconds: f64, flops: f64| {
         println!("| {name} | {:.2} | {:.2} | {:.0} |", flops / 1e9, seconds * 1e3, flops / seconds / 1e9);
     };
-    for layer in detector.time_layers(side, side, rounds) {
+    for layer in detector.time_layers(side, side, rounds, || start.elapsed().as_secs_f64()) {
         let here = 2.0 * layer.products as f64;
         show(&layer.name, layer.seconds, here);
         seconds += layer.seconds;

@@ -6,7 +6,7 @@ use crate::kernels::{Dense, Depthwise, Row, Store, Value};
 use crate::network::{Mode, Plane};
 
 /// Bytes of the widened rows at most, so that they stay in the second cache.
-const WINDOW: usize = 512 << 10;
+const WINDOW: usize = 384 << 10;
 
 /// Pixels that share one pass over the weights, if a row is shorter.
 const PIXELS: usize = 96;
@@ -49,7 +49,7 @@ impl Block {
         let shrink = if matches!(self.widen, Widen::Stem(_)) { 2 } else { 1 };
         let (height, width) = (input.height / shrink, input.width / shrink);
         let stride = self.depthwise.stride;
-        let output = mode.plane(height / stride, width / stride, self.narrow.outputs);
+        let output = Plane::any(height / stride, width / stride, self.narrow.outputs);
         let out_width = output.width;
         // Two columns of each part are computed again for its neighbor.
         let fitting = WINDOW / (3 * self.narrow.inputs * size_of::<f32>() * stride);

@@ -4,6 +4,8 @@
 //! strips of rows, in parallel. Inside a strip the wide layers of a block exist only three rows at a
 //! time, so that they stay in the processor's cache: that is what makes it fast.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 use simd::Isa;
 
@@ -54,12 +56,13 @@ pub(crate) struct Mode {
     pub(crate) bf16: bool,
 }
 
-impl Mode {
-    /// A plane of any values.
-    pub(crate) fn plane(self, height: usize, width: usize, channels: usize) -> Plane {
-        Plane::zeros(height, width, channels)
-    }
+thread_local! {
+    /// The data of planes that are no longer needed: new memory costs a tenth of the time.
+    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Planes of which memory is kept by each thread that searches: those that a block needs at once.
+const KEPT: usize = 3;
 
 /// A picture or the output of a layer.
 #[derive(Debug, Clone)]
@@ -72,6 +75,30 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
+    /// A plane of any values, which may lie in the memory of an earlier one.
+    pub(crate) fn any(height: usize, width: usize, channels: usize) -> Self {
+        let length = height * width * channels;
+        let mut data = FREE.with_borrow_mut(|free| {
+            // The smallest that is large enough, or else the largest, which grows.
+            let fitting = (0..free.len()).filter(|&i| free[i].capacity() >= length).min_by_key(|&i| free[i].capacity());
+            let place = fitting.or_else(|| (0..free.len()).max_by_key(|&i| free[i].capacity()));
+            place.map(|place| free.swap_remove(place)).unwrap_or_default()
+        });
+        data.resize(length, 0.0);
+        Self { height, width, channels, data }
+    }
+
+    /// Keeps the memory for another plane of this thread.
+    pub(crate) fn recycle(self) {
+        FREE.with_borrow_mut(|free| {
+            free.push(self.data);
+            if free.len() > KEPT {
+                let smallest = (0..free.len()).min_by_key(|&i| free[i].capacity()).unwrap_or(0);
+                free.swap_remove(smallest);
+            }
+        });
+    }
+
     pub(crate) fn zeros(height: usize, width: usize, channels: usize) -> Self {
         Self { height, width, channels, data: vec![0.0; height * width * channels] }
     }
@@ -103,7 +130,7 @@ struct Step {
 
 impl Step {
     fn run(&self, low: &Plane, branch: &Plane, mode: Mode) -> Plane {
-        let output = mode.plane(branch.height, branch.width, UP);
+        let output = Plane::any(branch.height, branch.width, UP);
         let length = output.width * UP;
         output.fill(2, |first, strip| {
             let mut grown = vec![0.0; low.width * 4 * UP];
@@ -174,10 +201,12 @@ impl Network {
             let input = std::mem::replace(&mut plane, output);
             if is_branch {
                 branches.push(input);
+            } else {
+                input.recycle();
             }
             is_branch = branch;
         }
-        let narrow = mode.plane(plane.height, plane.width, UP);
+        let narrow = Plane::any(plane.height, plane.width, UP);
         let length = plane.width * UP;
         let mut up = narrow.fill(1, |first, strip| {
             for (i, to) in strip.chunks_exact_mut(length).enumerate() {
@@ -186,16 +215,18 @@ impl Network {
         });
         done("last".to_owned(), up.width * up.height * self.last.inputs * UP);
         for (step, branch) in self.steps.iter().zip(branches.iter().rev()) {
-            up = step.run(&up, branch, mode);
+            let next = step.run(&up, branch, mode);
+            std::mem::replace(&mut up, next).recycle();
             done(format!("up to {}", up.width), up.width * up.height * UP * (UP + branch.channels));
         }
         let output = self.outputs(&up, mode);
         done("outputs".to_owned(), up.width * up.height * UP * (9 * UP + OUTPUTS));
+        branches.into_iter().chain([plane, up]).for_each(Plane::recycle);
         output
     }
 
     fn outputs(&self, up: &Plane, mode: Mode) -> Plane {
-        let output = mode.plane(up.height, up.width, OUTPUTS);
+        let output = Plane::any(up.height, up.width, OUTPUTS);
         let length = up.width * OUTPUTS;
         let padded = (up.width + 2) * UP;
         output.fill(1, |first, strip| {
