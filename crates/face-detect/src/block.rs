@@ -98,7 +98,8 @@ impl<'a, T: Value> Part<'a, T> {
     ) -> Self {
         let (stride, wide) = (block.depthwise.stride, block.narrow.inputs);
         let (start, end) = (columns.start * stride, columns.end * stride + 2 - stride);
-        let batch = (PIXELS / columns.len()).clamp(1, 4);
+        // Two rows at least where they share inputs.
+        let batch = (PIXELS / columns.len()).clamp(if stride == 1 { 2 } else { 1 }, 4);
         let slots = batch * stride + 3 - stride;
         let row = vec![0.0; (columns.len() * stride + 2) * wide];
         Self {
@@ -124,16 +125,24 @@ impl<'a, T: Value> Part<'a, T> {
         let (stride, wide, narrow_width) = (depthwise.stride, narrow.inputs, narrow.outputs);
         let length = self.columns.len();
         let store = if *residual { Store::Add } else { Store::Linear };
-        let row_length = self.input.width / if matches!(self.block.widen, Widen::Stem(_)) { 2 } else { 1 } / stride
-            * narrow_width;
+        let row_length =
+            self.input.width / if matches!(self.block.widen, Widen::Stem(_)) { 2 } else { 1 } / stride * narrow_width;
         for (i, rows) in strip.chunks_mut(self.batch * row_length).enumerate() {
             let y = first + i * self.batch;
             let count = rows.len() / row_length;
             self.widen(y * stride..(y + count - 1) * stride + 3);
             let slots = self.window.len();
-            for (i, to) in self.middle.chunks_exact_mut(length * wide).take(count).enumerate() {
-                let at = |ky: usize| &self.window[((y + i) * stride + ky) % slots][..];
-                depthwise.row(self.mode.isa, [at(0), at(1), at(2)], to);
+            let at = |number: usize| &self.window[number % slots][..];
+            let middle = &mut self.middle[..count * length * wide];
+            for (i, to) in middle.chunks_mut(if stride == 1 { 2 } else { 1 } * length * wide).enumerate() {
+                if stride == 1 {
+                    let number = y + 2 * i;
+                    let rows = [at(number), at(number + 1), at(number + 2), at(number + 3)];
+                    depthwise.rows(self.mode.isa, &rows[..2 + to.len() / (length * wide)], to);
+                } else {
+                    let number = 2 * (y + i);
+                    depthwise.rows(self.mode.isa, &[at(number), at(number + 1), at(number + 2)], to);
+                }
             }
             let part = self.columns.start * narrow_width..self.columns.end * narrow_width;
             let mut outputs: Vec<_> = rows.chunks_exact_mut(row_length).map(|row| &mut row[part.clone()]).collect();
@@ -143,11 +152,8 @@ impl<'a, T: Value> Part<'a, T> {
                 }
             }
             let inputs: Vec<_> = self.middle.chunks_exact(length * wide).map(|row| [row]).collect();
-            let mut rows: Vec<_> = inputs
-                .iter()
-                .zip(outputs)
-                .map(|(parts, output)| Row { parts, step: wide, output })
-                .collect();
+            let mut rows: Vec<_> =
+                inputs.iter().zip(outputs).map(|(parts, output)| Row { parts, step: wide, output }).collect();
             T::rows(narrow, self.mode.isa, &mut rows, store);
         }
     }
@@ -227,5 +233,79 @@ fn stem(
         }
         let parts: Vec<_> = space.chunks_exact(length).collect();
         dense.rows(mode.isa, &mut [Row { parts: &parts, step: 6, output }], Store::Relu);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use simd::Isa;
+
+    use super::*;
+    use crate::kernels::tests::values;
+
+    /// The block by definition: widen, 3x3 for each channel, narrow.
+    fn expected(input: &Plane, layers: [(&[f32], &[f32]); 3], stride: usize, residual: bool) -> Vec<f32> {
+        let [(w1, b1), (w2, b2), (w3, b3)] = layers;
+        let (inputs, wide, narrow) = (input.channels, b1.len(), b3.len());
+        let dot = |w: &[f32], x: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+        let widened: Vec<f32> = input
+            .data
+            .chunks_exact(inputs)
+            .flat_map(|x| (0..wide).map(move |c| (b1[c] + dot(&w1[c * inputs..][..inputs], x)).max(0.0)))
+            .collect();
+        let mut output = Vec::new();
+        for (y, x) in (0..input.height / stride).flat_map(|y| (0..input.width / stride).map(move |x| (y, x))) {
+            let mut middle = b2.to_vec();
+            for k in 0..9 {
+                let (row, column) = (y * stride + k / 3, x * stride + k % 3);
+                if (1..=input.height).contains(&row) && (1..=input.width).contains(&column) {
+                    let from = &widened[((row - 1) * input.width + column - 1) * wide..][..wide];
+                    middle.iter_mut().zip(from).enumerate().for_each(|(c, (sum, x))| *sum += w2[c * 9 + k] * x);
+                }
+            }
+            middle.iter_mut().for_each(|value| *value = value.max(0.0));
+            let add = |c: usize| if residual { input.data[(y * input.width + x) * inputs + c] } else { 0.0 };
+            output.extend((0..narrow).map(|c| add(c) + b3[c] + dot(&w3[c * wide..][..wide], &middle)));
+        }
+        output
+    }
+
+    #[test]
+    fn a_block_equals_its_definition_for_every_size() {
+        // Height, width, inputs, wide, stride; the wide ones are computed in several parts.
+        for (height, width, inputs, wide, stride) in [
+            (1, 1, 4, 16, 1),
+            (7, 5, 8, 32, 1),
+            (9, 100, 6, 480, 1),
+            (6, 8, 2, 16, 2),
+            (4, 200, 6, 240, 2),
+            (18, 80, 4, 480, 1),
+        ] {
+            let residual = stride == 1;
+            let [w1, w2, w3] = [wide * inputs, wide * 9, inputs * wide].map(|n| values(n, 1));
+            let w3: Vec<f32> = w3.iter().map(|w| w / 30.0).collect();
+            let [b1, b2, b3] = [wide, wide, inputs].map(|n| values(n, 2));
+            let block = Block {
+                widen: Widen::Dense(Dense::new(inputs, &b1, |o, i| w1[o * inputs + i])),
+                depthwise: Depthwise::new(stride, &w2, &b2),
+                narrow: Dense::new(wide, &b3, |o, i| w3[o * wide + i]),
+                residual,
+            };
+            let input = Plane { height, width, channels: inputs, data: values(height * width * inputs, 3) };
+            let expected = expected(&input, [(&w1, &b1), (&w2, &b2), (&w3, &b3)], stride, residual);
+            let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Some).chain([None]);
+            for (isa, bf16) in isas.flat_map(|isa| [(isa, false), (isa, true)]) {
+                if bf16 && !simd::has_bf16(isa) {
+                    continue;
+                }
+                let output = block.run(&input, Mode { isa, bf16 });
+                let tolerance = if bf16 { 0.02 } else { 1e-5 } * largest;
+                assert_eq!(output.data.len(), expected.len());
+                for (at, (y, expected)) in output.data.iter().zip(&expected).enumerate() {
+                    assert!((y - expected).abs() < tolerance, "{isa:?} {bf16} {width} {at}: {y} {expected}");
+                }
+            }
+        }
     }
 }

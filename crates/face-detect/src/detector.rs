@@ -96,9 +96,30 @@ impl Detector {
     /// # Errors
     /// [`Error::Weights`] if they are another network.
     pub fn from_bytes(weights: &[u8]) -> Result<Self, Error> {
-        let isa = Isa::detect();
-        let bf16 = simd::has_bf16(isa) && std::env::var_os("BF16").is_some();
-        Ok(Self { network: Network::parse(weights)?, mode: Mode { isa, bf16 } })
+        Ok(Self { network: Network::parse(weights)?, mode: Mode { isa: Isa::detect(), bf16: false } })
+    }
+
+    /// Uses another instruction set than the best of this processor: `None` is plain Rust, as is one that
+    /// it lacks.
+    #[must_use]
+    pub fn with_isa(mut self, isa: Option<Isa>) -> Self {
+        self.mode = Mode { isa, bf16: self.mode.bf16 && simd::has_bf16(isa) };
+        self
+    }
+
+    /// Rounds the factors of the blocks' matrix products to bfloat16 where the instruction set has
+    /// products of these (AVX-512 BF16); elsewhere it changes nothing. Boxes and scores change a little:
+    /// the README has figures. It halves the arithmetic on AMD's processors. Intel's take longer: they
+    /// compute such products at half the speed of float32.
+    #[must_use]
+    pub fn with_bf16(mut self) -> Self {
+        self.mode.bf16 = simd::has_bf16(self.mode.isa);
+        self
+    }
+
+    /// Whether products are rounded to bfloat16.
+    pub fn is_bf16(&self) -> bool {
+        self.mode.bf16
     }
 
     /// Finds the faces of a picture, with descending scores.

@@ -37,6 +37,7 @@ mod weights;
 pub use detector::{Detector, LayerTime, Options};
 pub use face::Face;
 pub use picture::{Picture, Square};
+pub use simd::Isa;
 pub use weights::{PACKAGE, WEIGHTS_VARIABLE, find_weights};
 
 /// What can go wrong.

@@ -30,58 +30,71 @@ impl Depthwise {
     }
 
     /// Computes one row of the output from three rows of the input, which have a column of zeros on
-    /// either side.
-    pub(crate) fn row<T: Value>(&self, isa: Option<Isa>, rows: [&[f32]; 3], output: &mut [T]) {
+    /// either side; or two rows from four, if the stride is 1, so that inputs are read less often.
+    pub(crate) fn rows<T: Value>(&self, isa: Option<Isa>, rows: &[&[f32]], output: &mut [T]) {
         let channels = self.bias.len();
-        let pixels = output.len() / channels;
+        let pixels = output.len() / channels / (rows.len() - 2);
         assert!(channels.is_multiple_of(PANEL) && self.weights.len() == 9 * channels);
+        assert!(rows.len() == 3 || rows.len() == 4 && self.stride == 1);
         assert!(pixels > 0 && rows.iter().all(|row| row.len() >= ((pixels - 1) * self.stride + 3) * channels));
         let task = RowTask { layer: self, rows, output };
         if size_of::<T>() == 2 { simd::run_with_bf16(isa, task) } else { simd::run(isa, task) }
     }
 
+    /// Computes `R` rows.
     #[inline(always)]
-    fn body<V: Vector, T: Value, const STRIDE: usize>(&self, rows: [&[f32]; 3], output: &mut [T]) {
-        let channels = self.bias.len();
-        let mut tiles = output.chunks_exact_mut(TILE * channels);
+    fn body<V: Vector, T: Value, const STRIDE: usize, const R: usize>(&self, rows: &[&[f32]], output: &mut [T]) {
+        let pixels = output.len() / self.bias.len() / R;
         let mut x = 0;
-        for to in &mut tiles {
-            self.tile::<V, T, STRIDE, TILE>(rows, x * STRIDE, to);
+        while x + TILE <= pixels {
+            self.tile::<V, T, STRIDE, R, TILE>(rows, x, pixels, output);
             x += TILE;
         }
-        for to in tiles.into_remainder().chunks_exact_mut(channels) {
-            self.tile::<V, T, STRIDE, 1>(rows, x * STRIDE, to);
+        while x < pixels {
+            self.tile::<V, T, STRIDE, R, 1>(rows, x, pixels, output);
             x += 1;
         }
     }
 
-    /// Computes all channels of `P` pixels.
+    /// Computes all channels of `P` pixels, from pixel `x` on, of `R` rows of `pixels` each.
     #[inline(always)]
-    fn tile<V: Vector, T: Value, const STRIDE: usize, const P: usize>(
+    fn tile<V: Vector, T: Value, const STRIDE: usize, const R: usize, const P: usize>(
         &self,
-        rows: [&[f32]; 3],
+        rows: &[&[f32]],
         x: usize,
-        to: &mut [T],
+        pixels: usize,
+        output: &mut [T],
     ) {
         let channels = self.bias.len();
+        assert!(rows.len() == R + 2 && output.len() >= ((R - 1) * pixels + x + P) * channels);
         for channel in (0..channels).step_by(V::LANES) {
             let weights = channel / PANEL * PANEL * 9 + channel % PANEL;
-            // SAFETY: `row` checked that the rows hold every pixel that is read, and `weights` and `bias`
+            // SAFETY: `rows` checked that the rows hold every pixel that is read, and `weights` and `bias`
             // nine values and one for each channel.
             unsafe {
-                let mut sums = [V::load_from(self.bias.as_ptr().add(channel)); P];
-                for ky in 0..3 {
-                    let row = rows[ky].as_ptr().add(x * channels + channel);
+                let weight = |k: usize| V::load_from(self.weights.as_ptr().add(weights + k * PANEL));
+                let mut sums = [[V::load_from(self.bias.as_ptr().add(channel)); P]; R];
+                for y in 0..R + 2 {
+                    let row = rows.get_unchecked(y).as_ptr().add(x * STRIDE * channels + channel);
                     for kx in 0..3 {
-                        let weight = V::load_from(self.weights.as_ptr().add(weights + (ky * 3 + kx) * PANEL));
+                        // Of the rows of the output, those to which this row of the input counts.
+                        let factors: [V; R] = std::array::from_fn(|r| weight(y.saturating_sub(r).min(2) * 3 + kx));
                         for p in 0..P {
                             let value = V::load_from(row.add((p * STRIDE + kx) * channels));
-                            sums[p] = weight.mul_add(value, sums[p]);
+                            for r in 0..R {
+                                if y >= r && y < r + 3 {
+                                    sums[r][p] = factors[r].mul_add(value, sums[r][p]);
+                                }
+                            }
                         }
                     }
                 }
-                for p in 0..P {
-                    T::store(sums[p].max(V::splat(0.0)), &mut to[p * channels + channel..]);
+                for r in 0..R {
+                    for p in 0..P {
+                        let at = (r * pixels + x + p) * channels + channel;
+                        let to = std::slice::from_raw_parts_mut(output.as_mut_ptr().add(at), V::LANES);
+                        T::store(sums[r][p].max(V::splat(0.0)), to);
+                    }
                 }
             }
         }
@@ -90,7 +103,7 @@ impl Depthwise {
 
 struct RowTask<'a, T> {
     layer: &'a Depthwise,
-    rows: [&'a [f32]; 3],
+    rows: &'a [&'a [f32]],
     output: &'a mut [T],
 }
 
@@ -100,9 +113,10 @@ impl<T: Value> Task for RowTask<'_, T> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { layer, rows, output } = self;
-        match layer.stride {
-            1 => layer.body::<V, T, 1>(rows, output),
-            _ => layer.body::<V, T, 2>(rows, output),
+        match (layer.stride, rows.len()) {
+            (1, 4) => layer.body::<V, T, 1, 2>(rows, output),
+            (1, _) => layer.body::<V, T, 1, 1>(rows, output),
+            _ => layer.body::<V, T, 2, 1>(rows, output),
         }
     }
 }

@@ -5,7 +5,7 @@ mod arithmetic;
 mod dense;
 mod depthwise;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use arithmetic::Value;
 pub(crate) use dense::{Dense, Row, Store};
