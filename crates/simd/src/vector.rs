@@ -43,10 +43,8 @@ pub trait Vector: Copy {
             return unsafe { Self::load_from(from) };
         }
         let mut lanes = [0.0; 16];
-        for (at, lane) in lanes[..Self::LANES].iter_mut().enumerate().take(count) {
-            // SAFETY: as promised.
-            *lane = unsafe { *from.add(at) };
-        }
+        // SAFETY: as promised.
+        unsafe { copy_part(from, lanes.as_mut_ptr(), count.min(Self::LANES)) };
         Self::load(&lanes)
     }
 
@@ -62,10 +60,8 @@ pub trait Vector: Copy {
         }
         let mut lanes = [0.0; 16];
         self.store(&mut lanes);
-        for (at, lane) in lanes[..Self::LANES].iter().enumerate().take(count) {
-            // SAFETY: as promised.
-            unsafe { *to.add(at) = *lane };
-        }
+        // SAFETY: as promised.
+        unsafe { copy_part(lanes.as_ptr(), to, count.min(Self::LANES)) };
     }
 
     /// Computes `self * factor + term`, rounded once but for plain Rust (FMA).
@@ -114,6 +110,18 @@ pub trait Vector: Copy {
             *to = round_to_bf16(*value);
         }
     }
+}
+
+/// Copies `count` values. Not inlined: the code would keep the compiler from unrolling the loops around
+/// it, and then from keeping sums in registers.
+///
+/// # Safety
+/// As many values must be readable and writable.
+#[cold]
+#[inline(never)]
+unsafe fn copy_part(from: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: as promised.
+    unsafe { std::ptr::copy(from, to, count) };
 }
 
 /// A vector with dot products of bfloat16 pairs.
