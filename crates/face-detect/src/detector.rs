@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use simd::Isa;
+
 use crate::decode::decode;
 use crate::face::best;
-use crate::network::{GRID, Network, Plane};
+use crate::network::{GRID, Mode, Network, Plane};
 use crate::{Error, Face, Picture};
 
 /// Size in pixels of the network's input that the smallest faces get.
@@ -62,10 +64,22 @@ impl Options {
     }
 }
 
+/// The time of a layer of the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerTime {
+    /// Which layer.
+    pub name: String,
+    /// Its time.
+    pub seconds: f64,
+    /// Its multiplications, each with an addition.
+    pub products: usize,
+}
+
 /// Finds faces. Can be used from several threads at once.
 #[derive(Debug, Clone)]
 pub struct Detector {
     network: Network,
+    mode: Mode,
 }
 
 impl Detector {
@@ -82,7 +96,30 @@ impl Detector {
     /// # Errors
     /// [`Error::Weights`] if they are another network.
     pub fn from_bytes(weights: &[u8]) -> Result<Self, Error> {
-        Ok(Self { network: Network::parse(weights)? })
+        Ok(Self { network: Network::parse(weights)?, mode: Mode { isa: Isa::detect(), bf16: false } })
+    }
+
+    /// Uses another instruction set than the best of this processor: `None` is plain Rust, as is one that
+    /// it lacks.
+    #[must_use]
+    pub fn with_isa(mut self, isa: Option<Isa>) -> Self {
+        self.mode = Mode { isa, bf16: self.mode.bf16 && simd::has_bf16(isa) };
+        self
+    }
+
+    /// Rounds the factors of the blocks' matrix products to bfloat16 where the instruction set has
+    /// products of these (AVX-512 BF16); elsewhere it changes nothing. Boxes and scores change a little:
+    /// the README has figures. It halves the arithmetic on AMD's processors. Intel's take longer: they
+    /// compute such products at half the speed of float32.
+    #[must_use]
+    pub fn with_bf16(mut self) -> Self {
+        self.mode.bf16 = simd::has_bf16(self.mode.isa);
+        self
+    }
+
+    /// Whether products are rounded to bfloat16.
+    pub fn is_bf16(&self) -> bool {
+        self.mode.bf16
     }
 
     /// Finds the faces of a picture, with descending scores.
@@ -123,11 +160,37 @@ impl Detector {
         Ok(best(faces))
     }
 
+    /// Runs the network on random pixels, `width` by `height`, as often as `rounds` says. Returns the
+    /// shortest time of each layer by `clock`, in seconds, for measurements.
+    pub fn time_layers(&self, width: usize, height: usize, rounds: usize, clock: impl Fn() -> f64) -> Vec<LayerTime> {
+        let mut picture = Plane::zeros(height.next_multiple_of(GRID), width.next_multiple_of(GRID), 3);
+        for (i, value) in picture.data.iter_mut().enumerate() {
+            *value = (i.wrapping_mul(2_654_435_761) >> 7 & 0xff) as f32;
+        }
+        let mut best: Vec<LayerTime> = Vec::new();
+        for _ in 0..rounds {
+            let mut times = Vec::new();
+            let mut start = clock();
+            self.network.run_observed(picture.clone(), self.mode, |name, products| {
+                times.push(LayerTime { name, seconds: clock() - start, products });
+                start = clock();
+            });
+            if best.is_empty() {
+                best = times;
+            } else {
+                for (best, time) in best.iter_mut().zip(times) {
+                    best.seconds = best.seconds.min(time.seconds);
+                }
+            }
+        }
+        best
+    }
+
     /// Finds the faces of one tile whose centers lie in its core.
     fn tile(&self, picture: Picture<'_>, scale: f32, x: Tile, y: Tile, threshold: f32) -> Vec<Face> {
         let start = (x.start as f32 / scale, y.start as f32 / scale);
         let input = picture.resample(start, scale.recip(), x.length, y.length);
-        let mut faces = decode(&self.network.run(color(input)), threshold);
+        let mut faces = decode(&self.network.run(color(input), self.mode), threshold);
         faces.retain(|face| x.core(face.x + face.width / 2.0) && y.core(face.y + face.height / 2.0));
         for face in &mut faces {
             face.x = start.0 + face.x / scale;

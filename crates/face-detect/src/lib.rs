@@ -21,6 +21,8 @@
 // Kernels, network and detector index into planes and lists whose sizes they made themselves; an index
 // out of range is a bug there, not bad input. What comes from files goes through `onnx`, which does not.
 #[allow(clippy::indexing_slicing)]
+mod block;
+#[allow(clippy::indexing_slicing)]
 mod kernels;
 #[allow(clippy::indexing_slicing)]
 mod network;
@@ -32,9 +34,10 @@ mod onnx;
 mod picture;
 mod weights;
 
-pub use detector::{Detector, Options};
+pub use detector::{Detector, LayerTime, Options};
 pub use face::Face;
 pub use picture::{Picture, Square};
+pub use simd::Isa;
 pub use weights::{PACKAGE, WEIGHTS_VARIABLE, find_weights};
 
 /// What can go wrong.

@@ -4,10 +4,14 @@
 //! strips of rows, in parallel. Inside a strip the wide layers of a block exist only three rows at a
 //! time, so that they stay in the processor's cache: that is what makes it fast.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
+use simd::Isa;
 
 use crate::Error;
-use crate::kernels::{Dense, Depthwise, Store};
+use crate::block::{Block, Widen};
+use crate::kernels::{Dense, Depthwise, Row, Store};
 use crate::onnx::{Layer, Tensor, layers};
 
 /// The input's sides must be multiples of this.
@@ -44,6 +48,22 @@ const BLOCKS: [(usize, usize, bool); 17] = [
     (1, 320, false),
 ];
 
+/// How the network is computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mode {
+    pub(crate) isa: Option<Isa>,
+    /// Whether the factors of most products are bfloat16; `isa` must have the instructions.
+    pub(crate) bf16: bool,
+}
+
+thread_local! {
+    /// The data of planes that are no longer needed: new memory costs a tenth of the time.
+    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Planes of which memory is kept by each thread that searches: those that a block needs at once.
+const KEPT: usize = 3;
+
 /// A picture or the output of a layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Plane {
@@ -55,127 +75,48 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
+    /// A plane of any values, which may lie in the memory of an earlier one.
+    pub(crate) fn any(height: usize, width: usize, channels: usize) -> Self {
+        let length = height * width * channels;
+        let mut data = FREE.with_borrow_mut(|free| {
+            // The smallest that is large enough, or else the largest, which grows.
+            let fitting = (0..free.len()).filter(|&i| free[i].capacity() >= length).min_by_key(|&i| free[i].capacity());
+            let place = fitting.or_else(|| (0..free.len()).max_by_key(|&i| free[i].capacity()));
+            place.map(|place| free.swap_remove(place)).unwrap_or_default()
+        });
+        data.resize(length, 0.0);
+        Self { height, width, channels, data }
+    }
+
+    /// Keeps the memory for another plane of this thread.
+    pub(crate) fn recycle(self) {
+        FREE.with_borrow_mut(|free| {
+            free.push(self.data);
+            if free.len() > KEPT {
+                let smallest = (0..free.len()).min_by_key(|&i| free[i].capacity()).unwrap_or(0);
+                free.swap_remove(smallest);
+            }
+        });
+    }
+
     pub(crate) fn zeros(height: usize, width: usize, channels: usize) -> Self {
         Self { height, width, channels, data: vec![0.0; height * width * channels] }
     }
 
-    fn row(&self, y: usize) -> &[f32] {
+    pub(crate) fn row(&self, y: usize) -> &[f32] {
         let length = self.width * self.channels;
         &self.data[y * length..][..length]
     }
 
     /// Computes strips of rows in parallel: `compute(first row, rows)`.
-    fn fill(mut self, multiple: usize, compute: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+    pub(crate) fn fill(mut self, multiple: usize, compute: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        let threads = rayon::current_num_threads();
         // A strip computes up to two rows of its neighbors again, so it must not be too thin.
-        let rows = self.height.div_ceil(rayon::current_num_threads() * 2).max(8).next_multiple_of(multiple);
+        let strips = if threads > 1 && self.height >= 64 * threads { 2 * threads } else { threads };
+        let rows = self.height.div_ceil(strips).max(8).next_multiple_of(multiple);
         let length = self.width * self.channels;
         self.data.par_chunks_mut((rows * length).max(1)).enumerate().for_each(|(i, strip)| compute(i * rows, strip));
         self
-    }
-}
-
-/// Three rows around a row of the input, with a column of zeros on either side.
-struct Window {
-    rows: [Vec<f32>; 3],
-    /// The number of the row in each place, plus 1.
-    holds: [Option<usize>; 3],
-}
-
-impl Window {
-    fn new(width: usize, channels: usize) -> Self {
-        let row = vec![0.0; (width + 2) * channels];
-        Self { rows: [row.clone(), row.clone(), row], holds: [None; 3] }
-    }
-
-    /// The rows `y - 1`, `y` and `y + 1`; those outside `0..height` are zeros. `compute` fills a row that
-    /// is not there yet.
-    fn at(&mut self, y: usize, height: usize, channels: usize, compute: impl Fn(usize, &mut [f32])) -> [&[f32]; 3] {
-        for number in y..y + 3 {
-            let place = number % 3;
-            if self.holds[place] == Some(number) {
-                continue;
-            }
-            self.holds[place] = Some(number);
-            let row = &mut self.rows[place];
-            let end = row.len() - channels;
-            if number == 0 || number > height {
-                row.fill(0.0);
-            } else {
-                compute(number - 1, &mut row[channels..end]);
-            }
-        }
-        [0, 1, 2].map(|i| &self.rows[(y + i) % 3][..])
-    }
-}
-
-/// How a block widens its input.
-#[derive(Debug, Clone)]
-enum Widen {
-    /// The first block: 3x3 convolution with stride 2 of the picture.
-    Stem(Dense),
-    /// All others: more channels for each pixel.
-    Dense(Dense),
-}
-
-/// An inverted residual: widen, 3x3 for each channel, narrow.
-#[derive(Debug, Clone)]
-struct Block {
-    widen: Widen,
-    depthwise: Depthwise,
-    narrow: Dense,
-    residual: bool,
-}
-
-impl Block {
-    fn run(&self, input: &Plane) -> Plane {
-        let shrink = if matches!(self.widen, Widen::Stem(_)) { 2 } else { 1 };
-        let (height, width) = (input.height / shrink, input.width / shrink);
-        let (stride, wide) = (self.depthwise.stride, self.narrow.inputs);
-        let output = Plane::zeros(height / stride, width / stride, self.narrow.outputs);
-        let (length, out_width) = (output.width * output.channels, output.width);
-        output.fill(1, |first, strip| {
-            let mut window = Window::new(width, wide);
-            let mut middle = vec![0.0; out_width * wide];
-            let mut patches = Vec::new();
-            if shrink == 2 {
-                patches.resize(width * 27, 0.0);
-            }
-            let patches = std::cell::RefCell::new(patches);
-            for (i, to) in strip.chunks_exact_mut(length).enumerate() {
-                let y = first + i;
-                let rows = window.at(y * stride, height, wide, |y, to| match &self.widen {
-                    Widen::Dense(dense) => dense.apply(input.row(y), to, Store::Relu),
-                    Widen::Stem(dense) => {
-                        let mut patches = patches.borrow_mut();
-                        patches_of(input, y, &mut patches);
-                        dense.apply(&patches, to, Store::Relu);
-                    }
-                });
-                self.depthwise.row(rows, &mut middle);
-                if self.residual {
-                    to.copy_from_slice(input.row(y));
-                }
-                self.narrow.apply(&middle, to, if self.residual { Store::Add } else { Store::Linear });
-            }
-        })
-    }
-}
-
-/// Gathers the 3x3 pixels around every second pixel of row `2 y`, `[ky][kx][channel]`.
-fn patches_of(picture: &Plane, y: usize, patches: &mut [f32]) {
-    for (x, patch) in patches.chunks_exact_mut(27).enumerate() {
-        for (ky, to) in patch.chunks_exact_mut(9).enumerate() {
-            let row = 2 * y + ky;
-            if row == 0 || row > picture.height {
-                to.fill(0.0);
-                continue;
-            }
-            let row = picture.row(row - 1);
-            // Only the column left of the first one can be outside: the width is even.
-            let outside = if x == 0 { 3 } else { 0 };
-            to[..outside].fill(0.0);
-            to[outside..].copy_from_slice(&row[(6 * x + outside - 3)..6 * x + 6]);
-        }
     }
 }
 
@@ -188,18 +129,18 @@ struct Step {
 }
 
 impl Step {
-    fn run(&self, low: &Plane, branch: &Plane) -> Plane {
-        let output = Plane::zeros(branch.height, branch.width, UP);
+    fn run(&self, low: &Plane, branch: &Plane, mode: Mode) -> Plane {
+        let output = Plane::any(branch.height, branch.width, UP);
         let length = output.width * UP;
         output.fill(2, |first, strip| {
             let mut grown = vec![0.0; low.width * 4 * UP];
             for (i, pair) in strip.chunks_exact_mut(2 * length).enumerate() {
-                self.grow.apply(low.row(first / 2 + i), &mut grown, Store::Relu);
+                self.grow.row(mode.isa, low.row(first / 2 + i), &mut grown, Store::Relu);
                 for (dy, to) in pair.chunks_exact_mut(length).enumerate() {
                     for (to, from) in to.chunks_exact_mut(2 * UP).zip(grown.chunks_exact(4 * UP)) {
                         to.copy_from_slice(&from[dy * 2 * UP..][..2 * UP]);
                     }
-                    self.side.apply(branch.row(first + 2 * i + dy), to, Store::ReluAdd);
+                    self.side.row(mode.isa, branch.row(first + 2 * i + dy), to, Store::ReluAdd);
                 }
             }
         })
@@ -245,44 +186,68 @@ impl Network {
 
     /// Runs the network on an RGB picture, values 0 to 255, whose sides are multiples of [`GRID`].
     /// Returns a plane with [`OUTPUTS`] channels, one pixel for each cell.
-    pub(crate) fn run(&self, picture: Plane) -> Plane {
+    pub(crate) fn run(&self, picture: Plane, mode: Mode) -> Plane {
+        self.run_observed(picture, mode, |_, _| ())
+    }
+
+    /// Runs the network; `done` gets the name of each layer and its multiplications when it is done.
+    pub(crate) fn run_observed(&self, picture: Plane, mode: Mode, mut done: impl FnMut(String, usize)) -> Plane {
         let mut branches = Vec::new();
         let mut plane = picture;
-        for (block, (_, _, branch)) in self.blocks.iter().zip(BLOCKS) {
-            plane = block.run(&plane);
-            if branch {
-                branches.push(plane.clone());
+        let mut is_branch = false;
+        for (number, (block, (_, _, branch))) in self.blocks.iter().zip(BLOCKS).enumerate() {
+            let output = block.run(&plane, mode);
+            done(format!("block {number}"), block.products(&output));
+            let input = std::mem::replace(&mut plane, output);
+            if is_branch {
+                branches.push(input);
+            } else {
+                input.recycle();
             }
+            is_branch = branch;
         }
-        let narrow = Plane::zeros(plane.height, plane.width, UP);
+        let narrow = Plane::any(plane.height, plane.width, UP);
         let length = plane.width * UP;
         let mut up = narrow.fill(1, |first, strip| {
             for (i, to) in strip.chunks_exact_mut(length).enumerate() {
-                self.last.apply(plane.row(first + i), to, Store::Relu);
+                self.last.row(mode.isa, plane.row(first + i), to, Store::Relu);
             }
         });
+        done("last".to_owned(), up.width * up.height * self.last.inputs * UP);
         for (step, branch) in self.steps.iter().zip(branches.iter().rev()) {
-            up = step.run(&up, branch);
+            let next = step.run(&up, branch, mode);
+            std::mem::replace(&mut up, next).recycle();
+            done(format!("up to {}", up.width), up.width * up.height * UP * (UP + branch.channels));
         }
-        self.outputs(&up)
+        let output = self.outputs(&up, mode);
+        done("outputs".to_owned(), up.width * up.height * UP * (9 * UP + OUTPUTS));
+        branches.into_iter().chain([plane, up]).for_each(Plane::recycle);
+        output
     }
 
-    fn outputs(&self, up: &Plane) -> Plane {
-        let output = Plane::zeros(up.height, up.width, OUTPUTS);
+    fn outputs(&self, up: &Plane, mode: Mode) -> Plane {
+        let output = Plane::any(up.height, up.width, OUTPUTS);
         let length = up.width * OUTPUTS;
+        let padded = (up.width + 2) * UP;
         output.fill(1, |first, strip| {
-            let mut window = Window::new(up.width, UP);
-            let mut patches = vec![0.0; up.width * 9 * UP];
+            // Three rows, each at its number modulo 3, with a column of zeros on either side.
+            let mut window = vec![0.0; 3 * padded];
+            let fill = |window: &mut [f32], number: usize| {
+                let to = &mut window[number % 3 * padded..][..padded];
+                match number.checked_sub(1).filter(|&y| y < up.height) {
+                    None => to.fill(0.0),
+                    Some(y) => to[UP..padded - UP].copy_from_slice(up.row(y)),
+                }
+            };
+            fill(&mut window, first);
+            fill(&mut window, first + 1);
             let mut middle = vec![0.0; up.width * UP];
             for (i, to) in strip.chunks_exact_mut(length).enumerate() {
-                let rows = window.at(first + i, up.height, UP, |y, to| to.copy_from_slice(up.row(y)));
-                for (x, patch) in patches.chunks_exact_mut(9 * UP).enumerate() {
-                    for (to, row) in patch.chunks_exact_mut(3 * UP).zip(rows) {
-                        to.copy_from_slice(&row[x * UP..][..3 * UP]);
-                    }
-                }
-                self.head.apply(&patches, &mut middle, Store::Relu);
-                self.outputs.apply(&middle, to, Store::Linear);
+                fill(&mut window, first + i + 2);
+                let parts = [0, 1, 2].map(|ky| &window[(first + i + ky) % 3 * padded..][..padded]);
+                let row = Row { parts: &parts, step: UP, output: &mut middle };
+                self.head.rows(mode.isa, &mut [row], Store::Relu);
+                self.outputs.row(mode.isa, &middle, to, Store::Linear);
             }
         })
     }

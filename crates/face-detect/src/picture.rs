@@ -66,13 +66,35 @@ impl<'a> Picture<'a> {
         gray.map(|value| value.round() as u8).collect()
     }
 
+    /// Copies the part that begins at `start`; pixels outside are those of the border.
+    fn copy(&self, start: (isize, isize), plane: &mut Plane) {
+        let (last_x, last_y) = (self.width as isize - 1, self.height as isize - 1);
+        let before = start.0.saturating_neg().clamp(0, plane.width as isize) as usize;
+        let first = start.0.clamp(0, last_x) as usize;
+        let row_length = self.width * self.channels;
+        let rows = plane.data.chunks_exact_mut(plane.width * self.channels).enumerate();
+        rows.for_each(|(y, to)| {
+            let y = start.1.saturating_add(y as isize).clamp(0, last_y) as usize;
+            let row = self.pixels.chunks_exact(row_length).nth(y).unwrap_or_default();
+            let (outside, inside) = to.split_at_mut(before * self.channels);
+            let from = row.get(first * self.channels..).unwrap_or_default();
+            copy_row(row.get(..self.channels).unwrap_or_default(), outside, self.channels);
+            copy_row(from, inside, self.channels);
+        });
+    }
+
     /// Resamples the part that begins at `start` (x, y, in pixels), `step` pixels for each pixel of the
     /// result. Pixels outside the picture are those of its border. Values stay 0 to 255.
     pub(crate) fn resample(&self, start: (f32, f32), step: f32, width: usize, height: usize) -> Plane {
-        let mut plane = Plane::zeros(height, width, self.channels);
-        if self.width == 0 || self.height == 0 || plane.data.is_empty() {
+        if self.width == 0 || self.height == 0 || width == 0 || height == 0 {
+            return Plane::zeros(height, width, self.channels);
+        }
+        if step == 1.0 && start.0.fract() == 0.0 && start.1.fract() == 0.0 {
+            let mut plane = Plane::any(height, width, self.channels);
+            self.copy((start.0 as isize, start.1 as isize), &mut plane);
             return plane;
         }
+        let mut plane = Plane::zeros(height, width, self.channels);
         let columns: Vec<_> = (0..width).map(|x| Taps::new(start.0, step, x, self.width)).collect();
         let first = columns.iter().map(|taps| taps.first).min().unwrap_or(0);
         let end = columns.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0);
@@ -98,6 +120,17 @@ impl<'a> Picture<'a> {
             }
         });
         plane
+    }
+}
+
+/// Copies `from` on, and repeats the last pixel.
+fn copy_row(from: &[u8], to: &mut [f32], channels: usize) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = f32::from(from);
+    }
+    let (inside, outside) = to.split_at_mut(from.len().min(to.len()));
+    if let Some(last) = inside.len().checked_sub(channels).and_then(|at| inside.get(at..)) {
+        outside.chunks_exact_mut(channels).for_each(|to| to.copy_from_slice(last));
     }
 }
 
@@ -169,6 +202,24 @@ mod tests {
         let pixels: Vec<u8> = (0..36).map(|i| i * 7).collect();
         let plane = Picture::rgb(&pixels, 4, 3).unwrap().resample((0.0, 0.0), 1.0, 4, 3);
         assert_eq!(plane.data, pixels.iter().map(|&v| f32::from(v)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn copying_equals_resampling_inside_and_outside() {
+        let pixels: Vec<u8> = (0..5 * 4 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        for (picture, channels) in
+            [(Picture::rgb(&pixels, 5, 4).unwrap(), 3), (Picture::gray(&pixels[..20], 5, 4).unwrap(), 1)]
+        {
+            for start in [(0.0, 0.0), (-3.0, 2.0), (2.0, -9.0), (4.0, 3.0), (7.0, 0.0), (-20.0, 1e12), (1e12, 1.0)] {
+                let copied = picture.resample(start, 1.0, 8, 7);
+                // A step that is not quite 1 takes the other way.
+                let resampled = picture.resample(start, 1.0 + f32::EPSILON, 8, 7);
+                assert_eq!((copied.data.len(), copied.channels), (56 * channels, channels));
+                for (a, b) in copied.data.iter().zip(&resampled.data) {
+                    assert!((a - b).abs() < 1e-2, "{start:?}: {a} {b}");
+                }
+            }
+        }
     }
 
     #[test]

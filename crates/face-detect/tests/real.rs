@@ -107,3 +107,40 @@ fn color_and_gray_give_the_same_for_a_gray_picture() {
     let same = detector.detect(Picture::rgb(&color, width, height).unwrap(), &Options::default()).unwrap();
     assert!(!gray.is_empty() && gray == same);
 }
+
+#[test]
+fn bfloat16_finds_the_same_faces() {
+    let Some((detector, faces)) = setup(48) else { return };
+    let rounding = detector.clone().with_bf16();
+    if !rounding.is_bf16() {
+        println!("skipped: this processor has no AVX-512 BF16");
+        return;
+    }
+    let (mut count, mut overlaps, mut scores) = (0, Vec::new(), 0.0f32);
+    for side in [40, 64, 96] {
+        let (pixels, width, height, _) = page(&faces, side);
+        let picture = Picture::gray(&pixels, width, height).unwrap();
+        let found = [&detector, &rounding].map(|detector| detector.detect(picture, &Options::default()).unwrap());
+        count += found[0].len();
+        for face in &found[0] {
+            let square = |face: &Face| Square { x: face.x, y: face.y, side: (face.width * face.height).sqrt() };
+            let best =
+                found[1].iter().max_by(|a, b| iou(square(face), square(a)).total_cmp(&iou(square(face), square(b))));
+            let best = best.unwrap();
+            // A face at the threshold may be lost.
+            if face.score > 0.36 {
+                overlaps.push(iou(square(face), square(best)));
+                scores = scores.max((face.score - best.score).abs());
+            }
+        }
+        assert!(found[0].len().abs_diff(found[1].len()) <= 2, "{} {}", found[0].len(), found[1].len());
+    }
+    overlaps.sort_by(f32::total_cmp);
+    println!(
+        "{count} faces, IoU {} to {}, median {}, scores differ by {scores}",
+        overlaps[0],
+        overlaps[overlaps.len() - 1],
+        overlaps[overlaps.len() / 2]
+    );
+    assert!(overlaps[0] > 0.98 && scores < 0.015);
+}

@@ -8,6 +8,12 @@ use crate::{Bf16Vector, Vector};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool>(__m512);
 
+/// The first `count` lanes, from 0 to 16.
+#[inline(always)]
+fn first_lanes(count: usize) -> __mmask16 {
+    ((1u32 << count) - 1) as __mmask16
+}
+
 // SAFETY of all below: values of this type exist only inside tasks that `dispatch` runs after it
 // checked the processor; slices are checked to be long enough before a pointer to them is read or
 // written.
@@ -29,6 +35,16 @@ impl<const BF16: bool> Vector for Avx512<BF16> {
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
         unsafe { _mm512_storeu_ps(to[..Self::LANES].as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        Self(unsafe { _mm512_maskz_loadu_ps(first_lanes(count), from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first_lanes(count), self.0) }
     }
 
     #[inline(always)]

@@ -32,12 +32,26 @@ impl Task for Operations {
             let (first, second) = unsafe { V::load(&indices).gather_pairs(BYTES.as_ptr()) };
             let mut bytes = [0; 16];
             first.store_bytes(&mut bytes);
-            let mut stored = [0.0; 16];
-            stored.iter_mut().zip(bytes).for_each(|(to, byte)| *to = f32::from(byte));
+            let mut byte_values = [0.0; 16];
+            byte_values.iter_mut().zip(bytes).for_each(|(to, byte)| *to = f32::from(byte));
             let mut bf16 = [0; 16];
             a.store_bf16(&mut bf16);
             let mut rounded = [0.0; 16];
             rounded.iter_mut().zip(bf16).for_each(|(to, bits)| *to = f32::from_bits(u32::from(bits) << 16));
+            let mut loaded = [9.0; 16];
+            let mut stored = [9.0; 16];
+            for count in 0..=V::LANES {
+                // SAFETY: both arrays hold as many values.
+                unsafe {
+                    V::load_first(self.a[lane..].as_ptr(), count).store(&mut loaded);
+                    a.store_first(stored.as_mut_ptr(), count);
+                }
+                for (at, &value) in self.a[lane..lane + V::LANES].iter().enumerate() {
+                    let expected = if at < count { [value; 2] } else { [0.0, 9.0] };
+                    let bits = |values: [f32; 2]| values.map(f32::to_bits);
+                    assert_eq!(bits([loaded[at], stored[at]]), bits(expected), "the first {count}, {at}");
+                }
+            }
             for (name, values) in [
                 ("splat", V::splat(self.a[3])),
                 ("mul_add", a.mul_add(b, c)),
@@ -50,7 +64,7 @@ impl Task for Operations {
                 ("mask_equal", a.mask_equal(&BYTES[lane..], 2)),
                 ("first byte", first),
                 ("second byte", second),
-                ("bytes", V::load(&stored)),
+                ("bytes", V::load(&byte_values)),
                 ("bf16", V::load(&rounded)),
             ] {
                 add(name, lane, values);

@@ -32,6 +32,38 @@ pub trait Vector: Copy {
     /// Stores the lanes to the first `LANES` places of `to`.
     fn store(self, to: &mut [f32]);
 
+    /// Loads `count` values, at most `LANES`, and sets the other lanes to 0.
+    ///
+    /// # Safety
+    /// `count` values must be readable.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        if count == Self::LANES {
+            // SAFETY: as promised.
+            return unsafe { Self::load_from(from) };
+        }
+        let mut lanes = [0.0; 16];
+        // SAFETY: as promised.
+        unsafe { copy_part(from, lanes.as_mut_ptr(), count.min(Self::LANES)) };
+        Self::load(&lanes)
+    }
+
+    /// Stores the first `count` lanes, at most `LANES`.
+    ///
+    /// # Safety
+    /// `count` values must be writable.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        if count == Self::LANES {
+            // SAFETY: as promised.
+            return self.store(unsafe { std::slice::from_raw_parts_mut(to, count) });
+        }
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        // SAFETY: as promised.
+        unsafe { copy_part(lanes.as_ptr(), to, count.min(Self::LANES)) };
+    }
+
     /// Computes `self * factor + term`, rounded once but for plain Rust (FMA).
     fn mul_add(self, factor: Self, term: Self) -> Self;
 
@@ -78,6 +110,18 @@ pub trait Vector: Copy {
             *to = round_to_bf16(*value);
         }
     }
+}
+
+/// Copies `count` values. Not inlined: the code would keep the compiler from unrolling the loops around
+/// it, and then from keeping sums in registers.
+///
+/// # Safety
+/// As many values must be readable and writable.
+#[cold]
+#[inline(never)]
+unsafe fn copy_part(from: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: as promised.
+    unsafe { std::ptr::copy(from, to, count) };
 }
 
 /// A vector with dot products of bfloat16 pairs.
