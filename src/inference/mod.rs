@@ -6,6 +6,7 @@ pub mod drift;
 pub mod ensemble;
 pub mod explain;
 pub mod forward;
+pub mod out_of_fold;
 pub mod photo_predictions;
 pub mod submission;
 pub mod trained_run;

@@ -41,6 +41,9 @@ pub const LOCK_FILE: &str = ".lock";
 /// File that marks the directory of a sweep.
 pub const SWEEP_JSON: &str = "sweep.json";
 
+/// The directory of a fold of a cross-validation is this and its number, from 1.
+pub const FOLD: &str = "fold";
+
 /// Files that a run may have written before its first checkpoint.
 const STARTUP_FILES: [&str; 4] = [LOCK_FILE, "log.txt", "config.toml", "split.csv"];
 
@@ -184,6 +187,9 @@ impl RunDir {
         ];
         if files.iter().any(|file| file.exists()) {
             return Ok(run);
+        }
+        if path.join(SWEEP_JSON).exists() && path.join(format!("{FOLD}1")).is_dir() {
+            return Err(input(format!("{shown}: is a cross-validation, expected one of its folds, such as {shown}/{FOLD}1")));
         }
         if path.join(SWEEP_JSON).exists() {
             return Err(input(format!(
