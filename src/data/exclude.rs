@@ -126,7 +126,8 @@ fn is_excluded(records: &mut Records, column: Option<usize>) -> Result<bool> {
         (true, _) => Ok(true),
         (false, true) => Ok(false),
         (false, false) => {
-            let problem = format!(", column exclude: {:?}; expected 1 to leave the row out, or nothing", short(&cell, 40));
+            let problem =
+                format!(", column exclude: {:?}; expected 1 to leave the row out, or nothing", short(&cell, 40));
             Err(records.error(&problem))
         }
     }

@@ -16,6 +16,7 @@ pub mod image_stream;
 pub mod images;
 pub mod label_map;
 pub mod labels;
+pub mod near_duplicates;
 pub mod pack;
 pub mod packed;
 pub mod photos;

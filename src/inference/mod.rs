@@ -1,5 +1,6 @@
 //! Inference with trained runs: predictions, heat maps, ensembles, submissions.
 
+pub mod audit;
 pub mod classifier;
 pub mod compared_runs;
 pub mod drift;

@@ -189,7 +189,9 @@ impl RunDir {
             return Ok(run);
         }
         if path.join(SWEEP_JSON).exists() && path.join(format!("{FOLD}1")).is_dir() {
-            return Err(input(format!("{shown}: is a cross-validation, expected one of its folds, such as {shown}/{FOLD}1")));
+            return Err(input(format!(
+                "{shown}: is a cross-validation, expected one of its folds, such as {shown}/{FOLD}1"
+            )));
         }
         if path.join(SWEEP_JSON).exists() {
             return Err(input(format!(

@@ -193,7 +193,12 @@ fn check_finished(dir: &SweepDir, runs: &[PlannedRun], resume_command: &str) -> 
     if failed.is_empty() {
         return Ok(());
     }
-    Err(anyhow!("{} of {} folds did not finish: {}; to retry: {resume_command}", failed.len(), runs.len(), failed.join(", ")))
+    Err(anyhow!(
+        "{} of {} folds did not finish: {}; to retry: {resume_command}",
+        failed.len(),
+        runs.len(),
+        failed.join(", ")
+    ))
 }
 
 /// Writes `out_of_fold.csv` and `summary.json`. `data` is that of any fold: each has all rows.
@@ -270,8 +275,14 @@ mod tests {
         let path = folder.path().join("x.toml");
         fs_err::write(&path, "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n").unwrap();
         let sets = ["train.batch=32".to_owned()];
-        let options =
-            FoldOptions { config: &path, sets: &sets, folds: 3, out: None, resume: false, command: "bin/grimace train" };
+        let options = FoldOptions {
+            config: &path,
+            sets: &sets,
+            folds: 3,
+            out: None,
+            resume: false,
+            command: "bin/grimace train",
+        };
         let runs = plan(&options).unwrap();
         let found: Vec<_> = runs.iter().map(|run| (run.folder.as_str(), run.config.data.validation.clone())).collect();
         let fold = |fold| Validation::Fold(Fold { fold, folds: 3 });

@@ -30,7 +30,7 @@ pub use curves::curves;
 pub use drift::{Histogram, drift};
 pub use explanations::{Explained, MAX_EXPLAINED, explanations};
 pub use font::{FAMILY, database as font_database, text_width};
-pub use mistakes::{Mistake, mistakes};
+pub use mistakes::{Mistake, mistakes, sheet};
 pub use model_comparison::{Bar, comparison};
 pub use reliability::reliability;
 pub use roc::roc;
