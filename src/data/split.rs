@@ -216,7 +216,8 @@ mod tests {
                 assert!((count(fold, None) - 401).abs() <= 3, "{} rows", count(fold, None));
                 for (class, expected) in [(0, 200), (1, 134), (2, 67)] {
                     let found = count(fold, Some(class));
-                    let is_even = (found - expected).abs() <= 3;
+                    // A group has the class of its first row.
+                    let is_even = (found - expected).abs() <= 10;
                     assert!(kind == SplitKind::Random || is_even, "{found} rows of class {class}");
                 }
             }

@@ -1,0 +1,201 @@
+//! `grimace train --folds`, `data.exclude` and `grimace data audit`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::common::{bad, bench, good, json, text};
+
+const TRAIN: &str = "data/my_emotion_train.csv";
+
+/// The rows of a CSV by column name.
+fn rows(path: &Path) -> Vec<HashMap<String, String>> {
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+/// Writes the first `count` training rows with changes to their cells (label, pixels).
+fn changed(out: &Path, count: usize, change: impl Fn(usize, &str, &str, &[(String, String)]) -> (String, String)) {
+    let source = text(crate::common::workshop().join(TRAIN));
+    let cells: Vec<(String, String)> = source
+        .lines()
+        .skip(1)
+        .take(count)
+        .map(|line| line.split_once(',').unwrap())
+        .map(|(label, pixels)| (label.to_owned(), pixels.to_owned()))
+        .collect();
+    let mut csv = String::from("emotion,pixels\n");
+    for (row, (label, pixels)) in cells.iter().enumerate() {
+        let (label, pixels) = change(row, label, pixels, &cells);
+        csv += &format!("{label},{pixels}\n");
+    }
+    fs_err::write(out, csv).unwrap();
+}
+
+#[test]
+fn folds_predict_every_image_and_label_errors_are_found() {
+    let folder = bench();
+    let path = folder.path();
+    // Every fifteenth of 300 labels is wrong.
+    let is_wrong = |row: usize| row % 15 == 7;
+    changed(&path.join("wrong.csv"), 300, |row, label, pixels, _| {
+        let label: usize = label.parse().unwrap();
+        let label = if is_wrong(row) { (label + 1 + row % 5) % 7 } else { label };
+        (label.to_string(), pixels.to_owned())
+    });
+    let args = ["train", "tiny.toml", "--set", "data.train=wrong.csv", "--set", "train.epochs=12", "--folds", "3"];
+    let args = [&args[..], &["--out", "folds"]].concat();
+    let summary = good(path, &[&args[..], &["--json"]].concat()).json();
+    assert_eq!((&summary["folds"], &summary["rows"]), (&3.into(), &300.into()));
+    assert_eq!(json(path.join("folds/summary.json"))["accuracy"], summary["accuracy"]);
+    let predicted = rows(&path.join("folds/out_of_fold.csv"));
+    let ids: Vec<usize> = predicted.iter().map(|row| row["id"].parse().unwrap()).collect();
+    assert_eq!(ids, (0..300).collect::<Vec<_>>());
+    let sums = predicted.iter().map(|row| ["angry", "happy", "neutral"].map(|class| row[class].parse::<f64>().unwrap()));
+    assert!(sums.into_iter().all(|row| row.iter().sum::<f64>() <= 1.001));
+    // A fold is an ordinary run; the whole is none.
+    good(path, &["evaluate", "folds/fold2", "--data", "wrong.csv"]);
+    bad(path, &["evaluate", "folds", "--data", "wrong.csv"], 2, &["is a cross-validation", "folds/fold1"]);
+    assert!(good(path, &["runs", "folds"]).stdout.contains("fold3"));
+
+    let audited = ["data", "audit", "wrong.csv", "--folds", "folds", "--out", "audit"];
+    let report = good(path, &[&audited[..], &["--json"]].concat()).json()["audit"].clone();
+    assert_eq!((&report["labels"]["checked"], &report["labels"]["unknown"]), (&300.into(), &0.into()), "{report}");
+    let listed: Vec<usize> = rows(&path.join("audit/review.csv"))
+        .iter()
+        .filter(|row| row["reason"].contains("label error"))
+        .map(|row| row["row"].parse().unwrap())
+        .collect();
+    let found = listed.iter().filter(|row| is_wrong(**row)).count();
+    assert!(found >= 12 && found * 2 >= listed.len(), "{found} of 20 found, {} listed", listed.len());
+    let page = text(path.join("audit/report.html"));
+    assert!(page.contains("Probable label errors") && page.contains("data:image/png"), "{}", page.len());
+    bad(path, &audited, 2, &["report.html: exists", "--force"]);
+    // Of data that the folds know nothing of; of a run that knows the labels by heart.
+    let other = ["data", "audit", "data/my_emotion_test.csv", "--folds", "folds", "--out", "other"];
+    bad(path, &other, 2, &["has no prediction for any of these images"]);
+    changed(&path.join("known.csv"), 0, |_, label, pixels, _| (label.to_owned(), pixels.to_owned()));
+    let run = crate::common::workshop().join("run");
+    let by_run = ["data", "audit", TRAIN, "--run", run.to_str().unwrap(), "--out", "by-run"];
+    let done = good(path, &by_run);
+    assert!(done.stderr.contains("was trained on 480 of the labeled images"), "{}", done.all());
+    assert!(done.stdout.contains("labels checked") && done.stdout.contains("120"), "{}", done.all());
+}
+
+#[test]
+fn an_interrupted_cross_validation_goes_on() {
+    let folder = bench();
+    let path = folder.path();
+    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--folds", "3", "--out"];
+    good(path, &[&args[..], &["whole"]].concat());
+    good(path, &[&args[..], &["parts"]].concat());
+    // As after a kill in the second fold, before its first checkpoint.
+    for gone in ["parts/fold2", "parts/fold3"] {
+        fs_err::remove_dir_all(path.join(gone)).unwrap();
+    }
+    for gone in ["parts/out_of_fold.csv", "parts/summary.json"] {
+        fs_err::remove_file(path.join(gone)).unwrap();
+    }
+    bad(path, &["data", "audit", TRAIN, "--folds", "parts", "--out", "a"], 2, &["has 1 of 3 folds", "--resume"]);
+    bad(path, &[&args[..], &["parts"]].concat(), 2, &["--resume"]);
+    let done = good(path, &[&args[..], &["parts", "--resume"]].concat());
+    assert!(done.stderr.contains("1 of 3: fold1: already finished"), "{}", done.all());
+    assert!(done.stdout.contains("mean accuracy") && done.stdout.contains("parts/out_of_fold.csv"), "{}", done.all());
+    assert_eq!(text(path.join("parts/out_of_fold.csv")), text(path.join("whole/out_of_fold.csv")));
+    let other = ["train", "tiny.toml", "--folds", "4", "--out", "parts", "--resume"];
+    bad(path, &other, 2, &["a cross-validation with 3 folds", "resumed as a cross-validation with 4"]);
+    bad(path, &["train", "tiny.toml", "--folds", "1"], 2, &["--folds"]);
+    bad(path, &["train", "tiny.toml", "--folds", "3", "--profile"], 2, &["--profile"]);
+}
+
+#[test]
+fn duplicates_are_found_and_left_out_of_a_training() {
+    let folder = bench();
+    let path = folder.path();
+    // Row 5 is a copy of row 2, row 9 a darker copy of row 3, row 11 is black.
+    changed(&path.join("train.csv"), 120, |row, label, pixels, all| match row {
+        5 => all[2].clone(),
+        9 => {
+            let darker = all[3].1.split(' ').map(|pixel| (pixel.parse::<u32>().unwrap() * 9 / 10).to_string());
+            (all[3].0.clone(), darker.collect::<Vec<_>>().join(" "))
+        }
+        11 => (label.to_owned(), vec!["0"; 48 * 48].join(" ")),
+        _ => (label.to_owned(), pixels.to_owned()),
+    });
+    // Row 1 of the test images is row 20 of the training images.
+    changed(&path.join("test.csv"), 140, |row, label, pixels, all| match row {
+        1 => all[20].clone(),
+        0 => (label.to_owned(), pixels.to_owned()),
+        _ => all[120 + row % 20].clone(),
+    });
+    let source = text(path.join("test.csv"));
+    let lines: Vec<&str> = source.lines().collect();
+    fs_err::write(path.join("test.csv"), [lines[0], lines[125], lines[2]].join("\n")).unwrap();
+    let report = good(path, &["data", "audit", "train.csv", "test.csv", "--out", "audit", "--json"]).json();
+    let report = &report["audit"];
+    assert_eq!((&report["blank"], &report["exact_duplicates"]), (&1.into(), &2.into()), "{report}");
+    assert_eq!(report["near_duplicates"], 1, "{report}");
+    let across = &report["across_splits"][0];
+    assert_eq!((&across["from"], &across["exact"], &across["near"]), (&"train.csv".into(), &1.into(), &0.into()));
+    let proposed = |rows: &[HashMap<String, String>]| -> Vec<(String, String)> {
+        let mut found: Vec<(String, String)> =
+            rows.iter().filter(|row| row["exclude"] == "1").map(|row| (row["file"].clone(), row["row"].clone())).collect();
+        found.sort();
+        found
+    };
+    let review = rows(&path.join("audit/review.csv"));
+    let expected = [("train.csv", "11"), ("train.csv", "20"), ("train.csv", "5")];
+    assert_eq!(proposed(&review), expected.map(|(file, row)| (file.to_owned(), row.to_owned())));
+    assert_eq!(report["proposed"], 3);
+    assert!(review.iter().any(|row| row["row"] == "9" && row["reason"] == "near duplicate" && row["exclude"].is_empty()));
+
+    // The CSV leaves the rows out of a training, and the run cannot be resumed without.
+    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--out", "run", "--set"];
+    let data = ["data.train=train.csv", "--set", "data.exclude=audit/review.csv"];
+    let done = good(path, &[&args[..], &data[..]].concat());
+    assert!(done.stderr.contains("audit/review.csv: leaves out 3 rows of train.csv"), "{}", done.all());
+    let split = text(path.join("run/split.csv"));
+    assert_eq!(split.lines().count(), 1 + 117);
+    assert!(["5,", "11,", "20,"].iter().all(|row| !split.lines().any(|line| line.starts_with(row))), "{split}");
+    let resumed = [&args[..], &["data.train=train.csv", "--resume", "--set", "train.epochs=2"]].concat();
+    bad(path, &resumed, 2, &["the images or labels in train.csv differ"]);
+    fs_err::copy(path.join("audit/review.csv"), path.join("moved.csv")).unwrap();
+    good(path, &[&args[..], &data[..2], &["data.exclude=moved.csv", "--resume", "--set", "train.epochs=2"]].concat());
+
+    // From a packed file and a folder, whose images have ids; pixels may be streamed.
+    good(path, &["data", "pack", "train.csv", "train.faces"]);
+    good(path, &["data", "convert", "train.csv", "pictures"]);
+    fs_err::write(path.join("rows.csv"), "row\n5\n20\n").unwrap();
+    for data in ["train.faces", "pictures"] {
+        let train = format!("data.train={data}");
+        let out = format!("run-{data}");
+        let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--set", &train, "--set", "data.exclude=rows.csv"];
+        let more = ["--set", "data.resident=host", "--out", &out];
+        let done = good(path, &[&args[..], &more[..]].concat());
+        assert!(done.stderr.contains(&format!("leaves out 2 rows of {data}")), "{}", done.all());
+    }
+    fs_err::write(path.join("bad.csv"), "row,exclude\n1,1\n120,1\n").unwrap();
+    let args = ["train", "tiny.toml", "--set", "data.train=train.csv", "--set", "data.exclude=bad.csv"];
+    bad(path, &args, 2, &["bad.csv: line 3, column row: \"120\"; train.csv has the rows 0 to 119"]);
+    let missing = ["train", "tiny.toml", "--set", "data.exclude=none.csv"];
+    bad(path, &missing, 2, &["none.csv"]);
+}
+
+#[test]
+fn options_of_an_audit_are_checked() {
+    let folder = bench();
+    let path = folder.path();
+    let audit = ["data", "audit", TRAIN, "--out", "audit"];
+    let more = |more: &[&'static str]| [&audit[..], more].concat();
+    bad(path, &more(&["--min-correlation", "1.5"]), 2, &["from 0.5, below 1"]);
+    bad(path, &more(&["--folds", "none"]), 2, &["none: holds no folds", "--folds 5"]);
+    bad(path, &more(&["--folds", "a", "--run", "b"]), 2, &["cannot be used with"]);
+    let run = crate::common::workshop().join("run");
+    let classes = ["--run", run.to_str().unwrap(), "--classes", "a,b"];
+    bad(path, &[&audit[..], &classes[..]].concat(), 2, &["--classes: the classes are those of"]);
+    fs_err::write(path.join("file"), "").unwrap();
+    bad(path, &["data", "audit", TRAIN, "--out", "file"], 1, &["is not a folder"]);
+    let found: Value = good(path, &more(&["--json"])).json();
+    assert_eq!(found["audit"]["labels"], Value::Null);
+}
