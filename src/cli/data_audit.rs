@@ -268,7 +268,7 @@ fn page(args: &DataAuditArgs, files: &[(PathBuf, Images)], found: &Audit, classe
 /// Titles of the contact sheets, and the findings on each.
 const SHEETS: [(&str, &[Problem]); 5] = [
     ("Probable label errors", &[Problem::LabelError]),
-    ("Duplicates across splits", &[Problem::ExactAcrossSplits, Problem::NearAcrossSplits]),
+    ("Images in several splits", &[Problem::ExactAcrossSplits, Problem::NearAcrossSplits]),
     ("Duplicates with conflicting labels", &[Problem::ConflictingLabels]),
     ("Duplicates within a split", &[Problem::NearDuplicate, Problem::ExactDuplicate]),
     ("Images without contrast", &[Problem::Blank, Problem::LowContrast]),
@@ -287,7 +287,7 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
             let row = images.rows.get(position).copied().unwrap_or_default();
             let second = match (class(finding.suggested), finding.group) {
                 (Some(suggested), _) => suggested,
-                (None, Some(group)) => format!("group {group}, row {row}"),
+                (None, Some(group)) => format!("#{group}, {row}"),
                 (None, None) => format!("row {row}"),
             };
             let score = if finding.suggested.is_some() { finding.score } else { f64::NAN };
@@ -303,7 +303,7 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
         let second = if problems == [Problem::LabelError] {
             "the suggested class, and how much more probable it is"
         } else {
-            "the group of duplicates and the row"
+            "the number of its group of duplicates, and its row"
         };
         let caption = format!("The first {} of {}.", thousands(shown.len()), thousands(all.len()));
         let heading = format!("Bold: the label. Below it: {second}.");

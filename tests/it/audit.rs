@@ -52,7 +52,8 @@ fn folds_predict_every_image_and_label_errors_are_found() {
     let predicted = rows(&path.join("folds/out_of_fold.csv"));
     let ids: Vec<usize> = predicted.iter().map(|row| row["id"].parse().unwrap()).collect();
     assert_eq!(ids, (0..300).collect::<Vec<_>>());
-    let sums = predicted.iter().map(|row| ["angry", "happy", "neutral"].map(|class| row[class].parse::<f64>().unwrap()));
+    let sums =
+        predicted.iter().map(|row| ["angry", "happy", "neutral"].map(|class| row[class].parse::<f64>().unwrap()));
     assert!(sums.into_iter().all(|row| row.iter().sum::<f64>() <= 1.001));
     // A fold is an ordinary run; the whole is none.
     good(path, &["evaluate", "folds/fold2", "--data", "wrong.csv"]);
@@ -139,8 +140,11 @@ fn duplicates_are_found_and_left_out_of_a_training() {
     let across = &report["across_splits"][0];
     assert_eq!((&across["from"], &across["exact"], &across["near"]), (&"train.csv".into(), &1.into(), &0.into()));
     let proposed = |rows: &[HashMap<String, String>]| -> Vec<(String, String)> {
-        let mut found: Vec<(String, String)> =
-            rows.iter().filter(|row| row["exclude"] == "1").map(|row| (row["file"].clone(), row["row"].clone())).collect();
+        let mut found: Vec<(String, String)> = rows
+            .iter()
+            .filter(|row| row["exclude"] == "1")
+            .map(|row| (row["file"].clone(), row["row"].clone()))
+            .collect();
         found.sort();
         found
     };
@@ -148,7 +152,9 @@ fn duplicates_are_found_and_left_out_of_a_training() {
     let expected = [("train.csv", "11"), ("train.csv", "20"), ("train.csv", "5")];
     assert_eq!(proposed(&review), expected.map(|(file, row)| (file.to_owned(), row.to_owned())));
     assert_eq!(report["proposed"], 3);
-    assert!(review.iter().any(|row| row["row"] == "9" && row["reason"] == "near duplicate" && row["exclude"].is_empty()));
+    assert!(
+        review.iter().any(|row| row["row"] == "9" && row["reason"] == "near duplicate" && row["exclude"].is_empty())
+    );
 
     // The CSV leaves the rows out of a training, and the run cannot be resumed without.
     let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--out", "run", "--set"];

@@ -77,7 +77,8 @@ fn commands_write_only_checked_outputs() {
         }
     }
     let writing = leaf_commands(&grimace::cli::Cli::command(), &[]).into_iter().filter(|words| {
-        let known = ["predict", "export", "ensemble", "monitor", "data audit", "data preview", "data synth", "generate man"];
+        let known =
+            ["predict", "export", "ensemble", "monitor", "data audit", "data preview", "data synth", "generate man"];
         known.contains(&words.join(" ").as_str())
     });
     let writing: Vec<Vec<String>> = writing.collect();

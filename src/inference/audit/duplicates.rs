@@ -87,8 +87,8 @@ fn root(roots: &[usize], image: usize) -> usize {
     image
 }
 
-/// The rows of all files, and the first row of each distinct image. Blank images are left out: they are
-/// a finding of their own.
+/// The rows of all files, and the first row of each distinct image. Blank images are copies of one
+/// another too.
 fn distinct(files: &[(PathBuf, Images)], splits: &[Split]) -> (Vec<Row>, Vec<Place>) {
     let numbers = split_numbers(files, splits);
     let (mut rows, mut first) = (Vec::new(), Vec::new());
