@@ -16,8 +16,8 @@ use rayon::prelude::*;
 
 use super::images::{PIXELS, SIDE};
 
-/// Correlation from which images are near duplicates. On FER2013 pairs above it were the same photo in
-/// a sample of 64; below 0.94, different faces begin.
+/// Correlation from which images are near duplicates. In a sample of 32 pairs of FER2013 with 0.94 to
+/// 0.96 all were the same photo; below, different people begin.
 pub const MIN_CORRELATION: f32 = 0.94;
 
 /// Side of the images that are correlated.

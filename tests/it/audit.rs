@@ -76,7 +76,6 @@ fn folds_predict_every_image_and_label_errors_are_found() {
     // Of data that the folds know nothing of; of a run that knows the labels by heart.
     let other = ["data", "audit", "data/my_emotion_test.csv", "--folds", "folds", "--out", "other"];
     bad(path, &other, 2, &["has no prediction for any of these images"]);
-    changed(&path.join("known.csv"), 0, |_, label, pixels, _| (label.to_owned(), pixels.to_owned()));
     let run = crate::common::workshop().join("run");
     let by_run = ["data", "audit", TRAIN, "--run", run.to_str().unwrap(), "--out", "by-run"];
     let done = good(path, &by_run);
@@ -88,7 +87,9 @@ fn folds_predict_every_image_and_label_errors_are_found() {
 fn an_interrupted_cross_validation_goes_on() {
     let folder = bench();
     let path = folder.path();
-    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--folds", "3", "--out"];
+    changed(&path.join("few.csv"), 120, |_, label, pixels, _| (label.to_owned(), pixels.to_owned()));
+    let args =
+        ["train", "tiny.toml", "--set", "data.train=few.csv", "--set", "train.epochs=1", "--folds", "3", "--out"];
     good(path, &[&args[..], &["whole"]].concat());
     good(path, &[&args[..], &["parts"]].concat());
     // As after a kill in the second fold, before its first checkpoint.
@@ -98,13 +99,13 @@ fn an_interrupted_cross_validation_goes_on() {
     for gone in ["parts/out_of_fold.csv", "parts/summary.json"] {
         fs_err::remove_file(path.join(gone)).unwrap();
     }
-    bad(path, &["data", "audit", TRAIN, "--folds", "parts", "--out", "a"], 2, &["has 1 of 3 folds", "--resume"]);
+    bad(path, &["data", "audit", "few.csv", "--folds", "parts", "--out", "a"], 2, &["has 1 of 3 folds", "--resume"]);
     bad(path, &[&args[..], &["parts"]].concat(), 2, &["--resume"]);
     let done = good(path, &[&args[..], &["parts", "--resume"]].concat());
     assert!(done.stderr.contains("1 of 3: fold1: already finished"), "{}", done.all());
     assert!(done.stdout.contains("mean accuracy") && done.stdout.contains("parts/out_of_fold.csv"), "{}", done.all());
     assert_eq!(text(path.join("parts/out_of_fold.csv")), text(path.join("whole/out_of_fold.csv")));
-    let other = ["train", "tiny.toml", "--folds", "4", "--out", "parts", "--resume"];
+    let other = [&args[..4], &["--folds", "4", "--out", "parts", "--resume"]].concat();
     bad(path, &other, 2, &["a cross-validation with 3 folds", "resumed as a cross-validation with 4"]);
     bad(path, &["train", "tiny.toml", "--folds", "1"], 2, &["--folds"]);
     bad(path, &["train", "tiny.toml", "--folds", "3", "--profile"], 2, &["--profile"]);

@@ -19,7 +19,7 @@ pub use labels::{LabelReport, Probabilities};
 pub use review::review_csv;
 
 /// Standard deviation of the pixels (0 to 255) below which an image has low contrast. FER2013 has 15
-/// such images in 32,298, all but one of them blank or nearly so.
+/// such images in 32,298, 12 of them blank.
 pub const MIN_CONTRAST: f64 = 10.0;
 
 /// What is wrong with an image.
