@@ -11,6 +11,7 @@ mod event_log;
 pub mod final_report;
 pub mod initial_weights;
 mod memory_check;
+mod partition;
 pub mod profile;
 mod progress;
 pub mod resume;

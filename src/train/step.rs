@@ -1,12 +1,15 @@
 //! One training step: gather, augment, forward, loss, backward, update. Nothing is read back from
 //! the device.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 use torch_ext::cuda::Tf32;
 
 use super::batch::TrainingBatch;
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
+use super::partition::Part;
 use super::profile::{Phase, Profile};
 use super::snapshot::{EMA, OPTIMIZER, Snapshot, copy_to_cpu, is_network_tensor};
 use super::step_graphs::{GraphStep, StepGraphs, StepOutcome};
@@ -16,9 +19,10 @@ use crate::config::TrainConfig;
 use crate::data::device_images::DeviceImages;
 use crate::data::image_stream::ImageStream;
 use crate::data::images::SIDE;
-use crate::device::Placement;
-use crate::inference::forward::predict_interruptible;
+use crate::device::{Placement, ProcessGroup};
+use crate::inference::forward::{predict_in_group, predict_interruptible};
 use crate::metrics::predictions::Predictions;
+use crate::model::shard::Shard;
 use crate::model::{FlatParameters, Mode, Net};
 use crate::optim::ema::Ema;
 use crate::optim::loss::Loss;
@@ -26,6 +30,7 @@ use crate::optim::optimizer::Optimizer;
 use crate::run_dir::checkpoint::{NamedTensors, State};
 use crate::transforms::resize::resize;
 use crate::util::rng::{Rng, Stream};
+use crate::util::signals::Signals;
 
 /// A network in training, with all that a step needs on one device.
 #[derive(Debug)]
@@ -56,6 +61,10 @@ pub struct Trainer {
     collected: u64,
     /// Steps as CUDA graphs, if they are on.
     graphs: Option<StepGraphs>,
+    /// The processes that train together.
+    group: Option<Arc<ProcessGroup>>,
+    /// Whether batch norms use the statistics of the batch of all processes.
+    sync_norms: bool,
     /// Lines for the log.
     notes: Vec<String>,
     /// Times the phases of a step, if requested.
@@ -126,9 +135,38 @@ impl Trainer {
             results,
             collected: 0,
             graphs,
+            group: None,
+            sync_norms: config.sync_batch_norm,
             notes: notes.into_iter().collect(),
             profile: None,
         })
+    }
+
+    /// Computes only the part of this process of each batch, if there is a group.
+    pub fn use_group(&mut self, group: Option<Arc<ProcessGroup>>) -> Result<()> {
+        if group.is_some() {
+            self.results.use_sums()?;
+            if self.graphs.take().is_some() {
+                self.notes.push("warning: CUDA graphs are not used: several processes train together".into());
+            }
+        }
+        self.group = group;
+        Ok(())
+    }
+
+    /// Takes over weights, statistics, EMA and optimizer state of rank 0 of the group, if there is one.
+    pub fn broadcast(&mut self) -> Result<()> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let weights = [&self.parameters.values, &self.parameters.statistics];
+        let averages = self.ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]);
+        let all = weights.into_iter().chain(averages).chain(self.optimizer.state().map(|(_, flat)| flat));
+        all.filter(|flat| flat.numel() > 0).try_for_each(|flat| group.broadcast(&mut flat.shallow_clone()))
+    }
+
+    /// The part of this process of `step`; `None` without a group.
+    fn part(&self, step: u64) -> Result<Option<Part>> {
+        let Some(group) = &self.group else { return Ok(None) };
+        Ok(Some(Part::new(self.schedule()?.plan().images(step), group.rank(), group.size())))
     }
 
     /// Starts an epoch at `step`, 0 unless the run is resumed in it, with images of `side` x `side`
@@ -137,7 +175,10 @@ impl Trainer {
         self.stream = match (self.images.on_host(), schedule.take_host_order()) {
             (Some(pixels), Some(order)) => {
                 let (batch, device) = (schedule.plan().batch(), self.images.device());
-                Some(ImageStream::start(pixels.clone(), order, batch, step, device)?)
+                let place = self.group.as_ref().map(|group| (group.rank(), group.size()));
+                let is_mixed = schedule.is_mixed();
+                let select = move |rows: &[i64]| select_rows(rows, place, is_mixed);
+                Some(ImageStream::start(pixels.clone(), order, batch, step, device, select)?)
             }
             _ => None,
         };
@@ -209,20 +250,44 @@ impl Trainer {
     /// Computes `step`, whose data are at `position`.
     fn compute(&mut self, step: u64, position: StepPosition<'_>) -> Result<()> {
         let pixels = self.stream.as_mut().map(|stream| stream.take(step)).transpose()?;
-        let schedule = self.schedule()?;
-        let (batch, scalars) = (schedule.batch(step, position)?, schedule.scalars(step, position)?);
+        let (schedule, part) = (self.schedule()?, self.part(step)?);
+        let scalars = schedule.scalars(step, position)?;
+        let (batch, all_labels) = match part {
+            Some(part) => schedule.part(step, part).map(|(batch, labels)| (batch, Some(labels)))?,
+            None => (schedule.batch(step, position)?, None),
+        };
         let is_mixed = schedule.is_mixed();
-        let TrainingBatch { x, targets, labels } =
-            TrainingBatch::new(&self.images, pixels.as_ref(), &batch, self.kind, self.net.classes())?;
+        let mut images = TrainingBatch::new(&self.images, pixels.as_ref(), &batch, self.kind, self.net.classes())?;
+        if let Some(part) = part {
+            images = images.first(part.len)?;
+        }
+        let TrainingBatch { x, targets, labels } = images;
         let x = resize(x, self.side)?.f_to_dtype(self.kind, false, false)?;
         self.lap(Phase::Input);
         let tf32 = self.tf32.then(Tf32::allow).transpose()?;
         self.parameters.begin_step()?;
+        let shard = part.zip(self.group.as_ref()).and_then(|(part, group)| part.shard(group, self.sync_norms));
+        let scope = Shard::enter(shard);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
-        let loss = self.loss.forward(&logits, &targets)?;
+        drop(scope);
+        let mut loss = match all_labels {
+            Some(all) => self.loss.forward_part(&logits, &targets, &all)?,
+            None => self.loss.forward(&logits, &targets)?,
+        };
         self.lap(Phase::Forward);
         self.parameters.compute_gradients(&self.net, &loss)?;
         drop(tf32);
+        let mut correct = None;
+        if let (Some(part), Some(group)) = (part, &self.group) {
+            let own = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Float)?;
+            // Norms of a shard with the statistics of the batch have the same ones in every process.
+            let is_same = part.is_shared && self.sync_norms;
+            let weight = (!is_same).then(|| if part.is_shared { part.weight() } else { 1.0 });
+            let sums = [loss.f_detach()?, own];
+            let mut sums = self.parameters.all_reduce(group, &sums, weight, part.counts)?.into_iter();
+            loss = sums.next().context("the loss was not summed")?;
+            correct = sums.next();
+        }
         // Before the update, which adds SGD's weight decay to the gradients.
         self.parameters.mark_nonfinite(&self.results.mark(position)?)?;
         self.parameters.clip_gradients(self.clip_norm)?;
@@ -233,6 +298,9 @@ impl Trainer {
         }
         self.lap(Phase::Update);
         tch::no_grad(|| {
+            if let Some(correct) = correct {
+                return self.results.put_sums(i64::try_from(step)?, &loss, &correct);
+            }
             let labels = is_mixed.then_some(&labels);
             self.results.put(step, position, &loss.f_detach()?, &logits.f_detach()?, labels)
         })
@@ -279,18 +347,28 @@ impl Trainer {
         }
     }
 
-    /// Predicts `images` with the evaluation weights; `None` if `should_stop` returned true.
+    /// Predicts `images` with the evaluation weights, of a group all of them; the signal if one was
+    /// received meanwhile.
     pub fn predict_interruptible(
         &mut self,
         images: &DeviceImages,
-        should_stop: impl Fn() -> bool,
-    ) -> Result<Option<Predictions>> {
+        signals: &Signals,
+    ) -> Result<std::result::Result<Predictions, i32>> {
         let (values, statistics) = match &self.ema {
             Some(ema) => (&ema.values, &ema.statistics),
             None => (&self.parameters.values, &self.parameters.statistics),
         };
         self.parameters.use_weights(values, statistics)?;
-        let predictions = predict_interruptible(&self.net, images, should_stop);
+        let predictions = match &self.group {
+            Some(group) => {
+                let stop = || Ok(group.agree(signals.received(), false)?.signal);
+                predict_in_group(&self.net, images, group, stop)
+            }
+            None => predict_interruptible(&self.net, images, || signals.received().is_some()).and_then(|found| {
+                let interrupted = || signals.received().context("validation was interrupted without a signal");
+                found.map_or_else(|| interrupted().map(Err), |predictions| Ok(Ok(predictions)))
+            }),
+        };
         self.parameters.use_training_weights()?;
         predictions
     }
@@ -351,6 +429,16 @@ impl Trainer {
         let key = Rng::new(&[Stream::Step as u64, self.seed, u64::from(epoch), step]).next_u64();
         tch::manual_seed((key >> 1) as i64);
     }
+}
+
+/// The rows of a batch that this process needs as (rank, processes): its part, with one more if images
+/// are mixed.
+fn select_rows(rows: &[i64], place: Option<(usize, usize)>, is_mixed: bool) -> Vec<i64> {
+    let Some((rank, size)) = place else { return rows.to_vec() };
+    let part = Part::new(rows.len() as i64, rank, size);
+    let count = usize::try_from(part.len).unwrap_or(0) + usize::from(is_mixed && part.is_shared);
+    let row = |index: i64| usize::try_from(index).ok().and_then(|index| rows.get(index)).copied();
+    part.with_next().take(count).filter_map(row).collect()
 }
 
 /// A step of a [`Trainer`] for CUDA graphs.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 
 #include "guarded.h"
 
@@ -148,6 +149,10 @@ extern "C" {
 char* grimace_group_join(const char* address, uint16_t port, bool serves, const char* prefix, int rank, int size,
                          const char* host, int64_t timeout, void** group) {
   return guarded([&] {
+    // Each error is returned. c10d logs it too, with a stack trace, and warns of every attempt.
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+      FLAGS_caffe2_log_level = 3;
+    }
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = serves;
