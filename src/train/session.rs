@@ -169,7 +169,10 @@ impl Session<'_> {
             let error = device::simplify_torch_error(error, MemoryAdvice::Training);
             console.end();
             let is_lost = self.group.as_ref().is_some_and(|group| group.is_broken());
-            let error = self.group.as_ref().map_or_else(|| error, |group| group.end_with(error));
+            let error = match &self.group {
+                Some(group) => group.end_with(error),
+                None => error,
+            };
             let Some(dir) = &self.dir else { return error };
             // Only to the log: `main` prints the error to the terminal. A failure to log must not
             // hide it.
