@@ -121,13 +121,15 @@ impl PreparedRun {
 /// What the processes of a group start with: refuses a config of their own, and returns precision and
 /// threads, both as rank 0 has them, for this process.
 fn agree(group: &ProcessGroup, config: &Config, (precision, threads): (Precision, usize)) -> Result<(Precision, usize)> {
-    let (batch, size) = (config.train.batch, group.size());
-    if batch < size {
-        let message = format!("train.batch = {batch}: less than the {size} processes, each of which computes a part");
-        return Err(input(format!("{message}; use a larger batch, or fewer processes")));
-    }
     group.require_equal("a version", env!("CARGO_PKG_VERSION"))?;
     group.require_equal("a config", &config.to_toml()?)?;
+    let (batch, size) = (config.train.batch, group.size());
+    if batch < size {
+        return Err(input(format!(
+            "train.batch = {batch}: less than the {size} processes, each of which computes a part; use a larger batch, \
+             or fewer processes"
+        )));
+    }
     let text = group.broadcast_text(&serde_json::to_string(&(precision, threads))?)?;
     let (precision, threads): (Precision, usize) = serde_json::from_str(&text)?;
     Ok((precision, group.threads(threads)?))

@@ -38,10 +38,14 @@ impl ProcessGroup {
         if !self.is_broken() {
             // Without the store, the connections that close tell the others.
             drop(self.group.set(FAILURE, &format!("rank {}: {error:#}", self.rank()).replace('\0', " ")));
-            drop(self.group.add(TELLERS, 1));
+            let tellers = self.group.add(TELLERS, 1);
             drop(self.group.set(&self.noticed(self.rank()), ""));
             if self.is_main() {
                 self.wait_for_others();
+            }
+            // All may have the same reason, such as a file that is missing.
+            if tellers.is_ok_and(|tellers| tellers > 1) {
+                return EndedElsewhere.into();
             }
             return if self.is_main() { error } else { error.context(format!("rank {}", self.rank())) };
         }

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{TOLERANCE, assert_close, rank_command};
+use super::{SGD, TOLERANCE, assert_close, rank_command};
 use crate::common::{Done, bench, command, good};
 
 /// Trains with `launcher` and compares with one process.
 fn launch(mut launcher: Command) {
     let bench = bench();
-    let args = ["train", "tiny.toml", "--set", "train.early_stop.patience=0", "--out"];
+    let args = ["train", "tiny.toml", "--set", "train.early_stop.patience=0", "--set", SGD, "--out"];
     good(bench.path(), &[&args[..], &["one"]].concat());
     launcher.arg(env!("CARGO_BIN_EXE_grimace")).args(args).arg("several").current_dir(bench.path());
     let done: Done = launcher.env("OMP_NUM_THREADS", "1").output().unwrap().into();
