@@ -7,7 +7,9 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    for file in ["shim.cpp", "autograd.cpp", "cuda.cpp", "fused.cpp", "group.cpp", "profile.cpp", "trace.cpp", "guarded.h"] {
+    for file in
+        ["shim.cpp", "autograd.cpp", "cuda.cpp", "fused.cpp", "group.cpp", "profile.cpp", "trace.cpp", "guarded.h"]
+    {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-changed=src/gloo_declarations");

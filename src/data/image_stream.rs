@@ -103,7 +103,8 @@ mod tests {
             Vec::try_from(values).unwrap()
         };
         for start in [0, 1, 2] {
-            let mut stream = ImageStream::start(pixels.clone(), order.clone(), 3, start, Device::Cpu, <[i64]>::to_vec).unwrap();
+            let mut stream =
+                ImageStream::start(pixels.clone(), order.clone(), 3, start, Device::Cpu, <[i64]>::to_vec).unwrap();
             for step in start..3 {
                 let expected: Vec<i64> = order.chunks(3).nth(step as usize).unwrap().to_vec();
                 assert_eq!(first(stream.take(step).unwrap()), expected, "step {step}");

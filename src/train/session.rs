@@ -120,7 +120,11 @@ impl PreparedRun {
 
 /// What the processes of a group start with: refuses a config of their own, and returns precision and
 /// threads, both as rank 0 has them, for this process.
-fn agree(group: &ProcessGroup, config: &Config, (precision, threads): (Precision, usize)) -> Result<(Precision, usize)> {
+fn agree(
+    group: &ProcessGroup,
+    config: &Config,
+    (precision, threads): (Precision, usize),
+) -> Result<(Precision, usize)> {
     group.require_equal("a version", env!("CARGO_PKG_VERSION"))?;
     group.require_equal("a config", &config.to_toml()?)?;
     let (batch, size) = (config.train.batch, group.size());
@@ -182,7 +186,8 @@ impl Session<'_> {
             let reason = elsewhere.unwrap_or_else(|| format!("{error:#}"));
             drop(console.log_line(&printable(&format!("error: {reason}"))));
             if (is_io || is_lost) && dir.last_safetensors().exists() {
-                drop(console.line(&format!("once fixed, resume with: {resume_command}")));
+                let when = if is_lost { "" } else { "once fixed, " };
+                drop(console.line(&format!("{when}resume with: {resume_command}")));
             }
             error
         })
@@ -237,20 +242,19 @@ impl Session<'_> {
             console.line(&note)?;
         }
         let RunOptions { command, profile, .. } = options;
-        let (stopped, summary) =
-            TrainingLoop {
-                config,
-                data,
-                placement,
-                dir: Some(dir),
-                group: group.clone(),
-                console,
-                profile,
-                command,
-                signals,
-                initial,
-            }
-            .train(resume_point)?;
+        let (stopped, summary) = TrainingLoop {
+            config,
+            data,
+            placement,
+            dir: Some(dir),
+            group: group.clone(),
+            console,
+            profile,
+            command,
+            signals,
+            initial,
+        }
+        .train(resume_point)?;
         // Also for a run that was already finished: it may have died before its report.
         if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) && summary.best_epoch.is_some() {
             final_report::write(dir, config, data, &summary, placement.device)?;

@@ -189,8 +189,7 @@ mod tests {
 
     fn join(rank: usize, size: usize, port: u16, timeout: u64) -> Result<Group> {
         let host = Some("127.0.0.1");
-        let meeting =
-            Meeting { address: "127.0.0.1", port, serves: rank == 0, prefix: "test", rank, size, host };
+        let meeting = Meeting { address: "127.0.0.1", port, serves: rank == 0, prefix: "test", rank, size, host };
         Group::join(&meeting, Duration::from_secs(timeout))
     }
 

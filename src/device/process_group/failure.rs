@@ -50,11 +50,12 @@ impl ProcessGroup {
             return if self.is_main() { error } else { error.context(format!("rank {}", self.rank())) };
         }
         let told = self.tell();
-        if self.is_main() {
+        // One that tells has waited for the others.
+        if self.is_main() && told.as_ref().is_ok_and(|error| error.is::<EndedElsewhere>()) {
             self.wait_for_others();
         }
         // Without rank 0 there may be no store, so that each process tells.
-        told.unwrap_or_else(|_| lost("rank 0", &error))
+        told.unwrap_or_else(|_| lost("rank 0"))
     }
 
     /// The reason that ended another process, if it could tell.
@@ -83,8 +84,10 @@ impl ProcessGroup {
             sleep(POLL);
         };
         let who = if missing.is_empty() { "the connection to another process".to_owned() } else { missing.join(", ") };
-        let error = lost(&who, &anyhow!("no answer"));
+        let error = lost(&who);
         self.group.set(FAILURE, &error.to_string())?;
+        // For the others' next look at the store.
+        sleep(POLL * 5);
         Ok(error)
     }
 
@@ -107,10 +110,9 @@ impl ProcessGroup {
     }
 }
 
-fn lost(who: &str, cause: &anyhow::Error) -> anyhow::Error {
-    let cause = format!("{cause:#}");
+fn lost(who: &str) -> anyhow::Error {
     anyhow!(
-        "{who} is gone ({}): the other processes end too; the run can be resumed from its last checkpoint",
-        cause.lines().next().unwrap_or_default()
+        "{who} is gone, or has not answered for train.timeout: the other processes end too; start all of them again with \
+         --resume"
     )
 }

@@ -180,9 +180,7 @@ mod tests {
     use super::*;
 
     fn parse(variables: &[(&str, &str)]) -> Result<Option<Launch>> {
-        Launch::parse(&|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
+        Launch::parse(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
     fn launch(variables: &[(&str, &str)]) -> Launch {
@@ -208,7 +206,10 @@ mod tests {
             let (name, _) = some.remove(missing);
             if name != "LOCAL_RANK" {
                 let error = parse(&some).unwrap_err().to_string();
-                assert!(error.contains(&format!("{name} is not")) && error.contains("GRIMACE_DISTRIBUTED=0"), "{error}");
+                assert!(
+                    error.contains(&format!("{name} is not")) && error.contains("GRIMACE_DISTRIBUTED=0"),
+                    "{error}"
+                );
             }
         }
         for (name, value) in [("RANK", "4"), ("RANK", "x"), ("WORLD_SIZE", "-2"), ("MASTER_PORT", "0")] {

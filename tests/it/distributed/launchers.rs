@@ -53,7 +53,8 @@ fn a_batch_script_without_srun_trains_alone() {
     let done: Done = command(bench.path(), &args).envs(variables).output().unwrap().into();
     assert!(done.code == 0 && done.stderr.contains("device: cpu,"), "{}", done.all());
     // Nor does another command, or one for which it is turned off, wait for others.
-    let mut off = rank_command(bench.path(), &["train", "tiny.toml", "--set", "train.epochs=1", "--out", "off"], 0, 2, 1);
+    let mut off =
+        rank_command(bench.path(), &["train", "tiny.toml", "--set", "train.epochs=1", "--out", "off"], 0, 2, 1);
     let done: Done = off.env("GRIMACE_DISTRIBUTED", "0").output().unwrap().into();
     assert_eq!(done.code, 0, "{}", done.all());
     let sweep = ["sweep", "tiny.toml", "--set", "train.epochs=1", "--out", "sweep", "--parallel", "2", "--seeds", "2"];

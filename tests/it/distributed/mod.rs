@@ -68,7 +68,10 @@ fn assert_close(run: &Path, expected: &Path, tolerance: f64) {
         let difference: Vec<f64> = found.iter().zip(&wanted).map(|(a, b)| a - b).collect();
         let error = norm(&difference) / norm(&wanted).max(0.1);
         // The moments of the optimizer are gradients, whose relative error is larger.
-        assert!(name == other && (error < tolerance || name.starts_with("optimizer")), "{name}: differs by {error:.1e} of its norm");
+        assert!(
+            name == other && (error < tolerance || name.starts_with("optimizer")),
+            "{name}: differs by {error:.1e} of its norm"
+        );
     }
     let [found, wanted] = [run, expected].map(timeless_metrics);
     assert_eq!(found.len(), wanted.len());
