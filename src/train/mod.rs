@@ -22,5 +22,7 @@ pub mod step;
 mod step_graphs;
 mod step_position;
 mod step_results;
+mod step_state;
+mod training_group;
 pub mod training_loop;
 pub mod warnings;

@@ -1,7 +1,7 @@
 //! The training loop: epochs, validation, checkpoints, early stopping, rollback after a divergence.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::data::device_images::DeviceImages;
 use crate::data::sampler::Sampler;
-use crate::device::{Agreed, EndedElsewhere, Placement, ProcessGroup};
+use crate::device::{EndedElsewhere, Placement, ProcessGroup};
 use crate::metrics::epoch::EpochMetrics;
 use crate::model::Net;
 use crate::report::Console;
@@ -301,29 +301,6 @@ impl<'a> TrainingLoop<'a> {
         Ok(None)
     }
 
-    /// The signal and the checkpoint that all processes agree on; without a group, those of this one.
-    fn agree(&self, is_checkpoint_due: bool) -> Result<Agreed> {
-        let signal = self.signals.received();
-        match &self.group {
-            Some(group) => group.agree(signal, is_checkpoint_due),
-            None => Ok(Agreed { signal, checkpoint: is_checkpoint_due }),
-        }
-    }
-
-    /// In a group: the state of rank 0, whose tensors `trainer` takes over. Before it, processes may take
-    /// long, as they read data.
-    fn share(&self, state: State, trainer: &mut Trainer) -> Result<State> {
-        let Some(group) = &self.group else { return Ok(state) };
-        let text = group.broadcast_text(&serde_json::to_string(&state)?)?;
-        group.begin(self.placement.device, Duration::from_secs_f64(self.config.train.timeout))?;
-        trainer.broadcast()?;
-        if group.is_main() { Ok(state) } else { Ok(serde_json::from_str(&text)?) }
-    }
-
-    fn write_summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Result<()> {
-        self.dir.map_or(Ok(()), |dir| dir.write_summary(&self.summary(run, stopped)))
-    }
-
     /// Writes `last.safetensors` within an epoch, unless the run diverged.
     fn save_within_epoch(&mut self, run: &mut ActiveRun) -> Result<Option<EpochOutcome>> {
         let epoch = run.state.epoch;
@@ -401,23 +378,6 @@ impl<'a> TrainingLoop<'a> {
         run.save(false)
     }
 
-    /// Loads the last good checkpoint, in a group that of rank 0. Returns its state.
-    fn load_rollback(&mut self, run: &mut ActiveRun) -> Result<State> {
-        let mut state = State::default();
-        if let Some(dir) = self.dir {
-            let good = dir.rollback_checkpoint()?.context("there is no checkpoint to roll back to")?;
-            if let Some(warning) = good.warning {
-                self.console.line(&warning)?;
-            }
-            run.trainer.load(good.checkpoint.tensors)?;
-            state = good.checkpoint.state;
-        }
-        let Some(group) = &self.group else { return Ok(state) };
-        let text = group.broadcast_text(&serde_json::to_string(&state)?)?;
-        run.trainer.broadcast()?;
-        Ok(serde_json::from_str(&text)?)
-    }
-
     /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
     fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
         // All processes of a group have diverged; rank 0 tells.
@@ -439,7 +399,7 @@ impl<'a> TrainingLoop<'a> {
         )
     }
 
-    fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
+    pub(super) fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
         let parameters = run.trainer.net.parameter_count();
         build_summary(self.config, self.data, self.placement, &run.state, parameters, stopped)
     }
