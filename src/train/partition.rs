@@ -52,6 +52,16 @@ impl Part {
     }
 }
 
+/// The rows of a batch that this process needs as (rank, processes): its part, with one more if images
+/// are mixed.
+pub fn select_rows(rows: &[i64], place: Option<(usize, usize)>, is_mixed: bool) -> Vec<i64> {
+    let Some((rank, size)) = place else { return rows.to_vec() };
+    let part = Part::new(rows.len() as i64, rank, size);
+    let count = usize::try_from(part.len).unwrap_or(0) + usize::from(is_mixed && part.is_shared);
+    let row = |index: i64| usize::try_from(index).ok().and_then(|index| rows.get(index)).copied();
+    part.with_next().take(count).filter_map(row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

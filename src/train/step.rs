@@ -9,7 +9,7 @@ use torch_ext::cuda::Tf32;
 
 use super::batch::TrainingBatch;
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
-use super::partition::Part;
+use super::partition::{Part, select_rows};
 use super::profile::{Phase, Profile};
 use super::step_graphs::{GraphStep, StepGraphs, StepOutcome};
 use super::step_position::StepPosition;
@@ -369,16 +369,6 @@ impl Trainer {
         let key = Rng::new(&[Stream::Step as u64, self.seed, u64::from(epoch), step]).next_u64();
         tch::manual_seed((key >> 1) as i64);
     }
-}
-
-/// The rows of a batch that this process needs as (rank, processes): its part, with one more if images
-/// are mixed.
-fn select_rows(rows: &[i64], place: Option<(usize, usize)>, is_mixed: bool) -> Vec<i64> {
-    let Some((rank, size)) = place else { return rows.to_vec() };
-    let part = Part::new(rows.len() as i64, rank, size);
-    let count = usize::try_from(part.len).unwrap_or(0) + usize::from(is_mixed && part.is_shared);
-    let row = |index: i64| usize::try_from(index).ok().and_then(|index| rows.get(index)).copied();
-    part.with_next().take(count).filter_map(row).collect()
 }
 
 /// A step of a [`Trainer`] for CUDA graphs.

@@ -1,14 +1,15 @@
-//! The parts of the training loop in which the processes of a group meet.
+//! The parts of the training loop in which the processes of a group meet, and its end in a divergence.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::active_run::ActiveRun;
 use super::early_stopping::StopReason;
+use super::state::learning_rate_at;
 use super::step::Trainer;
 use super::training_loop::TrainingLoop;
-use crate::device::Agreed;
+use crate::device::{Agreed, EndedElsewhere};
 use crate::run_dir::checkpoint::State;
 
 impl TrainingLoop<'_> {
@@ -50,5 +51,26 @@ impl TrainingLoop<'_> {
         let text = group.broadcast_text(&serde_json::to_string(&state)?)?;
         run.trainer.broadcast()?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
+    pub(super) fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
+        // All processes of a group have diverged; rank 0 tells.
+        let Some(dir) = self.dir else { return EndedElsewhere.into() };
+        let written = run.flush();
+        if let Err(error) = written.and_then(|()| self.write_summary(run, Some(StopReason::Diverged))) {
+            return error.context(what.to_owned());
+        }
+        let advice = match run.state.rollbacks {
+            0 => "use --resume --set train.max_rollbacks=3 to roll back and halve the learning rate, or".to_owned(),
+            count => format!("{count} rollbacks did not help:"),
+        };
+        anyhow!(
+            "{what}: training diverged; {advice} start a new run with another --out and a smaller train.optimizer.lr \
+             (now {:e}, scheduled and rolled back {:.2e}) or precision = \"f32\"; {} holds the last good state",
+            self.config.train.optimizer.lr(),
+            learning_rate_at(self.config, &run.state, run.steps, run.state.step),
+            dir.last_safetensors().display()
+        )
     }
 }

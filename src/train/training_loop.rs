@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::active_run::{ActiveRun, EpochOutcome, diverged_at, divergence};
 use super::checkpoint_interval::CheckpointInterval;
@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::data::device_images::DeviceImages;
 use crate::data::sampler::Sampler;
-use crate::device::{EndedElsewhere, Placement, ProcessGroup};
+use crate::device::{Placement, ProcessGroup};
 use crate::metrics::epoch::EpochMetrics;
 use crate::model::Net;
 use crate::report::Console;
@@ -376,27 +376,6 @@ impl<'a> TrainingLoop<'a> {
         ))?;
         run.write_metrics(false)?;
         run.save(false)
-    }
-
-    /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
-    fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
-        // All processes of a group have diverged; rank 0 tells.
-        let Some(dir) = self.dir else { return EndedElsewhere.into() };
-        let written = run.flush();
-        if let Err(error) = written.and_then(|()| self.write_summary(run, Some(StopReason::Diverged))) {
-            return error.context(what.to_owned());
-        }
-        let advice = match run.state.rollbacks {
-            0 => "use --resume --set train.max_rollbacks=3 to roll back and halve the learning rate, or".to_owned(),
-            count => format!("{count} rollbacks did not help:"),
-        };
-        anyhow!(
-            "{what}: training diverged; {advice} start a new run with another --out and a smaller train.optimizer.lr \
-             (now {:e}, scheduled and rolled back {:.2e}) or precision = \"f32\"; {} holds the last good state",
-            self.config.train.optimizer.lr(),
-            learning_rate_at(self.config, &run.state, run.steps, run.state.step),
-            dir.last_safetensors().display()
-        )
     }
 
     pub(super) fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
