@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::active_run::{ActiveRun, EpochOutcome, diverged_at, divergence};
 use super::checkpoint_interval::CheckpointInterval;
