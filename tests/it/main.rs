@@ -42,4 +42,5 @@ mod tensorboard;
 mod train;
 mod transforms;
 mod tta;
+mod tune;
 mod watch;
