@@ -202,7 +202,8 @@ mod tests {
         let domains: Vec<&Domain> = domains.iter().collect();
         for trial in 0..trials {
             let at = sampler.sample(seed, trial, &domains, &positions, &results);
-            let values: Vec<Value> = domains.iter().zip(&at).map(|(domain, position)| domain.value(*position)).collect();
+            let values: Vec<Value> =
+                domains.iter().zip(&at).map(|(domain, position)| domain.value(*position)).collect();
             let found: Vec<f64> =
                 domains.iter().zip(&values).map(|(domain, value)| domain.position(value).unwrap()).collect();
             // A trial that fails must not stop the search.
