@@ -19,7 +19,7 @@ use crate::util::signals::Signals;
 /// `grimace tune`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace tune configs/notebook.toml --space configs/spaces/notebook.toml --trials 40 \\\n      --confirm 3 --out runs/study\n  grimace tune configs/notebook.toml --space configs/spaces/notebook.toml --trials 40 \\\n      --confirm 3 --out runs/study --resume\n\nThe space names keys of the config and their values, in TOML (docs/tuning.md):\n  train.optimizer.lr = { log = [1e-4, 1e-2] }\n  train.batch = { int = [32, 256] }\n  augment.rotate = { uniform = [0, 20] }\n  model.filters = { choice = [[32, 64, 128], [64, 128, 256]] }\n\nWrites a run directory for each trial, study.jsonl, trials.csv, best.toml, and report.html with its plots.\nEvery score is one on the config's validation images; test images are never read."
+    after_help = "Example:\n  grimace tune configs/notebook.toml --space configs/spaces/notebook.toml --trials 40 \\\n      --confirm 3 --out runs/study\n  grimace tune configs/notebook.toml --space configs/spaces/notebook.toml --trials 40 \\\n      --confirm 3 --out runs/study --resume\n\nThe space names keys of the config and their values, in TOML (docs/tuning.md):\n  train.optimizer.lr = { log = [1e-4, 1e-2] }\n  train.batch = { int = [32, 256], step = 32 }\n  augment.rotate = { uniform = [0, 20] }\n  model.filters = { choice = [[32, 64, 128], [64, 128, 256]] }\n\nWrites a run directory for each trial, study.jsonl, trials.csv, best.toml, and report.html with its plots.\nEvery score is one on the config's validation images; test images are never read."
 )]
 pub struct TuneArgs {
     /// Config and overrides
@@ -59,6 +59,10 @@ pub struct TuneArgs {
     /// Resume the study in --out, or the newest one
     #[arg(long)]
     pub resume: bool,
+    /// Work on the study in --out together with other processes, which give the same arguments; the
+    /// first creates it. Needs a file system with locks
+    #[arg(long, requires = "out")]
+    pub join: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -80,6 +84,7 @@ pub fn run(args: &TuneArgs) -> Result<Outcome> {
         confirm: args.confirm,
         out: args.out.clone(),
         resume: args.resume,
+        join: args.join,
         command: own_command()?,
     };
     let result = study::run(&options, &signals)?;

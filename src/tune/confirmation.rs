@@ -6,7 +6,9 @@
 use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 
+use super::journal::Journal;
 use super::plan::StudyOptions;
+use super::search::POLL_INTERVAL;
 use super::study::StudyResult;
 use super::study_dir::trial_name;
 use super::trial::{Runs, Trained};
@@ -76,34 +78,81 @@ impl Confirmation {
     }
 }
 
+/// A run to train.
+struct Fresh {
+    config: Config,
+    folder: String,
+    /// Its best metric, once trained.
+    value: Option<f64>,
+}
+
 /// Trains the best and the base config with fresh seeds, counting up from the config's own. The
-/// validation images stay the same. The error within is the signal that interrupted it.
+/// validation images stay the same. Processes that share the study share the runs. The error within
+/// is the signal that interrupted it.
 ///
 /// # Errors
 /// A run that fails; files that cannot be read or written.
-pub fn run(result: &StudyResult, options: &StudyOptions, runs: &mut Runs<'_>) -> Result<Result<Confirmation, i32>> {
+pub fn run(
+    result: &StudyResult,
+    options: &StudyOptions,
+    journal: &mut Journal,
+    runs: &mut Runs<'_>,
+) -> Result<Result<Confirmation, i32>> {
     let best = result.best_trial().context("a best trial")?;
-    let (config, base) = (result.config(best)?, &result.plan.base);
-    let seeds: Vec<u64> = (1..=options.confirm).map(|number| base.seed.saturating_add(number)).collect();
-    let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
-    for seed in &seeds {
-        let name = trial_name(best.number);
-        for ((config, name), values) in [(&config, name.as_str()), (base, "base")].into_iter().zip(&mut found) {
+    let seeds: Vec<u64> = (1..=options.confirm).map(|number| result.plan.base.seed.saturating_add(number)).collect();
+    let best_config = result.config(best)?;
+    let fresh = |(name, config): (&str, &Config)| -> Result<Vec<Fresh>> {
+        let with_folder = |seed: &u64| {
             let folder = format!("confirm-{name}-seed{seed}");
-            Console::default().line(&format!("{folder}: training"))?;
-            let config = with_seed(config, *seed)?;
-            match runs.train(&config, &result.dir.file(&folder), config.train.epochs)? {
-                Trained::Interrupted(signal) => return Ok(Err(signal)),
-                Trained::Failed(error) => return Err(anyhow!("{folder}: {error}")),
-                Trained::Done(summary) => {
-                    values.push(summary.best_monitor_value.with_context(|| format!("{folder}: has no finite metric"))?);
-                }
+            Ok(Fresh { config: with_seed(config, *seed)?, folder, value: None })
+        };
+        seeds.iter().map(with_folder).collect()
+    };
+    let name = trial_name(best.number);
+    let (mut best_runs, mut base_runs) = (fresh((&name, &best_config))?, fresh(("base", &result.plan.base))?);
+    loop {
+        let mut is_waiting = false;
+        for run in best_runs.iter_mut().chain(&mut base_runs).filter(|run| run.value.is_none()) {
+            if let Some(signal) = runs.signals.received() {
+                return Ok(Err(signal));
+            }
+            let lock = journal.lock()?;
+            let claim = result.dir.claim(&run.folder, &lock)?;
+            drop(lock);
+            let Some(claim) = claim else {
+                is_waiting = true;
+                continue;
+            };
+            if let Some(signal) = run.train(result, runs)? {
+                return Ok(Err(signal));
+            }
+            claim.release(&journal.lock()?)?;
+        }
+        if !is_waiting {
+            break;
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    let values = |runs: &[Fresh]| runs.iter().filter_map(|run| run.value).collect();
+    let score = best.score().context("a score")?;
+    Ok(Ok(Confirmation::new(seeds, score, values(&best_runs), values(&base_runs))))
+}
+
+impl Fresh {
+    /// Trains it unless it is finished; the signal that interrupted it.
+    fn train(&mut self, result: &StudyResult, runs: &mut Runs<'_>) -> Result<Option<i32>> {
+        let folder = &self.folder;
+        Console::default().line(&format!("{folder}: training"))?;
+        match runs.train(&self.config, &result.dir.file(folder), self.config.train.epochs)? {
+            Trained::Interrupted(signal) => return Ok(Some(signal)),
+            Trained::Failed(error) => return Err(anyhow!("{folder}: {error}")),
+            Trained::Done(summary) => {
+                let value = summary.best_monitor_value;
+                self.value = Some(value.with_context(|| format!("{folder}: has no finite metric"))?);
             }
         }
+        Ok(None)
     }
-    let [best_values, base_values] = found;
-    let score = best.score().context("a score")?;
-    Ok(Ok(Confirmation::new(seeds, score, best_values, base_values)))
 }
 
 fn with_seed(config: &Config, seed: u64) -> Result<Config> {

@@ -39,8 +39,31 @@ pub enum Decision {
         /// The rung that it goes to.
         rung: usize,
     },
+    /// Nothing before another process has finished its work.
+    Wait,
     /// Nothing.
     Finish,
+}
+
+/// How far a study is.
+#[derive(Debug, Clone, Copy)]
+pub struct Position<'a> {
+    /// Results in any order.
+    pub results: &'a [Scored],
+    /// Trials and the rungs that they were promoted to.
+    pub promotions: &'a [(usize, usize)],
+    /// Number of trials that were started.
+    pub started: usize,
+    /// Number of trials in the end.
+    pub limit: usize,
+    /// Whether no trial is being trained.
+    pub is_idle: bool,
+}
+
+impl Position<'_> {
+    fn has_promoted(&self, trial: usize, rung: usize) -> bool {
+        self.promotions.contains(&(trial, rung))
+    }
 }
 
 impl Ladder {
@@ -69,38 +92,36 @@ impl Ladder {
         self.epochs.len() - 1
     }
 
-    /// What comes next, after `results` in any order, if `started` of `limit` trials have started.
+    /// What comes next.
     ///
     /// The highest rung with a trial to promote comes first, as in the paper. When all trials have
     /// started and none of them has reached the top, the leader of the highest rung goes there: a
     /// study ends with a trial that is fully trained.
-    pub fn decide(&self, results: &[Scored], started: usize, limit: usize) -> Decision {
+    pub fn decide(&self, at: Position<'_>) -> Decision {
         let promotable = (0..self.top()).rev().find_map(|rung| {
-            let ranked = ranked(results, rung);
+            let ranked = ranked(at.results, rung);
             let count = ranked.len() / self.eta as usize;
             let best = ranked.into_iter().take(count).filter(|result| result.score.is_some());
-            best.map(|result| result.trial)
-                .find(|trial| !has_reached(results, *trial, rung + 1))
-                .map(|trial| (trial, rung))
+            best.map(|result| result.trial).find(|trial| !at.has_promoted(*trial, rung + 1)).map(|trial| (trial, rung))
         });
         if let Some((trial, rung)) = promotable {
             return Decision::Promote { trial, rung: rung + 1 };
         }
-        if started < limit {
+        if at.started < at.limit {
             return Decision::Start;
         }
-        self.promote_leader(results)
+        if at.is_idle { self.promote_leader(at) } else { Decision::Wait }
     }
 
     /// The best trial of the highest rung that has not failed on the way up, unless one is at the top.
-    fn promote_leader(&self, results: &[Scored]) -> Decision {
-        let succeeded = |rung: usize| ranked(results, rung).into_iter().filter(|result| result.score.is_some());
+    fn promote_leader(&self, at: Position<'_>) -> Decision {
+        let succeeded = |rung: usize| ranked(at.results, rung).into_iter().filter(|result| result.score.is_some());
         if succeeded(self.top()).next().is_some() {
             return Decision::Finish;
         }
         let leader = (0..self.top())
             .rev()
-            .find_map(|rung| succeeded(rung).find(|result| !has_reached(results, result.trial, rung + 1)));
+            .find_map(|rung| succeeded(rung).find(|result| !at.has_promoted(result.trial, rung + 1)));
         leader.map_or(Decision::Finish, |leader| Decision::Promote { trial: leader.trial, rung: leader.rung + 1 })
     }
 }
@@ -111,10 +132,6 @@ fn ranked(results: &[Scored], rung: usize) -> Vec<Scored> {
     let key = |result: &Scored| result.score.unwrap_or(f64::NEG_INFINITY);
     found.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.trial.cmp(&b.trial)));
     found
-}
-
-fn has_reached(results: &[Scored], trial: usize, rung: usize) -> bool {
-    results.iter().any(|result| result.trial == trial && result.rung == rung)
 }
 
 /// The best result at the highest rung that has one.
@@ -129,6 +146,13 @@ mod tests {
 
     fn at(trial: usize, rung: usize, score: f64) -> Scored {
         Scored { trial, rung, score: Some(score) }
+    }
+
+    /// The decision of a single process, between two trainings.
+    fn decide(ladder: &Ladder, results: &[Scored], started: usize, limit: usize) -> Decision {
+        let promotions: Vec<(usize, usize)> =
+            results.iter().filter(|r| r.rung > 0).map(|r| (r.trial, r.rung)).collect();
+        ladder.decide(Position { results, promotions: &promotions, started, limit, is_idle: true })
     }
 
     fn promote(trial: usize, rung: usize) -> Decision {
@@ -164,7 +188,7 @@ mod tests {
         let scores = [0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.6, 0.4];
         let (mut results, mut promotions, mut started) = (Vec::new(), Vec::new(), 0);
         loop {
-            match ladder.decide(&results, started, 8) {
+            match decide(&ladder, &results, started, 8) {
                 Decision::Start => {
                     results.push(at(started, 0, scores[started]));
                     started += 1;
@@ -173,7 +197,7 @@ mod tests {
                     promotions.push((started, trial, rung));
                     results.push(at(trial, rung, scores[trial]));
                 }
-                Decision::Finish => break,
+                Decision::Wait | Decision::Finish => break,
             }
         }
         assert_eq!(promotions, [(2, 1, 1), (4, 3, 1), (4, 3, 2), (6, 5, 1), (6, 5, 2), (7, 6, 1)]);
@@ -184,28 +208,44 @@ mod tests {
     fn failures_and_ties() {
         let ladder = Ladder::new(1, 3, 3).unwrap();
         let failed = |trial| Scored { trial, rung: 0, score: None };
-        assert_eq!(ladder.decide(&[], 0, 1), Decision::Start);
-        assert_eq!(ladder.decide(&[failed(0), failed(1), failed(2)], 3, 3), Decision::Finish);
+        assert_eq!(decide(&ladder, &[], 0, 1), Decision::Start);
+        assert_eq!(decide(&ladder, &[failed(0), failed(1), failed(2)], 3, 3), Decision::Finish);
         assert_eq!(leader(&[failed(0)]), None);
         // A failure counts as a trial at its rung.
-        assert_eq!(ladder.decide(&[failed(0), failed(1), at(2, 0, 0.1)], 3, 9), promote(2, 1));
+        assert_eq!(decide(&ladder, &[failed(0), failed(1), at(2, 0, 0.1)], 3, 9), promote(2, 1));
         let tied = [at(2, 0, 0.5), at(1, 0, 0.5), at(0, 0, 0.4)];
-        assert_eq!(ladder.decide(&tied, 3, 9), promote(1, 1));
+        assert_eq!(decide(&ladder, &tied, 3, 9), promote(1, 1));
         // Failed on the way up: the next best is not promoted instead.
         let on_the_way = [tied.to_vec(), vec![Scored { trial: 1, rung: 1, score: None }]].concat();
-        assert_eq!(ladder.decide(&on_the_way, 3, 9), Decision::Start);
+        assert_eq!(decide(&ladder, &on_the_way, 3, 9), Decision::Start);
+    }
+
+    #[test]
+    fn several_processes_promote_a_trial_once_and_wait_for_each_other() {
+        let ladder = Ladder::new(1, 9, 3).unwrap();
+        let results = [at(0, 0, 0.2), at(1, 0, 0.3), at(2, 0, 0.1)];
+        let position = Position { results: &results, promotions: &[], started: 4, limit: 4, is_idle: false };
+        assert_eq!(ladder.decide(position), promote(1, 1));
+        let promoted = Position { promotions: &[(1, 1)], ..position };
+        assert_eq!(ladder.decide(promoted), Decision::Wait, "for trials 1 and 3");
+        assert_eq!(ladder.decide(Position { limit: 5, ..promoted }), Decision::Start);
+        // Trial 1 has failed at rung 1, and trial 3 at rung 0.
+        let failed = [(1, 1), (3, 0)].map(|(trial, rung)| Scored { trial, rung, score: None });
+        let results = [&results[..], &failed].concat();
+        let idle = Position { results: &results, is_idle: true, ..promoted };
+        assert_eq!(ladder.decide(idle), promote(0, 1));
     }
 
     #[test]
     fn the_leader_reaches_the_top_in_the_end() {
         let ladder = Ladder::new(1, 9, 3).unwrap();
         let mut results = vec![at(0, 0, 0.2), at(1, 0, 0.3)];
-        assert_eq!(ladder.decide(&results, 2, 2), promote(1, 1));
+        assert_eq!(decide(&ladder, &results, 2, 2), promote(1, 1));
         results.push(at(1, 1, 0.4));
-        assert_eq!(ladder.decide(&results, 2, 2), promote(1, 2));
+        assert_eq!(decide(&ladder, &results, 2, 2), promote(1, 2));
         let failed = [results.clone(), vec![Scored { trial: 1, rung: 2, score: None }]].concat();
-        assert_eq!(ladder.decide(&failed, 2, 2), promote(0, 1), "the next best, if the leader fails");
+        assert_eq!(decide(&ladder, &failed, 2, 2), promote(0, 1), "the next best, if the leader fails");
         results.push(at(1, 2, 0.5));
-        assert_eq!(ladder.decide(&results, 2, 2), Decision::Finish);
+        assert_eq!(decide(&ladder, &results, 2, 2), Decision::Finish);
     }
 }

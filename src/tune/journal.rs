@@ -1,16 +1,18 @@
 //! `study.jsonl`: what a study has decided and measured, one JSON object a line, appended and synced
 //! before anything follows from it.
 
-use std::io::{Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use super::halving::Scored;
 use super::sampler::Sampler;
 use crate::util::error::input;
-use crate::util::files::{read_small_text, sync_folder_of};
+use crate::util::files::sync_folder_of;
 
 /// Maximum size of a journal in bytes: 100,000 trials with several keys fit.
 const MAX_JOURNAL: u64 = 1 << 28;
@@ -27,6 +29,13 @@ pub enum Record {
         trial: usize,
         /// The value of each key of the space, as TOML.
         values: Vec<String>,
+    },
+    /// A trial is to be trained up to a higher rung.
+    Promotion {
+        /// Number of the trial.
+        trial: usize,
+        /// The rung, from 1.
+        rung: usize,
     },
     /// A trial has reached a rung, or failed on the way.
     Result(ResultRecord),
@@ -71,72 +80,114 @@ pub struct ResultRecord {
     pub error: Option<String>,
 }
 
-/// An open journal.
+impl ResultRecord {
+    /// The result, for decisions.
+    pub fn scored(&self) -> Scored {
+        Scored { trial: self.trial, rung: self.rung, score: self.score }
+    }
+}
+
+/// An open journal. Several processes may append to it; each locks it, which reads what the others
+/// have appended, decides, and appends.
 #[derive(Debug)]
 pub struct Journal {
+    path: PathBuf,
     file: fs::File,
-    /// Its records.
+    /// Whether other processes append to it.
+    is_shared: bool,
+    /// End of the last record.
+    end: u64,
+    /// The records so far.
     pub records: Vec<Record>,
     /// What was left out of the file, if anything.
     pub note: Option<String>,
 }
 
+/// Keeps other processes from the journal until it is dropped.
+#[derive(Debug)]
+pub struct JournalLock(File);
+
+impl Drop for JournalLock {
+    fn drop(&mut self) {
+        // Closing the file unlocks it too.
+        drop(self.0.unlock());
+    }
+}
+
 impl Journal {
-    /// Opens the journal at `path`, or creates it. A last line without an end, which a killed process
-    /// left, is removed: nothing has followed from it.
+    /// Opens the journal at `path`, or creates it. With `is_shared`, other processes append to it.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn open(path: &Path, is_shared: bool) -> Result<Self> {
+        let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        sync_folder_of(path)?;
+        Ok(Self { path: path.to_path_buf(), file, is_shared, end: 0, records: Vec::new(), note: None })
+    }
+
+    /// Waits for other processes that have locked the journal, which none does for long, and reads
+    /// what they have appended. A last line without an end, which a killed process left, is removed:
+    /// nothing has followed from it.
     ///
     /// # Errors
     /// An input error that names a line that is no record; an I/O error with the path.
-    pub fn open(path: &Path) -> Result<Self> {
-        let is_new = !path.exists();
-        let text = if is_new { String::new() } else { read_text(path)? };
-        let complete = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut records = Vec::new();
-        for (index, line) in text.get(..complete).unwrap_or_default().lines().enumerate() {
-            let record = serde_json::from_str(line).map_err(|error| {
-                let place = format!("{}:{}", path.display(), index + 1);
-                input(format!("{place}: is no record of a study ({error}); choose another --out"))
+    pub fn lock(&mut self) -> Result<JournalLock> {
+        let shown = self.path.display();
+        let file = self.file.file().try_clone().with_context(|| format!("cannot open {shown}"))?;
+        loop {
+            match file.lock() {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if self.is_shared => return Err(error).with_context(|| format!("cannot lock {shown}")),
+                // A file system without locks: a warning about the directory has been printed.
+                Err(_) => break,
+            }
+        }
+        self.read()?;
+        Ok(JournalLock(file))
+    }
+
+    /// Reads the records after the last one.
+    fn read(&mut self) -> Result<()> {
+        let shown = self.path.display();
+        let size = self.file.metadata()?.len();
+        if size > MAX_JOURNAL {
+            return Err(input(format!(
+                "{shown}: has {size} bytes; expected at most {MAX_JOURNAL}: choose another --out"
+            )));
+        }
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.read_to_end(&mut bytes)?;
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines = bytes.get(..complete).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
+        for line in lines {
+            let record = serde_json::from_slice(line).map_err(|error| {
+                let number = self.records.len() + 1;
+                input(format!("{shown}:{number}: is no record of a study ({error}); choose another --out"))
             })?;
-            records.push(record);
+            self.records.push(record);
+            self.end += line.len() as u64;
         }
-        let mut file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        let note = (complete < text.len()).then(|| {
-            let shown = path.display();
-            format!("{shown}: removed an unfinished last line of {} bytes", text.len() - complete)
-        });
-        file.set_len(complete as u64)?;
-        file.seek(SeekFrom::End(0))?;
-        if is_new {
-            sync_folder_of(path)?;
+        if complete < bytes.len() {
+            self.note = Some(format!("{shown}: removed an unfinished last line of {} bytes", bytes.len() - complete));
+            self.file.set_len(self.end)?;
         }
-        Ok(Self { file, records, note })
+        Ok(())
     }
 
     /// Appends a record; when it returns, the record is on disk.
     ///
     /// # Errors
     /// An I/O error with the path.
-    pub fn append(&mut self, record: Record) -> Result<()> {
+    pub fn append(&mut self, _lock: &JournalLock, record: Record) -> Result<()> {
         let line = serde_json::to_string(&record).context("a record of a study")? + "\n";
+        self.file.seek(SeekFrom::Start(self.end))?;
         self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
+        self.end += line.len() as u64;
         self.records.push(record);
         Ok(())
-    }
-}
-
-/// The text of a journal. A torn last line may be no UTF-8.
-fn read_text(path: &Path) -> Result<String> {
-    match read_small_text(path, MAX_JOURNAL, "the journal of a study") {
-        Ok(text) => Ok(text),
-        Err(error) => {
-            let bytes = fs::read(path)?;
-            let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let is_torn = complete < bytes.len() && bytes.len() as u64 <= MAX_JOURNAL;
-            let text = String::from_utf8(bytes.get(..complete).unwrap_or_default().to_vec());
-            // One byte stands for the torn line.
-            text.ok().filter(|_| is_torn).map(|text| text + "?").ok_or(error)
-        }
     }
 }
 
@@ -153,17 +204,25 @@ mod tests {
         Record::Result(ResultRecord { trial: 0, rung: 1, epochs: 3, best_epoch: Some(2), score, error })
     }
 
+    /// The journal at `path`, as a process alone opens it.
+    fn open(path: &Path) -> Result<(Journal, JournalLock)> {
+        let mut journal = Journal::open(path, false)?;
+        let lock = journal.lock()?;
+        Ok((journal, lock))
+    }
+
     #[test]
     fn records_are_read_back_exactly() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("study.jsonl");
-        let records = [trial(0), result(Some(0.1 + 0.2)), result(None)];
+        let promotion = Record::Promotion { trial: 0, rung: 1 };
+        let records = [trial(0), result(Some(0.1 + 0.2)), promotion, result(None)];
         for (count, record) in records.iter().enumerate() {
-            let mut journal = Journal::open(&path).unwrap();
+            let (mut journal, lock) = open(&path).unwrap();
             assert_eq!(journal.records, records[..count]);
-            journal.append(record.clone()).unwrap();
+            journal.append(&lock, record.clone()).unwrap();
         }
-        let journal = Journal::open(&path).unwrap();
+        let (journal, _lock) = open(&path).unwrap();
         assert_eq!((journal.records.as_slice(), journal.note), (&records[..], None));
     }
 
@@ -171,16 +230,19 @@ mod tests {
     fn a_torn_last_line_is_removed_wherever_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("study.jsonl");
-        Journal::open(&path).unwrap().append(trial(0)).unwrap();
+        let (mut journal, lock) = open(&path).unwrap();
+        journal.append(&lock, trial(0)).unwrap();
+        drop((journal, lock));
         let whole = fs::read(&path).unwrap();
         let torn = "{\"event\":\"trial\",\"trial\":1,\"values\":[\"é\"]}";
         for end in 1..=torn.len() {
             fs::write(&path, [&whole, &torn.as_bytes()[..end]].concat()).unwrap();
-            let mut journal = Journal::open(&path).unwrap();
+            let (mut journal, lock) = open(&path).unwrap();
             assert_eq!(journal.records, [trial(0)], "{end}");
             assert!(journal.note.as_ref().unwrap().contains("removed an unfinished last line"), "{:?}", journal.note);
-            journal.append(trial(1)).unwrap();
-            assert_eq!(Journal::open(&path).unwrap().records, [trial(0), trial(1)], "{end}");
+            journal.append(&lock, trial(1)).unwrap();
+            drop(lock);
+            assert_eq!(open(&path).unwrap().0.records, [trial(0), trial(1)], "{end}");
         }
     }
 
@@ -188,11 +250,29 @@ mod tests {
     fn a_broken_line_within_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("study.jsonl");
-        for text in ["x\n{\"event\":\"trial\",\"trial\":0,\"values\":[]}\n", "{\"event\":\"none\"}\n"] {
+        for text in ["x\n{\"event\":\"trial\",\"trial\":0,\"values\":[]}\n", "{\"event\":\"none\"}\n", "\n"] {
             fs::write(&path, text).unwrap();
-            let message = Journal::open(&path).unwrap_err().to_string();
+            let message = open(&path).unwrap_err().to_string();
             assert!(message.contains("study.jsonl:1: is no record of a study"), "{message}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text, "nothing is lost");
         }
+    }
+
+    #[test]
+    fn processes_take_turns_and_read_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("study.jsonl");
+        const EACH: usize = 25;
+        let append = || {
+            let mut journal = Journal::open(&path, true).unwrap();
+            for _ in 0..EACH {
+                let lock = journal.lock().unwrap();
+                let next = trial(journal.records.len());
+                journal.append(&lock, next).unwrap();
+            }
+        };
+        std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(append))));
+        let expected: Vec<Record> = (0..3 * EACH).map(trial).collect();
+        assert_eq!(open(&path).unwrap().0.records, expected);
     }
 }

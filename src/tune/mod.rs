@@ -6,12 +6,14 @@
 pub mod confirmation;
 pub mod domain;
 pub mod halving;
+pub mod history;
 pub mod importance;
 pub mod journal;
 pub mod outputs;
 pub mod page;
 pub mod plan;
 pub mod sampler;
+pub mod search;
 pub mod space;
 pub mod study;
 pub mod study_dir;

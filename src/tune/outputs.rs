@@ -4,8 +4,10 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 
 use super::domain::plain;
+use super::history::Trial;
+use super::journal::JournalLock;
 use super::plan::StudyOptions;
-use super::study::{StudyResult, Trial};
+use super::study::StudyResult;
 use super::study_dir::trial_name;
 use crate::util::files::write_atomically;
 
@@ -16,7 +18,7 @@ const HEADER: [&str; 6] = ["trial", "state", "rung", "epochs", "best_epoch", "sc
 ///
 /// # Errors
 /// I/O errors with their path.
-pub fn write(result: &StudyResult, options: &StudyOptions) -> Result<()> {
+pub fn write(result: &StudyResult, options: &StudyOptions, _lock: &JournalLock) -> Result<()> {
     write_atomically(&result.dir.file("trials.csv"), &to_csv(result)?)?;
     match best_toml(result, options)? {
         Some(text) => write_atomically(&result.dir.file("best.toml"), text.as_bytes()),

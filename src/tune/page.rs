@@ -4,10 +4,12 @@ use anyhow::Result;
 
 use super::confirmation::{Confirmation, Mean};
 use super::domain::{Domain, plain};
+use super::history::Trial;
 use super::importance::explained;
+use super::journal::JournalLock;
 use super::outputs;
 use super::plan::StudyOptions;
-use super::study::{StudyResult, Trial};
+use super::study::StudyResult;
 use crate::data::config::describe_split;
 use crate::report::html::{Fact, StudyReport};
 use crate::report::plot::{Coordinate, Measured, Standing, TrialLine};
@@ -22,7 +24,7 @@ const METHOD: &str = "How much of the variance of the scores at the first rung e
 ///
 /// # Errors
 /// An I/O error with the path, or a plot that cannot be rasterized.
-pub fn write(result: &StudyResult, options: &StudyOptions) -> Result<()> {
+pub fn write(result: &StudyResult, options: &StudyOptions, _lock: &JournalLock) -> Result<()> {
     let rows = outputs::rows(result);
     let (head, rows) = rows.split_first().map_or((Vec::new(), &[][..]), |(head, rows)| (head.clone(), rows));
     let best = result.best.map(super::study_dir::trial_name);

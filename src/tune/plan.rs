@@ -67,6 +67,8 @@ pub struct StudyOptions {
     pub out: Option<PathBuf>,
     /// Whether to resume the study in the directory.
     pub resume: bool,
+    /// Whether other processes work on the study, too.
+    pub join: bool,
     /// The command line, for the provenance of runs.
     pub command: String,
 }

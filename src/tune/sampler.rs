@@ -181,7 +181,7 @@ mod tests {
         [
             Domain::Log { low: 1e-5, high: 1.0 },
             Domain::Uniform { low: -1.0, high: 1.0 },
-            Domain::Int { low: 1, high: 64 },
+            Domain::Int { low: 1, high: 64, step: 1, log: false },
             Domain::Choice(["a", "b", "c"].map(Value::from).to_vec()),
         ]
     }

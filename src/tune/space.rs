@@ -117,19 +117,60 @@ fn collect(table: &Table, path: &str, found: &mut Vec<Parameter>) -> Result<(), 
             return Err(wrong(format!("is no domain; expected {EXPECTED}")));
         };
         let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| inner.contains_key(*kind)).collect();
-        match kinds.as_slice() {
+        let domain = match kinds.as_slice() {
             [] if inner.is_empty() => return Err(wrong(format!("is no domain; expected {EXPECTED}"))),
-            [] => collect(inner, &key, found)?,
-            [kind] if inner.len() == 1 => {
-                let values = inner.get(*kind).and_then(Value::as_array);
-                let values = values.ok_or_else(|| wrong(format!("{kind} is no array; expected {EXPECTED}")))?;
-                let domain = domain(kind, values).map_err(wrong)?;
-                found.push(Parameter { key, domain });
+            [] => {
+                collect(inner, &key, found)?;
+                continue;
             }
-            _ => return Err(wrong(format!("has more than one entry; expected {EXPECTED}"))),
-        }
+            // `log` beside `int` is an option of it.
+            ["int"] | ["log", "int"] => integers(inner),
+            [kind] if inner.len() == 1 => array(inner, kind).and_then(|values| domain(kind, values)),
+            _ => Err(format!("has more than one entry; expected {EXPECTED}")),
+        };
+        found.push(Parameter { domain: domain.map_err(wrong)?, key });
     }
     Ok(())
+}
+
+fn array<'a>(table: &'a Table, kind: &str) -> Result<&'a [Value], String> {
+    let values = table.get(kind).and_then(Value::as_array);
+    values.map(Vec::as_slice).ok_or_else(|| format!("{kind} is no array; expected {EXPECTED}"))
+}
+
+/// The two ends of a kind.
+fn ends<'a>(kind: &str, values: &'a [Value]) -> Result<(&'a Value, &'a Value), String> {
+    match values {
+        [low, high] => Ok((low, high)),
+        _ => Err(format!("has {} values; expected {{ {kind} = [LOW, HIGH] }}", values.len())),
+    }
+}
+
+/// `{ int = [LOW, HIGH] }`, with `step` or `log`.
+fn integers(table: &Table) -> Result<Domain, String> {
+    let (low, high) = ends("int", array(table, "int")?)?;
+    let (Some(low), Some(high)) = (low.as_integer(), high.as_integer()) else {
+        return Err("expected two integers".to_owned());
+    };
+    if low >= high {
+        return Err("expected the first value below the second".to_owned());
+    }
+    if let Some(other) = table.keys().find(|key| !["int", "step", "log"].contains(&key.as_str())) {
+        return Err(format!("has more than one entry: {other}; beside int, expected step = N or log = true"));
+    }
+    let log = match table.get("log") {
+        None => false,
+        Some(Value::Boolean(log)) => *log,
+        Some(_) => return Err("has more than one entry; beside int, log is true or false".to_owned()),
+    };
+    let step = table.get("step").map_or(Some(1), Value::as_integer);
+    let step = step.filter(|step| *step >= 1 && low.checked_add(*step).is_some_and(|next| next <= high));
+    let step = step.ok_or("step: expected an integer from 1 to the distance of the two values")?;
+    match log {
+        true if low < 1 => Err("expected values above 0, because their logarithm is sampled".to_owned()),
+        true if step > 1 => Err("has step and log; give one of them".to_owned()),
+        _ => Ok(Domain::Int { low, high, step, log }),
+    }
 }
 
 /// The domain of a kind with these values.
@@ -142,16 +183,7 @@ fn domain(kind: &str, values: &[Value]) -> Result<Domain, String> {
             _ => Ok(Domain::Choice(values.to_vec())),
         };
     }
-    let [low, high] = values else {
-        return Err(format!("has {} values; expected {{ {kind} = [LOW, HIGH] }}", values.len()));
-    };
-    if kind == "int" {
-        return match (low.as_integer(), high.as_integer()) {
-            (Some(low), Some(high)) if low < high => Ok(Domain::Int { low, high }),
-            (Some(_), Some(_)) => Err("expected the first value below the second".to_owned()),
-            _ => Err("expected two integers".to_owned()),
-        };
-    }
+    let (low, high) = ends(kind, values)?;
     let number = |value: &Value| match value {
         Value::Integer(value) => Some(*value as f64),
         Value::Float(value) => Some(*value).filter(|value| value.is_finite()),
@@ -210,8 +242,8 @@ mod tests {
     #[test]
     fn dotted_quoted_and_nested_keys_are_equal() {
         let space = parse(
-            "\"train.optimizer.lr\" = { log = [1e-4, 1e-1] }\ntrain.batch = { int = [16, 128] }\n[augment]\n\
-             rotate = { uniform = [0, 30] }\n[model]\nfilters = { choice = [[16, 32], [32, 64]] }\n",
+            "\"train.optimizer.lr\" = { log = [1e-4, 1e-1] }\ntrain.batch = { int = [16, 128], step = 16 }\n[augment]\n\
+             rotate = { uniform = [0, 30] }\n[train.early_stop]\npatience = { int = [5, 50], log = true }\n[model]\nfilters = { choice = [[16, 32], [32, 64]] }\n",
         )
         .unwrap();
         assert_eq!(
@@ -219,7 +251,8 @@ mod tests {
             [
                 "augment.rotate = { uniform = [0.0, 30.0] }",
                 "model.filters = { choice = [[16, 32], [32, 64]] }",
-                "train.batch = { int = [16, 128] }",
+                "train.batch = { int = [16, 128], step = 16 }",
+                "train.early_stop.patience = { int = [5, 50], log = true }",
                 "train.optimizer.lr = { log = [0.0001, 0.1] }",
             ]
         );
@@ -256,6 +289,11 @@ mod tests {
                 "train.batch = { uniform = [1, 4] }",
                 &["s.toml:1: train.batch = 1.0 is not allowed: expected an integer"],
             ),
+            ("train.batch = { int = [1, 4], step = 4 }", &["step: expected an integer from 1 to the distance"]),
+            ("train.batch = { int = [1, 4], step = 0.5 }", &["step: expected an integer"]),
+            ("train.batch = { int = [1, 4], step = 2, log = true }", &["has step and log; give one of them"]),
+            ("train.batch = { int = [0, 4], log = true }", &["expected values above 0"]),
+            ("train.batch = { int = [1, 4], steps = 2 }", &["more than one entry: steps; beside int, expected step"]),
             ("train.ema = { log = [0, 0.9] }", &["expected values above 0, because their logarithm"]),
             ("train.ema = { uniform = [0.5, 1.5] }", &["s.toml:1: train.ema = 1.5 is not allowed", "below 1"]),
             ("train.ema = { uniform = [0.5, inf] }", &["expected two finite numbers"]),
