@@ -79,7 +79,9 @@ impl Ladder {
             let ranked = ranked(results, rung);
             let count = ranked.len() / self.eta as usize;
             let best = ranked.into_iter().take(count).filter(|result| result.score.is_some());
-            best.map(|result| result.trial).find(|trial| !has_reached(results, *trial, rung + 1)).map(|trial| (trial, rung))
+            best.map(|result| result.trial)
+                .find(|trial| !has_reached(results, *trial, rung + 1))
+                .map(|trial| (trial, rung))
         });
         if let Some((trial, rung)) = promotable {
             return Decision::Promote { trial, rung: rung + 1 };

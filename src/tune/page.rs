@@ -69,8 +69,10 @@ fn describe(result: &StudyResult, metric: &str) -> String {
 
 fn caveats(result: &StudyResult) -> Vec<String> {
     let optimism = match &result.confirmation {
-        None => "The best score selected its trial, so it is too high; --confirm K trains the config with K fresh seeds."
-            .to_owned(),
+        None => {
+            "The best score selected its trial, so it is too high; --confirm K trains the config with K fresh seeds."
+                .to_owned()
+        }
         Some(found) => format!(
             "The score of the search minus the mean of fresh seeds of the same config is {:+.4}.",
             found.optimism
@@ -111,8 +113,7 @@ fn confirmation_table(result: &StudyResult, found: &Confirmation) -> (Vec<String
         let cells = [name.to_owned(), format!("{:.4}", mean.mean), mean.half_width.map_or("-".to_owned(), interval)];
         cells.into_iter().chain(mean.values.iter().map(|value| format!("{value:.4}"))).collect()
     };
-    let mut rows =
-        vec![row("best", &found.best), row("base", &found.base), row("best minus base", &found.difference)];
+    let mut rows = vec![row("best", &found.best), row("base", &found.base), row("best minus base", &found.difference)];
     if let Some(score) = result.best_trial().and_then(Trial::score) {
         rows.push(vec!["best, in the search".to_owned(), format!("{score:.4}"), "-".to_owned()]);
     }
@@ -138,9 +139,9 @@ fn scores(result: &StudyResult) -> Vec<Measured> {
 fn coordinates(result: &StudyResult, metric: &str) -> (Vec<Coordinate>, Vec<TrialLine>) {
     let succeeded: Vec<(&Trial, f64)> =
         result.trials.iter().filter_map(|trial| Some((trial, trial.score()?))).collect();
-    let ends = succeeded.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, score)| {
-        (low.min(*score), high.max(*score))
-    });
+    let ends = succeeded
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, score)| (low.min(*score), high.max(*score)));
     let span = (ends.1 - ends.0).max(f64::MIN_POSITIVE);
     let parameters = &result.plan.space.parameters;
     let mut axes: Vec<Coordinate> = parameters
@@ -185,8 +186,7 @@ fn labels(domain: &Domain) -> Vec<(f64, String)> {
 /// Each key with the share of the variance at the first rung that it explains, the largest first.
 fn importance(result: &StudyResult) -> Vec<(String, Option<f64>)> {
     let at_first = |trial: &Trial| trial.results.first().and_then(|first| first.score);
-    let trials: Vec<(&Trial, f64)> =
-        result.trials.iter().filter_map(|trial| Some((trial, at_first(trial)?))).collect();
+    let trials: Vec<(&Trial, f64)> = result.trials.iter().filter_map(|trial| Some((trial, at_first(trial)?))).collect();
     let scores: Vec<f64> = trials.iter().map(|(_, score)| *score).collect();
     let parameters = result.plan.space.parameters.iter().enumerate();
     let share = |(index, parameter): (usize, &super::space::Parameter)| {

@@ -101,9 +101,8 @@ impl Plan {
         if matches!(raw.data.validation, Validation::Fraction(_)) {
             raw.data.split_seed = Some(raw.data.split_seed.unwrap_or(raw.seed));
         }
-        let named = |problem: crate::util::validate::InvalidValue| {
-            input(format!("{}: {problem}", options.config.display()))
-        };
+        let named =
+            |problem: crate::util::validate::InvalidValue| input(format!("{}: {problem}", options.config.display()));
         let base = raw.check().map_err(named)?;
         let max = base.train.epochs;
         let min = options.min_epochs.unwrap_or_else(|| max.div_ceil(FIRST_RUNG));
@@ -136,7 +135,9 @@ impl Plan {
 /// An input error with what differs.
 pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<()> {
     let refuse = |what: &str, before: String, now: String| {
-        Err(input(format!("{shown}: was started with {what} {before}, but is resumed with {now}; choose another --out")))
+        Err(input(format!(
+            "{shown}: was started with {what} {before}, but is resumed with {now}; choose another --out"
+        )))
     };
     if old.format != new.format {
         return refuse("format", old.format.to_string(), new.format.to_string());
@@ -197,7 +198,10 @@ mod tests {
             (changed(|r| r.eta = 2), "--eta 3, but"),
             (changed(|r| r.rungs = vec![1, 4]), "rungs at epochs [1, 3], but is resumed with [1, 4]"),
             (changed(|r| r.metric = "val_macro_f1".to_owned()), "--metric val_accuracy, but"),
-            (changed(|r| r.space = Vec::new()), "the space train.batch = { int = [1, 2] }, but is resumed with nothing"),
+            (
+                changed(|r| r.space = Vec::new()),
+                "the space train.batch = { int = [1, 2] }, but is resumed with nothing",
+            ),
             (changed(|r| r.config = "[train]\nbatch = 4\n".to_owned()), "train.batch 3, but is resumed with 4"),
         ] {
             assert!(message.starts_with("s: was started with ") && message.contains(part), "{message}");

@@ -136,7 +136,12 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
         }
     }
     let rungs: Vec<String> = plan.ladder.epochs().iter().map(u32::to_string).collect();
-    console.line(&format!("study: {} trials, rungs at epochs {}, in {}", options.trials, rungs.join(", "), path.display()))?;
+    console.line(&format!(
+        "study: {} trials, rungs at epochs {}, in {}",
+        options.trials,
+        rungs.join(", "),
+        path.display()
+    ))?;
     let resume_command = resume_command(options, &dir)?;
     let runs = Runs { signals, command: &options.command, resume_command: &resume_command, datasets: &mut datasets };
     let trials = replay(&journal, &plan)?;
@@ -145,8 +150,16 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
     let Search { plan, dir, trials, journal, mut runs, .. } = search;
     let results = results(&journal);
     let best = leader(&scored(&results)).map(|best| best.trial);
-    let mut result =
-        StudyResult { plan, dir, trials, results, best, confirmation: None, signal, resume_command: resume_command.clone() };
+    let mut result = StudyResult {
+        plan,
+        dir,
+        trials,
+        results,
+        best,
+        confirmation: None,
+        signal,
+        resume_command: resume_command.clone(),
+    };
     outputs::write(&result, options)?;
     if result.signal.is_none() && options.confirm > 0 && result.best.is_some() {
         match confirmation::run(&result, options, &mut runs)? {
@@ -293,7 +306,9 @@ impl Search<'_> {
             },
         };
         let line = match (&result.score, &result.error) {
-            (Some(score), _) => format!("{name}: {} {score:.4} after epoch {}", self.options.metric.monitor(), result.epochs),
+            (Some(score), _) => {
+                format!("{name}: {} {score:.4} after epoch {}", self.options.metric.monitor(), result.epochs)
+            }
             (None, error) => format!("{name}: failed: {}", error.as_deref().unwrap_or_default()),
         };
         Console::default().line(&line)?;

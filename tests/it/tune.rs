@@ -108,8 +108,25 @@ fn a_study_is_confirmed_with_fresh_seeds() {
     let folder = setup();
     let folder = folder.path();
     let args = [
-        "tune", "tiny.toml", "--space", "space.toml", "--trials", "3", "--max-epochs", "2", "--min-epochs", "1", "--sampler",
-        "random", "--metric", "macro_f1", "--confirm", "2", "--json", "--out", "s",
+        "tune",
+        "tiny.toml",
+        "--space",
+        "space.toml",
+        "--trials",
+        "3",
+        "--max-epochs",
+        "2",
+        "--min-epochs",
+        "1",
+        "--sampler",
+        "random",
+        "--metric",
+        "macro_f1",
+        "--confirm",
+        "2",
+        "--json",
+        "--out",
+        "s",
     ];
     let found = good(folder, &args).json();
     assert_eq!(found["trials"].as_array().unwrap().len(), 3);
@@ -132,7 +149,8 @@ fn a_study_is_confirmed_with_fresh_seeds() {
     assert!(text(folder.join("s/best.toml")).contains("monitor = \"val_macro_f1\""));
 
     let page = text(folder.join("s/report.html"));
-    for part in ["Confirmation with fresh seeds", "best minus base", "Epochs in all trials", "epsilon squared", "<svg"] {
+    for part in ["Confirmation with fresh seeds", "best minus base", "Epochs in all trials", "epsilon squared", "<svg"]
+    {
         assert!(page.contains(part), "{part}");
     }
     for name in ["progress", "coordinates", "importance"] {
@@ -154,7 +172,8 @@ fn trials_that_fail_do_not_end_a_study() {
     assert!(rows.contains(",failed,") && rows.contains(",full,"), "{rows}");
     assert!(done.stderr.contains(": failed: ") && done.stderr.contains("diverged"), "{}", done.all());
     // More trials of the same study; a failed trial is not tried again.
-    let more = ["tune", "tiny.toml", "--space", "space.toml", "--trials", "7", "--max-epochs", "1", "--out", "s", "--resume"];
+    let more =
+        ["tune", "tiny.toml", "--space", "space.toml", "--trials", "7", "--max-epochs", "1", "--out", "s", "--resume"];
     let done = good(folder, &more);
     assert!(!done.stderr.contains("trial004: up to"), "{}", done.all());
     assert!(text(folder.join("s/trials.csv")).starts_with(&rows));

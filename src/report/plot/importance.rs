@@ -50,11 +50,19 @@ mod tests {
     #[test]
     fn shares_are_named_and_numbered() {
         let share = |name: &str, share| (name.to_owned(), share);
-        let odd = [share("lr", Some(0.456)), share("x <&>", None), share(&"long".repeat(99), Some(f64::NAN)), share("", Some(7.0))];
+        let odd = [
+            share("lr", Some(0.456)),
+            share("x <&>", None),
+            share(&"long".repeat(99), Some(f64::NAN)),
+            share("", Some(7.0)),
+        ];
         let plot = importance(&odd).unwrap();
         check(&plot, (760, 134));
         let texts = texts(&plot.svg);
-        assert!(["lr", "46%", "x <&>", "–", "100%"].iter().all(|text| texts.iter().any(|other| other == text)), "{texts:?}");
+        assert!(
+            ["lr", "46%", "x <&>", "–", "100%"].iter().all(|text| texts.iter().any(|other| other == text)),
+            "{texts:?}"
+        );
         let plot = importance(&[]).unwrap();
         check(&plot, size(&plot.svg));
     }

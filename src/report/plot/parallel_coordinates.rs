@@ -62,10 +62,14 @@ pub fn parallel_coordinates(axes: &[Coordinate], lines: &[TrialLine]) -> Result<
     let spacing = (width - LEFT - RIGHT) / gaps;
     let x = |index: usize| LEFT + index as f64 * spacing;
     let mut canvas = Canvas::new(width.ceil() as u32, HEIGHT);
-    let entries = [(Standing::Best, "best"), (Standing::Full, "trained to the end"), (Standing::Stopped, "stopped early")];
+    let entries =
+        [(Standing::Best, "best"), (Standing::Full, "trained to the end"), (Standing::Stopped, "stopped early")];
     let occurs = |standing: Standing| lines.iter().any(|line| line.standing == standing);
-    let legend: Vec<(Mark, &str)> =
-        entries.iter().filter(|(standing, _)| occurs(*standing)).map(|(s, text)| (Mark::Line(color(*s)), *text)).collect();
+    let legend: Vec<(Mark, &str)> = entries
+        .iter()
+        .filter(|(standing, _)| occurs(*standing))
+        .map(|(s, text)| (Mark::Line(color(*s)), *text))
+        .collect();
     draw_legend(&mut canvas, (LEFT, 18.0), &legend);
     let mut ordered: Vec<&TrialLine> = lines.iter().collect();
     ordered.sort_by_key(|line| line.standing);

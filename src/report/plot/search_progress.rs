@@ -37,14 +37,22 @@ pub fn search_progress(scores: &[Measured], metric: &str) -> Result<Plot> {
     let horizontal = Axis::linear((0.0, end * 1.02), COLUMN);
     let vertical = Axis::linear(with_margin(range(shown.iter().map(|s| s.score)).unwrap_or((0.0, 1.0)), 0.06), ROWS);
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
-    let legend = [(Mark::Line(VERMILION), "best so far"), (Mark::Circle(BLUE), "trained to the end"), (Mark::Run(EARLY), "before")];
+    let legend = [
+        (Mark::Line(VERMILION), "best so far"),
+        (Mark::Circle(BLUE), "trained to the end"),
+        (Mark::Run(EARLY), "before"),
+    ];
     draw_heading(&mut canvas, COLUMN, ROWS.1 - HEADING, metric, &legend);
     vertical.draw_horizontal_grid(&mut canvas, COLUMN, 6.0, Unit::Plain);
     canvas.horizontal(ROWS.0, COLUMN, 1.0, INK);
     for (x, label) in horizontal.ticks(8.0, Unit::Whole) {
         canvas.text((x, ROWS.0 + 14.0), &label, SMALL.aligned(Align::Middle));
     }
-    canvas.text((f64::midpoint(COLUMN.0, COLUMN.1), ROWS.0 + 36.0), "Epochs in all trials", TEXT.aligned(Align::Middle));
+    canvas.text(
+        (f64::midpoint(COLUMN.0, COLUMN.1), ROWS.0 + 36.0),
+        "Epochs in all trials",
+        TEXT.aligned(Align::Middle),
+    );
     let at = |measured: &Measured| Some((horizontal.position(measured.epochs)?, vertical.position(measured.score)?));
     canvas.polyline(&steps(shown.iter().filter_map(|measured| at(measured)), COLUMN.1), 2.0, VERMILION);
     for measured in shown {
