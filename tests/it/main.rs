@@ -43,4 +43,5 @@ mod train;
 mod transforms;
 mod tta;
 mod tune;
+mod tune_join;
 mod watch;

@@ -18,7 +18,7 @@ const STUDY: [&str; 12] =
 
 /// A folder with a space and a config that trains an epoch in a moment. Its test images do not exist: a
 /// search must not read them.
-fn setup() -> TempDir {
+pub fn setup() -> TempDir {
     let bench = bench();
     let all = text(bench.path().join("data/my_emotion_train.csv"));
     let lines: String = all.split_inclusive('\n').take(161).collect();

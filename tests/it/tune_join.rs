@@ -113,7 +113,8 @@ fn the_trials_of_a_killed_process_are_taken_over() {
     // One process continues what several have begun.
     let args: Vec<&str> = STUDY.iter().copied().filter(|word| *word != "--join" && *word != "8").collect();
     let more = [&args[..], &["--resume"]].concat();
-    let more: Vec<&str> = more.iter().flat_map(|word| if *word == "--trials" { vec!["--trials", "9"] } else { vec![*word] }).collect();
+    let more: Vec<&str> =
+        more.iter().flat_map(|word| if *word == "--trials" { vec!["--trials", "9"] } else { vec![*word] }).collect();
     good(folder, &more);
     check_journal(folder, 9);
 }
