@@ -68,9 +68,10 @@ impl Domain {
                 Value::Integer((value as i64).clamp(*low, *high))
             }
             Self::Int { low, high, step, log: false } => {
-                let steps = (position * count(*low, *high, *step)) as i64;
-                let value = low.saturating_add(steps.saturating_mul(*step));
-                Value::Integer(value.min(last(*low, *high, *step)))
+                let steps = (position * count(*low, *high, *step)) as i128;
+                let value = i128::from(*low) + steps.saturating_mul(i128::from(*step));
+                let last = last(*low, *high, *step);
+                Value::Integer(i64::try_from(value).map_or(last, |value| value.min(last)))
             }
             Self::Choice(values) => {
                 let index = ((position * values.len() as f64) as usize).min(values.len().saturating_sub(1));
