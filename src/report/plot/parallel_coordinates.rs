@@ -12,7 +12,7 @@ const ROWS: (f64, f64) = (392.0, 96.0);
 const HEIGHT: u32 = 416;
 /// Left edge, and space for labels right of the last axis.
 const LEFT: f64 = 24.0;
-const RIGHT: f64 = 78.0;
+const RIGHT: f64 = 112.0;
 /// Distance of two axes, at least.
 const SPACING: f64 = 112.0;
 /// Axes of the widest plot; further ones are left out.
@@ -113,7 +113,7 @@ fn draw_axis(canvas: &mut Canvas, axis: &Coordinate, (x, spacing, width, is_low)
     for (position, label) in axis.labels.iter().filter(|(position, _)| is_plottable(*position)) {
         let y = y(*position);
         canvas.horizontal(y, (x - 3.0, x + 3.0), 1.0, GRID);
-        canvas.text((x + 6.0, y), &SMALL.fit(label, spacing.min(RIGHT) - 10.0), SMALL.aligned(Align::Start));
+        canvas.text((x + 6.0, y), &SMALL.fit(label, spacing.min(RIGHT) - 12.0), SMALL.aligned(Align::Start));
     }
 }
 
