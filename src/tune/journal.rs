@@ -58,6 +58,10 @@ pub struct StudyRecord {
     pub eta: u32,
     /// A line for each key and its values.
     pub space: Vec<String>,
+    /// Hash of the images.
+    pub data_hash: String,
+    /// Hash of the split into training and validation images.
+    pub split_hash: String,
     /// The resolved config that the trials vary.
     pub config: String,
 }

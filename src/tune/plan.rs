@@ -11,12 +11,16 @@ use super::sampler::Sampler;
 use super::space::Space;
 use crate::config::{self, Config};
 use crate::data::config::Validation;
+use crate::data::dataset::Dataset;
 use crate::metrics::Monitor;
 use crate::train::resume;
 use crate::util::error::input;
 
 /// The part of the epochs of a full training at which trials are first compared, if not given.
 const FIRST_RUNG: u32 = 27;
+
+/// Keys that a run may change when it resumes, but that make other trials of a study.
+const FIXED: [&str; 2] = ["train.early_stop.patience", "train.max_rollbacks"];
 
 /// What a study maximizes on the validation images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -113,11 +117,11 @@ impl Plan {
         Ok(Self { base, space, ladder })
     }
 
-    /// The first record of the journal.
+    /// The first record of the journal. `data` has the images of the config.
     ///
     /// # Errors
     /// A config that cannot be written as TOML.
-    pub fn record(&self, options: &StudyOptions) -> Result<StudyRecord> {
+    pub fn record(&self, options: &StudyOptions, data: &Dataset) -> Result<StudyRecord> {
         Ok(StudyRecord {
             format: 1,
             sampler: options.sampler,
@@ -126,6 +130,8 @@ impl Plan {
             rungs: self.ladder.epochs().to_vec(),
             eta: options.eta,
             space: self.space.lines(),
+            data_hash: data.data_hash.clone(),
+            split_hash: data.split_hash(),
             config: self.base.to_toml()?,
         })
     }
@@ -151,6 +157,8 @@ pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<(
         ("--metric", old.metric.clone(), new.metric.clone()),
         ("--eta", old.eta.to_string(), new.eta.to_string()),
         ("rungs at epochs", epochs(&old.rungs), epochs(&new.rungs)),
+        ("images of hash", old.data_hash.clone(), new.data_hash.clone()),
+        ("a split of hash", old.split_hash.clone(), new.split_hash.clone()),
     ] {
         if before != now {
             return refuse(what, before, now);
@@ -164,7 +172,8 @@ pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<(
         return refuse("the space", before.clone(), now.clone());
     }
     let (before, now) = (config::read_table(&old.config)?, config::read_table(&new.config)?);
-    match config::differing_keys(&before, &now).into_iter().find(|key| !resume::may_change(key)) {
+    let may_change = |key: &str| resume::may_change(key) && !FIXED.contains(&key);
+    match config::differing_keys(&before, &now).into_iter().find(|key| !may_change(key)) {
         Some(key) => refuse(&key, config::format_value(&before, &key), config::format_value(&now, &key)),
         None => Ok(()),
     }
@@ -184,7 +193,9 @@ mod tests {
             rungs: vec![1, 3],
             eta: 3,
             space: vec!["train.batch = { int = [1, 2] }".to_owned()],
-            config: "threads = 1\n[train]\nbatch = 3\n".to_owned(),
+            data_hash: "d1".to_owned(),
+            split_hash: "s1".to_owned(),
+            config: "threads = 1\n[train]\nbatch = 3\nmax_rollbacks = 0\n".to_owned(),
         };
         check_same(&record, &record, "s").unwrap();
         let text = record.config.replace("threads = 1", "threads = 2");
@@ -204,7 +215,13 @@ mod tests {
                 changed(|r| r.space = Vec::new()),
                 "the space train.batch = { int = [1, 2] }, but is resumed with nothing",
             ),
-            (changed(|r| r.config = "[train]\nbatch = 4\n".to_owned()), "train.batch 3, but is resumed with 4"),
+            (changed(|r| r.data_hash = "d2".to_owned()), "images of hash d1, but is resumed with d2"),
+            (changed(|r| r.split_hash = "s2".to_owned()), "a split of hash s1, but is resumed with s2"),
+            (changed(|r| r.config = r.config.replace("= 3", "= 4")), "train.batch 3, but is resumed with 4"),
+            (
+                changed(|r| r.config = r.config.replace("rollbacks = 0", "rollbacks = 1")),
+                "train.max_rollbacks 0, but is resumed with 1",
+            ),
         ] {
             assert!(message.starts_with("s: was started with ") && message.contains(part), "{message}");
         }

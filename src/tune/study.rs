@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use super::confirmation::{self, Confirmation};
 use super::halving::leader;
 use super::history::{History, Trial};
-use super::journal::{Journal, Record, ResultRecord};
+use super::journal::{Journal, Record, ResultRecord, StudyRecord};
 use super::plan::{Plan, StudyOptions, check_same};
 use super::search::Search;
 use super::study_dir::StudyDir;
@@ -89,13 +89,13 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
         drop(device::init_cuda());
     }
     let mut datasets = DatasetCache::default();
-    datasets.get(&plan.base)?;
+    let record = plan.record(options, datasets.get(&plan.base)?)?;
     let path = match &options.out {
         Some(path) => path.clone(),
         None => StudyDir::default_path(options.resume)?,
     };
     let dir = open_dir(&path, options)?;
-    let mut journal = open_journal(&dir, &plan, options)?;
+    let mut journal = open_journal(&dir, record, options)?;
     let resume_command = resume_command(options, &dir)?;
     let mut runs =
         Runs { signals, command: &options.command, resume_command: &resume_command, datasets: &mut datasets };
@@ -153,13 +153,13 @@ fn open_dir(path: &Path, options: &StudyOptions) -> Result<StudyDir> {
 }
 
 /// Opens the journal of a new study, or of the one that is resumed or joined.
-fn open_journal(dir: &StudyDir, plan: &Plan, options: &StudyOptions) -> Result<Journal> {
+fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> Result<Journal> {
     let mut console = Console::default();
     let path = dir.file(STUDY_JSONL);
     let mut journal = Journal::open(&path, options.join)?;
     let lock = journal.lock()?;
     journal.note.take().iter().try_for_each(|note| console.line(note))?;
-    let record = plan.record(options)?;
+    let rungs: Vec<String> = record.rungs.iter().map(u32::to_string).collect();
     match journal.records.first() {
         None => journal.append(&lock, Record::Study(record))?,
         Some(Record::Study(old)) => check_same(old, &record, &dir.path().display().to_string())?,
@@ -169,7 +169,6 @@ fn open_journal(dir: &StudyDir, plan: &Plan, options: &StudyOptions) -> Result<J
         }
     }
     drop(lock);
-    let rungs: Vec<String> = plan.ladder.epochs().iter().map(u32::to_string).collect();
     let (trials, rungs, shown) = (options.trials, rungs.join(", "), dir.path().display());
     console.line(&format!("study: {trials} trials, rungs at epochs {rungs}, in {shown}"))?;
     Ok(journal)

@@ -229,6 +229,13 @@ fn a_study_is_neither_overwritten_nor_resumed_as_another() {
     bad(folder, &with(&["--seed", "7"]), 2, &["s: was started with --seed 42, but is resumed with 7"]);
     bad(folder, &with(&["--sampler", "random"]), 2, &["--sampler tpe, but is resumed with random"]);
     bad(folder, &with(&["--set", "train.clip_norm=1"]), 2, &["train.clip_norm"]);
+    bad(folder, &with(&["--set", "train.early_stop.patience=9"]), 2, &["train.early_stop.patience"]);
+    let images = text(folder.join("small.csv"));
+    fs_err::write(folder.join("fewer.csv"), images.split_inclusive('\n').take(151).collect::<String>()).unwrap();
+    bad(folder, &with(&["--set", "data.train=fewer.csv"]), 2, &["s: was started with images of hash "]);
+    fs_err::rename(folder.join("small.csv"), folder.join("moved.csv")).unwrap();
+    good(folder, &with(&["--set", "data.train=moved.csv"]));
+    fs_err::rename(folder.join("moved.csv"), folder.join("small.csv")).unwrap();
     fs_err::write(folder.join("space.toml"), SPACE.replace("[16, 64]", "[16, 65]")).unwrap();
     bad(folder, &resumed(&args), 2, &["the space train.batch = { int = [16, 64] }, but is resumed with"]);
     fs_err::write(folder.join("space.toml"), SPACE).unwrap();
