@@ -59,8 +59,9 @@ impl Domain {
             }
             Self::Uniform { low, high } => Value::Float(rounded(low + position * (high - low)).clamp(*low, *high)),
             Self::Int { low, high } => {
-                let offset = (position * count(*low, *high)) as i64;
-                Value::Integer(low.saturating_add(offset).min(*high))
+                // The number of integers may not fit into an i64.
+                let value = i128::from(*low) + (position * count(*low, *high)) as i128;
+                Value::Integer(i64::try_from(value).unwrap_or(*high).min(*high))
             }
             Self::Choice(values) => {
                 let index = ((position * values.len() as f64) as usize).min(values.len().saturating_sub(1));
