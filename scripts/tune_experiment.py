@@ -46,12 +46,19 @@ def tune(options, out, seed, arguments):
 
 
 def subset(source, count, target):
-    """Writes a random subset of a CSV's rows."""
+    """Writes a random subset of a CSV's rows: of each class its share, and at least 5."""
     with open(source, newline="") as file:
         head, *rows = csv.reader(file)
-    rows = random.Random(0).sample(rows, min(count, len(rows)))
+    label = head.index("emotion")
+    classes, chosen, generator = {}, [], random.Random(0)
+    for row in rows:
+        classes.setdefault(row[label], []).append(row)
+    for _, members in sorted(classes.items()):
+        wanted = max(5, round(count * len(members) / len(rows)))
+        chosen += generator.sample(members, min(wanted, len(members)))
+    generator.shuffle(chosen)
     with open(target, "w", newline="") as file:
-        csv.writer(file).writerows([head, *rows])
+        csv.writer(file).writerows([head, *chosen])
 
 
 def mean(values):
