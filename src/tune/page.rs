@@ -167,12 +167,18 @@ fn coordinates(result: &StudyResult, metric: &str) -> (Vec<Coordinate>, Vec<Tria
     (axes, lines)
 }
 
-/// Labels of a domain's axis: every option, or five numbers.
+/// Labels of a domain's axis: every option, or up to five numbers.
 fn labels(domain: &Domain) -> Vec<(f64, String)> {
-    let positions: Vec<f64> = match domain {
-        Domain::Choice(_) => domain.extremes().iter().filter_map(|value| domain.position(value)).collect(),
-        _ => vec![0.0, 0.25, 0.5, 0.75, 1.0],
+    // An integer is in the middle of its part of the axis.
+    let nearest = |position: f64| match domain {
+        Domain::Int { .. } => domain.position(&domain.value(position)),
+        _ => Some(position),
     };
+    let mut positions: Vec<f64> = match domain {
+        Domain::Choice(_) => domain.extremes().iter().filter_map(|value| domain.position(value)).collect(),
+        _ => [0.0, 0.25, 0.5, 0.75, 1.0].into_iter().filter_map(nearest).collect(),
+    };
+    positions.dedup();
     let label = |position: f64| {
         let value = domain.value(position);
         let text = match value.as_float() {
@@ -211,4 +217,19 @@ fn provenance(result: &StudyResult, options: &StudyOptions) -> Vec<Fact> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_integers_are_where_lines_cross_the_axis() {
+        let texts = |domain: &Domain| labels(domain).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let steps = Domain::Int { low: 16, high: 64, step: 16, log: false };
+        assert_eq!(texts(&steps), ["16", "32", "48", "64"]);
+        assert_eq!(labels(&steps)[3].0, steps.position(&toml::Value::Integer(64)).unwrap());
+        assert_eq!(texts(&Domain::Uniform { low: 0.0, high: 0.5 }), ["0", "0.125", "0.25", "0.375", "0.5"]);
+        assert_eq!(texts(&Domain::Int { low: 0, high: 1, step: 1, log: false }), ["0", "1"]);
+    }
 }
