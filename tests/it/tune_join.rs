@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::common::{bad, command, good, json, tensors, text, timeless_metrics};
 use crate::tune::setup;
 
-/// Rungs at 1, 2 and 4 epochs.
-const STUDY: [&str; 13] = [
+/// Rungs at 1, 2 and 4 epochs. The learning rate depends on the number of all epochs.
+const STUDY: [&str; 15] = [
     "tune",
     "tiny.toml",
     "--space",
@@ -24,6 +24,8 @@ const STUDY: [&str; 13] = [
     "4",
     "--eta",
     "2",
+    "--set",
+    "train.schedule={kind=\"cosine\"}",
     "--out",
     "s",
     "--join",
