@@ -40,6 +40,8 @@ pub mod serve;
 
 pub mod sweep;
 
+pub mod tune;
+
 pub mod watch;
 
 pub mod reference;

@@ -22,6 +22,7 @@ mod runs;
 mod serve;
 mod sweep;
 mod train;
+mod tune;
 mod watch;
 
 use std::path::PathBuf;
@@ -64,6 +65,8 @@ pub enum Command {
     Train(train::TrainArgs),
     /// Train several configs, values and seeds, and compare them
     Sweep(sweep::SweepArgs),
+    /// Search for better values of config keys, and stop bad trials early
+    Tune(tune::TuneArgs),
     /// List runs, newest first
     Runs(runs::RunsArgs),
     /// Watch a run or a sweep in the terminal: curves, progress, speed, time left; only reads
@@ -165,7 +168,7 @@ impl InferenceArgs {
 /// Those of the command; [`crate::util::error::exit_code`] turns them into an exit code.
 pub fn run(cli: Cli) -> Result<Outcome> {
     let advice = match cli.command {
-        Command::Train(_) | Command::Sweep(_) => MemoryAdvice::Training,
+        Command::Train(_) | Command::Sweep(_) | Command::Tune(_) => MemoryAdvice::Training,
         _ => MemoryAdvice::Inference,
     };
     let result = catch_torch_panics(|| dispatch(cli.command));
@@ -182,6 +185,7 @@ fn dispatch(command: Command) -> Result<Outcome> {
         Command::Forest(args) => forest::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Sweep(args) => sweep::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

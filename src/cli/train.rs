@@ -1,6 +1,6 @@
 //! `grimace train`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::data::dataset;
 use crate::metrics::{Monitor, describe_accuracy, describe_interval};
 use crate::report::{Console, seconds};
-use crate::run_dir::{RunDir, SWEEP_JSON, Summary};
+use crate::run_dir::{RunDir, STUDY_JSONL, SWEEP_JSON, Summary};
 use crate::train::early_stopping::StopReason;
 use crate::train::session::{PreparedRun, RunOptions};
 use crate::util::error::Outcome;
@@ -54,6 +54,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         resume_command: &resume_command,
         resume: args.resume,
         profile: args.profile,
+        stop_after: None,
     };
     let mut console = Console::default();
     let (stopped, summary) = session.train(options, signals, &mut console)?;
@@ -82,9 +83,10 @@ fn resume_command(args: &TrainArgs, dir: &RunDir) -> Result<String> {
 /// The run directory, `None` for a new one in the default place. A directory that cannot be used is
 /// refused before any work.
 fn find_dir(args: &TrainArgs, config: &Config) -> Result<Option<PathBuf>> {
+    let is_no_group = |path: &Path| !path.join(SWEEP_JSON).exists() && !path.join(STUDY_JSONL).exists();
     let path = match &args.out {
         Some(path) => path.clone(),
-        None if args.resume => RunDir::find_latest(&config.name, |path| !path.join(SWEEP_JSON).exists())?,
+        None if args.resume => RunDir::find_latest(&config.name, is_no_group)?,
         None => return Ok(None),
     };
     if args.resume {

@@ -50,7 +50,7 @@ impl Diagnostic {
 
 /// The 1-based line of a dotted key in `text`: its own `key =`, or else that of the closest table
 /// around it.
-fn find_line(text: &str, key: &str) -> Option<usize> {
+pub fn find_line(text: &str, key: &str) -> Option<usize> {
     let mut section = String::new();
     let mut best: Option<(usize, usize)> = None;
     for (index, line) in text.lines().enumerate() {

@@ -79,6 +79,17 @@ pub fn from_text<C: ConfigFile>(text: &str, source: &str) -> anyhow::Result<C> {
     parse(text, source, &[])
 }
 
+/// A resolved config with other values: each `key=value`, with a dotted key and a TOML value.
+///
+/// # Errors
+/// What is wrong, without a file; mostly it begins with the key.
+pub fn with_values(config: &Config, values: &[String]) -> anyhow::Result<Config> {
+    let text = config.to_toml()?;
+    let mut table = read_table(&text)?;
+    values.iter().try_for_each(|value| apply(&mut table, value))?;
+    check(&table, &text).map_err(|problem| input(problem.message))
+}
+
 pub(crate) fn parse<C: ConfigFile>(text: &str, source: &str, sets: &[String]) -> anyhow::Result<C> {
     let overrides: Vec<Override<'_>> = sets.iter().map(|set| Override { option: "--set", text: set }).collect();
     parse_with_overrides(text, source, &overrides)

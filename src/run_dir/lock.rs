@@ -28,12 +28,38 @@ impl Lock {
     /// # Errors
     /// If another process holds the lock, naming it; an I/O error with the path.
     pub fn acquire(path: &Path) -> Result<Self> {
+        Self::acquire_with(path, File::try_lock)
+    }
+
+    /// [`acquire`](Self::acquire) for one of several processes that share the lock: it keeps out only
+    /// those that want it alone.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_shared(path: &Path) -> Result<Self> {
+        Self::acquire_with(path, File::try_lock_shared)
+    }
+
+    /// [`acquire`](Self::acquire) without waiting; `None` if another process holds the lock.
+    ///
+    /// # Errors
+    /// An I/O error with the path, also of a file system without locks.
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
         let shown = path.display();
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = file.with_context(|| format!("cannot open {shown}"))?;
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file, unsupported: None })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {shown}")),
+        }
+    }
+
+    fn acquire_with(path: &Path, try_lock: fn(&File) -> Result<(), TryLockError>) -> Result<Self> {
+        let shown = path.display();
+        let mut file = open(path)?;
         let mut tries = 0;
         let unsupported = loop {
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => break None,
                 Err(TryLockError::WouldBlock) if tries < RETRIES => {
                     tries += 1;
@@ -49,6 +75,11 @@ impl Lock {
             .with_context(|| format!("cannot write {shown}"))?;
         Ok(Self { _file: file, unsupported })
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    file.with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn in_use_error(path: &Path, file: &mut File) -> anyhow::Error {
@@ -91,5 +122,10 @@ mod tests {
         drop(lock);
         assert!(!is_held(&path) && !is_held(&folder.path().join("none")));
         assert!(Lock::acquire(&path).is_ok(), "a lock file without an owner is not locked");
+        let shared = [Lock::acquire_shared(&path).unwrap(), Lock::acquire_shared(&path).unwrap()];
+        assert!(Lock::acquire(&path).is_err() && Lock::try_acquire(&path).unwrap().is_none());
+        drop(shared);
+        let alone = Lock::try_acquire(&path).unwrap();
+        assert!(alone.is_some() && Lock::acquire_shared(&path).is_err());
     }
 }

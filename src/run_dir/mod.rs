@@ -41,6 +41,9 @@ pub const LOCK_FILE: &str = ".lock";
 /// File that marks the directory of a sweep.
 pub const SWEEP_JSON: &str = "sweep.json";
 
+/// Journal of a study, which marks its directory.
+pub const STUDY_JSONL: &str = "study.jsonl";
+
 /// Files that a run may have written before its first checkpoint.
 const STARTUP_FILES: [&str; 4] = [LOCK_FILE, "log.txt", "config.toml", "split.csv"];
 
@@ -189,6 +192,9 @@ impl RunDir {
             return Err(input(format!(
                 "{shown}: is a sweep, expected one of its runs; {shown}/summary.json names the best"
             )));
+        }
+        if path.join(STUDY_JSONL).exists() {
+            return Err(input(format!("{shown}: is a study, expected one of its runs; {shown}/trials.csv lists them")));
         }
         Err(input(format!("{shown}: is not a run directory: it holds neither config.toml nor a checkpoint")))
     }

@@ -55,7 +55,7 @@ pub struct Summary {
     pub train_rows: usize,
     /// Number of validation images.
     pub validation_rows: usize,
-    /// `epochs`, `early_stop`, `interrupted` or `diverged`.
+    /// `epochs`, `early_stop`, `interrupted`, `paused` (by `grimace tune`) or `diverged`.
     pub stopped: String,
     /// Number of rollbacks after a divergence.
     pub rollbacks: u32,

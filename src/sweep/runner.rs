@@ -213,6 +213,7 @@ impl Trainer<'_> {
             resume_command: self.resume_command,
             resume: false,
             profile: false,
+            stop_after: None,
         };
         session.train(options, self.signals.clone(), &mut console).map(|(stopped, _)| Some(stopped))
     }

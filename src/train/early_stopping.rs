@@ -17,6 +17,8 @@ pub enum StopReason {
     EarlyStop,
     /// Received this signal; a checkpoint was saved.
     Interrupted(i32),
+    /// Reached `RunOptions::stop_after`; a checkpoint was saved.
+    Paused,
     /// Loss, gradients, weights or optimizer state became NaN or infinite.
     Diverged,
 }
@@ -28,6 +30,7 @@ impl StopReason {
             Self::Epochs => "epochs",
             Self::EarlyStop => "early_stop",
             Self::Interrupted(_) => "interrupted",
+            Self::Paused => "paused",
             Self::Diverged => "diverged",
         }
     }

@@ -49,6 +49,9 @@ pub struct RunOptions<'a> {
     pub resume: bool,
     /// Whether to print a profile.
     pub profile: bool,
+    /// Stop after this number of epochs, if training would go on. It changes no metric: schedules
+    /// follow `train.epochs`, and `--resume` goes on exactly.
+    pub stop_after: Option<u32>,
 }
 
 impl PreparedRun {
@@ -189,9 +192,9 @@ impl Session<'_> {
         if let Some(note) = resume_point.as_ref().and_then(|point| finished_note(config, &point.checkpoint.state)) {
             console.line(&note)?;
         }
-        let RunOptions { command, profile, .. } = options;
+        let RunOptions { command, profile, stop_after, .. } = options;
         let (stopped, summary) =
-            TrainingLoop { config, data, placement, dir, console, profile, command, signals, initial }
+            TrainingLoop { config, data, placement, dir, console, profile, stop_after, command, signals, initial }
                 .train(resume_point)?;
         // Also for a run that was already finished: it may have died before its report.
         if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) && summary.best_epoch.is_some() {

@@ -46,6 +46,8 @@ pub struct TrainingLoop<'a> {
     pub console: &'a mut Console,
     /// Whether to print a profile.
     pub profile: bool,
+    /// The epoch to stop after, if training would go on.
+    pub stop_after: Option<u32>,
     /// The command line, for the provenance.
     pub command: String,
     /// Signals that stop the run.
@@ -87,6 +89,10 @@ impl<'a> TrainingLoop<'a> {
             if run.state.epoch >= config.train.epochs {
                 break StopReason::Epochs;
             }
+            let is_due = self.stop_after.is_some_and(|epochs| run.state.epoch >= epochs);
+            if is_due && run.state.step == 0 {
+                break StopReason::Paused;
+            }
             if !has_trained {
                 // Replaces the summary of an earlier end, which no longer holds if this process
                 // dies.
@@ -104,9 +110,11 @@ impl<'a> TrainingLoop<'a> {
             let is_best = self.finish_epoch(run, metrics)?;
             let is_last = run.state.epoch >= config.train.epochs || run.should_stop_early(config);
             let signal = self.signals.received();
+            let pauses = self.stop_after.is_some_and(|epochs| run.state.epoch >= epochs);
             let may_roll_back = config.train.max_rollbacks > 0;
             // Also after a new best epoch: the checkpoint to resume from should refer to it.
-            if is_last || is_best || may_roll_back || signal.is_some() || run.is_checkpoint_due(Some(run.state.epoch)) {
+            let is_asked = pauses || signal.is_some();
+            if is_last || is_best || may_roll_back || is_asked || run.is_checkpoint_due(Some(run.state.epoch)) {
                 run.save(is_best)?;
             }
             if may_roll_back {

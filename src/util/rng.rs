@@ -31,6 +31,8 @@ pub enum Stream {
     Sampling = 10,
     /// Training images that calibrate quantization.
     Calibration = 11,
+    /// Values of the trials of a study.
+    Tune = 12,
 }
 
 /// A stream of random numbers, determined by its keys.

@@ -43,4 +43,6 @@ mod tensorboard;
 mod train;
 mod transforms;
 mod tta;
+mod tune;
+mod tune_join;
 mod watch;

@@ -4,6 +4,7 @@
 mod comparison_page;
 mod monitor_page;
 mod run_page;
+mod study_page;
 mod sweep_page;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -13,6 +14,7 @@ use super::plot::{GRID, INK, png_data_url};
 pub use comparison_page::ComparisonReport;
 pub use monitor_page::MonitorPage;
 pub use run_page::{MAX_MISTAKES, MistakeHeat, RunReport};
+pub use study_page::StudyReport;
 pub use sweep_page::{SweepReport, SweepRow, SweepRun};
 
 /// Name and value of a fact in a box.

@@ -12,12 +12,15 @@ mod curves;
 mod drift;
 mod explanations;
 mod font;
+mod importance;
 mod legend;
 mod mistakes;
 mod model_comparison;
+mod parallel_coordinates;
 mod rasterize;
 mod reliability;
 mod roc;
+mod search_progress;
 
 use std::path::Path;
 
@@ -30,10 +33,13 @@ pub use curves::curves;
 pub use drift::{Histogram, drift};
 pub use explanations::{Explained, MAX_EXPLAINED, explanations};
 pub use font::{FAMILY, database as font_database, text_width};
+pub use importance::importance;
 pub use mistakes::{Mistake, mistakes};
 pub use model_comparison::{Bar, comparison};
+pub use parallel_coordinates::{Coordinate, Standing, TrialLine, parallel_coordinates};
 pub use reliability::reliability;
 pub use roc::roc;
+pub use search_progress::{Measured, search_progress};
 
 use crate::util::files::write_atomically;
 

@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+"""Does grimace tune find better configs than random search, and than the notebook's?
+
+    python scripts/tune_experiment.py --out DIR [--data FOLDER] [--repetitions 3] [--full-seeds 3]
+
+FOLDER holds my_emotion_train.csv, my_emotion_test.csv and my_emotion_test_labels.csv of real images
+(default: GRIMACE_FACES; without it, only synthetic images are used). Each repetition has its own
+images, split and seed of the search. On these images it runs two searches around the notebook's
+recipe:
+
+- tpe: grimace tune as it is, TPE with successive halving;
+- random: as many trials at random, each trained to the end, as cost the same number of epochs. Its
+  first 10 are those of the other search, which begins at random with the same seed.
+
+Then it trains the best config of each search, and the notebook's, with fresh seeds for the same number
+of epochs, and evaluates them on test images, which select nothing: neither values nor epochs. No key
+of the space changes the size of the network, so an epoch of each costs about the same; the seconds are
+in the results. Intervals are Student's, over repetitions, of paired differences.
+
+With real images, the config of the first repetition is then trained on all of them, beside the
+notebook's, with --full-seeds seeds.
+
+A search or run that is finished is not repeated, so the script can be stopped and started. It writes
+results.json and results.md into DIR. --tiny checks the script in minutes; its result means nothing.
+"""
+import argparse
+import csv
+import json
+import math
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+
+# 97.5% quantiles of Student's t by degrees of freedom.
+T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
+
+CONFIG = """name = "notebook"
+seed = {seed}
+threads = {threads}
+device = "{device}"
+precision = "f32"
+[data]
+train = "{train}"
+[augment]
+rotate = 10.0
+shift = 0.1
+zoom = 0.1
+flip = true
+[model]
+kind = "cnn"
+{model}
+[train]
+epochs = {epochs}
+# Every trial that goes on costs all its epochs.
+early_stop = {{ patience = 0 }}
+"""
+
+SPACE = """[train]
+batch = { choice = [32, 64, 128] }
+optimizer.lr = { log = [1e-4, 1e-2] }
+label_smoothing = { uniform = [0.0, 0.2] }
+ema = { choice = [0.0, 0.98, 0.995] }
+[train.schedule]
+hold = { int = [1, 40], log = true }
+rate = { uniform = [0.0, 0.3] }
+[model]
+dropout = { uniform = [0.1, 0.7] }
+[augment]
+rotate = { uniform = [0, 20] }
+shift = { uniform = [0.0, 0.2] }
+zoom = { uniform = [0.0, 0.2] }
+"""
+
+ARMS = ("notebook", "random", "tpe")
+
+
+def run(options, *args):
+    """Runs Grimace and returns its output; its log goes to stderr."""
+    done = subprocess.run([options.program, *map(str, args)], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{options.program} {' '.join(map(str, args))}: exit code {done.returncode}")
+    return done.stdout
+
+
+def sample_rows(source, count, seed, target):
+    """Writes about `count` rows of the CSV `source`, of each class its share and at least 5, the same for
+    equal seeds; 0 stands for all."""
+    csv.field_size_limit(1 << 24)
+    with open(source, newline="") as file:
+        header, *rows = csv.reader(file)
+    label = header.index("emotion")
+    classes, chosen, generator = {}, [], random.Random(seed)
+    for index, row in enumerate(rows):
+        classes.setdefault(row[label], []).append(index)
+    for _, members in sorted(classes.items()):
+        wanted = max(5, round((count or len(rows)) * len(members) / len(rows)))
+        chosen += generator.sample(members, min(wanted, len(members)))
+    temporary = target.with_suffix(".tmp")
+    with open(temporary, "w", newline="") as file:
+        csv.writer(file).writerows([header, *(rows[index] for index in sorted(chosen))])
+    temporary.replace(target)
+
+
+def prepare(options, kind, repetition):
+    """The folder of a repetition with its training images; its test images and their labels."""
+    folder = options.out / kind / f"repetition{repetition}"
+    folder.mkdir(parents=True, exist_ok=True)
+    train = folder / "train.csv"
+    if kind == "real":
+        if not train.exists():
+            sample_rows(options.data / "my_emotion_train.csv", options.images, repetition, train)
+        tests = options.data
+    else:
+        tests = folder / "synthetic"
+        if not (tests / "done").exists():
+            # Enough of every class for a small sample.
+            counts = ["--train", max(options.images or 4000, 600), "--test", options.test]
+            run(options, "data", "synth", "--out", tests, *counts, "--seed", repetition, "--force")
+            (tests / "done").touch()
+        if not train.exists():
+            sample_rows(tests / "my_emotion_train.csv", options.images, repetition, train)
+    return folder, [tests / name for name in ("my_emotion_test.csv", "my_emotion_test_labels.csv")]
+
+
+def write_config(options, path, train, seed, epochs):
+    path.write_text(
+        CONFIG.format(
+            seed=seed,
+            threads=options.threads,
+            device=options.device,
+            train=train,
+            epochs=epochs,
+            model="filters = [8, 16]\ndense = [32]" if options.tiny else "",
+        )
+    )
+
+
+def search(options, folder, name, seed, more):
+    """Runs a search, or the rest of it; its result."""
+    out = folder / name
+    common = ["--space", folder / "space.toml", "--seed", seed, "--out", out, "--json"]
+    again = ["--resume"] if (out / "study.jsonl").exists() else []
+    return json.loads(run(options, "tune", folder / "base.toml", *common, *more, *again))
+
+
+def train_and_test(options, config, out, tests, sets):
+    """Trains a run, or the rest of it; its test accuracy and seconds."""
+    sets = [word for item in sets for word in ("--set", item)]
+    run(options, "train", config, *sets, "--out", out, "--resume")
+    found = json.loads(run(options, "evaluate", out, "--data", tests[0], "--labels", tests[1], "--json"))
+    summary = json.loads((out / "summary.json").read_text())
+    return {key: found[key] for key in ("accuracy", "accuracy_dedup", "macro_f1")} | {"seconds": summary["seconds"]}
+
+
+def fresh_runs(options, folder, tests, configs, seeds, prefix, sets=()):
+    """For each config the results of every seed, trained in turn."""
+    results = {name: [] for name in configs}
+    for seed in seeds:
+        for name, config in configs.items():
+            out = folder / f"{prefix}-{name}-seed{seed}"
+            results[name].append(train_and_test(options, config, out, tests, [f"seed={seed}", *sets]))
+            print(f"{out}: {results[name][-1]}", file=sys.stderr)
+    return results
+
+
+def repeat(options, kind, repetition):
+    """Both searches of a repetition and the fresh runs of their best configs."""
+    folder, tests = prepare(options, kind, repetition)
+    write_config(options, folder / "base.toml", folder / "train.csv", repetition, options.epochs)
+    (folder / "space.toml").write_text(SPACE)
+    tpe = search(options, folder, "tpe", repetition, ["--trials", options.trials])
+    # At least as many epochs as the other search had.
+    count = math.ceil(tpe["epochs"] / options.epochs)
+    full = ["--sampler", "random", "--min-epochs", options.epochs, "--trials", count]
+    found = {"tpe": tpe, "random": search(options, folder, "random", repetition, full)}
+    configs = {"notebook": folder / "base.toml", **{name: folder / name / "best.toml" for name in found}}
+    # The base seed is the repetition's, and the searches have used it.
+    seeds = [1000 * (number + 1) + repetition for number in range(options.fresh)]
+    return {
+        "search": {name: {key: study[key] for key in ("score", "epochs", "best")} for name, study in found.items()},
+        "fresh": fresh_runs(options, folder, tests, configs, seeds, "fresh"),
+    }
+
+
+def train_on_all(options):
+    """The config that the first repetition found, and the notebook's, on all real images."""
+    folder, tests = prepare(options, "real", 1)
+    configs = {"notebook": folder / "base.toml", "tpe": folder / "tpe" / "best.toml"}
+    sets = [f"data.train={options.data / 'my_emotion_train.csv'}"]
+    if options.tiny:
+        sets = [f"data.train={folder / 'train.csv'}"]
+    seeds = [9000 + number for number in range(options.full_seeds)]
+    return fresh_runs(options, options.out / "real", tests, configs, seeds, "all", sets)
+
+
+def interval(values):
+    """Such as 0.5012 ± 0.0034: mean and half the width of its 95% interval."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:+.4f}"
+    quantile = T[len(values) - 1] if len(values) <= len(T) else 1.96
+    return f"{mean:+.4f} ± {quantile * statistics.stdev(values) / math.sqrt(len(values)):.4f}"
+
+
+def mean_of(runs, key):
+    return statistics.mean(run[key] for run in runs)
+
+
+def report(options, results):
+    lines = [
+        f"{options.repetitions} repetitions, {options.images or 'all'} training images each, {options.epochs} epochs; "
+        f"test accuracy over {options.fresh} fresh seeds of each config. Intervals: 95%, over repetitions.",
+        "",
+    ]
+    head = "| images | config | test accuracy | minus notebook (paired) | search's own score | optimism | epochs of the search | seconds of a run |"
+    lines += [head, "| --- " * 8 + "|"]
+    for kind, repetitions in results["repetitions"].items():
+        accuracies = {arm: [mean_of(found["fresh"][arm], "accuracy") for found in repetitions] for arm in ARMS}
+        for arm in ARMS:
+            scores = [found["search"][arm]["score"] for found in repetitions if arm != "notebook"]
+            epochs = [found["search"][arm]["epochs"] for found in repetitions if arm != "notebook"]
+            seconds = statistics.mean(mean_of(found["fresh"][arm], "seconds") for found in repetitions)
+            pairs = zip(accuracies[arm], accuracies["notebook"])
+            own = [
+                "-" if arm == "notebook" else interval([one - other for one, other in pairs]),
+                f"{statistics.mean(scores):.4f}" if scores else "-",
+                interval([score - test for score, test in zip(scores, accuracies[arm])]) if scores else "-",
+                f"{statistics.mean(epochs):.0f}" if epochs else "-",
+            ]
+            lines.append(f"| {kind} | {arm} | {statistics.mean(accuracies[arm]):.4f} | {' | '.join(own)} | {seconds:.0f} |")
+        pairs = zip(accuracies["tpe"], accuracies["random"])
+        lines.append(f"| {kind} | tpe minus random (paired) | {interval([a - b for a, b in pairs])} |" + " |" * 5)
+    if found := results.get("all"):
+        pairs = zip(found["tpe"], found["notebook"])
+        differences = [tuned["accuracy"] - notebook["accuracy"] for tuned, notebook in pairs]
+        lines += ["", f"All real images, {options.full_seeds} fresh seeds, 95% interval over seeds:", ""]
+        lines += ["| config | test accuracy | without duplicates | macro F1 | seconds |", "| --- " * 5 + "|"]
+        for arm, runs in found.items():
+            cells = [f"{mean_of(runs, key):.4f}" for key in ("accuracy", "accuracy_dedup", "macro_f1")]
+            lines.append(f"| {arm} | {' | '.join(cells)} | {mean_of(runs, 'seconds'):.0f} |")
+        lines.append(f"| tpe minus notebook (paired) | {interval(differences)} |" + " |" * 3)
+    lines += ["", "Optimism is the search's own score minus the test accuracy of its best config over fresh seeds."]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=os.environ.get("GRIMACE_FACES"))
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--program", default="target/release/grimace")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--images", type=int, default=4000, help="training images of a repetition; 0 for all")
+    parser.add_argument("--test", type=int, default=3000, help="synthetic test images")
+    parser.add_argument("--trials", type=int, default=40, help="trials of TPE with successive halving")
+    parser.add_argument("--epochs", type=int, default=27, help="epochs of a full training")
+    parser.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
+    parser.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--tiny", action="store_true", help="few images, trials and epochs, small networks")
+    options = parser.parse_args()
+    options.out = options.out.resolve()
+    if options.data is not None:
+        options.data = pathlib.Path(options.data).resolve()
+    if options.tiny:
+        options.repetitions, options.images, options.test, options.trials = 2, 120, 60, 4
+        options.epochs, options.fresh, options.full_seeds = 3, 1, 2
+    kinds = ["synthetic"] if options.data is None else ["synthetic", "real"]
+    numbers = range(1, options.repetitions + 1)
+    results = {"repetitions": {kind: [repeat(options, kind, number) for number in numbers] for kind in kinds}}
+    if options.data is not None and options.full_seeds > 0:
+        results["all"] = train_on_all(options)
+    settings = {key: str(value) for key, value in vars(options).items()}
+    text = json.dumps({"settings": settings, "results": results}, indent=2)
+    (options.out / "results.json").write_text(text + "\n")
+    table = report(options, results)
+    (options.out / "results.md").write_text(table)
+    print(table, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+//! The search of one process: it decides with the journal locked, and trains without.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use toml::Value;
+
+use super::domain::Domain;
+use super::halving::{Decision, Position};
+use super::history::{History, Work};
+use super::journal::{Journal, JournalLock, Record, ResultRecord};
+use super::plan::{Plan, StudyOptions};
+use super::study_dir::{Claim, StudyDir, trial_name};
+use super::trial::{Runs, Trained};
+use crate::config;
+use crate::report::Console;
+
+/// Interval at which a process without work looks at what others have done.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(300);
+
+/// A search in progress.
+pub struct Search<'a, 'r> {
+    /// The options of the study.
+    pub options: &'a StudyOptions,
+    /// What is searched.
+    pub plan: &'a Plan,
+    /// The directory.
+    pub dir: &'a StudyDir,
+    /// The journal.
+    pub journal: &'a mut Journal,
+    /// What the journal came to when it was last locked.
+    pub history: History,
+    /// Trains runs.
+    pub runs: &'a mut Runs<'r>,
+}
+
+/// What this process does next.
+enum Next {
+    Train(Work, Claim),
+    /// Others train what is left.
+    Wait,
+    Finish,
+}
+
+impl Search<'_, '_> {
+    /// Trains until nothing is left to do, also for other processes; the signal that interrupted it.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn run(&mut self) -> Result<Option<i32>> {
+        let mut is_waiting = false;
+        loop {
+            if let Some(signal) = self.runs.signals.received() {
+                return Ok(Some(signal));
+            }
+            match self.next()? {
+                Next::Finish => return Ok(None),
+                Next::Wait => {
+                    if !is_waiting {
+                        Console::default().line("waiting for the trials of other processes")?;
+                    }
+                    is_waiting = true;
+                    std::thread::sleep(POLL_INTERVAL);
+                }
+                Next::Train(work, claim) => {
+                    is_waiting = false;
+                    if let Some(signal) = self.train(work, claim)? {
+                        return Ok(Some(signal));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the journal comes to in the end.
+    ///
+    /// # Errors
+    /// A journal that cannot be read.
+    pub fn into_history(mut self) -> Result<History> {
+        drop(self.lock()?);
+        Ok(self.history)
+    }
+
+    fn lock(&mut self) -> Result<JournalLock> {
+        let lock = self.journal.lock()?;
+        self.history.read(&self.journal.records, &self.plan.space)?;
+        Ok(lock)
+    }
+
+    fn append(&mut self, lock: &JournalLock, record: Record) -> Result<()> {
+        self.journal.append(lock, record)?;
+        self.history.read(&self.journal.records, &self.plan.space)
+    }
+
+    /// What was decided and nobody trains comes first, then a new decision.
+    fn next(&mut self) -> Result<Next> {
+        let lock = self.lock()?;
+        if let Some(next) = self.claim_open(&lock)? {
+            return Ok(next);
+        }
+        let results = self.history.scored();
+        let position = Position {
+            results: &results,
+            promotions: &self.history.promotions,
+            started: self.history.trials.len(),
+            limit: self.options.trials,
+            is_idle: self.history.open.is_empty(),
+        };
+        match self.plan.ladder.decide(position) {
+            Decision::Finish => return Ok(Next::Finish),
+            Decision::Wait => return Ok(Next::Wait),
+            Decision::Promote { trial, rung } => self.append(&lock, Record::Promotion { trial, rung })?,
+            Decision::Start => {
+                let record = self.sample();
+                self.append(&lock, record)?;
+            }
+        }
+        Ok(self.claim_open(&lock)?.unwrap_or(Next::Wait))
+    }
+
+    /// The first work without a result that no other process has claimed.
+    fn claim_open(&self, lock: &JournalLock) -> Result<Option<Next>> {
+        for work in &self.history.open {
+            if let Some(claim) = self.dir.claim(&trial_name(work.trial), lock)? {
+                return Ok(Some(Next::Train(*work, claim)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next trial with its values.
+    fn sample(&self) -> Record {
+        let domains: Vec<&Domain> = self.plan.space.parameters.iter().map(|parameter| &parameter.domain).collect();
+        let positions: Vec<Vec<f64>> = self.history.trials.iter().map(|trial| trial.positions.clone()).collect();
+        let number = self.history.trials.len();
+        let results = self.history.scored();
+        let sampled = self.options.sampler.sample(self.options.seed, number, &domains, &positions, &results);
+        let values = domains.iter().zip(sampled).map(|(domain, at)| domain.value(at));
+        Record::Trial { trial: number, values: values.map(|value: Value| value.to_string()).collect() }
+    }
+
+    /// Trains a trial up to a rung and records the result; the signal that interrupted it.
+    fn train(&mut self, work: Work, claim: Claim) -> Result<Option<i32>> {
+        let Work { trial: number, rung } = work;
+        let trial = self.history.trials.get(number).context("a trial of the study")?;
+        let epochs = self.plan.ladder.epochs().get(rung).copied().context("a rung of the study")?;
+        let assignments = self.plan.space.assignments(&trial.values);
+        let name = trial_name(number);
+        Console::default().line(&format!("{name}: up to epoch {epochs}, {}", assignments.join(" ")))?;
+        let trained = match config::with_values(&self.plan.base, &assignments) {
+            Ok(config) => self.runs.train(&config, &self.dir.trial(number), epochs)?,
+            // Values that each fit the config may not fit each other.
+            Err(error) => Trained::Failed(error.to_string()),
+        };
+        let before = trial.epochs();
+        let result = match trained {
+            Trained::Interrupted(signal) => return Ok(Some(signal)),
+            Trained::Failed(error) => failure(work, before, error),
+            Trained::Done(summary) => match summary.best_monitor_value.filter(|score| score.is_finite()) {
+                Some(score) => ResultRecord {
+                    trial: number,
+                    rung,
+                    epochs: summary.epochs,
+                    best_epoch: summary.best_epoch,
+                    score: Some(score),
+                    error: None,
+                },
+                None => failure(work, summary.epochs, "has no finite metric".to_owned()),
+            },
+        };
+        Console::default().line(&self.describe(&name, &result))?;
+        // Together, so that nobody claims work that has just been done.
+        let lock = self.lock()?;
+        self.append(&lock, Record::Result(result))?;
+        claim.release(&lock)?;
+        Ok(None)
+    }
+
+    fn describe(&self, name: &str, result: &ResultRecord) -> String {
+        match (&result.score, &result.error) {
+            (Some(score), _) => {
+                format!("{name}: {} {score:.4} after epoch {}", self.options.metric.monitor(), result.epochs)
+            }
+            (None, error) => format!("{name}: failed: {}", error.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+fn failure(work: Work, epochs: u32, error: String) -> ResultRecord {
+    ResultRecord { trial: work.trial, rung: work.rung, epochs, best_epoch: None, score: None, error: Some(error) }
+}

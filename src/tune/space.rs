@@ -1,0 +1,319 @@
+//! `SPACE.toml`: which keys a search varies, and over which values.
+
+use std::path::Path;
+
+use anyhow::Result;
+use toml::{Table, Value};
+
+use super::domain::Domain;
+use crate::config::{self, Config, MAX_CONFIG, find_line};
+use crate::util::error::input;
+use crate::util::files::read_small_text;
+use crate::util::text::short;
+
+/// Kinds of domains, as they are written.
+const KINDS: [&str; 4] = ["log", "uniform", "int", "choice"];
+
+/// What a parameter has to look like, for messages.
+const EXPECTED: &str =
+    "one of { log = [LOW, HIGH] }, { uniform = [LOW, HIGH] }, { int = [LOW, HIGH] }, { choice = [A, B, ...] }";
+
+/// Characters of a value in a message.
+const MAX_SHOWN: usize = 100;
+
+/// Keys that a search may not vary, or tables of them, and why.
+const FIXED: [(&str, &str); 8] = [
+    ("name", "it changes no result"),
+    ("seed", "a lucky seed is no better config; --confirm trains the best one with other seeds"),
+    ("device", "it changes no result; set it with --set"),
+    ("threads", "it changes no result; set it with --set"),
+    ("data", "scores are comparable only on the same images; set it with --set"),
+    ("predict", "training does not read it"),
+    ("train.epochs", "it is that of --max-epochs"),
+    ("train.early_stop.monitor", "it is that of --metric"),
+];
+
+/// A key and its values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// The dotted key.
+    pub key: String,
+    /// Its values.
+    pub domain: Domain,
+}
+
+/// The keys that a search varies, sorted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Space {
+    /// At least one.
+    pub parameters: Vec<Parameter>,
+}
+
+impl Space {
+    /// Reads a space and checks it against the config that it varies.
+    ///
+    /// # Errors
+    /// An input error that names file, line and key: a key that the config does not have or a search
+    /// may not vary, values of another type or out of the key's range.
+    pub fn load(path: &Path, base: &Config) -> Result<Self> {
+        let text = read_small_text(path, MAX_CONFIG, "the space of a search in TOML")?;
+        Self::parse(&text, &path.display().to_string(), base)
+    }
+
+    fn parse(text: &str, source: &str, base: &Config) -> Result<Self> {
+        let table = config::read_table(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+            input(format!("{source}:{line}: not valid TOML: {}", error.message()))
+        })?;
+        let named = |key: &str, problem: &str| {
+            let line = find_line(text, key).map_or(String::new(), |line| format!(":{line}"));
+            input(format!("{source}{line}: {problem}"))
+        };
+        let mut parameters = Vec::new();
+        collect(&table, "", &mut parameters).map_err(|(key, problem)| named(&key, &problem))?;
+        parameters.sort_by(|a, b| a.key.cmp(&b.key));
+        if parameters.is_empty() {
+            return Err(input(format!("{source}: varies no key; expected KEY = {EXPECTED}")));
+        }
+        for pair in parameters.windows(2) {
+            if let [one, other] = pair
+                && is_within(&other.key, &one.key)
+            {
+                let problem = format!("{}: is in {}, which is varied too; vary one of them", other.key, one.key);
+                return Err(named(&other.key, &problem));
+            }
+        }
+        for parameter in &parameters {
+            check(parameter, base).map_err(|problem| named(&parameter.key, &problem))?;
+        }
+        Ok(Self { parameters })
+    }
+
+    /// The parameters as text, for the journal.
+    pub fn lines(&self) -> Vec<String> {
+        self.parameters.iter().map(|parameter| format!("{} = {}", parameter.key, parameter.domain)).collect()
+    }
+
+    /// `key=value` for each parameter, the values in its order.
+    pub fn assignments(&self, values: &[Value]) -> Vec<String> {
+        self.parameters.iter().zip(values).map(|(parameter, value)| format!("{}={value}", parameter.key)).collect()
+    }
+}
+
+/// Whether `key` is `table` or in it.
+fn is_within(key: &str, table: &str) -> bool {
+    key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Adds the parameters in `table`, whose own key is `path`. The error is a key and what is wrong with
+/// it.
+fn collect(table: &Table, path: &str, found: &mut Vec<Parameter>) -> Result<(), (String, String)> {
+    for (name, value) in table {
+        let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let shown = || short(&value.to_string(), MAX_SHOWN);
+        let wrong = |problem: String| (key.clone(), format!("{key} = {}: {problem}", shown()));
+        let Some(inner) = value.as_table() else {
+            return Err(wrong(format!("is no domain; expected {EXPECTED}")));
+        };
+        let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| inner.contains_key(*kind)).collect();
+        let domain = match kinds.as_slice() {
+            [] if inner.is_empty() => return Err(wrong(format!("is no domain; expected {EXPECTED}"))),
+            [] => {
+                collect(inner, &key, found)?;
+                continue;
+            }
+            // `log` beside `int` is an option of it.
+            ["int"] | ["log", "int"] => integers(inner),
+            [kind] if inner.len() == 1 => array(inner, kind).and_then(|values| domain(kind, values)),
+            _ => Err(format!("has more than one entry; expected {EXPECTED}")),
+        };
+        found.push(Parameter { domain: domain.map_err(wrong)?, key });
+    }
+    Ok(())
+}
+
+fn array<'a>(table: &'a Table, kind: &str) -> Result<&'a [Value], String> {
+    let values = table.get(kind).and_then(Value::as_array);
+    values.map(Vec::as_slice).ok_or_else(|| format!("{kind} is no array; expected {EXPECTED}"))
+}
+
+/// The two ends of a kind.
+fn ends<'a>(kind: &str, values: &'a [Value]) -> Result<(&'a Value, &'a Value), String> {
+    match values {
+        [low, high] => Ok((low, high)),
+        _ => Err(format!("has {} values; expected {{ {kind} = [LOW, HIGH] }}", values.len())),
+    }
+}
+
+/// `{ int = [LOW, HIGH] }`, with `step` or `log`.
+fn integers(table: &Table) -> Result<Domain, String> {
+    let (low, high) = ends("int", array(table, "int")?)?;
+    let (Some(low), Some(high)) = (low.as_integer(), high.as_integer()) else {
+        return Err("expected two integers".to_owned());
+    };
+    if low >= high {
+        return Err("expected the first value below the second".to_owned());
+    }
+    if let Some(other) = table.keys().find(|key| !["int", "step", "log"].contains(&key.as_str())) {
+        return Err(format!("has more than one entry: {other}; beside int, expected step = N or log = true"));
+    }
+    let log = match table.get("log") {
+        None => false,
+        Some(Value::Boolean(log)) => *log,
+        Some(_) => return Err("has more than one entry; beside int, log is true or false".to_owned()),
+    };
+    let step = table.get("step").map_or(Some(1), Value::as_integer);
+    let step = step.filter(|step| *step >= 1 && low.checked_add(*step).is_some_and(|next| next <= high));
+    let step = step.ok_or("step: expected an integer from 1 to the distance of the two values")?;
+    match log {
+        true if low < 1 => Err("expected values above 0, because their logarithm is sampled".to_owned()),
+        true if step > 1 => Err("has step and log; give one of them".to_owned()),
+        _ => Ok(Domain::Int { low, high, step, log }),
+    }
+}
+
+/// The domain of a kind with these values.
+fn domain(kind: &str, values: &[Value]) -> Result<Domain, String> {
+    if kind == "choice" {
+        let is_repeated = |(index, value): (usize, &Value)| values.iter().take(index).any(|other| other == value);
+        return match values {
+            [] | [_] => Err("has fewer than two options; expected { choice = [A, B, ...] }".to_owned()),
+            _ if values.iter().enumerate().any(is_repeated) => Err("has an option twice".to_owned()),
+            _ => Ok(Domain::Choice(values.to_vec())),
+        };
+    }
+    let (low, high) = ends(kind, values)?;
+    let number = |value: &Value| match value {
+        Value::Integer(value) => Some(*value as f64),
+        Value::Float(value) => Some(*value).filter(|value| value.is_finite()),
+        _ => None,
+    };
+    let (Some(low), Some(high)) = (number(low), number(high)) else {
+        return Err("expected two finite numbers".to_owned());
+    };
+    match kind {
+        _ if low >= high => Err("expected the first value below the second".to_owned()),
+        "log" if low <= 0.0 => Err("expected values above 0, because their logarithm is sampled".to_owned()),
+        "log" => Ok(Domain::Log { low, high }),
+        _ if !(high - low).is_finite() => Err("expected a smaller range".to_owned()),
+        _ => Ok(Domain::Uniform { low, high }),
+    }
+}
+
+/// Checks that the config takes the extreme values of a parameter.
+fn check(parameter: &Parameter, base: &Config) -> Result<(), String> {
+    let key = &parameter.key;
+    if let Some((_, why)) = FIXED.iter().find(|(fixed, _)| is_within(key, fixed) || is_within(fixed, key)) {
+        return Err(format!("{key}: a search does not vary this key: {why}"));
+    }
+    for value in parameter.domain.extremes() {
+        let text = format!("{key}={value}");
+        if let Err(error) = config::with_values(base, std::slice::from_ref(&text)) {
+            let problem = error.to_string();
+            let named = if problem.starts_with(key.as_str()) { String::new() } else { format!("{key}: ") };
+            return Err(format!("{named}{problem}{}", advice(key, &parameter.domain)));
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a `kind` that does not fit the other keys of its table.
+fn advice(key: &str, domain: &Domain) -> String {
+    let tables = key.strip_suffix(".kind").filter(|_| domain.options().is_some());
+    tables.map_or(String::new(), |table| {
+        format!("; choose among whole tables: {table} = {{ choice = [{{ kind = ... }}, ...] }}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Config {
+        let text = "name = \"x\"\n[data]\ntrain = \"a.csv\"\n[model]\nkind = \"cnn\"\n[train]\nepochs = 9\n";
+        config::from_text(text, "base.toml").unwrap()
+    }
+
+    fn parse(text: &str) -> Result<Space> {
+        Space::parse(text, "s.toml", &base())
+    }
+
+    #[test]
+    fn dotted_quoted_and_nested_keys_are_equal() {
+        let space = parse(
+            "\"train.optimizer.lr\" = { log = [1e-4, 1e-1] }\ntrain.batch = { int = [16, 128], step = 16 }\n[augment]\n\
+             rotate = { uniform = [0, 30] }\n[train.early_stop]\npatience = { int = [5, 50], log = true }\n[model]\nfilters = { choice = [[16, 32], [32, 64]] }\n",
+        )
+        .unwrap();
+        assert_eq!(
+            space.lines(),
+            [
+                "augment.rotate = { uniform = [0.0, 30.0] }",
+                "model.filters = { choice = [[16, 32], [32, 64]] }",
+                "train.batch = { int = [16, 128], step = 16 }",
+                "train.early_stop.patience = { int = [5, 50], log = true }",
+                "train.optimizer.lr = { log = [0.0001, 0.1] }",
+            ]
+        );
+        let values: Vec<Value> = space.parameters.iter().map(|parameter| parameter.domain.value(0.0)).collect();
+        let found = config::with_values(&base(), &space.assignments(&values)).unwrap();
+        assert_eq!((found.train.batch, found.train.optimizer.lr()), (16, 1e-4));
+    }
+
+    #[test]
+    fn a_choice_may_be_a_table() {
+        let text = "train.optimizer = { choice = [{ kind = \"sgd\", lr = 0.1 }, { kind = \"adam\", lr = 1e-3 }] }\n";
+        let space = parse(text).unwrap();
+        let first = space.parameters[0].domain.value(0.0);
+        let found = config::with_values(&base(), &space.assignments(&[first])).unwrap();
+        assert_eq!(found.train.optimizer.lr(), 0.1);
+    }
+
+    #[test]
+    fn mistakes_name_file_line_and_key() {
+        for (text, parts) in [
+            ("a = ", &["s.toml:1: not valid TOML"][..]),
+            ("", &["s.toml: varies no key; expected KEY = one of { log"]),
+            ("\ntrain.bacth = { int = [1, 2] }", &["s.toml:2: train.bacth: unknown key; expected one of ", "batch"]),
+            ("train.batch = 3", &["s.toml:1: train.batch = 3: is no domain; expected one of"]),
+            ("[train]\nbatch = { ints = [1, 2] }", &["s.toml:2: train.batch.ints = [1, 2]: is no domain"]),
+            ("train.batch = {}", &["s.toml:1: train.batch = {}: is no domain"]),
+            ("train.batch = { int = 3 }", &["s.toml:1: ", "int is no array"]),
+            ("train.batch = { int = [3] }", &["has 1 values; expected { int = [LOW, HIGH] }"]),
+            ("train.batch = { int = [3.5, 4] }", &["expected two integers"]),
+            ("train.batch = { int = [4, 4] }", &["the first value below the second"]),
+            ("train.batch = { int = [1, 4], log = [1, 2] }", &["more than one entry"]),
+            ("[train]\n\nbatch = { int = [0, 4] }", &["s.toml:3: train.batch = 0 is not allowed", "1 to 65536"]),
+            (
+                "train.batch = { uniform = [1, 4] }",
+                &["s.toml:1: train.batch = 1.0 is not allowed: expected an integer"],
+            ),
+            ("train.batch = { int = [1, 4], step = 4 }", &["step: expected an integer from 1 to the distance"]),
+            ("train.batch = { int = [1, 4], step = 0.5 }", &["step: expected an integer"]),
+            ("train.batch = { int = [1, 4], step = 2, log = true }", &["has step and log; give one of them"]),
+            ("train.batch = { int = [0, 4], log = true }", &["expected values above 0"]),
+            ("train.batch = { int = [1, 4], steps = 2 }", &["more than one entry: steps; beside int, expected step"]),
+            ("train.ema = { log = [0, 0.9] }", &["expected values above 0, because their logarithm"]),
+            ("train.ema = { uniform = [0.5, 1.5] }", &["s.toml:1: train.ema = 1.5 is not allowed", "below 1"]),
+            ("train.ema = { uniform = [0.5, inf] }", &["expected two finite numbers"]),
+            ("train.ema = { choice = [0.5] }", &["fewer than two options"]),
+            ("train.ema = { choice = [0.5, 0.5] }", &["an option twice"]),
+            (
+                "model.kind = { choice = [\"cnn\", \"cmm\"] }",
+                &["model.kind = \"cmm\"", "choose among whole tables: model"],
+            ),
+            ("seed = { int = [1, 9] }", &["s.toml:1: seed: a search does not vary this key: a lucky seed"]),
+            ("data.validation = { uniform = [0.1, 0.2] }", &["data.validation: a search does not", "same images"]),
+            ("train.epochs = { int = [1, 9] }", &["train.epochs: ", "--max-epochs"]),
+            ("train = { choice = [1, 2] }", &["train: a search does not vary this key"]),
+            (
+                "train.optimizer = { choice = [{ lr = 0.1 }, { lr = 0.2 }] }\n\"train.optimizer.lr\" = { log = [1e-3, 1] }",
+                &["s.toml:2: train.optimizer.lr: is in train.optimizer, which is varied too"],
+            ),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| message.contains(part)), "{text:?}: {parts:?} are not in {message:?}");
+        }
+    }
+}

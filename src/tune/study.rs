@@ -1,0 +1,194 @@
+//! A study from its plan to its results.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use super::confirmation::{self, Confirmation};
+use super::halving::leader;
+use super::history::{History, Trial};
+use super::journal::{Journal, Record, ResultRecord, StudyRecord};
+use super::plan::{Plan, StudyOptions, check_same};
+use super::search::Search;
+use super::study_dir::StudyDir;
+use super::trial::Runs;
+use super::{outputs, page};
+use crate::config::{self, Config};
+use crate::device::{self, DeviceChoice};
+use crate::report::Console;
+use crate::run_dir::lock_scope::{LockScope, scope};
+use crate::run_dir::{LOCK_FILE, STUDY_JSONL};
+use crate::sweep::runner::DatasetCache;
+use crate::util::error::{Outcome, input};
+use crate::util::signals::Signals;
+
+/// The result of a study.
+pub struct StudyResult {
+    /// What was searched.
+    pub plan: Plan,
+    /// Its directory, locked.
+    pub dir: StudyDir,
+    /// The trials in their order.
+    pub trials: Vec<Trial>,
+    /// Results in the order in which they were measured.
+    pub results: Vec<ResultRecord>,
+    /// Number of the best trial.
+    pub best: Option<usize>,
+    /// Fresh seeds of the best and the base config.
+    pub confirmation: Option<Confirmation>,
+    /// The signal that interrupted it.
+    pub signal: Option<i32>,
+    /// The command that resumes it.
+    pub resume_command: String,
+}
+
+impl StudyResult {
+    /// The best trial.
+    pub fn best_trial(&self) -> Option<&Trial> {
+        self.best.and_then(|number| self.trials.get(number))
+    }
+
+    /// The config of a trial.
+    ///
+    /// # Errors
+    /// Those of a config.
+    pub fn config(&self, trial: &Trial) -> Result<Config> {
+        config::with_values(&self.plan.base, &self.plan.space.assignments(&trial.values))
+    }
+
+    /// Epochs trained by all trials.
+    pub fn epochs(&self) -> u64 {
+        self.trials.iter().map(|trial| u64::from(trial.epochs())).sum()
+    }
+
+    /// How the command ends.
+    ///
+    /// # Errors
+    /// If no trial has a score.
+    pub fn into_outcome(self) -> Result<Outcome> {
+        if let Some(signal) = self.signal {
+            Console::default().line(&format!("resume with: {}", self.resume_command))?;
+            return Ok(Outcome::Interrupted(signal));
+        }
+        if self.best.is_none() {
+            let error = self.results.iter().find_map(|result| result.error.clone()).unwrap_or_default();
+            return Err(anyhow!("all {} trials failed; the first: {error}", self.trials.len()));
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Searches, confirms and reports.
+///
+/// # Errors
+/// Input errors before anything is written; files that cannot be read or written.
+pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
+    let plan = Plan::new(options)?;
+    if plan.base.device != DeviceChoice::Cpu {
+        // A run that needs it reports why it is not available.
+        drop(device::init_cuda());
+    }
+    let mut datasets = DatasetCache::default();
+    let record = plan.record(options, datasets.get(&plan.base)?)?;
+    let path = match &options.out {
+        Some(path) => path.clone(),
+        None => StudyDir::default_path(options.resume)?,
+    };
+    let dir = open_dir(&path, options)?;
+    let mut journal = open_journal(&dir, record, options)?;
+    let resume_command = resume_command(options, &dir)?;
+    let mut runs =
+        Runs { signals, command: &options.command, resume_command: &resume_command, datasets: &mut datasets };
+    let mut search =
+        Search { options, plan: &plan, dir: &dir, journal: &mut journal, history: History::default(), runs: &mut runs };
+    let signal = search.run()?;
+    let History { trials, results, .. } = search.into_history()?;
+    let best = best(&results);
+    let mut result = StudyResult {
+        plan,
+        dir,
+        trials,
+        results,
+        best,
+        confirmation: None,
+        signal,
+        resume_command: resume_command.clone(),
+    };
+    outputs::write(&result, options, &journal.lock()?)?;
+    if result.signal.is_none() && options.confirm > 0 && result.best.is_some() {
+        match confirmation::run(&result, options, &mut journal, &mut runs)? {
+            Ok(confirmation) => result.confirmation = Some(confirmation),
+            Err(signal) => result.signal = Some(signal),
+        }
+    }
+    if result.signal.is_none() {
+        page::write(&result, options, &journal.lock()?)?;
+    }
+    Ok(result)
+}
+
+/// Opens the directory, and prints what is to be known of its locks.
+fn open_dir(path: &Path, options: &StudyOptions) -> Result<StudyDir> {
+    let dir = StudyDir::open(path, options.resume || options.join, options.join)?;
+    let mut console = Console::default();
+    let shown = path.display();
+    if options.join {
+        match scope(&dir.file(LOCK_FILE)) {
+            LockScope::AllMachines => {}
+            LockScope::NotShared(reason) => {
+                return Err(input(format!(
+                    "--join: {shown}: its locks do not keep out other machines ({reason}), so two could train the same \
+                     trial; choose an --out on a file system with locks, or drop --join and tune with one process"
+                )));
+            }
+            LockScope::Uncertain(reason) => console.line(&format!(
+                "note: {shown}: its locks may not keep out other machines ({reason}); only processes of one machine should \
+                 join"
+            ))?,
+        }
+    } else if let Some(reason) = dir.unlocked_reason() {
+        console.line(&format!("warning: it cannot be locked ({reason}): let no other process tune in it"))?;
+    }
+    Ok(dir)
+}
+
+/// Opens the journal of a new study, or of the one that is resumed or joined.
+fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> Result<Journal> {
+    let mut console = Console::default();
+    let path = dir.file(STUDY_JSONL);
+    let mut journal = Journal::open(&path, options.join)?;
+    let lock = journal.lock()?;
+    journal.note.take().iter().try_for_each(|note| console.line(note))?;
+    let rungs: Vec<String> = record.rungs.iter().map(u32::to_string).collect();
+    match journal.records.first() {
+        None => journal.append(&lock, Record::Study(record))?,
+        Some(Record::Study(old)) => check_same(old, &record, &dir.path().display().to_string())?,
+        Some(_) => {
+            let shown = path.display();
+            return Err(input(format!("{shown}:1: does not describe the study; choose another --out")));
+        }
+    }
+    drop(lock);
+    let (trials, rungs, shown) = (options.trials, rungs.join(", "), dir.path().display());
+    console.line(&format!("study: {trials} trials, rungs at epochs {rungs}, in {shown}"))?;
+    Ok(journal)
+}
+
+/// Number of the best trial.
+fn best(results: &[ResultRecord]) -> Option<usize> {
+    let scored: Vec<_> = results.iter().map(ResultRecord::scored).collect();
+    leader(&scored).map(|best| best.trial)
+}
+
+/// The command that resumes the study.
+fn resume_command(options: &StudyOptions, dir: &StudyDir) -> Result<String> {
+    let words = shlex::split(&options.command).unwrap_or_default();
+    let mut words: Vec<String> = words.into_iter().filter(|word| word != "--resume").collect();
+    if options.out.is_none() {
+        words.extend(["--out".to_owned(), dir.path().display().to_string()]);
+    }
+    if !options.join {
+        words.push("--resume".to_owned());
+    }
+    Ok(shlex::try_join(words.iter().map(String::as_str))?)
+}
