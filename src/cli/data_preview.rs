@@ -53,6 +53,7 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
         inputs.push(path);
     }
     inputs.extend(config.data.soft_labels.as_deref());
+    inputs.extend(config.data.exclude.as_deref());
     let output = check_run_output(&args.out, &[], OutputRules { inputs: &inputs, force: args.force, json: args.json })?;
     let images = dataset::load(&config.data, config.seed)?.train;
     let (rows, columns) = ((args.rows as usize).min(images.len()), args.columns as usize);

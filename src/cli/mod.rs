@@ -2,6 +2,7 @@
 
 mod common;
 mod compare;
+mod data_audit;
 mod data_check;
 mod data_convert;
 mod data_pack;
@@ -53,7 +54,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check, convert, preview or generate images
+    /// Check, audit, convert, preview or generate images
     #[command(
         subcommand,
         after_help = "Example:\n  grimace data check data/my_emotion_train.csv data/my_emotion_test.csv"
@@ -103,6 +104,9 @@ pub enum Data {
     /// Count classes, blank images, exact duplicates, conflicting labels and duplicates across
     /// splits
     Check(data_check::DataCheckArgs),
+    /// Find near duplicates, probable label errors and images without contrast, and write a report and a
+    /// CSV to review
+    Audit(data_audit::DataAuditArgs),
     /// Convert images between CSV, folders and packed files
     Convert(data_convert::DataConvertArgs),
     /// Pack images into one file that opens at once and need not fit into memory
@@ -178,6 +182,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
 fn dispatch(command: Command) -> Result<Outcome> {
     match command {
         Command::Data(Data::Check(args)) => data_check::run(&args),
+        Command::Data(Data::Audit(args)) => data_audit::run(&args),
         Command::Data(Data::Convert(args)) => data_convert::run(&args),
         Command::Data(Data::Pack(args)) => data_pack::run(&args),
         Command::Data(Data::Synth(args)) => data_synth::run(&args),

@@ -8,10 +8,13 @@ use clap::Args;
 use super::ConfigArgs;
 use super::common::{own_command, print, print_json};
 use crate::config::{self, Config};
+use crate::data::config::MAX_FOLDS;
 use crate::data::dataset;
-use crate::metrics::{Monitor, describe_accuracy, describe_interval};
+use crate::metrics::{Monitor, accuracy_cell, describe_accuracy, describe_interval};
+use crate::report::text_table::{table, thousands};
 use crate::report::{Console, seconds};
 use crate::run_dir::{RunDir, STUDY_JSONL, SWEEP_JSON, Summary};
+use crate::sweep::folds::{FoldOptions, FoldsSummary, cross_validate};
 use crate::train::early_stopping::StopReason;
 use crate::train::session::{PreparedRun, RunOptions};
 use crate::util::error::Outcome;
@@ -20,7 +23,7 @@ use crate::util::signals::Signals;
 /// `grimace train`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace train configs/notebook.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/notebook.toml --out runs/batch128 --resume"
+    after_help = "Example:\n  grimace train configs/notebook.toml --set train.batch=128 --out runs/batch128\n  grimace train configs/notebook.toml --out runs/batch128 --resume\n  grimace train configs/notebook.toml --folds 5 --out runs/folds"
 )]
 pub struct TrainArgs {
     /// Config and overrides
@@ -32,9 +35,13 @@ pub struct TrainArgs {
     /// Resume the run in --out, or the newest run of this name
     #[arg(long)]
     pub resume: bool,
+    /// Cross-validate: train this many runs, each validated on another part of the training rows, in
+    /// DIR/fold1, DIR/fold2, ..., and write the prediction of each for its part to DIR/out_of_fold.csv
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(2..=i64::from(MAX_FOLDS)))]
+    pub folds: Option<u32>,
     /// Profile the run: time of each phase of a step, of each operation, and from start to first
     /// step
-    #[arg(long)]
+    #[arg(long, conflicts_with = "folds")]
     pub profile: bool,
     /// Print the summary as JSON
     #[arg(long)]
@@ -43,6 +50,9 @@ pub struct TrainArgs {
 
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let signals = Signals::watch()?;
+    if let Some(folds) = args.folds {
+        return run_folds(args, folds, &signals);
+    }
     let config: Config = config::load(&args.config.config, &args.config.sets)?;
     let path = find_dir(args, &config)?;
     let prepared = PreparedRun::new(&config, path.as_deref())?;
@@ -68,6 +78,49 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         return Ok(Outcome::Interrupted(signal));
     }
     Ok(Outcome::Done)
+}
+
+/// Cross-validates, with `--folds`.
+fn run_folds(args: &TrainArgs, folds: u32, signals: &Signals) -> Result<Outcome> {
+    let command = own_command()?;
+    let options = FoldOptions {
+        config: &args.config.config,
+        sets: &args.config.sets,
+        folds,
+        out: args.out.as_deref(),
+        resume: args.resume,
+        command: &command,
+    };
+    let result = cross_validate(&options, signals)?;
+    if let Some(signal) = result.signal {
+        Console::default().line(&format!("resume with: {}", result.resume_command))?;
+        return Ok(Outcome::Interrupted(signal));
+    }
+    match &result.summary {
+        Some(summary) if args.json => print_json(summary)?,
+        Some(summary) => print(&describe_folds(summary, &result.dir.path().display().to_string()))?,
+        None => {}
+    }
+    Ok(Outcome::Done)
+}
+
+fn describe_folds(summary: &FoldsSummary, dir: &str) -> String {
+    let header = ["Fold", "Images", "Accuracy (95% CI)", "Best epoch"].map(str::to_owned).to_vec();
+    let rows = summary.per_fold.iter().map(|fold| {
+        let epoch = fold.best_epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+        let accuracy = accuracy_cell(Some(fold.accuracy), fold.accuracy_interval);
+        vec![fold.run.clone(), thousands(fold.rows), accuracy, epoch]
+    });
+    let mut text = table(&std::iter::once(header).chain(rows).collect::<Vec<_>>());
+    text += &format!(
+        "\nmean accuracy {:.4}, standard deviation over folds {:.4}; of all {} images {}\n",
+        summary.mean_accuracy,
+        summary.std_accuracy,
+        thousands(summary.rows),
+        describe_accuracy(summary.accuracy, summary.accuracy_interval)
+    );
+    text += &format!("out-of-fold predictions: {dir}/out_of_fold.csv\n");
+    text
 }
 
 /// The command that resumes the run, with the program as it was started: a name on `PATH` or a path.

@@ -150,26 +150,45 @@ fn usages_of(images: &Images) -> Option<&Vec<String>> {
     few.then_some(usages)
 }
 
-/// Exact duplicates between splits. A split is a Usage of a file, or a file without usages.
-fn overlaps(files: &[(PathBuf, Images)]) -> Vec<SplitOverlap> {
-    let mut splits: Vec<(String, Vec<ImageHash>)> = Vec::new();
-    for (path, images) in files {
+/// A split: a Usage of a file, or a file without usages.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// Name of the file, with the Usage.
+    pub name: String,
+    /// Number of the file.
+    pub file: usize,
+    /// Positions of its images in the file.
+    pub positions: Vec<usize>,
+}
+
+/// The splits of files, those of training images first in each file.
+pub fn splits(files: &[(PathBuf, Images)]) -> Vec<Split> {
+    let mut splits = Vec::new();
+    for (file, (path, images)) in files.iter().enumerate() {
         let name = input_name(path).display().to_string();
-        match usages_of(images) {
-            None => splits.push((name, images.hashes.clone())),
-            Some(usages) => {
-                let distinct: BTreeSet<&String> = usages.iter().collect();
-                // Training first, so that the other usages are checked against it.
-                let mut distinct: Vec<&String> = distinct.into_iter().collect();
-                distinct.sort_by_key(|usage| *usage != "Training");
-                for usage in distinct {
-                    let with_usage = |(u, hash): (&String, &ImageHash)| (u == usage).then_some(*hash);
-                    let hashes = usages.iter().zip(&images.hashes).filter_map(with_usage).collect();
-                    splits.push((format!("{name} [{usage}]"), hashes));
-                }
-            }
+        let Some(usages) = usages_of(images) else {
+            splits.push(Split { name, file, positions: (0..images.len()).collect() });
+            continue;
+        };
+        let distinct: BTreeSet<&String> = usages.iter().collect();
+        // Training first, so that the other usages are checked against it.
+        let mut distinct: Vec<&String> = distinct.into_iter().collect();
+        distinct.sort_by_key(|usage| *usage != "Training");
+        for usage in distinct {
+            let positions = (0..images.len()).filter(|position| usages.get(*position) == Some(usage)).collect();
+            splits.push(Split { name: format!("{name} [{usage}]"), file, positions });
         }
     }
+    splits
+}
+
+/// Exact duplicates between splits. A split is a Usage of a file, or a file without usages.
+fn overlaps(files: &[(PathBuf, Images)]) -> Vec<SplitOverlap> {
+    let hashes = |split: Split| -> (String, Vec<ImageHash>) {
+        let of_file = files.get(split.file).map(|(_, images)| images.hashes.as_slice()).unwrap_or_default();
+        (split.name, split.positions.iter().filter_map(|position| of_file.get(*position).copied()).collect())
+    };
+    let splits: Vec<(String, Vec<ImageHash>)> = splits(files).into_iter().map(hashes).collect();
     let mut found = Vec::new();
     for (number, (from, first)) in splits.iter().enumerate() {
         let reference = first.iter().copied().collect();

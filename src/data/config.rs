@@ -1,18 +1,18 @@
 //! `[data]`: the data files, their classes and the train/validation split.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer};
 
 use super::advice::Advice;
 use super::device_images::Resident;
 pub use super::label_map::CLASSES;
 use super::label_map::LabelNames;
 use super::read;
-use crate::util::files::{STANDARD_STREAM, is_standard_input};
+pub use super::validation::{Fold, MAX_FOLDS, Validation};
+use crate::util::files::is_standard_input;
 use crate::util::validate::{InvalidValue, check_seed, require};
 
 /// Labels are stored as bytes; real datasets have far fewer classes.
@@ -34,6 +34,10 @@ pub struct DataConfig {
     /// label. A forest uses it only with `label_source = "soft_labels"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_labels: Option<PathBuf>,
+    /// CSV of rows of `train` to leave out, optional, such as the `review.csv` of `grimace data audit`: by `row` from 0, by
+    /// `id`, or both; with a column `exclude`, those with a 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<PathBuf>,
     /// Where the pixels are during training and inference.
     #[serde(default, skip_serializing_if = "Resident::is_auto")]
     #[schemars(extend("default" = "auto"))]
@@ -43,8 +47,8 @@ pub struct DataConfig {
     #[schemars(extend("default" = "emotion"))]
     pub label_source: LabelSource,
     /// Validation images: a fraction of the training images, the path of a CSV, a folder or a packed
-    /// file, or a Usage
-    /// of `train`: of a folder, the name of the folder of a split, such as `test`.
+    /// file, a Usage
+    /// of `train` (of a folder, the name of the folder of a split, such as `test`), or a fold of a cross-validation.
     #[serde(default)]
     pub validation: Validation,
     /// How a validation fraction is sampled.
@@ -144,7 +148,8 @@ impl DataConfig {
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         check_seed("data.split_seed", self.split_seed.unwrap_or(0))?;
         let paths = [("data.train", Some(&self.train)), ("data.test", self.test.as_ref())];
-        for (key, path) in paths.into_iter().chain([("data.soft_labels", self.soft_labels.as_ref())]) {
+        let more = [("data.soft_labels", self.soft_labels.as_ref()), ("data.exclude", self.exclude.as_ref())];
+        for (key, path) in paths.into_iter().chain(more) {
             let Some(path) = path else { continue };
             require(!path.as_os_str().is_empty(), key, "\"\"", "the path of a CSV file")?;
             let expected = "the path of a CSV file: standard input cannot be read again when the run is resumed";
@@ -160,14 +165,7 @@ impl DataConfig {
             "soft_labels",
             "emotion, or data.soft_labels set to the path of a CSV file",
         )?;
-        if let Validation::Fraction(fraction) = self.validation {
-            require(
-                fraction > 0.0 && fraction < 1.0,
-                "data.validation",
-                fraction,
-                "a fraction above 0 and below 1, the path of a CSV file, or a Usage",
-            )?;
-        }
+        self.validation.check()?;
         check_classes(&self.classes).map_err(|problem| self.explain_numbered_folders(problem))?;
         self.labels.check(&self.classes, Advice::Config)
     }
@@ -218,135 +216,26 @@ pub fn describe_split(data: &DataConfig, seed: u64) -> String {
         Validation::Path(path) => format!("Trained on {train}, validated on {}.", file_name(path)),
         Validation::Usage(usage) => format!("Validated on the rows of {train} with Usage {usage}."),
         Validation::Fraction(fraction) => {
-            let kind = match data.split {
-                SplitKind::Stratified => "stratified by class",
-                SplitKind::Random => "random",
-            };
-            let duplicates =
-                if data.group_duplicates { "exact duplicates kept together" } else { "exact duplicates not grouped" };
-            let seed = data.split_seed.unwrap_or(seed);
-            format!("Validated on {}% of {train}: {kind}, seed {seed}, {duplicates}.", 100.0 * fraction)
+            format!("Validated on {}% of {train}: {}.", 100.0 * fraction, describe_sampling(data, seed))
         }
+        Validation::Fold(fold) => format!("Validated on {fold} of {train}: {}.", describe_sampling(data, seed)),
     }
 }
 
-/// `data.validation`: the source of the validation rows.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Validation {
-    /// A fraction of the training rows.
-    Fraction(f64),
-    /// A separate CSV.
-    Path(PathBuf),
-    /// The rows of the training CSV with this Usage.
-    Usage(String),
-}
-
-impl Default for Validation {
-    fn default() -> Self {
-        Self::Fraction(0.2)
-    }
-}
-
-impl Serialize for Validation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Fraction(fraction) => serializer.serialize_f64(*fraction),
-            Self::Path(path) => path.serialize(serializer),
-            Self::Usage(usage) => usage.serialize(serializer),
-        }
-    }
-}
-
-impl schemars::JsonSchema for Validation {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Validation".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "a fraction of the training rows"},
-                {"type": "string", "description": "the path of a CSV, or a Usage of the training CSV such as \"PublicTest\""},
-            ]
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Validation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = Validation;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a fraction above 0 and below 1, a CSV's path, or a Usage such as \"PublicTest\"")
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Validation, E> {
-                Ok(Validation::Fraction(value))
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Validation, E> {
-                Ok(Validation::Fraction(value as f64))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Validation, E> {
-                // An integer may be a Usage, such as the number of a fold.
-                if let Ok(fraction) = value.trim().parse::<f64>()
-                    && value.contains('.')
-                {
-                    return Ok(Validation::Fraction(fraction));
-                }
-                if let Some(fraction) = misspelled_fraction(value) {
-                    return Err(E::custom(format!("{value:?} is not a fraction; did you mean {fraction}?")));
-                }
-                // Kaggle's usages are plain words, so anything that looks like a path is a path.
-                if value.contains(['/', '.', '\\']) {
-                    Ok(Validation::Path(value.into()))
-                } else if value.trim().is_empty() || value == STANDARD_STREAM {
-                    Err(E::invalid_value(de::Unexpected::Str(value), &self))
-                } else {
-                    Ok(Validation::Usage(value.trim().into()))
-                }
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-/// The fraction that `0,2` or `20%` probably means.
-fn misspelled_fraction(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let percent = text.strip_suffix('%').and_then(|number| number.trim().replace(',', ".").parse::<f64>().ok());
-    let decimal_comma = || text.split_once(',').and_then(|(whole, part)| format!("{whole}.{part}").parse().ok());
-    percent.map(|percent| percent / 100.0).or_else(decimal_comma).filter(|fraction: &f64| fraction.is_finite())
+/// How rows are assigned to the parts of a split.
+fn describe_sampling(data: &DataConfig, seed: u64) -> String {
+    let kind = match data.split {
+        SplitKind::Stratified => "stratified by class",
+        SplitKind::Random => "random",
+    };
+    let duplicates =
+        if data.group_duplicates { "exact duplicates kept together" } else { "exact duplicates not grouped" };
+    format!("{kind}, seed {}, {duplicates}", data.split_seed.unwrap_or(seed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn validation_is_a_fraction_a_path_or_a_usage() {
-        let parse = |text: &str| {
-            #[derive(serde::Deserialize, schemars::JsonSchema)]
-            struct Only {
-                validation: Validation,
-            }
-            toml::from_str::<Only>(&format!("validation = {text}")).map(|only| only.validation)
-        };
-        for text in ["0.2", "\"0.2\"", "\" .2 \""] {
-            assert_eq!(parse(text).unwrap(), Validation::Fraction(0.2), "{text}");
-        }
-        assert_eq!(parse("\"a.csv\"").unwrap(), Validation::Path("a.csv".into()));
-        assert_eq!(parse("\"PublicTest \"").unwrap(), Validation::Usage("PublicTest".into()));
-        assert_eq!(parse("\"3\"").unwrap(), Validation::Usage("3".into()), "the number of a fold");
-        for text in ["\"0,2\"", "\"20%\"", "\"20 %\""] {
-            let message = parse(text).unwrap_err().to_string();
-            assert!(message.contains("is not a fraction; did you mean 0.2?"), "{message}");
-        }
-        assert!(parse("\"\"").is_err() && parse("\" \"").is_err() && parse("\"-\"").is_err());
-    }
 
     #[test]
     fn class_names_are_unambiguous_in_csv_files() {

@@ -11,6 +11,7 @@ use super::advice::Advice;
 use super::class_counts::count_rows;
 use super::config::{DataConfig, LabelSource, SplitKind, Validation};
 use super::duplicates::duplicate_mask;
+use super::exclude;
 use super::images::{ImageHash, Images, TRAINING, is_usage};
 use super::label_map::LabelMap;
 use super::read;
@@ -87,6 +88,10 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
         }
         None => None,
     };
+    // After the votes, which may belong to the rows by their position.
+    if let Some(path) = &data.exclude {
+        all = exclude::apply(path, all, &data.train, &mut notes)?;
+    }
     if let (LabelSource::SoftLabels, Some(votes)) = (data.label_source, &votes) {
         let labeled = votes.select(&all, &data.train)?;
         note_without_votes(all.len() - labeled.kept.len(), "row", data, &mut notes);
@@ -188,19 +193,31 @@ fn split_parts(
         }
         Validation::Fraction(fraction) => {
             let rows = training(all)?;
-            let request = SplitRequest {
-                fraction: *fraction,
-                kind: data.split,
-                group_duplicates: data.group_duplicates,
-                seed: data.split_seed.unwrap_or(seed),
-            };
+            let request = SplitRequest { fraction: *fraction, ..split_request(data, seed) };
             let mask = split::validation_mask(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
-            let part = |validation: bool| -> Vec<usize> {
-                mask.iter().enumerate().filter(|(_, v)| **v == validation).map(|(position, _)| position).collect()
-            };
-            Ok((rows.select(&part(false)), rows.select(&part(true))))
+            Ok(divide(&rows, &mask))
+        }
+        Validation::Fold(fold) => {
+            let rows = training(all)?;
+            let labels = rows.labels.as_deref().unwrap_or_default();
+            let folds = split::folds(&rows.hashes, labels, split_request(data, seed), fold.folds)?;
+            Ok(divide(&rows, &folds.iter().map(|of_row| *of_row == fold.fold).collect::<Vec<_>>()))
         }
     }
+}
+
+/// How rows are sampled, without a fraction.
+fn split_request(data: &DataConfig, seed: u64) -> SplitRequest {
+    let seed = data.split_seed.unwrap_or(seed);
+    SplitRequest { fraction: 0.0, kind: data.split, group_duplicates: data.group_duplicates, seed }
+}
+
+/// The rows where `mask` is false, and those where it is true.
+fn divide(rows: &Images, mask: &[bool]) -> (Images, Images) {
+    let part = |validation: bool| -> Vec<usize> {
+        mask.iter().enumerate().filter(|(_, v)| **v == validation).map(|(position, _)| position).collect()
+    };
+    (rows.select(&part(false)), rows.select(&part(true)))
 }
 
 fn check_parts(train: &Images, validation: &Images, soft: Option<&SoftLabels>, data: &DataConfig) -> Result<()> {
@@ -220,6 +237,9 @@ fn check_parts(train: &Images, validation: &Images, soft: Option<&SoftLabels>, d
                 .to_owned(),
             (Validation::Fraction(_), rows) if rows > 0 => {
                 format!("all {rows} of its rows are in the validation split: use a smaller data.validation")
+            }
+            (Validation::Fold(fold), rows) if rows > 0 => {
+                format!("all {rows} of its rows are in {fold}: use more folds, or add rows of that class")
             }
             _ => format!(
                 "every class of data.classes needs at least one: add rows, or list only the classes that have some, and \
@@ -249,8 +269,10 @@ fn describe_labels(images: &Images, data: &DataConfig) -> String {
 
 /// Why a validation fraction gave no rows, and what to do.
 fn why_no_validation(train: &Images, data: &DataConfig) -> String {
-    let Validation::Fraction(fraction) = data.validation else {
-        return "expected at least one".to_owned();
+    let fraction = match data.validation {
+        Validation::Fraction(fraction) => fraction,
+        Validation::Fold(fold) => return format!("{fold} has none; use fewer folds"),
+        _ => return "expected at least one".to_owned(),
     };
     let labels = train.labels.as_deref().unwrap_or_default();
     let largest = count_rows(&data.classes, labels).map(|(_, rows)| rows).max().unwrap_or(0);

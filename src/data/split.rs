@@ -77,6 +77,39 @@ pub fn validation_mask(hashes: &[ImageHash], labels: &[u8], request: SplitReques
     Ok(validation)
 }
 
+/// Returns the fold of each row `[N]`, 1 to `folds`.
+///
+/// Groups as in [`validation_mask`], large ones first and then by their key, go to the fold with the
+/// fewest rows of their class if stratified, of those to the one with the fewest rows. `fraction` is
+/// not used.
+pub fn folds(hashes: &[ImageHash], labels: &[u8], request: SplitRequest, folds: u32) -> Result<Vec<u32>> {
+    let mut groups = groups(hashes, request.group_duplicates)?;
+    let first = |rows: &[u32]| rows.first().map_or(0, |row| *row as usize);
+    let key = |rows: &[u32]| Rng::new(&[Stream::Split as u64, request.seed, first(rows) as u64]).next_u64();
+    groups.sort_by_cached_key(|rows| (std::cmp::Reverse(rows.len()), key(rows)));
+    // Rows of each class, and of all, in each fold.
+    let mut counts = vec![([0_usize; 256], 0_usize); folds as usize];
+    let mut assigned = vec![1; hashes.len()];
+    for rows in groups {
+        let class = match request.kind {
+            SplitKind::Stratified => labels.get(first(&rows)).copied().map_or(0, usize::from),
+            SplitKind::Random => 0,
+        };
+        let fewest = (1_u32..).zip(&mut counts).min_by_key(|(_, (classes, all))| (classes.get(class).copied(), *all));
+        let Some((fold, (classes, all))) = fewest else { continue };
+        *all += rows.len();
+        if let Some(count) = classes.get_mut(class) {
+            *count += rows.len();
+        }
+        for row in rows {
+            if let Some(slot) = assigned.get_mut(row as usize) {
+                *slot = fold;
+            }
+        }
+    }
+    Ok(assigned)
+}
+
 /// The rows of each group; groups are in the order of their first row.
 fn groups(hashes: &[ImageHash], group_duplicates: bool) -> Result<Vec<Vec<u32>>> {
     if !group_duplicates {
@@ -164,6 +197,30 @@ mod tests {
             assert!((397..=403).contains(&count), "{count} validation rows of 2000");
             let ungrouped = validation_mask(&hashes, &labels, request(kind, false, 42)).unwrap();
             assert!(separated(&ungrouped) > 50);
+        }
+    }
+
+    #[test]
+    fn folds_are_even_in_every_class_and_keep_duplicates_together() {
+        let (hashes, labels) = rows(2003);
+        for kind in [SplitKind::Random, SplitKind::Stratified] {
+            let found = folds(&hashes, &labels, request(kind, true, 42), 5).unwrap();
+            assert_eq!(found, folds(&hashes, &labels, request(kind, true, 42), 5).unwrap());
+            assert_ne!(found, folds(&hashes, &labels, request(kind, true, 43), 5).unwrap());
+            assert!((0..2003).all(|row| row % 5 != 4 || found[row] == found[row - 1]));
+            let count = |fold: u32, class: Option<u8>| {
+                let is_counted = |(f, label): &(&u32, &u8)| **f == fold && class.is_none_or(|class| **label == class);
+                found.iter().zip(&labels).filter(is_counted).count() as i64
+            };
+            for fold in 1..=5 {
+                assert!((count(fold, None) - 401).abs() <= 3, "{} rows", count(fold, None));
+                for (class, expected) in [(0, 200), (1, 134), (2, 67)] {
+                    let found = count(fold, Some(class));
+                    // A group has the class of its first row.
+                    let is_even = (found - expected).abs() <= 10;
+                    assert!(kind == SplitKind::Random || is_even, "{found} rows of class {class}");
+                }
+            }
         }
     }
 }

@@ -50,6 +50,7 @@ pub fn mean_predictions(
     Ok(Some(ValidationPredictions {
         predicted: mean.predicted(),
         probabilities: mean.probabilities,
+        rows: first.rows.clone(),
         hashes: first.hashes.clone(),
         labels: first.labels.clone(),
         duplicates: first.duplicates.clone(),
@@ -224,6 +225,7 @@ mod tests {
         let labels: Vec<u8> = (0..40).map(|row| row % 2).collect();
         let predicted: Vec<u8> = (0..40).map(|row| if row < 10 { 0 } else { row % 2 }).collect();
         ValidationPredictions {
+            rows: (0..40).collect(),
             hashes: (0..40).map(|row| row.to_string()).collect(),
             probabilities: predicted
                 .iter()
@@ -264,6 +266,7 @@ mod tests {
         let groups: Vec<String> =
             (0..60).flat_map(|group| vec![format!("a{group:02}"); 10]).chain(vec!["z".to_owned(); 200]).collect();
         let found = ValidationPredictions {
+            rows: vec![0; groups.len()],
             hashes: vec![String::new(); groups.len()],
             labels: vec![0; groups.len()],
             predicted: vec![0; groups.len()],

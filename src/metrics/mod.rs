@@ -9,6 +9,7 @@ mod cross_entropy;
 pub mod epoch;
 mod f1;
 mod intervals;
+mod label_errors;
 mod mcnemar;
 mod monitor;
 pub mod paired_bootstrap;
@@ -31,6 +32,7 @@ pub use f1::{ClassMetrics, macro_f1, per_class};
 pub use intervals::{
     accuracy_cell, accuracy_interval, bootstrap_interval, describe_accuracy, describe_interval, wilson_interval,
 };
+pub use label_errors::{LabelError, label_errors};
 pub use mcnemar::{McNemar, McNemarMethod, holm};
 pub use monitor::Monitor;
 pub use paired_comparison::{ClassComparison, DedupComparison, PairedComparison};

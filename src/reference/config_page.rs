@@ -179,6 +179,10 @@ fn values(schema: &Value) -> String {
             let multiple = schema["multipleOf"].as_f64().map_or_else(String::new, |n| format!(", a multiple of {n}"));
             format!("an integer{}{multiple}", range(schema).map_or_else(String::new, |range| format!(", {range}")))
         }
+        "object" if schema["additionalProperties"] == Value::Bool(false) => {
+            let keys: Vec<&str> = properties(schema).into_iter().map(|(key, _)| key).collect();
+            format!("a table with {}", keys.join(" and "))
+        }
         "object" => "a table of strings".to_owned(),
         "number" => range(schema).unwrap_or_else(|| "a number".to_owned()),
         other => other.to_owned(),

@@ -44,6 +44,9 @@ pub const SWEEP_JSON: &str = "sweep.json";
 /// Journal of a study, which marks its directory.
 pub const STUDY_JSONL: &str = "study.jsonl";
 
+/// The directory of a fold of a cross-validation is this and its number, from 1.
+pub const FOLD: &str = "fold";
+
 /// Files that a run may have written before its first checkpoint.
 const STARTUP_FILES: [&str; 4] = [LOCK_FILE, "log.txt", "config.toml", "split.csv"];
 
@@ -187,6 +190,11 @@ impl RunDir {
         ];
         if files.iter().any(|file| file.exists()) {
             return Ok(run);
+        }
+        if path.join(SWEEP_JSON).exists() && path.join(format!("{FOLD}1")).is_dir() {
+            return Err(input(format!(
+                "{shown}: is a cross-validation, expected one of its folds, such as {shown}/{FOLD}1"
+            )));
         }
         if path.join(SWEEP_JSON).exists() {
             return Err(input(format!(

@@ -18,6 +18,8 @@ const FIRST_COLUMNS: usize = 5;
 /// What is read back from `validation.csv`: N images, classes by number.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ValidationPredictions {
+    /// `[N]` row of each validation image in its file, from 0.
+    pub rows: Vec<u32>,
     /// `[N]` hash of each validation image.
     pub hashes: Vec<String>,
     /// `[N]` class of each image.
@@ -97,6 +99,7 @@ impl ValidationPredictions {
     }
 
     fn push(&mut self, record: &::csv::StringRecord, classes: usize) -> Option<()> {
+        let row = record.get(0)?.parse().ok()?;
         let (hash, label) = (record.get(1)?, record.get(2)?.parse().ok()?);
         let (predicted, duplicate) = (record.get(3)?.parse().ok()?, record.get(4)? == "1");
         let probabilities =
@@ -105,6 +108,7 @@ impl ValidationPredictions {
         if let Some(groups) = &mut self.groups {
             groups.push(record.get(FIRST_COLUMNS + classes)?.to_owned());
         }
+        self.rows.push(row);
         self.hashes.push(hash.to_owned());
         self.labels.push(label);
         self.predicted.push(predicted);
@@ -142,6 +146,7 @@ mod tests {
         assert_eq!((&back.duplicates[..], &back.groups), (&[false, true][..], &None));
         let logits = back.predictions(2).logits;
         assert!(logits.iter().zip(&back.probabilities).all(|(logit, p)| (logit.exp() - p).abs() < 1e-6), "{logits:?}");
+        assert_eq!(back.rows, [3, 8]);
         assert_eq!(back.hashes, [ImageHash::new(b"a").to_string(), ImageHash::new(b"b").to_string()]);
         let data = Dataset::validation_only(grouped, vec![false, true]);
         ValidationPredictions::write(&path, &data, &predictions, &["sad".into(), "happy".into()]).unwrap();

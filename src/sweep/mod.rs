@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod comparison;
 pub mod comparison_table;
 pub mod driver;
+pub mod folds;
 pub mod html_report;
 pub mod many_machines;
 pub mod plan;

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::vary::{Variation, grid, grid_size, run_name};
 use crate::config::{self, Config, Override};
-use crate::data::config::Validation;
 use crate::device::DeviceChoice;
 use crate::util::error::input;
 
@@ -104,7 +103,7 @@ fn describe_source(path: &Path, point: &[String]) -> String {
 fn plan_run(first: &Config, number: u32, source: &str) -> Result<PlannedRun> {
     let mut raw = (**first).clone();
     raw.seed = first.seed.saturating_add(u64::from(number));
-    if number > 0 && matches!(raw.data.validation, Validation::Fraction(_)) {
+    if number > 0 && raw.data.validation.is_sampled() {
         raw.data.split_seed = Some(raw.data.split_seed.unwrap_or(first.seed));
     }
     let config = raw.check().map_err(|problem| input(format!("{source}: {problem}")))?;

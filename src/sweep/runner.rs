@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use super::plan::PlannedRun;
 use super::sweep_dir::{Progress, SweepDir};
 use crate::config::Config;
-use crate::data::config::{DataConfig, Validation};
+use crate::data::config::DataConfig;
 use crate::data::dataset::{self, Dataset};
 use crate::device::{self, MemoryAdvice};
 use crate::metrics::describe_accuracy;
@@ -37,7 +37,7 @@ impl DatasetCache {
     /// As [`dataset::load`].
     pub fn get_data(&mut self, data: &DataConfig, seed: u64) -> Result<&Dataset> {
         // Only a random split depends on the seed.
-        let is_random = matches!(data.validation, Validation::Fraction(_));
+        let is_random = data.validation.is_sampled();
         let split = if is_random { data.split_seed.unwrap_or(seed) } else { 0 };
         // Keys that do not change the training and validation images.
         let key = DataConfig { test: None, split_seed: None, ..data.clone() };

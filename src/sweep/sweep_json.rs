@@ -28,6 +28,9 @@ pub struct SweepJson {
     /// Arguments of `--vary`; older versions did not write them.
     #[serde(default)]
     vary: Option<Vec<String>>,
+    /// Number of folds, of a cross-validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folds: Option<u32>,
     /// Hashes of the resolved configs in the order of the runs; older versions did not write them.
     #[serde(default)]
     configs: Option<Vec<String>>,
@@ -48,8 +51,14 @@ impl SweepJson {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             runs: runs.iter().map(|run| run.folder.clone()).collect(),
             vary: Some(vary.to_vec()),
+            folds: None,
             configs: Some(runs.iter().map(hash).collect::<Result<_>>()?),
         })
+    }
+
+    /// The content for a cross-validation with this number of folds.
+    pub fn with_folds(self, folds: u32) -> Self {
+        Self { folds: Some(folds), ..self }
     }
 
     /// Writes the file.
@@ -75,6 +84,14 @@ impl SweepJson {
     /// An input error with both.
     pub fn check_replaces(&self, dir: &SweepDir) -> Result<()> {
         let Some(old) = dir.file(SWEEP_JSON).is_file().then(|| Self::read(dir).ok()).flatten() else { return Ok(()) };
+        if old.folds != self.folds {
+            return Err(input(format!(
+                "{}: is {}, but is resumed as {}; choose another --out",
+                dir.path().display(),
+                describe_kind(old.folds),
+                describe_kind(self.folds)
+            )));
+        }
         let (Some(before), Some(now)) = (&old.vary, &self.vary) else { return Ok(()) };
         let kept: BTreeSet<&String> = self.runs.iter().collect();
         let lost = old.runs.iter().find(|run| !kept.contains(run));
@@ -134,6 +151,11 @@ fn describe_pair(old: Option<&String>, new: Option<&String>) -> String {
     }
 }
 
+/// Such as `a cross-validation with 5 folds`.
+fn describe_kind(folds: Option<u32>) -> String {
+    folds.map_or_else(|| "a sweep".to_owned(), |folds| format!("a cross-validation with {folds} folds"))
+}
+
 /// Such as `--vary train.ema=0,0.9`, or `no --vary`.
 fn describe_vary(vary: &[String]) -> String {
     match vary {
@@ -153,6 +175,7 @@ mod tests {
             version: "0".to_owned(),
             runs: strings(runs),
             vary: Some(strings(vary)),
+            folds: None,
             configs: Some(strings(configs)),
         }
     }

@@ -77,11 +77,12 @@ fn commands_write_only_checked_outputs() {
         }
     }
     let writing = leaf_commands(&grimace::cli::Cli::command(), &[]).into_iter().filter(|words| {
-        let known = ["predict", "export", "ensemble", "monitor", "data preview", "data synth", "generate man"];
+        let known =
+            ["predict", "export", "ensemble", "monitor", "data audit", "data preview", "data synth", "generate man"];
         known.contains(&words.join(" ").as_str())
     });
     let writing: Vec<Vec<String>> = writing.collect();
-    assert_eq!(writing.len(), 7);
+    assert_eq!(writing.len(), 8);
     for words in writing {
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
         assert!(good(here(), &words).stdout.contains("--force"), "{words:?}");

@@ -251,6 +251,7 @@ macro_rules! commands_of_pages {
 }
 
 commands_of_pages! {
+    commands_of_audit_run: "docs/audit.md",
     commands_of_data_run: "docs/data.md",
     commands_of_finetuning_run: "docs/finetuning.md",
     commands_of_forest_run: "docs/forest.md",

@@ -3,6 +3,7 @@
 // Failed tests panic.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice, clippy::unwrap_used)]
 
+mod audit;
 mod browser;
 mod calibration;
 mod class_imbalance;

@@ -1,6 +1,7 @@
 //! `report.html` of a run and of a sweep, and the page of a comparison: each one self-contained file. The main result comes first,
 //! plots and tables follow.
 
+mod audit_page;
 mod comparison_page;
 mod monitor_page;
 mod run_page;
@@ -11,6 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::{GRID, INK, png_data_url};
 
+pub use audit_page::{AuditPage, AuditSheet};
 pub use comparison_page::ComparisonReport;
 pub use monitor_page::MonitorPage;
 pub use run_page::{MAX_MISTAKES, MistakeHeat, RunReport};

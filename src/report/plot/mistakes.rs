@@ -39,15 +39,24 @@ pub struct Mistake<'a> {
 /// When the plot cannot be rasterized.
 pub fn mistakes(mistakes: &[Mistake]) -> Result<Plot> {
     let mistakes = mistakes.get(..MAX_IMAGES).unwrap_or(mistakes);
-    let (width, height) = size(mistakes.len());
-    let mut canvas = Canvas::new(width, height);
     let heading = if mistakes.is_empty() {
         "No image was predicted wrong."
     } else {
         "Bold: the label. Below it: the prediction and its confidence."
     };
+    sheet(heading, mistakes)
+}
+
+/// Plots any number of images in rows of 8, each with two lines: `label` in bold, then `predicted` and,
+/// if it is in 0..1, `confidence`.
+///
+/// # Errors
+/// When the plot cannot be rasterized.
+pub fn sheet(heading: &str, images: &[Mistake]) -> Result<Plot> {
+    let (width, height) = size(images.len());
+    let mut canvas = Canvas::new(width, height);
     canvas.text((GAP, GAP + 6.0), heading, SMALL);
-    for (number, mistake) in mistakes.iter().enumerate() {
+    for (number, mistake) in images.iter().enumerate() {
         draw_mistake(&mut canvas, corner(number), mistake)?;
     }
     canvas.finish()

@@ -14,7 +14,7 @@ const SUCCESS: i64 = 1;
 const FLOAT: i64 = 1;
 
 /// Keys that are no hyperparameters: the run's name, paths and class names.
-const EXCLUDED: [&str; 5] = ["name", "data.train", "data.test", "data.soft_labels", "data.classes"];
+const EXCLUDED: [&str; 6] = ["name", "data.train", "data.test", "data.soft_labels", "data.exclude", "data.classes"];
 
 /// The value of a hyperparameter.
 #[derive(Debug, Clone, PartialEq)]
