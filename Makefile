@@ -56,8 +56,9 @@ test:
 lint: setup
 	@scripts/lint.sh
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	@# As for tests: build scripts, one of which compiles libtorch's wrapper, are built once.
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
 
 bench: build
 	@echo "bench: the first run compiles polars again, for criterion: about 5 minutes on 2 cores" >&2

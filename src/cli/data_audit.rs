@@ -13,10 +13,11 @@ use crate::data::config::{DataConfig, OnBadRow};
 use crate::data::images::Images;
 use crate::data::label_map::LabelNames;
 use crate::data::near_duplicates::MIN_CORRELATION;
+use crate::data::photos::open_detector;
 use crate::data::read;
 use crate::data::read_options::{LabelPolicy, ReadOptions};
 use crate::device::DeviceChoice;
-use crate::inference::audit::{Audit, AuditOptions, MIN_CONTRAST, Probabilities, Problem, audit, review_csv};
+use crate::inference::audit::{Audit, AuditOptions, MIN_CONTRAST, MIN_FACE_SCORE, Probabilities, Problem, audit, review_csv};
 use crate::inference::out_of_fold::OutOfFold;
 use crate::inference::trained_run::TrainedRun;
 use crate::report::Console;
@@ -59,6 +60,9 @@ pub struct DataAuditArgs {
     /// Standard deviation of the pixels, 0 to 255, below which an image has low contrast
     #[arg(long, value_name = "GRAY", default_value_t = MIN_CONTRAST)]
     pub min_contrast: f64,
+    /// Look for images without a face, with the detector of grimace predict --faces detect
+    #[arg(long)]
+    pub faces: bool,
     /// Propose to leave out probable label errors too
     #[arg(long)]
     pub propose_labels: bool,
@@ -104,6 +108,7 @@ pub fn run(args: &DataAuditArgs) -> Result<Outcome> {
     let paths: Vec<&Path> = args.data.iter().map(AsRef::as_ref).collect();
     check_standard_input(&paths)?;
     let [page_out, review_out] = check_outputs(args, &paths)?;
+    let detector = args.faces.then(open_detector).transpose()?;
     let source = Source::open(args)?;
     let (classes, label_names) = classes(args, source.as_ref(), &paths)?;
     let files = read_files(args, &classes, &label_names)?;
@@ -114,6 +119,7 @@ pub fn run(args: &DataAuditArgs) -> Result<Outcome> {
         None => None,
     };
     let options = AuditOptions {
+        detector: detector.as_ref(),
         min_correlation: args.min_correlation,
         min_contrast: args.min_contrast,
         propose_labels: args.propose_labels,
@@ -197,6 +203,9 @@ fn facts(found: &Audit) -> Vec<Fact> {
         ("blank images", found.blank),
         ("images of low contrast", found.low_contrast),
     ];
+    if let Some(count) = found.without_face {
+        facts.push(("images without a face", count));
+    }
     if let Some(labels) = &found.labels {
         facts.extend([("labels checked", labels.checked), ("probable label errors", labels.errors)]);
     }
@@ -266,11 +275,12 @@ fn page(args: &DataAuditArgs, files: &[(PathBuf, Images)], found: &Audit, classe
 }
 
 /// Titles of the contact sheets, and the findings on each.
-const SHEETS: [(&str, &[Problem]); 5] = [
+const SHEETS: [(&str, &[Problem]); 6] = [
     ("Probable label errors", &[Problem::LabelError]),
     ("Images in several splits", &[Problem::ExactAcrossSplits, Problem::NearAcrossSplits]),
     ("Duplicates with conflicting labels", &[Problem::ConflictingLabels]),
     ("Duplicates within a split", &[Problem::NearDuplicate, Problem::ExactDuplicate]),
+    ("Images without a face", &[Problem::NoFace]),
     ("Images without contrast", &[Problem::Blank, Problem::LowContrast]),
 ];
 
@@ -290,7 +300,8 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
                 (None, Some(group)) => format!("#{group}, {row}"),
                 (None, None) => format!("row {row}"),
             };
-            let score = if finding.suggested.is_some() { finding.score } else { f64::NAN };
+            let has_score = matches!(finding.problem, Problem::LabelError | Problem::NoFace);
+            let score = if has_score { finding.score } else { f64::NAN };
             cells.push((images.image(position)?, label.unwrap_or_else(|| "no label".to_owned()), second, score));
         }
         if cells.is_empty() {
@@ -300,10 +311,11 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
             .iter()
             .map(|(image, label, second, score)| Mistake { image, label, predicted: second, confidence: *score })
             .collect();
-        let second = if problems == [Problem::LabelError] {
-            "the suggested class, and how much more probable it is"
-        } else {
-            "the number of its group of duplicates, and its row"
+        let second = match problems {
+            [Problem::LabelError] => "the suggested class, and how much more probable it is".to_owned(),
+            [Problem::NoFace] => format!("its row, and the score of the best face; {:.0}% are a find", 100.0 * MIN_FACE_SCORE),
+            [Problem::Blank, _] => "its row".to_owned(),
+            _ => "the number of its group of duplicates, and its row".to_owned(),
         };
         let caption = format!("The first {} of {}.", thousands(shown.len()), thousands(all.len()));
         let heading = format!("Bold: the label. Below it: {second}.");

@@ -189,6 +189,45 @@ fn duplicates_are_found_and_left_out_of_a_training() {
     bad(path, &missing, 2, &["none.csv"]);
 }
 
+/// An image without a face as cells of pixels: stripes of a width, or a gradient.
+fn no_face(kind: usize) -> String {
+    let pixel = |i: usize| match kind {
+        0 => 5 * (i % 48),
+        1 => 255 * (i / 48 / 4 % 2),
+        _ => 255 * ((i % 48 / 6 + i / 48 / 6) % 2),
+    };
+    (0..48 * 48).map(|i| pixel(i).to_string()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn images_without_a_face_are_found() {
+    let folder = bench();
+    let path = folder.path();
+    let faces = crate::common::real_images("images_without_a_face_are_found");
+    let real = faces.map(|faces| text(faces.join("my_emotion_train.csv"))).unwrap_or_default();
+    let mut csv = String::from("emotion,pixels\n");
+    csv.extend(real.lines().skip(1).take(100).map(|line| format!("{line}\n")));
+    let first = csv.lines().count() - 1;
+    csv.extend((0..3).map(|kind| format!("0,{}\n", no_face(kind))));
+    csv += &format!("0,{}\n", vec!["7"; 48 * 48].join(" "));
+    fs_err::write(path.join("mixed.csv"), csv).unwrap();
+    let audit = ["data", "audit", "mixed.csv", "--faces", "--out", "audit"];
+    let report = good(path, &[&audit[..], &["--json"]].concat()).json()["audit"].clone();
+    let review = rows(&path.join("audit/review.csv"));
+    let found: Vec<usize> =
+        review.iter().filter(|row| row["reason"].contains("no face")).map(|row| row["row"].parse().unwrap()).collect();
+    assert_eq!(report["without_face"], found.len(), "{report}");
+    assert!((first..first + 3).all(|row| found.contains(&row)), "{found:?}");
+    // The one of a single gray value is blank, which says enough.
+    assert!(!found.contains(&(first + 3)) && report["blank"] == 1, "{report}");
+    assert!(found.len() <= 3 + first / 20, "{found:?}");
+    assert!(review.iter().all(|row| !row["reason"].contains("no face") || row["exclude"].is_empty()));
+    assert!(text(path.join("audit/report.html")).contains("Images without a face"));
+    // Without the option nothing is said of faces.
+    let without = good(path, &["data", "audit", "mixed.csv", "--out", "other"]);
+    assert!(!without.stdout.contains("without a face"), "{}", without.all());
+}
+
 #[test]
 fn options_of_an_audit_are_checked() {
     let folder = bench();

@@ -1,12 +1,14 @@
-//! `grimace data audit`: duplicates, images without contrast and probable label errors in files.
+//! `grimace data audit`: duplicates, probable label errors and images without contrast or a face.
 
 mod duplicates;
+mod faces;
 mod labels;
 mod review;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
+use face_detect::Detector;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -15,6 +17,7 @@ use crate::data::images::{Images, PIXELS};
 use crate::util::stats::mean_and_deviation;
 
 pub use duplicates::SplitDuplicates;
+pub use faces::MIN_FACE_SCORE;
 pub use labels::{LabelReport, Probabilities};
 pub use review::review_csv;
 
@@ -38,6 +41,8 @@ pub enum Problem {
     ExactDuplicate,
     /// Nearly the same image is in the split.
     NearDuplicate,
+    /// No face is found in it.
+    NoFace,
     /// All pixels are equal.
     Blank,
     /// The pixels are nearly equal.
@@ -54,6 +59,7 @@ impl Problem {
             Self::ConflictingLabels => "conflicting labels",
             Self::ExactDuplicate => "exact duplicate",
             Self::NearDuplicate => "near duplicate",
+            Self::NoFace => "no face",
             Self::Blank => "blank",
             Self::LowContrast => "low contrast",
         }
@@ -75,15 +81,28 @@ pub struct Finding {
     /// The class that it probably has.
     pub suggested: Option<u8>,
     /// Of a label error the probability of the suggested class minus that of the label, of duplicates
-    /// their correlation, of low contrast the standard deviation of the pixels.
+    /// their correlation, of no face the score of the best one, 0 to 1, of low contrast the standard
+    /// deviation of the pixels.
     pub score: f64,
     /// Whether it is proposed to leave the row out of training.
     pub exclude: bool,
 }
 
+impl Finding {
+    /// Orders findings of a kind: the larger, the surer.
+    fn surety(&self) -> f64 {
+        match self.problem {
+            Problem::NoFace | Problem::Blank | Problem::LowContrast => -self.score,
+            _ => self.score,
+        }
+    }
+}
+
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
-pub struct AuditOptions {
+pub struct AuditOptions<'a> {
+    /// With it, images without a face are looked for.
+    pub detector: Option<&'a Detector>,
     /// Correlation from which images are near duplicates.
     pub min_correlation: f32,
     /// Standard deviation below which an image has low contrast.
@@ -97,6 +116,9 @@ pub struct AuditOptions {
 pub struct Audit {
     /// Number of images.
     pub images: usize,
+    /// Number of images in which no face is found, without those of a single gray value; absent without
+    /// a detector.
+    pub without_face: Option<usize>,
     /// Number of images of a single gray value.
     pub blank: usize,
     /// Number of other images of low contrast.
@@ -113,7 +135,7 @@ pub struct Audit {
     pub labels: Option<LabelReport>,
     /// Rows that are proposed to be left out.
     pub proposed: usize,
-    /// The findings; of one kind those with the highest score first.
+    /// The findings; of one kind and group the surest first.
     #[serde(skip)]
     pub findings: Vec<Finding>,
 }
@@ -125,10 +147,13 @@ pub struct Audit {
 pub fn audit(
     files: &[(PathBuf, Images)],
     probabilities: Option<&Probabilities>,
-    options: AuditOptions,
+    options: AuditOptions<'_>,
 ) -> Result<Audit> {
     let splits = splits(files);
     let mut findings = contrast(files, options.min_contrast)?;
+    if let Some(detector) = options.detector {
+        findings.extend(faces::without_face(files, detector)?);
+    }
     let found = duplicates::find(files, &splits, options.min_correlation)?;
     findings.extend(found.findings);
     let labels = probabilities.map(|probabilities| {
@@ -137,7 +162,8 @@ pub fn audit(
         report
     });
     findings.sort_by(|a, b| {
-        (a.problem, a.group).cmp(&(b.problem, b.group)).then(b.score.total_cmp(&a.score)).then(a.place.cmp(&b.place))
+        let by_surety = b.surety().total_cmp(&a.surety());
+        (a.problem, a.group).cmp(&(b.problem, b.group)).then(by_surety).then(a.place.cmp(&b.place))
     });
     let count = |problem| findings.iter().filter(|finding| finding.problem == problem).count();
     let mut proposed: Vec<Place> = findings.iter().filter(|found| found.exclude).map(|found| found.place).collect();
@@ -145,6 +171,7 @@ pub fn audit(
     proposed.dedup();
     Ok(Audit {
         images: files.iter().map(|(_, images)| images.len()).sum(),
+        without_face: options.detector.map(|_| count(Problem::NoFace)),
         blank: count(Problem::Blank),
         low_contrast: count(Problem::LowContrast),
         exact_duplicates: found.exact,
