@@ -84,7 +84,7 @@ impl Probabilities {
             if new.is_empty() {
                 continue;
             }
-            let part = images.select(&new);
+            let part = Images::select(images, &new);
             let predictions = run.predict(&part, device, Tta::None)?.mean(run.temperature(Tta::None)?)?;
             let rows = predictions.probabilities.chunks(classes.max(1)).map(<[f32]>::to_vec);
             found.by_image.extend(part.hashes.iter().copied().zip(rows));
