@@ -33,7 +33,7 @@ const MAX_SHOWN: usize = 100;
 /// `grimace data audit`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace train configs/notebook.toml --folds 5 --out runs/folds\n  grimace data audit data/my_emotion_train.csv --folds runs/folds --out audit\n  grimace train configs/notebook.toml --set data.exclude=audit/review.csv\n\nWrites report.html and review.csv to --out: file,row,id,label,suggested,reason,score,group,exclude. Rows with a 1 in exclude are proposals; edit them, and pass the file as data.exclude."
+    after_help = "Example:\n  grimace data audit data/my_emotion_train.csv data/my_emotion_test.csv --faces --out audit\n  grimace train configs/notebook.toml --folds 5 --out runs/folds\n  grimace data audit data/my_emotion_train.csv --folds runs/folds --out audit-labels\n  grimace train configs/notebook.toml --set data.exclude=audit/review.csv\n\nWrites report.html and review.csv to --out: file,row,id,label,suggested,reason,score,group,exclude. Rows with a 1 in exclude are proposals; edit them, and pass the file as data.exclude."
 )]
 pub struct DataAuditArgs {
     /// CSV files, folders of images and packed files; training images first
