@@ -17,7 +17,9 @@ use crate::data::photos::open_detector;
 use crate::data::read;
 use crate::data::read_options::{LabelPolicy, ReadOptions};
 use crate::device::DeviceChoice;
-use crate::inference::audit::{Audit, AuditOptions, MIN_CONTRAST, MIN_FACE_SCORE, Probabilities, Problem, audit, review_csv};
+use crate::inference::audit::{
+    Audit, AuditOptions, MIN_CONTRAST, MIN_FACE_SCORE, Probabilities, Problem, audit, review_csv,
+};
 use crate::inference::out_of_fold::OutOfFold;
 use crate::inference::trained_run::TrainedRun;
 use crate::report::Console;
@@ -313,7 +315,9 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
             .collect();
         let second = match problems {
             [Problem::LabelError] => "the suggested class, and how much more probable it is".to_owned(),
-            [Problem::NoFace] => format!("its row, and the score of the best face; {:.0}% are a find", 100.0 * MIN_FACE_SCORE),
+            [Problem::NoFace] => {
+                format!("its row, and the score of the best face; {:.0}% are a find", 100.0 * MIN_FACE_SCORE)
+            }
             [Problem::Blank, _] => "its row".to_owned(),
             _ => "the number of its group of duplicates, and its row".to_owned(),
         };
