@@ -82,6 +82,13 @@ mod tests {
             if let Some(kind) = schema["properties"]["kind"]["const"].as_str() {
                 sets.push(format!("{key}={{kind={kind:?}}}"));
             }
+            // Only a fold has required numbers: the first one of as many as possible.
+            let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let limits = required.zip(["minimum", "maximum"]).map(|(name, limit)| (name, &properties[name][limit]));
+            let values: Vec<_> = limits.filter(|(_, limit)| limit.is_u64()).map(|(n, v)| format!("{n}={v}")).collect();
+            if !values.is_empty() {
+                sets.push(format!("{key}={{{}}}", values.join(", ")));
+            }
             for (name, property) in properties {
                 let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
                 limited(property, &key, &sets, found);
