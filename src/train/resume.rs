@@ -32,6 +32,7 @@ const RESUMABLE_KEYS: [&str; 17] = [
     "train.checkpoint_every",
     "train.max_rollbacks",
     "train.cuda_graph",
+    "train.timeout",
     "device",
     "threads",
     "data.train",
