@@ -2,12 +2,15 @@
 """Kills one rank of two at random, again and again, and requeues the training until it is finished.
 
 Each run must come to the end that a run without kills has, bit for bit, and every kill must end both ranks in time.
+A rank that is killed before they have met is not known to the other one; the launcher (torchrun, mpirun) ends that,
+and here this script.
 Uses synthetic images. Builds nothing; GRIMACE overrides target/release/grimace.
 
     scripts/scale/rank_kills.py --kills 20
 """
 
 import argparse
+import json
 import os
 import random
 import socket
@@ -52,31 +55,41 @@ def start(program, folder, out):
         env = dict(os.environ, RANK=str(rank), WORLD_SIZE=str(RANKS), LOCAL_RANK=str(rank))
         env.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         command = [program, "train", "config.toml", "--out", out, "--resume"]
-        output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        ranks.append(subprocess.Popen(command, cwd=folder, env=env, **output))
+        with open(folder / f"rank{rank}.log", "w") as log:
+            ranks.append(subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=log))
     return ranks
 
 
+def have_met(folder):
+    return f"device: {RANKS} x cpu" in (folder / "rank0.log").read_text()
+
+
 def finish(ranks, limit):
-    """The exit codes and the messages of all ranks. A rank that does not end in time is a hang."""
+    """The exit codes of all ranks, and how many had to be killed because they did not end in time."""
     end = time.monotonic() + limit
-    codes, texts = [], []
+    late = 0
     for rank in ranks:
         try:
-            _, text = rank.communicate(timeout=max(0.1, end - time.monotonic()))
+            rank.wait(timeout=max(0.1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
+            late += 1
             rank.kill()
-            _, text = rank.communicate()
-            text += "\nHANG"
-        codes.append(rank.returncode)
-        texts.append(text)
-    return codes, texts
+            rank.wait()
+    return [rank.returncode for rank in ranks], late
 
 
-def last_epochs(run):
-    """metrics.jsonl without times."""
+def end_of(run):
+    """metrics.jsonl without times, and the weights and optimizer of the last epoch."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [line.split('"seconds"')[0] for line in lines]
+    return [line.split('"seconds"')[0] for line in lines], tensors((run / "last.safetensors").read_bytes())
+
+
+def tensors(content):
+    """The tensors of a safetensors file, without its metadata, which has times."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__", None)
+    return header, content[8 + length :]
 
 
 def train_with_kills(program, folder, out, kills, seconds, rng):
@@ -91,15 +104,21 @@ def train_with_kills(program, folder, out, kills, seconds, rng):
             alive = victim.poll() is None
             victim.kill()
         began = time.monotonic()
-        codes, texts = finish(ranks, LIMIT if kill else 600.0)
-        hangs += sum("HANG" in text for text in texts)
+        met = have_met(folder)
+        if kill and not met:
+            for rank in ranks:
+                rank.kill()
+        codes, late = finish(ranks, LIMIT if kill else 600.0)
+        hangs += late
         if kill and alive:
             done += 1
-            print(f"{out}: kill {done}, ended {time.monotonic() - began:.1f} s later: exit codes {codes}", flush=True)
+            how = f"ended {time.monotonic() - began:.1f} s later" if met else "before the ranks had met"
+            print(f"{out}: kill {done}, {how}: exit codes {codes}", flush=True)
         if codes == [0] * RANKS and not (kill and alive):
             return done, hangs
         if not kill:
-            sys.exit(f"{out}: failed without a kill: {codes}\n" + "\n".join(texts))
+            logs = [(folder / f"rank{rank}.log").read_text() for rank in range(RANKS)]
+            sys.exit(f"{out}: failed without a kill: {codes}\n" + "\n".join(logs))
 
 
 def main():
@@ -127,7 +146,7 @@ def main():
             kills = min(args.per_run, args.kills - total)
             done, hung = train_with_kills(program, folder, f"run{runs}", kills, seconds * 0.6, rng)
             total, hangs = total + done, hangs + hung
-            differing += last_epochs(folder / f"run{runs}") != last_epochs(folder / "unbroken")
+            differing += end_of(folder / f"run{runs}") != end_of(folder / "unbroken")
     print(f"{total} kills in {runs} runs: {hangs} hangs, {differing} runs that ended differently")
     sys.exit(1 if hangs or differing else 0)
 

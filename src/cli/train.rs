@@ -11,7 +11,7 @@ use super::common::{own_command, print, print_json};
 use crate::config::{self, Config};
 use crate::data::config::MAX_FOLDS;
 use crate::data::dataset;
-use crate::device::ProcessGroup;
+use crate::device::{Launch, ProcessGroup};
 use crate::metrics::{Monitor, accuracy_cell, describe_accuracy, describe_interval};
 use crate::report::text_table::{table, thousands};
 use crate::report::{Console, seconds};
@@ -19,7 +19,7 @@ use crate::run_dir::{RunDir, STUDY_JSONL, SWEEP_JSON, Summary};
 use crate::sweep::folds::{FoldOptions, FoldsSummary, cross_validate};
 use crate::train::early_stopping::StopReason;
 use crate::train::session::{PreparedRun, RunOptions};
-use crate::util::error::Outcome;
+use crate::util::error::{Outcome, input};
 use crate::util::signals::Signals;
 
 /// `grimace train`
@@ -51,8 +51,15 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
-    let signals = Signals::watch()?;
+    let launched = Launch::from_environment()?.is_some();
+    // A launcher passes on what the terminal has already sent to all.
+    let signals = if launched { Signals::watch_forwarded()? } else { Signals::watch()? };
     if let Some(folds) = args.folds {
+        if launched {
+            return Err(input(
+                "--folds: trains in one process; start it without a launcher, or set GRIMACE_DISTRIBUTED=0",
+            ));
+        }
         return run_folds(args, folds, &signals);
     }
     match ProcessGroup::from_environment()? {

@@ -17,7 +17,7 @@ pub use cuda::{
 };
 pub use custom_kernels::{describe_kernels, without_kernels};
 pub use memory::total_memory;
-pub use process_group::{Agreed, EndedElsewhere, ProcessGroup};
+pub use process_group::{Agreed, EndedElsewhere, Launch, ProcessGroup};
 
 /// Device and dtype of a run.
 #[derive(Debug, Clone, PartialEq)]

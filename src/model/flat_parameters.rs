@@ -324,6 +324,7 @@ impl FlatParameters {
         let values = Tensor::from_slice(values);
         Self {
             gradients: values.zeros_like(),
+            summed: values.zeros_like(),
             statistics: values.narrow(0, 0, 0),
             trained: values.numel() as i64,
             values,

@@ -80,7 +80,8 @@ impl PreparedRun {
         };
         let mut device = config.device;
         if let Some(group) = &group {
-            (precision, threads) = agree(group, config, (precision, threads))?;
+            // Threads are for the number of processes now.
+            (precision, threads) = agree(group, config, (precision, config.threads))?;
             device = group.device(device)?;
         }
         let mut placement = device::place(device, precision, threads)?;
@@ -275,9 +276,10 @@ impl Session<'_> {
         console: &mut Console,
     ) -> Result<(StopReason, Summary)> {
         let Self { config, data, placement, group, .. } = self;
-        let RunOptions { command, profile, .. } = options;
+        let RunOptions { command, profile, stop_after, .. } = options;
         let (dir, group, initial) = (None, group.clone(), None);
-        TrainingLoop { config, data, placement, dir, group, console, profile, command, signals, initial }.train(None)
+        TrainingLoop { config, data, placement, dir, group, console, profile, stop_after, command, signals, initial }
+            .train(None)
     }
 }
 

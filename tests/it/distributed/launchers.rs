@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{SGD, TOLERANCE, assert_close, rank_command};
+use super::{SGD, TOLERANCE, TWO_STEPS, assert_close, rank_command};
 use crate::common::{Done, bench, command, good};
 
 /// Trains with `launcher` and compares with one process.
 fn launch(mut launcher: Command) {
     let bench = bench();
-    let args = ["train", "tiny.toml", "--set", "train.early_stop.patience=0", "--set", SGD, "--out"];
+    let [epochs, batch] = TWO_STEPS;
+    let args = ["train", "tiny.toml", "--set", epochs, "--set", batch, "--set", SGD, "--out"];
     good(bench.path(), &[&args[..], &["one"]].concat());
     launcher.arg(env!("CARGO_BIN_EXE_grimace")).args(args).arg("several").current_dir(bench.path());
     let done: Done = launcher.env("OMP_NUM_THREADS", "1").output().unwrap().into();
@@ -57,6 +58,10 @@ fn a_batch_script_without_srun_trains_alone() {
         rank_command(bench.path(), &["train", "tiny.toml", "--set", "train.epochs=1", "--out", "off"], 0, 2, 1);
     let done: Done = off.env("GRIMACE_DISTRIBUTED", "0").output().unwrap().into();
     assert_eq!(done.code, 0, "{}", done.all());
+    // Processes that each cross-validate would do the same.
+    let folds = ["train", "tiny.toml", "--folds", "2", "--out", "folds"];
+    let done: Done = rank_command(bench.path(), &folds, 0, 2, 1).output().unwrap().into();
+    assert!(done.code == 2 && done.stderr.contains("--folds: trains in one process"), "{}", done.all());
     let sweep = ["sweep", "tiny.toml", "--set", "train.epochs=1", "--out", "sweep", "--parallel", "2", "--seeds", "2"];
     let done: Done = rank_command(bench.path(), &sweep, 0, 2, 1).output().unwrap().into();
     assert_eq!(done.code, 0, "{}", done.all());

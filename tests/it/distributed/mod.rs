@@ -10,11 +10,15 @@ use std::process::{Child, Command, Stdio};
 use crate::common::{Done, bench, command, good, grimace, json, tensors, timeless_metrics};
 
 /// How much weights of several processes may differ from those of one, relative to their norm, or to
-/// 0.1 if that is larger: float32 sums in another order, over some thirty steps.
-const TOLERANCE: f64 = 1e-3;
+/// 0.1 if that is larger: float32 sums in another order. After few steps: a value beside 0 that a ReLU
+/// cuts makes the difference grow, as it does between numbers of threads (docs/data-parallel.md).
+const TOLERANCE: f64 = 1e-4;
 
 /// Adam's steps have the sign of gradients that are nearly 0, so that rounding grows from step to step.
 const SGD: &str = "train.optimizer={kind=\"sgd\",lr=1e-3}";
+
+/// One epoch of two steps, of 240 images each.
+const TWO_STEPS: [&str; 2] = ["train.epochs=1", "train.batch=240"];
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
@@ -76,7 +80,7 @@ fn assert_close(run: &Path, expected: &Path, tolerance: f64) {
     let [found, wanted] = [run, expected].map(timeless_metrics);
     assert_eq!(found.len(), wanted.len());
     for (found, wanted) in found.iter().zip(&wanted) {
-        for (key, tolerance) in [("loss", 1e-3), ("val_loss", 1e-3), ("accuracy", 1e-2), ("val_accuracy", 3e-2)] {
+        for (key, tolerance) in [("loss", 1e-4), ("val_loss", 1e-3), ("accuracy", 1e-2), ("val_accuracy", 3e-2)] {
             let (a, b) = (found[key].as_f64().unwrap(), wanted[key].as_f64().unwrap());
             assert!((a - b).abs() < tolerance * b.abs().max(1.0), "{key}: {a} instead of {b}: {found}");
         }
@@ -84,7 +88,7 @@ fn assert_close(run: &Path, expected: &Path, tolerance: f64) {
 }
 
 /// Trains with `sets` in one process and in `size`, and compares.
-fn compare(sets: &[&str], size: usize, tolerance: f64) {
+fn compare(sets: &[&str], size: usize) {
     let bench = bench();
     let args = |out: &'static str| {
         let sets = sets.iter().flat_map(|set| ["--set", *set]);
@@ -94,34 +98,35 @@ fn compare(sets: &[&str], size: usize, tolerance: f64) {
     good(bench.path(), &args("one"));
     let done = train_group(bench.path(), &args("several"), size);
     assert!(done.stderr.contains(&format!("device: {size} x cpu")), "{}", done.all());
-    assert_close(&bench.path().join("several"), &bench.path().join("one"), tolerance);
+    assert_close(&bench.path().join("several"), &bench.path().join("one"), TOLERANCE);
 }
 
 const RESNET: &str = "model={kind=\"resnet\",stem=16,widths=[16,32],blocks=[1,1],stochastic_depth=0.2,dropout=0.2}";
 
 #[test]
 fn two_processes_train_the_cnn_of_one() {
-    // Dropout, augmentation, EMA, clipping; 480 images in batches of 64, the last one of 32.
-    compare(&["train.ema=0.99", "train.clip_norm=1"], 2, TOLERANCE);
+    // Dropout, augmentation, EMA, clipping.
+    compare(&[&TWO_STEPS[..], &["train.ema=0.99", "train.clip_norm=1"]].concat(), 2);
 }
 
 #[test]
 fn two_processes_train_the_resnet_of_one() {
-    compare(&[RESNET, "augment.brightness=0.2", "augment.random_erasing=0.3"], 2, TOLERANCE);
+    compare(&[&TWO_STEPS[..], &[RESNET, "augment.brightness=0.2", "augment.random_erasing=0.3"]].concat(), 2);
 }
 
 #[test]
 fn batch_norm_without_kernels_is_synchronized_too() {
     // 24 channels and SiLU have no kernels.
-    compare(&["model.filters=[24]", "model.activation=\"silu\"", "augment.mixup=0.4"], 2, TOLERANCE);
+    let sets = ["model.filters=[24]", "model.activation=\"silu\"", "augment.mixup=0.4"];
+    compare(&[&TWO_STEPS[..], &sets].concat(), 2);
 }
 
 #[test]
 fn three_processes_share_uneven_batches() {
-    // 480 images in batches of 79: a last batch of 6, and with 4 processes of 239 one of 2.
+    // 480 images: a second batch of 7, and with 4 processes one of 2.
     let weights = "train.class_weights=\"balanced\"";
-    compare(&["train.batch=79", weights, "augment.cutmix=0.5", "data.resident=\"host\""], 3, TOLERANCE);
-    compare(&["train.batch=239", "train.label_smoothing=0.1"], 4, TOLERANCE);
+    compare(&["train.epochs=1", "train.batch=473", weights, "augment.cutmix=0.5", "data.resident=\"host\""], 3);
+    compare(&["train.epochs=1", "train.batch=478", "train.label_smoothing=0.1"], 4);
 }
 
 #[test]
@@ -141,7 +146,7 @@ fn a_group_repeats_its_results_bit_for_bit() {
 fn a_run_resumes_with_another_number_of_processes() {
     let bench = bench();
     let train = |out: &'static str, epochs: &'static str, resume: bool| {
-        let mut args = vec!["train", "tiny.toml", "--out", out, "--set", epochs, "--set", SGD];
+        let mut args = vec!["train", "tiny.toml", "--out", out, "--set", epochs, "--set", SGD, "--set", RESNET];
         args.extend(resume.then_some("--resume"));
         args
     };
@@ -149,7 +154,8 @@ fn a_run_resumes_with_another_number_of_processes() {
     train_group(bench.path(), &train("changed", "train.epochs=1", false), 2);
     train_group(bench.path(), &train("changed", "train.epochs=2", true), 3);
     good(bench.path(), &train("changed", "train.epochs=3", true));
-    assert_close(&bench.path().join("changed"), &bench.path().join("one"), TOLERANCE);
+    // Three epochs of eight steps.
+    assert_close(&bench.path().join("changed"), &bench.path().join("one"), 20.0 * TOLERANCE);
 }
 
 #[test]
@@ -157,8 +163,11 @@ fn bfloat16_trains_too() {
     let bench = bench();
     let args = ["train", "tiny.toml", "--out", "run", "--set", "precision=\"bf16\"", "--set", "train.epochs=2"];
     train_group(bench.path(), &args, 2);
-    let accuracy = json(bench.path().join("run/summary.json"))["best_val_accuracy"].as_f64().unwrap();
-    assert!(accuracy > 0.05, "{accuracy}");
+    let mut alone = args;
+    alone[3] = "one";
+    good(bench.path(), &alone);
+    let [run, one] = ["run", "one"].map(|run| timeless_metrics(&bench.path().join(run))[0]["loss"].as_f64().unwrap());
+    assert!((run - one).abs() < 0.02 * one, "{run} instead of {one}");
     // A group's run is a run.
     assert_eq!(grimace(bench.path(), &["evaluate", "run", "--data", "data/my_emotion_train.csv"]).code, 0);
 }
