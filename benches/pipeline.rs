@@ -84,7 +84,7 @@ fn pipeline(criterion: &mut Criterion) {
         let config = TrainConfig::default();
         let sampler = Sampler::Shuffle(images.len());
         let schedule = EpochSchedule::new(1, 0, &sampler, BATCH, &augment, scalars, &on_device).expect("a schedule");
-        let placement = Placement { device: Device::Cpu, kind, tf32: false, reason: None };
+        let placement = Placement { device: Device::Cpu, kind, tf32: false, reason: None, processes: 1 };
         let mut trainer = Trainer::new(net, on_device, &config, &placement, 1, plan).expect("a trainer");
         trainer.begin_epoch(schedule, 0, SIDE).expect("an epoch");
         group.bench_function(format!("one step of 64, {name}"), |bencher| {

@@ -19,7 +19,9 @@ fn main() -> ExitCode {
         }
     }));
     let result = cli::run(Cli::parse());
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !error.is::<device::EndedElsewhere>()
+    {
         // Unlike `eprintln!`, this does not panic when stderr is closed.
         let _ = writeln!(std::io::stderr(), "error: {}", text::printable(&format!("{error:#}")));
     }

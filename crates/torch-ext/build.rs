@@ -7,9 +7,12 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    for file in ["shim.cpp", "autograd.cpp", "cuda.cpp", "fused.cpp", "profile.cpp", "trace.cpp", "guarded.h"] {
+    for file in
+        ["shim.cpp", "autograd.cpp", "cuda.cpp", "fused.cpp", "group.cpp", "profile.cpp", "trace.cpp", "guarded.h"]
+    {
         println!("cargo:rerun-if-changed=src/{file}");
     }
+    println!("cargo:rerun-if-changed=src/gloo_declarations");
     println!("cargo:rerun-if-changed=build.rs");
     let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys sets DEP_TCH_LIBTORCH_LIB"));
     let root = lib.parent().expect("libtorch's lib folder has a parent").to_path_buf();
@@ -28,11 +31,19 @@ fn main() {
             "src/autograd.cpp",
             "src/cuda.cpp",
             "src/fused.cpp",
+            "src/group.cpp",
             "src/profile.cpp",
             "src/trace.cpp",
         ]);
+    // libtorch for Linux has Gloo, unless it was built without.
+    let is_linux = env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
+    if is_linux && root.join("include/torch/csrc/distributed/c10d/ProcessGroupGloo.hpp").exists() {
+        build.define("GRIMACE_GLOO", None).include("src/gloo_declarations");
+    } else {
+        println!("cargo:warning=this libtorch has no Gloo: training in several processes is not available");
+    }
     // libtorch's thread pool is OpenMP's. Without it `at::parallel_for` runs in the calling thread.
-    let openmp = build.get_compiler().is_like_gnu() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
+    let openmp = build.get_compiler().is_like_gnu() && is_linux;
     if openmp {
         build.flag("-fopenmp");
     } else {
@@ -50,7 +61,7 @@ fn main() {
         // The run path finds libtorch's copy, so that the process has one thread pool.
         println!("cargo:rustc-link-lib=gomp");
     }
-    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+    if is_linux {
         println!("cargo:rustc-link-lib=dl");
     }
 }

@@ -1,6 +1,7 @@
 //! `grimace train`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -10,6 +11,7 @@ use super::common::{own_command, print, print_json};
 use crate::config::{self, Config};
 use crate::data::config::MAX_FOLDS;
 use crate::data::dataset;
+use crate::device::{Launch, ProcessGroup};
 use crate::metrics::{Monitor, accuracy_cell, describe_accuracy, describe_interval};
 use crate::report::text_table::{table, thousands};
 use crate::report::{Console, seconds};
@@ -17,7 +19,7 @@ use crate::run_dir::{RunDir, STUDY_JSONL, SWEEP_JSON, Summary};
 use crate::sweep::folds::{FoldOptions, FoldsSummary, cross_validate};
 use crate::train::early_stopping::StopReason;
 use crate::train::session::{PreparedRun, RunOptions};
-use crate::util::error::Outcome;
+use crate::util::error::{Outcome, input};
 use crate::util::signals::Signals;
 
 /// `grimace train`
@@ -49,16 +51,32 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
-    let signals = Signals::watch()?;
+    let launched = Launch::from_environment()?.is_some();
+    // A launcher passes on what the terminal has already sent to all.
+    let signals = if launched { Signals::watch_forwarded()? } else { Signals::watch()? };
     if let Some(folds) = args.folds {
+        if launched {
+            return Err(input(
+                "--folds: trains in one process; start it without a launcher, or set GRIMACE_DISTRIBUTED=0",
+            ));
+        }
         return run_folds(args, folds, &signals);
     }
+    match ProcessGroup::from_environment()? {
+        None => train(args, signals, None),
+        Some(group) => train(args, signals, Some(&group)).map_err(|error| group.end_with(error)),
+    }
+}
+
+/// Trains, or as a process of a group its part. Only rank 0 opens, writes and prints something.
+fn train(args: &TrainArgs, signals: Signals, group: Option<&Arc<ProcessGroup>>) -> Result<Outcome> {
+    let is_main = group.is_none_or(|group| group.is_main());
     let config: Config = config::load(&args.config.config, &args.config.sets)?;
-    let path = find_dir(args, &config)?;
-    let prepared = PreparedRun::new(&config, path.as_deref())?;
+    let path = if is_main { find_dir(args, &config)? } else { None };
+    let prepared = PreparedRun::new(&config, path.as_deref(), group.cloned())?;
     let data = dataset::load(&config.data, config.seed)?;
     let mut session = prepared.begin(&config, &data, path.as_deref(), &signals)?;
-    let resume_command = resume_command(args, session.dir())?;
+    let resume_command = session.dir().map_or_else(|| Ok(String::new()), |dir| resume_command(args, dir))?;
     let options = RunOptions {
         command: own_command()?,
         resume_command: &resume_command,
@@ -66,12 +84,12 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         profile: args.profile,
         stop_after: None,
     };
-    let mut console = Console::default();
+    let mut console = if is_main { Console::default() } else { Console::silent() };
     let (stopped, summary) = session.train(options, signals, &mut console)?;
-    if args.json {
-        print_json(&summary)?;
-    } else {
-        print(&describe(&summary, session.dir()))?;
+    match session.dir() {
+        None => {}
+        Some(_) if args.json => print_json(&summary)?,
+        Some(dir) => print(&describe(&summary, dir))?,
     }
     if let StopReason::Interrupted(signal) = stopped {
         console.line(&format!("resume with: {resume_command}"))?;

@@ -41,7 +41,8 @@ pub struct TrainConfig {
     /// Maximum number of epochs.
     #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: u32,
-    /// Batch size; the last batch of an epoch may be smaller.
+    /// Batch size; the last batch of an epoch may be smaller. Several processes that train together
+    /// share each batch.
     #[schemars(range(min = 1, max = 65536))]
     pub batch: usize,
     /// Optimizer and initial learning rate.
@@ -81,6 +82,14 @@ pub struct TrainConfig {
     /// otherwise its operations are launched one by one. `"auto"` is `false` until it has been
     /// measured on GPUs.
     pub cuda_graph: CudaGraph,
+    /// Whether batch norms of several processes that train together use the statistics of the whole
+    /// batch, as one process does (PyTorch: `torch.nn.SyncBatchNorm`), rather than those of the part
+    /// of each process.
+    pub sync_batch_norm: bool,
+    /// How many seconds a process waits for others that train with it: longer than any of them may be
+    /// busy alone, such as with writing a checkpoint.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 86400))]
+    pub timeout: f64,
 }
 
 impl Default for TrainConfig {
@@ -104,6 +113,8 @@ impl Default for TrainConfig {
             checkpoint_every: CheckpointEvery { epochs: Some(1), steps: None, seconds: None },
             max_rollbacks: 0,
             cuda_graph: CudaGraph::Auto,
+            sync_batch_norm: true,
+            timeout: 60.0,
         }
     }
 }
@@ -184,6 +195,8 @@ impl TrainConfig {
         )?;
         require((0.0..1.0).contains(&self.ema), "train.ema", self.ema, "0 (off) to below 1")?;
         require((0.0..=1e6).contains(&self.clip_norm), "train.clip_norm", self.clip_norm, "0 (off) to 1e6")?;
+        let timeout = self.timeout;
+        require(timeout > 0.0 && timeout <= 86_400.0, "train.timeout", timeout, "above 0, at most 86400 seconds")?;
         let every = &self.checkpoint_every;
         let in_range = |seconds: f64| seconds > 0.0 && seconds <= 1e9;
         let positive = every.epochs != Some(0) && every.steps != Some(0) && every.seconds.is_none_or(in_range);

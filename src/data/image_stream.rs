@@ -26,16 +26,24 @@ pub struct ImageStream {
 }
 
 impl ImageStream {
-    /// Starts to read the batches of `batch` images in `order`, from step `first` on, for `device`.
+    /// Starts to read the batches of `batch` images in `order`, from step `first` on, for `device`: of
+    /// each batch the rows that `select` returns.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(pixels: Pixels, order: Vec<i64>, batch: usize, first: u64, device: Device) -> Result<Self> {
+    pub fn start(
+        pixels: Pixels,
+        order: Vec<i64>,
+        batch: usize,
+        first: u64,
+        device: Device,
+        select: impl Fn(&[i64]) -> Vec<i64> + Send + 'static,
+    ) -> Result<Self> {
         let (sender, batches) = sync_channel(DEPTH);
         let skipped = usize::try_from(first)?;
         let read = move || {
             for rows in order.chunks(batch.max(1)).skip(skipped) {
-                let read = read_rows(&pixels, rows, device).and_then(|images| pinned(images, device));
+                let read = read_rows(&pixels, &select(rows), device).and_then(|images| pinned(images, device));
                 let is_last = read.is_err();
                 // An error ends the epoch; without a receiver, the epoch has ended.
                 if sender.send(read).is_err() || is_last {
@@ -95,19 +103,20 @@ mod tests {
             Vec::try_from(values).unwrap()
         };
         for start in [0, 1, 2] {
-            let mut stream = ImageStream::start(pixels.clone(), order.clone(), 3, start, Device::Cpu).unwrap();
+            let mut stream =
+                ImageStream::start(pixels.clone(), order.clone(), 3, start, Device::Cpu, <[i64]>::to_vec).unwrap();
             for step in start..3 {
                 let expected: Vec<i64> = order.chunks(3).nth(step as usize).unwrap().to_vec();
                 assert_eq!(first(stream.take(step).unwrap()), expected, "step {step}");
             }
             assert!(stream.take(3).unwrap_err().to_string().contains("no more images"));
         }
-        let mut stream = ImageStream::start(pixels.clone(), order.clone(), 3, 0, Device::Cpu).unwrap();
+        let mut stream = ImageStream::start(pixels.clone(), order.clone(), 3, 0, Device::Cpu, <[i64]>::to_vec).unwrap();
         assert!(stream.take(1).unwrap_err().to_string().contains("follows step 0"));
         // More steps than are read ahead, and an end before they are.
-        let many = ImageStream::start(pixels.clone(), vec![0; 100], 1, 0, Device::Cpu).unwrap();
+        let many = ImageStream::start(pixels.clone(), vec![0; 100], 1, 0, Device::Cpu, <[i64]>::to_vec).unwrap();
         drop(many);
-        let mut broken = ImageStream::start(pixels, vec![1, 10], 1, 0, Device::Cpu).unwrap();
+        let mut broken = ImageStream::start(pixels, vec![1, 10], 1, 0, Device::Cpu, <[i64]>::to_vec).unwrap();
         assert!(broken.take(0).is_ok());
         assert!(format!("{:#}", broken.take(1).unwrap_err()).contains("there is no image 10 of 10"));
     }

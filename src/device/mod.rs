@@ -4,6 +4,7 @@ mod config;
 mod cuda;
 mod custom_kernels;
 mod memory;
+mod process_group;
 
 use anyhow::{Result, anyhow};
 use tch::{Device, Kind};
@@ -16,6 +17,7 @@ pub use cuda::{
 };
 pub use custom_kernels::{describe_kernels, without_kernels};
 pub use memory::total_memory;
+pub use process_group::{Agreed, EndedElsewhere, Launch, ProcessGroup};
 
 /// Device and dtype of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +31,17 @@ pub struct Placement {
     pub tf32: bool,
     /// Why `auto` did not select CUDA; `None` when it did or was not asked to.
     pub reason: Option<String>,
+    /// Number of processes that train together, each on a device.
+    pub processes: usize,
 }
 
 impl Placement {
-    /// `cpu`, `cuda:0` or `mps`.
+    /// `cpu`, `cuda:0` or `mps`; of several processes such as `2 x cuda`.
     pub fn device_name(&self) -> String {
+        if self.processes > 1 {
+            let kind = if self.device.is_cuda() { "cuda" } else { "cpu" };
+            return format!("{} x {kind}", self.processes);
+        }
         match self.device {
             Device::Cpu => "cpu".into(),
             Device::Cuda(index) => format!("cuda:{index}"),
@@ -69,7 +77,7 @@ pub fn place(choice: DeviceChoice, precision: Precision, threads: usize) -> Resu
         Precision::Auto => Kind::Float,
     };
     let tf32 = precision == Precision::Tf32;
-    let placement = Placement { device, kind, tf32, reason };
+    let placement = Placement { device, kind, tf32, reason, processes: 1 };
     if tf32 && !matches!(device, Device::Cuda(index) if has_cuda_bf16(index)) {
         return Err(input(format!(
             "precision = \"tf32\": {} has no TF32, which needs an NVIDIA GPU of compute capability 8.0 or higher; start a \

@@ -1,10 +1,12 @@
 //! Runs a network on many images, in batches.
 
+use std::ops::Range;
+
 use anyhow::{Context as _, Result, anyhow};
 use tch::{Device, Kind, Tensor};
 
 use crate::data::device_images::{DeviceImages, scale_to_unit};
-use crate::device::{self, catch_torch_panics, is_out_of_memory};
+use crate::device::{self, ProcessGroup, catch_torch_panics, is_out_of_memory};
 use crate::metrics::{Predictions, ViewPredictions};
 use crate::model::{Mode, Net};
 use crate::transforms::tta::{Tta, TtaTransform};
@@ -28,7 +30,7 @@ fn batch_size(device: Device, largest: u64, memory: Option<u64>) -> i64 {
     fitting.clamp(GPU_BATCH.0, GPU_BATCH.1) as i64
 }
 
-/// Computes the logits of the transformed images, float32 [N, classes] on the device; `None` if
+/// Computes the logits of the transformed images of `range`, float32 [N, classes] on the device; `None` if
 /// `should_stop` returned `true` before a batch. A batch that does not fit into memory is halved.
 ///
 /// Always float32 without TF32, whatever the precision of training: reported metrics are those of
@@ -36,6 +38,7 @@ fn batch_size(device: Device, largest: u64, memory: Option<u64>) -> i64 {
 fn compute_logits(
     net: &Net,
     images: &DeviceImages,
+    range: Range<i64>,
     transform: TtaTransform,
     should_stop: impl Fn() -> bool,
 ) -> Result<Option<Tensor>> {
@@ -45,13 +48,13 @@ fn compute_logits(
     };
     let mut size = batch_size(images.device(), net.largest_activation(), memory);
     let mut parts = Vec::new();
-    let mut start = 0;
-    while start < images.len() {
+    let Range { mut start, end } = range;
+    while start < end {
         if should_stop() {
             return Ok(None);
         }
         let run = || -> Result<Tensor> {
-            let pixels = transform.apply(&scale_to_unit(&images.slice(start, size)?)?)?;
+            let pixels = transform.apply(&scale_to_unit(&images.slice(start, size.min(end - start))?)?)?;
             tch::no_grad(|| net.forward(&pixels, Mode::Inference))
         };
         match catch_torch_panics(run) {
@@ -99,13 +102,48 @@ fn predict_transformed(
     transform: TtaTransform,
     should_stop: impl Fn() -> bool,
 ) -> Result<Option<Predictions>> {
-    let Some(logits) = compute_logits(net, images, transform, should_stop)? else { return Ok(None) };
+    let logits = compute_logits(net, images, 0..images.len(), transform, should_stop)?;
+    logits.map(|logits| to_predictions(net, &logits)).transpose()
+}
+
+/// Like [`predict`] with the processes of a group, of which each predicts a part of the images and gets
+/// all predictions. `stop` is called by all of them together; what it returns ends the prediction.
+pub fn predict_in_group<S>(
+    net: &Net,
+    images: &DeviceImages,
+    group: &ProcessGroup,
+    stop: impl Fn() -> Result<Option<S>>,
+) -> Result<std::result::Result<Predictions, S>> {
+    // Batches are those of one process, so that each image has the same logits.
+    let share = if images.device() == Device::Cpu { CPU_BATCH } else { GPU_BATCH.1 } as i64;
+    let (count, size) = (images.len(), group.size() as i64);
+    let mut logits = Tensor::f_zeros([count, net.classes() as i64], (Kind::Float, images.device()))?;
+    let mut start = 0;
+    while start < count {
+        if let Some(reason) = stop()? {
+            return Ok(Err(reason));
+        }
+        let own = start + share * group.rank() as i64;
+        let end = (own + share).min(count);
+        if own < end {
+            let part = compute_logits(net, images, own..end, TtaTransform::IDENTITY, || false)?;
+            logits.f_narrow(0, own, end - own)?.f_copy_(&part.context("inference was interrupted")?)?;
+        }
+        start += share * size;
+    }
+    // Sums with zeros are exact.
+    group.all_reduce(&mut logits)?;
+    to_predictions(net, &logits).map(Ok)
+}
+
+/// Predictions from logits, float32 [N, classes] on the device.
+fn to_predictions(net: &Net, logits: &Tensor) -> Result<Predictions> {
     let probabilities = logits.f_softmax(-1, Kind::Float)?;
     // One copy for both, because each waits for the device.
     let mut values: Vec<f32> =
-        Vec::try_from(Tensor::f_cat(&[&logits, &probabilities], 0)?.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+        Vec::try_from(Tensor::f_cat(&[logits, &probabilities], 0)?.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
     let probabilities = values.split_off(values.len() / 2);
-    Ok(Some(Predictions { logits: values, probabilities, classes: net.classes() }))
+    Ok(Predictions { logits: values, probabilities, classes: net.classes() })
 }
 
 #[cfg(test)]

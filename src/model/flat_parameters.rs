@@ -10,9 +10,13 @@ use torch_ext::fused;
 use super::layers::BatchNorm;
 use super::statistics_correction::StatisticsCorrection;
 use super::{NamedTensor, Net, channels_last_view};
+use crate::device::ProcessGroup;
 
 /// Alignment of a view in float32 elements: 64 bytes, a cache line.
 const ALIGNMENT: usize = 16;
+
+/// Sums of a step that are added up with the gradients: loss and correct predictions.
+pub const STEP_SUMS: i64 = 2;
 
 /// Flat tensors that store a network's parameters, gradients and running statistics.
 #[derive(Debug)]
@@ -28,6 +32,9 @@ pub struct FlatParameters {
     pub trained: i64,
     /// Running statistics of batch norms, float32 [padded size]; empty without batch norms.
     pub statistics: Tensor,
+    /// What processes add up in one call: [`gradients`](Self::gradients), [`STEP_SUMS`] sums of the
+    /// step, and room for [`statistics`](Self::statistics).
+    summed: Tensor,
     layout: Vec<Segment>,
     statistics_layout: Vec<Segment>,
     /// Number of leading segments that are trained.
@@ -88,9 +95,11 @@ impl FlatParameters {
         let (trained_layout, trained) = flat_layout(parameters.iter().filter(is_trained));
         let decayed = flat_layout(parameters.iter().filter(is_trained).filter(|named| is_decayed(named))).1;
         let options = (Kind::Float, net.device());
+        let summed = Tensor::f_zeros([trained + STEP_SUMS + statistics_size], options)?;
         let mut flat = Self {
             values: Tensor::f_zeros([size], options)?,
-            gradients: Tensor::f_zeros([trained], options)?,
+            gradients: summed.f_narrow(0, 0, trained)?,
+            summed,
             decayed,
             trained,
             statistics: Tensor::f_zeros([statistics_size], options)?,
@@ -184,6 +193,37 @@ impl FlatParameters {
             fused::copy_all(&targets, &sources)?;
         }
         tch::no_grad(|| statistics.apply(&mut self.statistics, &self.statistics_layout, net))
+    }
+
+    /// Replaces [`gradients`](Self::gradients) and `sums`, float32 scalars, by their sums over the
+    /// processes of `group`, and with `statistics_weight` the running statistics by the sum of those of
+    /// all processes times their weights. Without `counts`, those of this process are 0.
+    pub fn all_reduce(
+        &mut self,
+        group: &ProcessGroup,
+        sums: &[Tensor],
+        statistics_weight: Option<f64>,
+        counts: bool,
+    ) -> Result<Vec<Tensor>> {
+        tch::no_grad(|| {
+            let part = |start: i64, length: i64| self.summed.f_narrow(0, start, length);
+            let (mut own, statistics) =
+                (part(self.trained, STEP_SUMS)?, part(self.trained + STEP_SUMS, self.statistics.size1()?)?);
+            own.f_copy_(&Tensor::f_stack(sums, 0)?)?;
+            let mut all = part(0, self.trained + STEP_SUMS)?;
+            if let Some(weight) = statistics_weight {
+                statistics.shallow_clone().f_copy_(&self.statistics.f_mul_scalar(weight)?)?;
+                all = self.summed.shallow_clone();
+            }
+            if !counts {
+                let _ = all.f_zero_()?;
+            }
+            group.all_reduce(&mut all)?;
+            if statistics_weight.is_some() {
+                self.statistics.f_copy_(&statistics)?;
+            }
+            Ok(own.f_unbind(0)?)
+        })
     }
 
     /// Writes a value other than 0 to `mark`, float32 `[1]` with value 0, if any gradient is NaN or
@@ -284,6 +324,7 @@ impl FlatParameters {
         let values = Tensor::from_slice(values);
         Self {
             gradients: values.zeros_like(),
+            summed: values.zeros_like(),
             statistics: values.narrow(0, 0, 0),
             trained: values.numel() as i64,
             values,

@@ -1,6 +1,7 @@
 //! Layers. Weights are float32; each layer computes in the dtype of its input.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::Mode;
 use super::cpu::conv_pool;
 use super::cpu::norm_act::{self, Relu, Transform};
 use super::cpu::winograd;
+use super::shard::{self, Shard};
 use crate::util::rng::{Rng, Stream};
 
 /// Constants of batch norm, in which Keras and PyTorch differ.
@@ -229,6 +231,9 @@ impl BatchNorm {
     /// Normalizes `x` with libtorch's operations.
     pub fn normalize(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = self.mode(mode) == Mode::Train;
+        if let Some(shard) = Shard::of_norms().filter(|_| training) {
+            return self.normalize_shard(x, &shard);
+        }
         let NormConstants { update, epsilon } = self.constants;
         let n = x.numel() / self.weight.numel().max(1);
         if training {
@@ -256,10 +261,70 @@ impl BatchNorm {
     }
 }
 
+impl BatchNorm {
+    /// Normalizes `x`, a part of a batch, with the statistics of the whole batch, on any device
+    /// (PyTorch: `torch.nn.SyncBatchNorm`). The sums are about the running mean, so that a variance
+    /// much smaller than the mean keeps its precision.
+    fn normalize_shard(&self, x: &Tensor, shard: &Arc<Shard>) -> Result<Tensor> {
+        let epsilon = self.constants.epsilon;
+        // The running variance needs no correction.
+        self.count.set(0);
+        let width = self.weight.size1()?;
+        let mut shape = vec![1i64; x.dim()];
+        if let Some(channels) = shape.get_mut(1) {
+            *channels = width;
+        }
+        let others: Vec<i64> = (0..x.dim() as i64).filter(|dim| *dim != 1).collect();
+        let center = self.running_mean.f_detach_copy()?;
+        let centered = x.f_to_dtype(Kind::Float, false, false)?.f_sub(&center.f_view(&shape[..])?)?;
+        let sum = |values: &Tensor| values.f_sum_dim_intlist(others.as_slice(), false, Kind::Double);
+        let sums = Tensor::f_stack(&[sum(&centered)?, sum(&centered.f_square()?)?], 0)?;
+        let count = shard.count_all(x.numel() / width.max(1).unsigned_abs() as usize);
+        let moments = shard.sum(&sums)?.f_div_scalar(count)?;
+        let (mean, square) = (moments.f_get(0)?, moments.f_get(1)?);
+        let variance = square.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
+        self.update_statistics(&mean, &variance)?;
+        let factor = variance.f_add_scalar(epsilon)?.f_rsqrt()?.f_mul(&self.weight)?;
+        let offset = self.bias.f_sub(&factor.f_mul(&mean)?)?;
+        let part = |values: Tensor| values.f_to_dtype(Kind::Float, false, false)?.f_view(&shape[..]);
+        let y = centered.f_mul(&part(factor)?)?.f_add(&part(offset)?)?;
+        Ok(y.f_to_dtype(x.f_kind()?, false, false)?)
+    }
+
+    /// Updates the running statistics with the mean about the running one, and the biased variance, of
+    /// a batch, float64 `[C]`.
+    pub fn update_statistics(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
+        let update = self.constants.update;
+        tch::no_grad(|| -> Result<()> {
+            let _ = self.running_var.shallow_clone().f_lerp_(&variance.f_to_kind(Kind::Float)?, update)?;
+            let change = mean.f_to_kind(Kind::Float)?.f_mul_scalar(update)?;
+            let _ = self.running_mean.shallow_clone().f_add_(&change)?;
+            Ok(())
+        })
+    }
+}
+
 /// Dropout with `probability` in training (`torch.nn.functional.dropout`); nothing in inference or
 /// at 0.
 pub fn dropout(x: Tensor, probability: f64, mode: Mode) -> Result<Tensor> {
-    if mode == Mode::Train && probability > 0.0 { Ok(x.f_dropout(probability, true)?) } else { Ok(x) }
+    if mode != Mode::Train || probability == 0.0 {
+        return Ok(x);
+    }
+    if Shard::current().is_none() {
+        return Ok(x.f_dropout(probability, true)?);
+    }
+    // As libtorch's on the CPU.
+    let mut size = x.size();
+    let images = size.first().copied().unwrap_or(0);
+    let options = (x.f_kind()?, x.device());
+    let mask = shard::sample(images, 0, |images| {
+        if let Some(first) = size.first_mut() {
+            *first = images;
+        }
+        let keep = 1.0 - probability;
+        Ok(Tensor::f_empty(&size[..], options)?.f_bernoulli_float_(keep)?.f_div_scalar_(keep)?)
+    })?;
+    Ok(x.f_mul(&mask)?)
 }
 
 /// Activation functions: PyTorch's of the same name, with its default parameters.

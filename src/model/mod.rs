@@ -15,6 +15,7 @@ pub(crate) mod layers;
 mod norm_act;
 pub mod resnet;
 mod resnet_config;
+pub mod shard;
 mod size_limits;
 mod statistics_correction;
 mod stem_pool;

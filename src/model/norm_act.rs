@@ -2,12 +2,15 @@
 //!
 //! They are one layer, because each of them alone would be a pass over memory.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use tch::{Kind, Tensor, nn};
 
 use super::Mode;
 use super::cpu::norm_act::{self as cpu, ImageTransform, Relu, Transform};
 use super::layers::{BatchNorm, Dense, PYTORCH};
+use super::shard::{self, Shard};
 
 /// Squeeze-and-excitation (Hu et al. 2018): scales each channel by a factor that two dense layers
 /// compute from the means of all channels.
@@ -110,17 +113,12 @@ impl NormAct {
 
     /// Computes [`forward`](Self::forward) in training with the kernels, in two passes over memory.
     fn forward_on_cpu(&self, x: &Tensor, shortcut: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
-        let BatchNorm { constants, weight, bias, running_mean, running_var, .. } = &self.norm;
+        let BatchNorm { constants, weight, bias, running_mean, .. } = &self.norm;
+        let shard = Shard::of_norms();
         let from_moments = |means: &Tensor, squares: &Tensor| -> Result<[Tensor; 2]> {
-            let image_mean = |tensor: &Tensor| tensor.f_mean_dim([0i64].as_slice(), false, None);
-            let mean = image_mean(means)?;
-            let variance = image_mean(squares)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
-            tch::no_grad(|| -> Result<()> {
-                let _ = running_var.shallow_clone().f_lerp_(&variance.f_to_kind(Kind::Float)?, constants.update)?;
-                let change = mean.f_to_kind(Kind::Float)?.f_mul_scalar(constants.update)?;
-                let _ = running_mean.shallow_clone().f_add_(&change)?;
-                Ok(())
-            })?;
+            let [mean, square] = batch_means([means, squares], shard.as_ref())?;
+            let variance = square.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
+            self.norm.update_statistics(&mean, &variance)?;
             // norm(x) = factor (x - center) + offset
             let mut factor = variance.f_add_scalar(constants.epsilon)?.f_rsqrt()?.f_mul(weight)?;
             let mut offset = bias.f_sub(&factor.f_mul(&mean)?)?;
@@ -145,6 +143,18 @@ impl NormAct {
     }
 }
 
+/// The means over the images of the batch, `[C]`, of two tensors [N, C]; in a shard over all parts.
+fn batch_means(of_images: [&Tensor; 2], shard: Option<&Arc<Shard>>) -> Result<[Tensor; 2]> {
+    let Some(shard) = shard else {
+        let mean = |tensor: &Tensor| tensor.f_mean_dim([0i64].as_slice(), false, None);
+        return Ok([mean(of_images[0])?, mean(of_images[1])?]);
+    };
+    let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist([0i64].as_slice(), false, None);
+    let sums = Tensor::f_stack(&[sum(of_images[0])?, sum(of_images[1])?], 0)?;
+    let means = shard.sum(&sums)?.f_div_scalar(shard.total as f64)?;
+    Ok([means.f_get(0)?, means.f_get(1)?])
+}
+
 /// Averages [N, C, H, W] over H and W to [N, C]. It is average pooling rather than `mean`, whose
 /// gradient is not in channels-last memory format and makes the layers before it slow.
 pub fn channel_means(x: &Tensor) -> Result<Tensor> {
@@ -159,7 +169,8 @@ pub fn channel_means(x: &Tensor) -> Result<Tensor> {
 /// launches on a GPU for any number of layers.
 pub fn sample_keeps(keep: &Tensor, x: &Tensor) -> Result<Tensor> {
     let images = x.size().first().copied().unwrap_or(0);
-    let keeps = keep.f_expand([-1, images], false)?.f_bernoulli()?.f_div(keep)?;
+    let sampled = |images| Ok(keep.f_expand([-1, images], false)?.f_bernoulli()?.f_div(keep)?);
+    let keeps = shard::sample(images, 1, sampled)?;
     Ok(keeps.f_to_dtype(x.f_kind()?, false, false)?)
 }
 
@@ -167,8 +178,10 @@ pub fn sample_keeps(keep: &Tensor, x: &Tensor) -> Result<Tensor> {
 /// drop).
 fn sample_keep(x: &Tensor, drop: f64) -> Result<Tensor> {
     let images = x.size().first().copied().unwrap_or(0);
-    let keep = Tensor::f_full([images], 1.0 - drop, (Kind::Float, x.device()))?;
-    Ok(keep.f_bernoulli()?.f_div_scalar(1.0 - drop)?)
+    shard::sample(images, 0, |images| {
+        let keep = Tensor::f_full([images], 1.0 - drop, (Kind::Float, x.device()))?;
+        Ok(keep.f_bernoulli()?.f_div_scalar(1.0 - drop)?)
+    })
 }
 
 #[cfg(test)]

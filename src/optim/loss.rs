@@ -49,19 +49,34 @@ impl Loss {
     /// The mean loss of a batch: a float32 scalar with autograd history, from logits float32
     /// [B, classes].
     pub fn forward(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let (Targets::Classes(target) | Targets::Soft(target)) = targets;
-        let cross_entropy =
-            |reduction| logits.f_cross_entropy_loss(target, self.weights.as_ref(), reduction, -100, self.smoothing);
         match (targets, &self.weights) {
             (Targets::Classes(labels), Some(weights)) => {
-                let total = weights.f_index_select(0, labels)?.f_sum(Kind::Float)?;
-                // Dividing by infinity makes loss and gradient 0.
-                let divisor = total.f_masked_fill(&total.f_eq(0.0)?, f64::INFINITY)?;
-                Ok(cross_entropy(Reduction::Sum)?.f_div(&divisor)?)
+                Ok(self.reduced(logits, targets, Reduction::Sum)?.f_div(&total_weight(weights, labels)?)?)
             }
-            _ => Ok(cross_entropy(Reduction::Mean)?),
+            _ => self.reduced(logits, targets, Reduction::Mean),
         }
     }
+
+    /// What a part of a batch adds to the mean loss of the batch, whose images have the labels
+    /// `all_labels`, int64 `[N]`.
+    pub fn forward_part(&self, logits: &Tensor, targets: &Targets, all_labels: &Tensor) -> Result<Tensor> {
+        let sum = self.reduced(logits, targets, Reduction::Sum)?;
+        match (targets, &self.weights) {
+            (Targets::Classes(_), Some(weights)) => Ok(sum.f_div(&total_weight(weights, all_labels)?)?),
+            _ => Ok(sum.f_div_scalar(all_labels.size1()? as f64)?),
+        }
+    }
+
+    fn reduced(&self, logits: &Tensor, targets: &Targets, reduction: Reduction) -> Result<Tensor> {
+        let (Targets::Classes(target) | Targets::Soft(target)) = targets;
+        Ok(logits.f_cross_entropy_loss(target, self.weights.as_ref(), reduction, -100, self.smoothing)?)
+    }
+}
+
+/// The sum of the weights of `labels`, or infinity if it is 0: dividing by it makes loss and gradient 0.
+fn total_weight(weights: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let total = weights.f_index_select(0, labels)?.f_sum(Kind::Float)?;
+    Ok(total.f_masked_fill(&total.f_eq(0.0)?, f64::INFINITY)?)
 }
 
 #[cfg(test)]

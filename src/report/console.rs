@@ -20,15 +20,22 @@ pub struct Console {
     terminal: bool,
     /// Prefix of every line on stderr.
     label: String,
+    /// Whether nothing is written to stderr.
+    silent: bool,
 }
 
 impl Default for Console {
     fn default() -> Self {
-        Self { log: None, bar: None, terminal: std::io::stderr().is_terminal(), label: String::new() }
+        Self { log: None, bar: None, terminal: std::io::stderr().is_terminal(), label: String::new(), silent: false }
     }
 }
 
 impl Console {
+    /// A console that writes nothing to stderr.
+    pub fn silent() -> Self {
+        Self { terminal: false, silent: true, ..Self::default() }
+    }
+
     /// Prefixes every further line on stderr with `[label]`, for several runs that share a
     /// terminal.
     pub fn label(&mut self, label: &str) {
@@ -51,6 +58,7 @@ impl Console {
         let shown = format!("{}{}", self.label, escaped(text));
         match &self.bar {
             Some(bar) => bar.suspend(|| eprint_line(&shown)),
+            None if self.silent => {}
             None => eprint_line(&shown),
         }
         self.log_line(text)

@@ -188,7 +188,7 @@ impl Trainer<'_> {
         let (config, path) = (&run.config, self.dir.run_path(run));
         // Another process may lock the run between the check and the lock here.
         let is_taken = || self.is_shared() && RunDir::is_in_use(&path);
-        let prepared = match PreparedRun::new(config, Some(&path)) {
+        let prepared = match PreparedRun::new(config, Some(&path), None) {
             Err(_) if is_taken() => return Ok(None),
             other => other?,
         };

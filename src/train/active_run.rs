@@ -40,8 +40,8 @@ pub struct ActiveRun<'a> {
     pub replayed: Vec<EpochMetrics>,
     /// When `last.safetensors` is due.
     pub checkpoint_interval: CheckpointInterval<'a>,
-    /// Writes checkpoints and metrics.
-    pub writer: CheckpointWriter,
+    /// Writes checkpoints and metrics; `None` in a process of a group that writes nothing.
+    pub writer: Option<CheckpointWriter>,
     /// Steps per epoch.
     pub steps: u64,
 }
@@ -59,13 +59,30 @@ impl ActiveRun<'_> {
     /// # Errors
     /// An I/O error with the path.
     pub fn save(&mut self, is_best: bool) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         let snapshot = self.trainer.snapshot()?;
         if is_best {
-            self.writer.submit(Write::Best(self.state.clone(), snapshot.evaluation_weights()))?;
+            writer.submit(Write::Best(self.state.clone(), snapshot.evaluation_weights()))?;
         }
-        self.writer.submit(Write::Last(self.state.clone(), snapshot.all()))?;
+        writer.submit(Write::Last(self.state.clone(), snapshot.all()))?;
         self.checkpoint_interval.reset();
         Ok(())
+    }
+
+    /// Writes a file, or has it written, in the process that writes.
+    ///
+    /// # Errors
+    /// An I/O error with the path.
+    pub fn submit(&mut self, write: Write) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.submit(write))
+    }
+
+    /// Waits until all files are on disk.
+    ///
+    /// # Errors
+    /// The first I/O error, with the path.
+    pub fn flush(&self) -> Result<()> {
+        self.writer.as_ref().map_or(Ok(()), CheckpointWriter::flush)
     }
 
     /// Writes the metrics of finished epochs to `metrics.jsonl` and TensorBoard. Unless `is_last`,
@@ -75,7 +92,8 @@ impl ActiveRun<'_> {
     /// An I/O error with the path.
     pub fn write_metrics(&mut self, is_last: bool) -> Result<()> {
         let replayed = if is_last { Vec::new() } else { self.replayed.clone() };
-        self.writer.submit(Write::Metrics(self.state.clone(), replayed))
+        let state = self.state.clone();
+        self.submit(Write::Metrics(state, replayed))
     }
 
     /// Whether early stopping ends the run after its last finished epoch.

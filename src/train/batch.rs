@@ -55,6 +55,18 @@ impl TrainingBatch {
     }
 }
 
+impl TrainingBatch {
+    /// The first `count` images.
+    pub fn first(self, count: i64) -> Result<Self> {
+        let first = |all: &Tensor| all.f_narrow(0, 0, count);
+        let targets = match &self.targets {
+            Targets::Classes(classes) => Targets::Classes(first(classes)?),
+            Targets::Soft(soft) => Targets::Soft(first(soft)?),
+        };
+        Ok(Self { x: first(&self.x)?, targets, labels: first(&self.labels)? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

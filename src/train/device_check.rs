@@ -108,7 +108,7 @@ fn train(device: Device, kind: Kind, steps: u64) -> Result<Trained> {
     let sgd = SgdConfig { lr: LEARNING_RATE, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     let config = TrainConfig { batch: BATCH, optimizer: OptimizerConfig::Sgd(sgd), ..TrainConfig::default() };
     let model = ModelConfig::Cnn(CnnConfig { dropout: 0.0, ..CnnConfig::default() });
-    let placement = Placement { device, kind, tf32: false, reason: None };
+    let placement = Placement { device, kind, tf32: false, reason: None, processes: 1 };
     let plan = EpochPlan::new(count, BATCH);
     let net = Net::new(&model, synthetic::EMOTIONS, SEED, device)?;
     let mut trainer = Trainer::new(net, DeviceImages::new(&images, device)?, &config, &placement, SEED, plan)?;

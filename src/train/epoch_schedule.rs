@@ -4,6 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::partition::Part;
 use super::step_position::StepPosition;
 use crate::data::device_images::DeviceImages;
 use crate::data::sampler::Sampler;
@@ -121,6 +122,21 @@ pub struct ScheduledBatch {
     pub mix: Option<BatchMix>,
 }
 
+impl ScheduledBatch {
+    /// The images of `part`, and after them one more if images are mixed and the part is shared.
+    fn part(self, part: Part) -> Result<Self> {
+        let take = |all: &Tensor| -> Result<Tensor> {
+            if self.mix.is_none() || !part.is_shared {
+                return Ok(all.f_narrow(0, part.start, part.len)?);
+            }
+            let indices: Vec<i64> = part.with_next().collect();
+            Ok(all.f_index_select(0, &Tensor::f_from_slice(&indices)?.f_to_device(all.device())?)?)
+        };
+        let (rows, labels, params) = (take(&self.rows)?, take(&self.labels)?, self.params.map_rows(take)?);
+        Ok(Self { rows, labels, params, mix: self.mix })
+    }
+}
+
 impl EpochSchedule {
     /// Samples `epoch` (from 0) of `images`, with `scalars` for each of its steps. A pure function of
     /// seed, epoch, config and labels.
@@ -183,6 +199,17 @@ impl EpochSchedule {
             params: self.params.map_rows(|all| self.plan.rows(all, step, position))?,
             mix,
         })
+    }
+
+    /// The images of `part` of the batch of `step` (from 0), and one more after them if images are
+    /// mixed and the part is shared; and the labels of the whole batch, int64 `[B]`.
+    ///
+    /// # Errors
+    /// If the epoch has no such step.
+    pub fn part(&self, step: u64, part: Part) -> Result<(ScheduledBatch, Tensor)> {
+        let batch = self.batch(step, StepPosition::Host(i64::try_from(step)?))?;
+        let labels = batch.labels.shallow_clone();
+        Ok((batch.part(part)?, labels))
     }
 
     /// The scalars of `step` (from 0).

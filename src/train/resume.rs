@@ -25,13 +25,14 @@ pub struct ResumePoint {
 
 /// Config keys, or tables of keys, that may change when a run is resumed: none affects the epochs
 /// so far. Paths may change because the images themselves are compared.
-const RESUMABLE_KEYS: [&str; 17] = [
+const RESUMABLE_KEYS: [&str; 18] = [
     "name",
     "train.epochs",
     "train.early_stop.patience",
     "train.checkpoint_every",
     "train.max_rollbacks",
     "train.cuda_graph",
+    "train.timeout",
     "device",
     "threads",
     "data.train",

@@ -1,6 +1,7 @@
 //! A training session: opens or creates the run directory, trains, and writes the report.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -12,7 +13,7 @@ use super::warnings::run_warnings;
 use super::{early_stopping, final_report, memory_check};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
-use crate::device::{self, MemoryAdvice, Placement, catch_torch_panics};
+use crate::device::{self, MemoryAdvice, Placement, Precision, ProcessGroup, catch_torch_panics};
 use crate::report::Console;
 use crate::run_dir::checkpoint::State;
 use crate::run_dir::{LatestCheckpoint, RunDir, Summary};
@@ -27,16 +28,18 @@ pub struct PreparedRun {
     /// The initial weights of a new run, if `train.init` is set.
     weights: Option<WeightsFile>,
     placement: Placement,
+    group: Option<Arc<ProcessGroup>>,
 }
 
 /// A session that is ready to train.
 pub struct Session<'a> {
     config: &'a Config,
     data: &'a Dataset,
-    dir: RunDir,
+    dir: Option<RunDir>,
     latest: Option<LatestCheckpoint>,
     initial: Option<InitialNet>,
     placement: Placement,
+    group: Option<Arc<ProcessGroup>>,
 }
 
 /// Options of a session that are not in the config.
@@ -56,25 +59,38 @@ pub struct RunOptions<'a> {
 
 impl PreparedRun {
     /// Opens the run at `path` if there is one, before anything slow happens. `None` is a new run
-    /// in the default directory.
+    /// in the default directory. Of a group only rank 0 opens it.
     ///
     /// # Errors
     /// If the run is in use or has no usable checkpoint, the initial weights of a new one cannot be
     /// read, or the device is not available.
-    pub fn new(config: &Config, path: Option<&Path>) -> Result<Self> {
+    pub fn new(config: &Config, path: Option<&Path>, group: Option<Arc<ProcessGroup>>) -> Result<Self> {
+        let writes = group.as_ref().is_none_or(|group| group.is_main());
         let resumed = match path {
-            Some(path) if !RunDir::is_available(path)? => Some(open(path)?),
+            Some(path) if writes && !RunDir::is_available(path)? => Some(open(path)?),
             _ => None,
         };
-        let (precision, threads) = match &resumed {
+        let (mut precision, mut threads) = match &resumed {
             Some((_, latest)) => resume::inherit_precision_and_threads(config, &latest.checkpoint.state),
             None => (config.precision, config.threads),
         };
         let weights = match &config.train.init {
-            Some(path) if resumed.is_none() => Some(WeightsFile::open(path)?),
+            Some(path) if writes && resumed.is_none() => Some(WeightsFile::open(path)?),
             _ => None,
         };
-        Ok(Self { placement: device::place(config.device, precision, threads)?, resumed, weights })
+        let mut device = config.device;
+        if let Some(group) = &group {
+            // Threads are for the number of processes now.
+            (precision, threads) = agree(group, config, (precision, config.threads))?;
+            device = group.device(device)?;
+        }
+        let mut placement = device::place(device, precision, threads)?;
+        if let Some(group) = &group {
+            placement.processes = group.size();
+            let kernels = device::describe_kernels();
+            group.require_equal("a precision or kernels", &format!("{} {kernels}", placement.precision_name()))?;
+        }
+        Ok(Self { placement, resumed, weights, group })
     }
 
     /// Creates the directory of a new run. From here on, signals are deferred until a checkpoint is
@@ -93,13 +109,38 @@ impl PreparedRun {
         memory_check::check(config, data, &self.placement, device::total_memory())?;
         let device = self.placement.device;
         let initial = self.weights.map(|file| InitialNet::new(&file, config, data, device)).transpose()?;
+        if let Some(group) = &self.group {
+            group.require_equal("data", &format!("{} {}", data.data_hash, data.split_hash()))?;
+        }
         signals.defer();
         let (dir, latest) = match self.resumed {
-            Some((dir, latest)) => (dir, Some(latest)),
-            None => (path.map_or_else(|| RunDir::create_default(&config.name), RunDir::create)?, None),
+            Some((dir, latest)) => (Some(dir), Some(latest)),
+            None if self.group.as_ref().is_some_and(|group| !group.is_main()) => (None, None),
+            None => (Some(path.map_or_else(|| RunDir::create_default(&config.name), RunDir::create)?), None),
         };
-        Ok(Session { config, data, dir, latest, initial, placement: self.placement })
+        Ok(Session { config, data, dir, latest, initial, placement: self.placement, group: self.group })
     }
+}
+
+/// What the processes of a group start with: refuses a config of their own, and returns precision and
+/// threads, both as rank 0 has them, for this process.
+fn agree(
+    group: &ProcessGroup,
+    config: &Config,
+    (precision, threads): (Precision, usize),
+) -> Result<(Precision, usize)> {
+    group.require_equal("a version", env!("CARGO_PKG_VERSION"))?;
+    group.require_equal("a config", &config.to_toml()?)?;
+    let (batch, size) = (config.train.batch, group.size());
+    if batch < size {
+        return Err(input(format!(
+            "train.batch = {batch}: less than the {size} processes, each of which computes a part; use a larger batch, \
+             or fewer processes"
+        )));
+    }
+    let text = group.broadcast_text(&serde_json::to_string(&(precision, threads))?)?;
+    let (precision, threads): (Precision, usize) = serde_json::from_str(&text)?;
+    Ok((precision, group.threads(threads)?))
 }
 
 /// Locks the directory of a run to resume, and loads its newest checkpoint.
@@ -113,9 +154,9 @@ fn open(path: &Path) -> Result<(RunDir, LatestCheckpoint)> {
 }
 
 impl Session<'_> {
-    /// The run directory.
-    pub fn dir(&self) -> &RunDir {
-        &self.dir
+    /// The run directory; `None` in a process of a group that writes nothing.
+    pub fn dir(&self) -> Option<&RunDir> {
+        self.dir.as_ref()
     }
 
     /// Trains until finished or interrupted. Lines printed to `console` are also written to the
@@ -129,17 +170,28 @@ impl Session<'_> {
         signals: Signals,
         console: &mut Console,
     ) -> Result<(StopReason, Summary)> {
-        console.log_to(&self.dir.log_txt())?;
+        if let Some(dir) = &self.dir {
+            console.log_to(&dir.log_txt())?;
+        }
         let resume_command = options.resume_command;
         catch_torch_panics(|| self.run(options, signals, console)).map_err(|error| {
             let is_io = error.chain().any(|cause| cause.is::<std::io::Error>());
             let error = device::simplify_torch_error(error, MemoryAdvice::Training);
             console.end();
+            let is_lost = self.group.as_ref().is_some_and(|group| group.is_broken());
+            let error = match &self.group {
+                Some(group) => group.end_with(error),
+                None => error,
+            };
+            let Some(dir) = &self.dir else { return error };
             // Only to the log: `main` prints the error to the terminal. A failure to log must not
             // hide it.
-            drop(console.log_line(&printable(&format!("error: {error:#}"))));
-            if is_io && self.dir.last_safetensors().exists() {
-                drop(console.line(&format!("once fixed, resume with: {resume_command}")));
+            let elsewhere = self.group.as_ref().filter(|_| is_lost).and_then(|group| group.failure());
+            let reason = elsewhere.unwrap_or_else(|| format!("{error:#}"));
+            drop(console.log_line(&printable(&format!("error: {reason}"))));
+            if (is_io || is_lost) && dir.last_safetensors().exists() {
+                let when = if is_lost { "" } else { "once fixed, " };
+                drop(console.line(&format!("{when}resume with: {resume_command}")));
             }
             error
         })
@@ -151,8 +203,9 @@ impl Session<'_> {
         signals: Signals,
         console: &mut Console,
     ) -> Result<(StopReason, Summary)> {
+        let Some(dir) = &self.dir else { return self.run_without_files(options, signals, console) };
         let initial = self.initial.take();
-        let Self { config, data, dir, placement, .. } = self;
+        let Self { config, data, placement, group, .. } = self;
         if let Some(reason) = dir.unlocked_reason() {
             console.line(&format!(
                 "warning: {} cannot be locked ({reason}): do not train in it with another process",
@@ -193,15 +246,40 @@ impl Session<'_> {
             console.line(&note)?;
         }
         let RunOptions { command, profile, stop_after, .. } = options;
-        let (stopped, summary) =
-            TrainingLoop { config, data, placement, dir, console, profile, stop_after, command, signals, initial }
-                .train(resume_point)?;
+        let (stopped, summary) = TrainingLoop {
+            config,
+            data,
+            placement,
+            dir: Some(dir),
+            group: group.clone(),
+            console,
+            profile,
+            stop_after,
+            command,
+            signals,
+            initial,
+        }
+        .train(resume_point)?;
         // Also for a run that was already finished: it may have died before its report.
         if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) && summary.best_epoch.is_some() {
             final_report::write(dir, config, data, &summary, placement.device)?;
             console.line(&format!("report: {}", dir.report_html().display()))?;
         }
         Ok((stopped, summary))
+    }
+
+    /// Trains in a process of a group that writes nothing: what it starts from is rank 0's.
+    fn run_without_files(
+        &self,
+        options: RunOptions<'_>,
+        signals: Signals,
+        console: &mut Console,
+    ) -> Result<(StopReason, Summary)> {
+        let Self { config, data, placement, group, .. } = self;
+        let RunOptions { command, profile, stop_after, .. } = options;
+        let (dir, group, initial) = (None, group.clone(), None);
+        TrainingLoop { config, data, placement, dir, group, console, profile, stop_after, command, signals, initial }
+            .train(None)
     }
 }
 

@@ -1,14 +1,16 @@
 //! One training step: gather, augment, forward, loss, backward, update. Nothing is read back from
 //! the device.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 use torch_ext::cuda::Tf32;
 
 use super::batch::TrainingBatch;
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
+use super::partition::{Part, select_rows};
 use super::profile::{Phase, Profile};
-use super::snapshot::{EMA, OPTIMIZER, Snapshot, copy_to_cpu, is_network_tensor};
 use super::step_graphs::{GraphStep, StepGraphs, StepOutcome};
 use super::step_position::StepPosition;
 use super::step_results::{Collected, StepResults};
@@ -16,26 +18,28 @@ use crate::config::TrainConfig;
 use crate::data::device_images::DeviceImages;
 use crate::data::image_stream::ImageStream;
 use crate::data::images::SIDE;
-use crate::device::Placement;
-use crate::inference::forward::predict_interruptible;
+use crate::device::{Placement, ProcessGroup};
+use crate::inference::forward::{predict_in_group, predict_interruptible};
 use crate::metrics::predictions::Predictions;
+use crate::model::shard::Shard;
 use crate::model::{FlatParameters, Mode, Net};
 use crate::optim::ema::Ema;
 use crate::optim::loss::Loss;
 use crate::optim::optimizer::Optimizer;
-use crate::run_dir::checkpoint::{NamedTensors, State};
+use crate::run_dir::checkpoint::State;
 use crate::transforms::resize::resize;
 use crate::util::rng::{Rng, Stream};
+use crate::util::signals::Signals;
 
 /// A network in training, with all that a step needs on one device.
 #[derive(Debug)]
 pub struct Trainer {
     /// The network.
     pub net: Net,
-    parameters: FlatParameters,
-    optimizer: Optimizer,
+    pub(super) parameters: FlatParameters,
+    pub(super) optimizer: Optimizer,
     /// EMA weights, which are validated and saved as best, if `train.ema` > 0.
-    ema: Option<Ema>,
+    pub(super) ema: Option<Ema>,
     loss: Loss,
     /// Maximum global gradient norm; 0 disables clipping.
     clip_norm: f64,
@@ -56,6 +60,10 @@ pub struct Trainer {
     collected: u64,
     /// Steps as CUDA graphs, if they are on.
     graphs: Option<StepGraphs>,
+    /// The processes that train together.
+    pub(super) group: Option<Arc<ProcessGroup>>,
+    /// Whether batch norms use the statistics of the batch of all processes.
+    sync_norms: bool,
     /// Lines for the log.
     notes: Vec<String>,
     /// Times the phases of a step, if requested.
@@ -126,9 +134,29 @@ impl Trainer {
             results,
             collected: 0,
             graphs,
+            group: None,
+            sync_norms: config.sync_batch_norm,
             notes: notes.into_iter().collect(),
             profile: None,
         })
+    }
+
+    /// Computes only the part of this process of each batch, if there is a group.
+    pub fn use_group(&mut self, group: Option<Arc<ProcessGroup>>) -> Result<()> {
+        if group.is_some() {
+            self.results.use_sums()?;
+            if self.graphs.take().is_some() {
+                self.notes.push("warning: CUDA graphs are not used: several processes train together".into());
+            }
+        }
+        self.group = group;
+        Ok(())
+    }
+
+    /// The part of this process of `step`; `None` without a group.
+    fn part(&self, step: u64) -> Result<Option<Part>> {
+        let Some(group) = &self.group else { return Ok(None) };
+        Ok(Some(Part::new(self.schedule()?.plan().images(step), group.rank(), group.size())))
     }
 
     /// Starts an epoch at `step`, 0 unless the run is resumed in it, with images of `side` x `side`
@@ -137,7 +165,10 @@ impl Trainer {
         self.stream = match (self.images.on_host(), schedule.take_host_order()) {
             (Some(pixels), Some(order)) => {
                 let (batch, device) = (schedule.plan().batch(), self.images.device());
-                Some(ImageStream::start(pixels.clone(), order, batch, step, device)?)
+                let place = self.group.as_ref().map(|group| (group.rank(), group.size()));
+                let is_mixed = schedule.is_mixed();
+                let select = move |rows: &[i64]| select_rows(rows, place, is_mixed);
+                Some(ImageStream::start(pixels.clone(), order, batch, step, device, select)?)
             }
             _ => None,
         };
@@ -209,20 +240,44 @@ impl Trainer {
     /// Computes `step`, whose data are at `position`.
     fn compute(&mut self, step: u64, position: StepPosition<'_>) -> Result<()> {
         let pixels = self.stream.as_mut().map(|stream| stream.take(step)).transpose()?;
-        let schedule = self.schedule()?;
-        let (batch, scalars) = (schedule.batch(step, position)?, schedule.scalars(step, position)?);
+        let (schedule, part) = (self.schedule()?, self.part(step)?);
+        let scalars = schedule.scalars(step, position)?;
+        let (batch, all_labels) = match part {
+            Some(part) => schedule.part(step, part).map(|(batch, labels)| (batch, Some(labels)))?,
+            None => (schedule.batch(step, position)?, None),
+        };
         let is_mixed = schedule.is_mixed();
-        let TrainingBatch { x, targets, labels } =
-            TrainingBatch::new(&self.images, pixels.as_ref(), &batch, self.kind, self.net.classes())?;
+        let mut images = TrainingBatch::new(&self.images, pixels.as_ref(), &batch, self.kind, self.net.classes())?;
+        if let Some(part) = part {
+            images = images.first(part.len)?;
+        }
+        let TrainingBatch { x, targets, labels } = images;
         let x = resize(x, self.side)?.f_to_dtype(self.kind, false, false)?;
         self.lap(Phase::Input);
         let tf32 = self.tf32.then(Tf32::allow).transpose()?;
         self.parameters.begin_step()?;
+        let shard = part.zip(self.group.as_ref()).and_then(|(part, group)| part.shard(group, self.sync_norms));
+        let scope = Shard::enter(shard);
         let logits = self.net.forward(&x, Mode::Train)?.f_to_dtype(Kind::Float, false, false)?;
-        let loss = self.loss.forward(&logits, &targets)?;
+        drop(scope);
+        let mut loss = match all_labels {
+            Some(all) => self.loss.forward_part(&logits, &targets, &all)?,
+            None => self.loss.forward(&logits, &targets)?,
+        };
         self.lap(Phase::Forward);
         self.parameters.compute_gradients(&self.net, &loss)?;
         drop(tf32);
+        let mut correct = None;
+        if let (Some(part), Some(group)) = (part, &self.group) {
+            let own = logits.f_detach()?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Float)?;
+            // Norms of a shard with the statistics of the batch have the same ones in every process.
+            let is_same = part.is_shared && self.sync_norms;
+            let weight = (!is_same).then(|| if part.is_shared { part.weight() } else { 1.0 });
+            let sums = [loss.f_detach()?, own];
+            let mut sums = self.parameters.all_reduce(group, &sums, weight, part.counts)?.into_iter();
+            loss = sums.next().context("the loss was not summed")?;
+            correct = sums.next();
+        }
         // Before the update, which adds SGD's weight decay to the gradients.
         self.parameters.mark_nonfinite(&self.results.mark(position)?)?;
         self.parameters.clip_gradients(self.clip_norm)?;
@@ -233,6 +288,9 @@ impl Trainer {
         }
         self.lap(Phase::Update);
         tch::no_grad(|| {
+            if let Some(correct) = correct {
+                return self.results.put_sums(i64::try_from(step)?, &loss, &correct);
+            }
             let labels = is_mixed.then_some(&labels);
             self.results.put(step, position, &loss.f_detach()?, &logits.f_detach()?, labels)
         })
@@ -279,70 +337,30 @@ impl Trainer {
         }
     }
 
-    /// Predicts `images` with the evaluation weights; `None` if `should_stop` returned true.
+    /// Predicts `images` with the evaluation weights, of a group all of them; the signal if one was
+    /// received meanwhile.
     pub fn predict_interruptible(
         &mut self,
         images: &DeviceImages,
-        should_stop: impl Fn() -> bool,
-    ) -> Result<Option<Predictions>> {
+        signals: &Signals,
+    ) -> Result<std::result::Result<Predictions, i32>> {
         let (values, statistics) = match &self.ema {
             Some(ema) => (&ema.values, &ema.statistics),
             None => (&self.parameters.values, &self.parameters.statistics),
         };
         self.parameters.use_weights(values, statistics)?;
-        let predictions = predict_interruptible(&self.net, images, should_stop);
+        let predictions = match &self.group {
+            Some(group) => {
+                let stop = || Ok(group.agree(signals.received(), false)?.signal);
+                predict_in_group(&self.net, images, group, stop)
+            }
+            None => predict_interruptible(&self.net, images, || signals.received().is_some()).and_then(|found| {
+                let interrupted = || signals.received().context("validation was interrupted without a signal");
+                found.map_or_else(|| interrupted().map(Err), |predictions| Ok(Ok(predictions)))
+            }),
+        };
         self.parameters.use_training_weights()?;
         predictions
-    }
-
-    /// Tensors of network, optimizer and EMA for checkpoints: views on the CPU, a copy from a GPU,
-    /// which is one because each waits for the device.
-    pub fn snapshot(&self) -> Result<Snapshot> {
-        let mut flat = vec![&self.parameters.values, &self.parameters.statistics];
-        flat.extend(self.ema.iter().flat_map(|ema| [&ema.values, &ema.statistics]));
-        flat.extend(self.optimizer.state().map(|(_, flat)| flat));
-        let flat = flat.into_iter().map(Tensor::f_detach).collect::<Result<Vec<_>, _>>()?;
-        let mut flat = if self.net.device() == Device::Cpu { flat } else { copy_to_cpu(&flat)? }.into_iter();
-        let mut next = || flat.next().context("a snapshot lacks a tensor");
-        let weights = self.parameters.all_views(&next()?, &next()?)?;
-        let average = if self.ema.is_some() { Some(self.parameters.all_views(&next()?, &next()?)?) } else { None };
-        let mut optimizer = Vec::new();
-        for (slot, _) in self.optimizer.state() {
-            let views = self.parameters.trained_views(&next()?)?;
-            optimizer.extend(views.into_iter().map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
-        }
-        Ok(Snapshot { weights, average, optimizer })
-    }
-
-    /// Loads tensors returned by `Snapshot::all`.
-    ///
-    /// # Errors
-    /// The name of the first tensor that is missing or has another shape.
-    pub fn load(&mut self, tensors: NamedTensors) -> Result<()> {
-        let (weights, others): (NamedTensors, NamedTensors) =
-            tensors.into_iter().partition(|(name, _)| is_network_tensor(name));
-        self.parameters.use_weights(&self.parameters.values, &self.parameters.statistics)?;
-        self.net.load_state_dict(&weights)?;
-        self.parameters.use_training_weights()?;
-        let mut views = Vec::new();
-        for (slot, flat) in self.optimizer.state() {
-            let slot_views = self.parameters.trained_views(flat)?.into_iter();
-            views.extend(slot_views.map(|(name, view)| (format!("{OPTIMIZER}.{slot}.{name}"), view)));
-        }
-        if let Some(ema) = &self.ema {
-            let ema_views = self.parameters.all_views(&ema.values, &ema.statistics)?.into_iter();
-            views.extend(ema_views.map(|(name, view)| (format!("{EMA}.{name}"), view)));
-        }
-        for (name, mut view) in views {
-            let (_, value) =
-                others.iter().find(|(n, _)| *n == name).with_context(|| format!("it holds no tensor {name}"))?;
-            if value.size() != view.size() {
-                let (found, expected) = (value.size(), view.size());
-                anyhow::bail!("tensor {name} has shape {found:?}; this architecture has {expected:?}");
-            }
-            tch::no_grad(|| view.f_copy_(value))?;
-        }
-        Ok(())
     }
 
     /// Seeds libtorch's generator (dropout) from seed, epoch and step.

@@ -1,6 +1,6 @@
 //! What the steps of an epoch leave on the device until it is read back.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::epoch_schedule::{EpochPlan, EpochSchedule};
@@ -20,6 +20,9 @@ pub struct StepResults {
     logits: Tensor,
     /// int64 `[N]`: the classes that count as correct, if images are mixed.
     labels: Tensor,
+    /// float32 `[steps]`: correct predictions of each step, in a group of processes. Then there are no
+    /// logits.
+    correct: Option<Tensor>,
 }
 
 /// What is read back of some steps.
@@ -48,7 +51,23 @@ impl StepResults {
             losses,
             logits: Tensor::f_zeros([plan.count(), classes as i64], (Kind::Float, device))?,
             labels: Tensor::f_zeros([plan.count()], (Kind::Int64, device))?,
+            correct: None,
         })
+    }
+
+    /// Holds sums over a group of processes, see [`put_sums`](Self::put_sums).
+    pub fn use_sums(&mut self) -> Result<()> {
+        self.correct = Some(self.losses.f_zeros_like()?);
+        self.logits = Tensor::f_zeros([0], (Kind::Float, self.losses.device()))?;
+        Ok(())
+    }
+
+    /// Stores the loss and the number of correct predictions of all processes in `step`, float32
+    /// scalars. The mark of the step has been written.
+    pub fn put_sums(&self, step: i64, loss: &Tensor, correct: &Tensor) -> Result<()> {
+        self.losses.f_select(0, step)?.f_copy_(loss)?;
+        let all = self.correct.as_ref().context("the results are not sums")?;
+        Ok(all.f_select(0, step)?.f_copy_(correct)?)
     }
 
     /// Clears the marks of all steps.
@@ -88,10 +107,15 @@ impl StepResults {
     pub fn collect(&self, from: u64, to: u64, schedule: &EpochSchedule) -> Result<Collected> {
         let (start, end) = (self.plan.images_before(from), self.plan.images_before(to));
         let rows = |all: &Tensor| all.f_narrow(0, start, end - start);
-        let labels = rows(if schedule.is_mixed() { &self.labels } else { schedule.labels() })?;
-        let correct = rows(&self.logits)?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
         let (step, count) = (i64::try_from(from)?, i64::try_from(to.saturating_sub(from))?);
         let steps = |all: &Tensor| all.f_narrow(0, step, count);
+        let correct = match &self.correct {
+            Some(correct) => steps(correct)?.f_sum(Kind::Float)?,
+            None => {
+                let labels = rows(if schedule.is_mixed() { &self.labels } else { schedule.labels() })?;
+                rows(&self.logits)?.f_argmax(-1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?
+            }
+        };
         // float32 holds the count exactly: an epoch has fewer than 2^24 images.
         let correct = correct.f_to_kind(Kind::Float)?.f_view([1])?;
         let all = Tensor::f_cat(&[steps(&self.losses)?, steps(&self.gradient_marks)?, correct], 0)?;

@@ -1,8 +1,9 @@
 //! The training loop: epochs, validation, checkpoints, early stopping, rollback after a divergence.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 
 use super::active_run::{ActiveRun, EpochOutcome, diverged_at, divergence};
 use super::checkpoint_interval::CheckpointInterval;
@@ -21,7 +22,7 @@ use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::data::device_images::DeviceImages;
 use crate::data::sampler::Sampler;
-use crate::device::Placement;
+use crate::device::{Placement, ProcessGroup};
 use crate::metrics::epoch::EpochMetrics;
 use crate::model::Net;
 use crate::report::Console;
@@ -32,6 +33,10 @@ use crate::transforms::resize::side_at_epoch;
 use crate::util::error::input;
 use crate::util::signals::{self, Signals};
 
+/// Steps of a group on GPUs after which results are read back: a process that is gone is noticed on the
+/// host, so its steps must not be far ahead of the GPU's.
+const GROUP_READ_STEPS: u64 = 64;
+
 /// The training loop of a run, with what it needs from outside.
 pub struct TrainingLoop<'a> {
     /// The validated config.
@@ -40,8 +45,10 @@ pub struct TrainingLoop<'a> {
     pub data: &'a Dataset,
     /// Device and precision.
     pub placement: &'a Placement,
-    /// The run directory.
-    pub dir: &'a RunDir,
+    /// The run directory; `None` in a process of a group that writes nothing.
+    pub dir: Option<&'a RunDir>,
+    /// The processes that train together.
+    pub group: Option<Arc<ProcessGroup>>,
     /// Progress and log.
     pub console: &'a mut Console,
     /// Whether to print a profile.
@@ -65,15 +72,19 @@ impl<'a> TrainingLoop<'a> {
         let mut run = self.start(resume_point)?;
         let ended = self.run_epochs(&mut run);
         // Whatever happened, files that wait are written.
-        let (stopped, has_trained) = match (ended, run.writer.flush()) {
+        let (stopped, has_trained) = match (ended, run.flush()) {
             (Ok(ended), Ok(())) => ended,
             (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(error),
             (Err(error), Err(unwritten)) => return Err(error.context(format!("{unwritten:#}"))),
         };
         let summary = self.summary(&run, Some(stopped));
         // Resuming a finished run changes nothing: keep its summary.
-        if has_trained || !self.dir.has_summary(&summary) {
-            self.dir.write_summary(&summary)?;
+        if let Some(dir) = self.dir.filter(|dir| has_trained || !dir.has_summary(&summary)) {
+            dir.write_summary(&summary)?;
+        }
+        // No process ends before the files are on disk: a launcher may then end the others.
+        if let Some(group) = &self.group {
+            group.barrier()?;
         }
         Ok((stopped, summary))
     }
@@ -96,7 +107,7 @@ impl<'a> TrainingLoop<'a> {
             if !has_trained {
                 // Replaces the summary of an earlier end, which no longer holds if this process
                 // dies.
-                self.dir.write_summary(&self.summary(run, None))?;
+                self.write_summary(run, None)?;
                 has_trained = true;
             }
             let metrics = match self.run_epoch(run)? {
@@ -109,7 +120,7 @@ impl<'a> TrainingLoop<'a> {
             };
             let is_best = self.finish_epoch(run, metrics)?;
             let is_last = run.state.epoch >= config.train.epochs || run.should_stop_early(config);
-            let signal = self.signals.received();
+            let signal = self.agree(false)?.signal;
             let pauses = self.stop_after.is_some_and(|epochs| run.state.epoch >= epochs);
             let may_roll_back = config.train.max_rollbacks > 0;
             // Also after a new best epoch: the checkpoint to resume from should refer to it.
@@ -118,7 +129,7 @@ impl<'a> TrainingLoop<'a> {
                 run.save(is_best)?;
             }
             if may_roll_back {
-                run.writer.submit(Write::KeepForRollback)?;
+                run.submit(Write::KeepForRollback)?;
             }
             run.write_metrics(is_last)?;
             run.trainer.lap(Phase::Files);
@@ -130,7 +141,7 @@ impl<'a> TrainingLoop<'a> {
             self.console.line(profile.finish()?.trim_end())?;
         }
         if matches!(stopped, StopReason::Epochs | StopReason::EarlyStop) {
-            run.writer.submit(Write::Finish)?;
+            run.submit(Write::Finish)?;
         }
         Ok((stopped, has_trained))
     }
@@ -164,6 +175,7 @@ impl<'a> TrainingLoop<'a> {
         let images = if is_mixed { images.with_one_hot(config.data.classes.len())? } else { images };
         let plan = EpochPlan::new(self.data.train.len(), config.train.batch);
         let mut trainer = Trainer::new(net, images, &config.train, self.placement, config.seed, plan)?;
+        trainer.use_group(self.group.clone())?;
         if self.profile {
             trainer.start_profile(Profile::start(device)?);
         }
@@ -172,9 +184,10 @@ impl<'a> TrainingLoop<'a> {
         let (state, replayed) = match resume_point {
             None => (initial, Vec::new()),
             Some(ResumePoint { checkpoint, replayed }) => {
-                let path = self.dir.last_safetensors();
-                let named = |error: anyhow::Error| input(format!("{}: {error:#}", path.display()));
-                trainer.load(checkpoint.tensors).map_err(named)?;
+                trainer.load(checkpoint.tensors).map_err(|error| match self.dir {
+                    Some(dir) => input(format!("{}: {error:#}", dir.last_safetensors().display())),
+                    None => error,
+                })?;
                 // The state describes this process; the log has the changes.
                 let State { threads, precision, device, kernels, .. } = initial;
                 let mut state = State { threads, precision, device, kernels, ..checkpoint.state };
@@ -182,6 +195,8 @@ impl<'a> TrainingLoop<'a> {
                 (state, replayed)
             }
         };
+        let state = self.share(state, &mut trainer)?;
+        let writer = self.dir.map(|dir| CheckpointWriter::new(dir, config, device)).transpose()?;
         let mut run = ActiveRun {
             trainer,
             validation: DeviceImages::place(&self.data.validation, device, resident)?,
@@ -190,17 +205,17 @@ impl<'a> TrainingLoop<'a> {
             state,
             replayed,
             checkpoint_interval: CheckpointInterval::new(&config.train.checkpoint_every),
-            writer: CheckpointWriter::new(self.dir, config, device)?,
+            writer,
             steps: plan.steps(),
         };
         if is_new {
             run.save(false)?;
             // Until then the directory is one that a new run may use.
-            run.writer.flush()?;
+            run.flush()?;
         }
         // Also when resuming: the run may have died just before this.
         if config.train.max_rollbacks > 0 && run.state.step == 0 {
-            run.writer.submit(Write::KeepForRollback)?;
+            run.submit(Write::KeepForRollback)?;
         }
         run.write_metrics(false)?;
         Ok(run)
@@ -228,11 +243,11 @@ impl<'a> TrainingLoop<'a> {
         }
         let images_per_second = rows as f64 / run.state.epoch_seconds;
 
-        let predictions = run.trainer.predict_interruptible(&run.validation, || self.signals.received().is_some())?;
+        let predictions = run.trainer.predict_interruptible(&run.validation, &self.signals)?;
         run.trainer.lap(Phase::Validation);
-        let Some(predictions) = predictions else {
-            let signal = self.signals.received().context("validation was interrupted without a signal")?;
-            return self.interrupt(run, plan, signal);
+        let predictions = match predictions {
+            Ok(predictions) => predictions,
+            Err(signal) => return self.interrupt(run, plan, signal),
         };
         let seconds = seconds_before + start.elapsed().as_secs_f64();
         let state = &run.state;
@@ -254,17 +269,20 @@ impl<'a> TrainingLoop<'a> {
         (seconds_before, start): (f64, Instant),
     ) -> Result<Option<EpochOutcome>> {
         let epoch = run.state.epoch;
+        let mut agreed = self.agree(false)?;
         while run.state.step < plan.steps() {
-            if let Some(signal) = self.signals.received() {
+            if let Some(signal) = agreed.signal {
                 return self.interrupt(run, plan, signal).map(Some);
             }
-            run.writer.check()?;
+            run.writer.as_ref().map_or(Ok(()), CheckpointWriter::check)?;
             run.trainer.step(epoch, run.state.step)?;
             run.trainer.take_notes().iter().try_for_each(|note| self.console.line(note))?;
             run.state.step += 1;
             run.state.epoch_seconds = seconds_before + start.elapsed().as_secs_f64();
             // Reading back is free on the CPU. A GPU must not be synchronized within the epoch.
-            if self.placement.device == tch::Device::Cpu {
+            let is_read = self.placement.device == tch::Device::Cpu
+                || self.group.is_some() && run.state.step.is_multiple_of(GROUP_READ_STEPS);
+            if is_read {
                 if let Some(found) = run.trainer.collect(&mut run.state)? {
                     return Ok(Some(diverged_at(found, epoch)));
                 }
@@ -275,8 +293,9 @@ impl<'a> TrainingLoop<'a> {
                 self.console.advance(run.state.step, || last().unwrap_or_default());
             }
             run.trainer.lap(Phase::Collect);
-            if run.state.step < plan.steps()
-                && run.is_checkpoint_due(None)
+            let is_due = run.state.step < plan.steps() && run.is_checkpoint_due(None);
+            agreed = self.agree(is_due)?;
+            if agreed.checkpoint
                 && let Some(diverged) = self.save_within_epoch(run)?
             {
                 return Ok(Some(diverged));
@@ -345,17 +364,13 @@ impl<'a> TrainingLoop<'a> {
         if run.state.rollbacks >= limit {
             return Err(self.divergence_error(what, run));
         }
-        run.writer.flush()?;
-        let good = self.dir.rollback_checkpoint()?.context("there is no checkpoint to roll back to")?;
-        if let Some(warning) = good.warning {
-            self.console.line(&warning)?;
-        }
-        run.trainer.load(good.checkpoint.tensors)?;
+        run.flush()?;
+        let good = self.load_rollback(run)?;
         // These describe the process and best.safetensors, which are not rolled back.
         let State { rollbacks, best, threads, precision, device, kernels, commands, .. } =
             std::mem::take(&mut run.state);
         let rollbacks = rollbacks + 1;
-        run.state = State { rollbacks, best, threads, precision, device, kernels, commands, ..good.checkpoint.state };
+        run.state = State { rollbacks, best, threads, precision, device, kernels, commands, ..good };
         run.replayed.clear();
         let (number, lr) = (run.state.rollbacks, learning_rate_at(self.config, &run.state, run.steps, run.state.step));
         let target = match (run.state.epoch, run.state.step) {
@@ -371,28 +386,7 @@ impl<'a> TrainingLoop<'a> {
         run.save(false)
     }
 
-    /// The error of a run that diverged. Writes the summary; the last good checkpoint is kept.
-    fn divergence_error(&self, what: &str, run: &ActiveRun) -> anyhow::Error {
-        let written = run.writer.flush();
-        if let Err(error) =
-            written.and_then(|()| self.dir.write_summary(&self.summary(run, Some(StopReason::Diverged))))
-        {
-            return error.context(what.to_owned());
-        }
-        let advice = match run.state.rollbacks {
-            0 => "use --resume --set train.max_rollbacks=3 to roll back and halve the learning rate, or".to_owned(),
-            count => format!("{count} rollbacks did not help:"),
-        };
-        anyhow!(
-            "{what}: training diverged; {advice} start a new run with another --out and a smaller train.optimizer.lr \
-             (now {:e}, scheduled and rolled back {:.2e}) or precision = \"f32\"; {} holds the last good state",
-            self.config.train.optimizer.lr(),
-            learning_rate_at(self.config, &run.state, run.steps, run.state.step),
-            self.dir.last_safetensors().display()
-        )
-    }
-
-    fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
+    pub(super) fn summary(&self, run: &ActiveRun, stopped: Option<StopReason>) -> Summary {
         let parameters = run.trainer.net.parameter_count();
         build_summary(self.config, self.data, self.placement, &run.state, parameters, stopped)
     }

@@ -42,7 +42,7 @@ impl Runs<'_> {
     /// # Errors
     /// What is no property of the config: a file that cannot be read or written, a run that is in use.
     pub fn train(&mut self, config: &Config, path: &Path, epochs: u32) -> Result<Trained> {
-        let prepared = PreparedRun::new(config, Some(path))?;
+        let prepared = PreparedRun::new(config, Some(path), None)?;
         let data = self.datasets.get(config)?;
         let mut session = match prepared.begin(config, data, Some(path), self.signals) {
             Err(error) => return failed(error),

@@ -13,6 +13,7 @@ mod compare;
 mod crash_safety;
 mod cuda;
 mod data;
+mod distributed;
 mod docs;
 mod ensemble;
 mod explain;

@@ -140,6 +140,10 @@ char* grimace_cudnn_settings(bool tf32, bool deterministic) {
   });
 }
 
+char* grimace_cuda_set_device(int device) {
+  return guarded([&] { cuda_guard().setDevice(cuda_device(device)); });
+}
+
 char* grimace_cuda_synchronize(int device) {
   return guarded([&] { cuda_guard().synchronizeDevice(static_cast<c10::DeviceIndex>(device)); });
 }

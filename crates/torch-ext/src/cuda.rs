@@ -23,6 +23,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn grimace_cuda_memory(device: c_int, available: *mut usize, total: *mut usize) -> *mut c_char;
     fn grimace_cudnn_settings(tf32: bool, deterministic: bool) -> *mut c_char;
+    fn grimace_cuda_set_device(device: c_int) -> *mut c_char;
     fn grimace_cuda_synchronize(device: c_int) -> *mut c_char;
     fn grimace_stream_enter(device: c_int, before: *mut i64) -> *mut c_char;
     fn grimace_stream_leave(before: *const i64) -> *mut c_char;
@@ -151,6 +152,15 @@ pub fn memory(device: usize) -> Result<Memory> {
     // SAFETY: both are valid for writes.
     check(unsafe { grimace_cuda_memory(c_int::try_from(device)?, &raw mut free, &raw mut total) })?;
     Ok(Memory { free: free as u64, total: total as u64 })
+}
+
+/// Makes a device the current one of this thread.
+///
+/// # Errors
+/// If there is no such device.
+pub fn set_device(device: usize) -> Result<()> {
+    // SAFETY: takes a number, which libtorch checks.
+    check(unsafe { grimace_cuda_set_device(c_int::try_from(device)?) })
 }
 
 /// Waits for a device.

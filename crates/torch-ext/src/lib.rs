@@ -8,6 +8,7 @@
 //!   without a GPU, and has CUDA graphs; [`fused`] has optimizer steps of one launch.
 //! - [`autograd`] makes functions implemented in Rust differentiable, [`tensor_slice`] gives them
 //!   the values of tensors as slices, and [`parallel`] runs them on libtorch's thread pool.
+//! - [`group`] sums tensors over several processes.
 //! - [`op_profile`] measures the time of libtorch's operations and of custom ones.
 //! - [`spinning`] bounds how long OpenMP's idle threads spin.
 //! - [`cpu_capability`] and [`torch_version`] return the instruction set and the version of
@@ -16,6 +17,7 @@
 pub mod autograd;
 pub mod cuda;
 pub mod fused;
+pub mod group;
 pub mod op_profile;
 pub mod parallel;
 pub mod spinning;

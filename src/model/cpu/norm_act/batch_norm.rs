@@ -1,5 +1,7 @@
 //! Affine transform of batch norm (Ioffe and Szegedy 2015), in closed form.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use kernels::Element;
 use kernels::norm_act::{Coefficients, OutputGradient};
@@ -8,6 +10,7 @@ use torch_ext::tensor_slice;
 
 use super::Affine;
 use super::passes::Passes;
+use crate::model::shard::{Shard, sum_all};
 
 /// Parameters and running statistics of a batch norm, each float32 [C], and its constants.
 pub struct BatchNorm<'a> {
@@ -32,22 +35,27 @@ pub struct Saved {
     mean: Vec<f64>,
     /// Standard deviation of the batch, with epsilon, [C].
     deviation: Vec<f64>,
+    /// The part of the batch, if the statistics are those of all parts.
+    shard: Option<Arc<Shard>>,
 }
 
 impl BatchNorm<'_> {
     /// Computes the coefficients [C] from the batch, and updates the running statistics.
     pub fn forward<E: Element>(&self, passes: &Passes<'_, E>) -> Result<(Affine, Saved)> {
-        let count = passes.rows() as f64;
+        let shard = Shard::of_norms();
+        let count = count_all(passes.rows(), shard.as_ref());
         let mut running_mean = values_of(self.running_mean)?;
         let mut running_var = values_of(self.running_var)?;
         let mut sums = vec![0.0; 2 * passes.groups() * passes.channels];
         // The mean first, then squares about it: a variance much smaller than the mean keeps its
         // precision.
         passes.sums(&running_mean, &mut sums)?;
-        let [sum, _] = totals(&sums, passes.channels);
+        let [mut sum, _] = totals(&sums, passes.channels);
+        sum_all(shard.as_ref(), [&mut sum, &mut []])?;
         let center: Vec<f32> = means(&sum, count, &running_mean).map(|mean| mean as f32).collect();
         passes.sums(&center, &mut sums)?;
-        let [sum, square] = totals(&sums, passes.channels);
+        let [mut sum, mut square] = totals(&sums, passes.channels);
+        sum_all(shard.as_ref(), [&mut sum, &mut square])?;
         let mean: Vec<f64> = means(&sum, count, &center).collect();
         let variance: Vec<f64> =
             square.iter().zip(&sum).map(|(square, sum)| (square / count - (sum / count).powi(2)).max(0.0)).collect();
@@ -66,7 +74,7 @@ impl BatchNorm<'_> {
         let offset: Vec<f32> = (values_of(self.bias)?.iter().zip(&mean).zip(&factor))
             .map(|((bias, mean), factor)| (f64::from(*bias) - mean * f64::from(*factor)) as f32)
             .collect();
-        Ok((Affine { factor, offset }, Saved { weight, mean, deviation }))
+        Ok((Affine { factor, offset }, Saved { weight, mean, deviation, shard }))
     }
 }
 
@@ -78,15 +86,21 @@ impl Saved {
         from: &OutputGradient<'_, E>,
         to: &mut [E],
     ) -> Result<Vec<Tensor>> {
-        let count = passes.rows() as f64;
+        let count = count_all(passes.rows(), self.shard.as_ref());
         let center: Vec<f32> = self.mean.iter().map(|mean| *mean as f32).collect();
         let mut sums = vec![0.0; 2 * passes.groups() * passes.channels];
         passes.backward_sums(from, &center, &mut sums)?;
-        let [sum, mut product] = totals(&sums, passes.channels);
+        let [mut sum, mut product] = totals(&sums, passes.channels);
         // The products are about the mean in float32; its remaining digits follow from the sums.
         for (((product, sum), mean), center) in product.iter_mut().zip(&sum).zip(&self.mean).zip(&center) {
             *product -= (mean - f64::from(*center)) * sum;
         }
+
+        // Of this part: gradients are added up later.
+        let of_weight: Vec<f32> =
+            product.iter().zip(&self.deviation).map(|(product, deviation)| (product / deviation) as f32).collect();
+        let of_bias: Vec<f32> = sum.iter().map(|sum| *sum as f32).collect();
+        sum_all(self.shard.as_ref(), [&mut sum, &mut product])?;
 
         // dx = w/s ((dy - mean(dy)) - (x - m)/s² mean(dy (x - m)))
         let (mut by_gradient, mut by_input) = (Vec::new(), Vec::new());
@@ -103,12 +117,13 @@ impl Saved {
             center: &center,
         };
         passes.backward_apply(from, &by, to, None)?;
-
-        let of_weight: Vec<f32> =
-            product.iter().zip(&self.deviation).map(|(product, deviation)| (product / deviation) as f32).collect();
-        let of_bias: Vec<f32> = sum.iter().map(|sum| *sum as f32).collect();
         Ok(vec![Tensor::f_from_slice(&of_weight)?, Tensor::f_from_slice(&of_bias)?])
     }
+}
+
+/// Rows of the whole batch, of which `rows` are here.
+fn count_all(rows: usize, shard: Option<&Arc<Shard>>) -> f64 {
+    shard.map_or(rows as f64, |shard| shard.count_all(rows))
 }
 
 /// Adds up sums [2, groups, C] over the groups, in their order.
