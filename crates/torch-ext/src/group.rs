@@ -177,7 +177,8 @@ impl Drop for Group {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use tch::Kind;
