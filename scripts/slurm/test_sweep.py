@@ -2,8 +2,9 @@
 """Tests scripts/slurm/sweep.sbatch on a Slurm cluster of one node that this script starts on loopback.
 
 A sweep whose tasks are preempted, signaled, killed, requeued and cancelled must end with the results
-of an unbroken one on one machine, bit for bit. Takes about two minutes. Exit code 0: passed, or there
-is no Slurm here, which is printed; 1: failed. --require: that there is none is a failure, too.
+of an unbroken one on one machine, bit for bit; and srun trains in two processes. Takes some minutes.
+Exit code 0: passed, or there is no Slurm here, which is printed; 1: failed. --require: that there is
+none is a failure, too.
 """
 from __future__ import annotations
 
@@ -211,6 +212,15 @@ def cancelled_task(test: Test) -> None:
     compare(test, "cancelled")
 
 
+def processes_of_srun(test: Test) -> None:
+    """srun starts the two processes of one training."""
+    train = [str(test.grimace), "train", "a.toml", "--set", "train.epochs=2", "--out", "processes"]
+    test.cluster.run("srun", "--ntasks=2", f"--chdir={test.folder}", *train)
+    log = (test.folder / "processes/log.txt").read_text()
+    test.check("device: 2 x cpu" in log and "epoch   2/2" in log, f"two processes did not train: {log}")
+    test.event("srun trained a config in two processes")
+
+
 def compare(test: Test, sweep: str) -> None:
     found = differences(test.folder / "unbroken", test.folder / sweep, RUNS)
     test.check(not found, f"{sweep} differs from the unbroken sweep in {found}")
@@ -243,6 +253,7 @@ def main() -> int:
         with Cluster(folder / "slurm") as cluster:
             test = Test(folder, args.grimace.resolve(), cluster, args.epochs)
             prepare(test)
+            processes_of_srun(test)
             disturbed_array(test)
             requeued_array(test, args.rounds)
             cancelled_task(test)
