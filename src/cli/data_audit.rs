@@ -7,7 +7,9 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::json;
 
-use super::common::{ClassArgs, check_standard_input, merge_label_maps, own_command, print, print_json};
+use super::common::{
+    ClassArgs, check_run_output, check_standard_input, merge_label_maps, own_command, print, print_json,
+};
 use crate::data::advice::Advice;
 use crate::data::config::{DataConfig, OnBadRow};
 use crate::data::images::Images;
@@ -148,7 +150,9 @@ fn check_outputs(args: &DataAuditArgs, inputs: &[&Path]) -> Result<[Output; 2]> 
     }
     fs_err::create_dir_all(out)?;
     let rules = OutputRules { inputs, force: args.force, ..OutputRules::default() };
-    Ok([Output::check(&out.join("report.html"), rules)?, Output::check(&out.join("review.csv"), rules)?])
+    let runs: Vec<PathBuf> = args.run.iter().cloned().collect();
+    let check = |name: &str| check_run_output(&out.join(name), &runs, rules);
+    Ok([check("report.html")?, check("review.csv")?])
 }
 
 fn classes(args: &DataAuditArgs, source: Option<&Source>, paths: &[&Path]) -> Result<(Vec<String>, LabelNames)> {

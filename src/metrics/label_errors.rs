@@ -8,7 +8,7 @@ pub struct LabelError {
     pub position: usize,
     /// The class that it probably has.
     pub suggested: u8,
-    /// The probability of that class minus that of the label, -1 to 1: the larger, the surer.
+    /// The probability of that class minus that of the label, above 0, at most 1: the larger, the surer.
     pub score: f64,
 }
 
@@ -17,7 +17,8 @@ pub struct LabelError {
 /// `probabilities` [N, classes] must come from networks that were not trained on these images. An
 /// image is confidently of a class if its probability is at least the mean over the images with that
 /// label; of several such classes it has the most probable one. These are the images off the diagonal
-/// of the confident joint, which cleanlab calls `filter_by="confident_learning"`.
+/// of the confident joint, without those whose label is more probable; cleanlab's
+/// `filter_by="confident_learning"` leaves out those whose label is the most probable class.
 pub fn label_errors(probabilities: &[f32], classes: usize, labels: &[u8]) -> Vec<LabelError> {
     let rows = || probabilities.chunks(classes.max(1)).zip(labels);
     let mut sums = vec![(0.0_f64, 0_usize); classes];
@@ -37,7 +38,8 @@ pub fn label_errors(probabilities: &[f32], classes: usize, labels: &[u8]) -> Vec
             let (suggested, p) = confident.map(|(found, _)| found).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
             let own = row.get(usize::from(*label)).copied().unwrap_or_default();
             let score = f64::from(*p) - f64::from(own);
-            (suggested != *label).then_some(LabelError { position, suggested, score })
+            // A rare class has a low threshold, which a class that is less probable than the label may reach.
+            (suggested != *label && score > 0.0).then_some(LabelError { position, suggested, score })
         })
         .collect();
     errors.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.position.cmp(&b.position)));
@@ -57,6 +59,8 @@ mod tests {
         let found = label_errors(&probabilities, 2, &labels);
         assert_eq!(found.iter().map(|e| (e.position, e.suggested)).collect::<Vec<_>>(), [(3, 1), (7, 0)]);
         assert!((found[0].score - 0.7).abs() < 1e-6 && (found[1].score - 0.5).abs() < 1e-6);
+        // Class 1 reaches its threshold, 0.1, but the label is more probable.
+        assert_eq!(label_errors(&[0.6, 0.4, 0.9, 0.1, 0.9, 0.1], 2, &[0, 0, 1]).len(), 1);
         // Unsure of every class: no error. A class that no image has is never suggested.
         assert_eq!(label_errors(&[0.4, 0.3, 0.3, 0.1, 0.1, 0.8], 3, &[0, 0]), []);
         assert_eq!(label_errors(&[], 2, &[]), []);

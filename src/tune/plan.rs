@@ -10,7 +10,6 @@ use super::journal::StudyRecord;
 use super::sampler::Sampler;
 use super::space::Space;
 use crate::config::{self, Config};
-use crate::data::config::Validation;
 use crate::data::dataset::Dataset;
 use crate::metrics::Monitor;
 use crate::train::resume;
@@ -104,7 +103,7 @@ impl Plan {
         let config: Config = config::load_with_overrides(&options.config, &overrides)?;
         let mut raw = (*config).clone();
         raw.train.early_stop.monitor = options.metric.monitor();
-        if matches!(raw.data.validation, Validation::Fraction(_)) {
+        if raw.data.validation.is_sampled() {
             raw.data.split_seed = Some(raw.data.split_seed.unwrap_or(raw.seed));
         }
         let named =

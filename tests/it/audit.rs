@@ -77,6 +77,11 @@ fn folds_predict_every_image_and_labels_are_checked() {
     let other = ["data", "audit", "data/my_emotion_test.csv", "--folds", "folds", "--out", "other"];
     bad(path, &other, 2, &["has no prediction for any of these images"]);
     let run = crate::common::workshop().join("run");
+    // The report of a run is never overwritten.
+    let own = ["data", "audit", TRAIN, "--run", "folds/fold1", "--out", "folds/fold1", "--force"];
+    let before = text(path.join("folds/fold1/report.html"));
+    bad(path, &own, 2, &["folds/fold1/report.html"]);
+    assert_eq!(text(path.join("folds/fold1/report.html")), before);
     let by_run = ["data", "audit", TRAIN, "--run", run.to_str().unwrap(), "--out", "by-run"];
     let done = good(path, &by_run);
     assert!(done.stderr.contains("was trained on 480 of the labeled images"), "{}", done.all());
