@@ -93,7 +93,7 @@ def tensors(content):
 
 
 def train_with_kills(program, folder, out, kills, seconds, rng):
-    """Trains to the end with so many kills; returns (kills done, hangs)."""
+    """Trains to the end with `kills` kills; returns how many were done, and how many ranks did not end in time."""
     done = hangs = 0
     while True:
         ranks = start(program, folder, out)

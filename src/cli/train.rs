@@ -51,21 +51,20 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
-    let launched = Launch::from_environment()?.is_some();
+    let launch = Launch::from_environment()?;
     // A launcher passes on what the terminal has already sent to all.
-    let signals = if launched { Signals::watch_forwarded()? } else { Signals::watch()? };
+    let signals = if launch.is_some() { Signals::watch_forwarded()? } else { Signals::watch()? };
     if let Some(folds) = args.folds {
-        if launched {
+        if launch.is_some() {
             return Err(input(
                 "--folds: trains in one process; start it without a launcher, or set GRIMACE_DISTRIBUTED=0",
             ));
         }
         return run_folds(args, folds, &signals);
     }
-    match ProcessGroup::from_environment()? {
-        None => train(args, signals, None),
-        Some(group) => train(args, signals, Some(&group)).map_err(|error| group.end_with(error)),
-    }
+    let Some(launch) = launch else { return train(args, signals, None) };
+    let group = ProcessGroup::join(launch)?;
+    train(args, signals, Some(&group)).map_err(|error| group.end_with(error))
 }
 
 /// Trains, or as a process of a group its part. Only rank 0 opens, writes and prints something.

@@ -85,7 +85,7 @@ fn processes_share_a_study() {
         assert_eq!(done.iter().filter(|(_, stderr)| stderr.contains(name)).count(), 1, "{name}");
     }
 
-    // Whoever trained it, the best trial is the run of its config.
+    // The best trial is the run of its config, in whichever process it was trained.
     let best = results[0]["best"].as_str().unwrap();
     good(folder, &["train", "s/best.toml", "--out", "once"]);
     let (trial, once) = (folder.join("s").join(best), folder.join("once"));

@@ -47,14 +47,6 @@ pub struct Agreed {
 }
 
 impl ProcessGroup {
-    /// Joins the group that the environment describes, if there is one.
-    ///
-    /// # Errors
-    /// An input error for the environment; if the other processes do not come.
-    pub fn from_environment() -> Result<Option<Arc<Self>>> {
-        Launch::from_environment()?.map(Self::join).transpose()
-    }
-
     /// Joins the group of `launch`. Waits for the other processes.
     ///
     /// # Errors
