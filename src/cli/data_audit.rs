@@ -7,9 +7,8 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::json;
 
-use super::common::{
-    ClassArgs, check_run_output, check_standard_input, merge_label_maps, own_command, print, print_json,
-};
+use super::common::{ClassArgs, check_run_output, check_standard_input, merge_label_maps, print, print_json};
+use super::data_audit_report::{describe, page, warnings};
 use crate::data::advice::Advice;
 use crate::data::config::{DataConfig, OnBadRow};
 use crate::data::images::Images;
@@ -19,25 +18,17 @@ use crate::data::photos::open_detector;
 use crate::data::read;
 use crate::data::read_options::{LabelPolicy, ReadOptions};
 use crate::device::DeviceChoice;
-use crate::inference::audit::{
-    Audit, AuditOptions, MIN_CONTRAST, MIN_FACE_SCORE, Probabilities, Problem, audit, review_csv,
-};
+use crate::inference::audit::{AuditOptions, MIN_CONTRAST, Probabilities, audit, review_csv};
 use crate::inference::out_of_fold::OutOfFold;
 use crate::inference::trained_run::TrainedRun;
 use crate::report::Console;
-use crate::report::html::{AuditPage, AuditSheet, Fact};
-use crate::report::plot::{Mistake, sheet};
-use crate::report::text_table::{table, thousands};
 use crate::util::error::{Outcome, input};
 use crate::util::files::{Output, OutputRules, exists, input_name};
-
-/// Images of a contact sheet.
-const MAX_SHOWN: usize = 100;
 
 /// `grimace data audit`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  grimace data audit data/my_emotion_train.csv data/my_emotion_test.csv --faces --out audit\n  grimace train configs/notebook.toml --folds 5 --out runs/folds\n  grimace data audit data/my_emotion_train.csv --folds runs/folds --out audit-labels\n  grimace train configs/notebook.toml --set data.exclude=audit/review.csv\n\nWrites report.html and review.csv to --out: file,row,id,label,suggested,reason,score,group,exclude. Rows with a 1 in exclude are proposals; edit them, and pass the file as data.exclude."
+    after_help = "Example:\n  grimace data audit data/my_emotion_train.csv data/my_emotion_test.csv --faces --out audit\n  grimace train configs/notebook.toml --set data.split=stratified --set data.group_duplicates=true --folds 5 --out runs/folds\n  grimace data audit data/my_emotion_train.csv --folds runs/folds --out audit-labels\n  grimace train configs/notebook.toml --set data.exclude=audit/review.csv\n\nWrites report.html and review.csv to --out: file,row,id,label,suggested,reason,score,group,exclude. Rows with a 1 in exclude are proposals; edit them, and pass the file as data.exclude."
 )]
 pub struct DataAuditArgs {
     /// CSV files, folders of images and packed files; training images first
@@ -62,7 +53,7 @@ pub struct DataAuditArgs {
     #[arg(long, value_name = "R", default_value_t = MIN_CORRELATION, value_parser = correlation)]
     pub min_correlation: f32,
     /// Standard deviation of the pixels, 0 to 255, below which an image has low contrast
-    #[arg(long, value_name = "GRAY", default_value_t = MIN_CONTRAST)]
+    #[arg(long, value_name = "GRAY", default_value_t = MIN_CONTRAST, value_parser = contrast)]
     pub min_contrast: f64,
     /// Look for images without a face, with the detector of grimace predict --faces detect
     #[arg(long)]
@@ -82,6 +73,13 @@ fn correlation(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (0.5..1.0).contains(&value) => Ok(value),
         _ => Err("expected a number from 0.5, below 1".to_owned()),
+    }
+}
+
+fn contrast(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=128.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 128".to_owned()),
     }
 }
 
@@ -111,11 +109,16 @@ impl Source {
 pub fn run(args: &DataAuditArgs) -> Result<Outcome> {
     let paths: Vec<&Path> = args.data.iter().map(AsRef::as_ref).collect();
     check_standard_input(&paths)?;
-    let [page_out, review_out] = check_outputs(args, &paths)?;
+    if exists(&args.out) {
+        check_outputs(args, &paths)?;
+    }
     let detector = args.faces.then(open_detector).transpose()?;
     let source = Source::open(args)?;
     let (classes, label_names) = classes(args, source.as_ref(), &paths)?;
     let files = read_files(args, &classes, &label_names)?;
+    // Not before, so that a mistake in an input leaves no empty folder.
+    fs_err::create_dir_all(&args.out)?;
+    let [page_out, review_out] = check_outputs(args, &paths)?;
     let start = Instant::now();
     let probabilities = match &source {
         Some(Source::Folds(found, path)) => Some(Probabilities::of_folds(found, classes.len(), &files, path)?),
@@ -142,13 +145,12 @@ pub fn run(args: &DataAuditArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Checks the two files in the folder `--out`, and creates the folder.
+/// Checks the two files in the folder `--out`.
 fn check_outputs(args: &DataAuditArgs, inputs: &[&Path]) -> Result<[Output; 2]> {
     let out = &args.out;
     if exists(out) && !out.is_dir() {
         return Err(anyhow!("{}: is not a folder; expected an output folder", out.display()));
     }
-    fs_err::create_dir_all(out)?;
     let rules = OutputRules { inputs, force: args.force, ..OutputRules::default() };
     let runs: Vec<PathBuf> = args.run.iter().cloned().collect();
     let check = |name: &str| check_run_output(&out.join(name), &runs, rules);
@@ -178,156 +180,4 @@ fn read_files(args: &DataAuditArgs, classes: &[String], names: &LabelNames) -> R
         Ok((path.clone(), images))
     };
     args.data.iter().map(read_file).collect()
-}
-
-/// What makes the result mean less.
-fn warnings(found: &Audit) -> Vec<String> {
-    let Some(labels) = &found.labels else { return Vec::new() };
-    let mut warnings = Vec::new();
-    if labels.trained_on > 0 {
-        warnings.push(format!(
-            "the run was trained on {} of the labeled images; their labels are not checked: use --folds",
-            thousands(labels.trained_on)
-        ));
-    }
-    if labels.unknown > 0 {
-        warnings.push(format!(
-            "{} labeled images have no prediction; their labels are not checked",
-            thousands(labels.unknown)
-        ));
-    }
-    warnings
-}
-
-/// Names and numbers of findings.
-fn facts(found: &Audit) -> Vec<Fact> {
-    let mut facts = vec![
-        ("images", found.images),
-        ("exact duplicates of another row", found.exact_duplicates),
-        ("near duplicates of another image", found.near_duplicates),
-        ("groups of duplicates", found.groups),
-        ("blank images", found.blank),
-        ("images of low contrast", found.low_contrast),
-    ];
-    if let Some(count) = found.without_face {
-        facts.push(("images without a face", count));
-    }
-    if let Some(labels) = &found.labels {
-        facts.extend([("labels checked", labels.checked), ("probable label errors", labels.errors)]);
-    }
-    facts.push(("rows proposed to be left out", found.proposed));
-    facts.into_iter().map(|(name, count)| (name.to_owned(), thousands(count))).collect()
-}
-
-const ACROSS: [&str; 4] = ["first", "second", "exact", "near"];
-
-fn across_rows(found: &Audit) -> Vec<Vec<String>> {
-    let row = |across: &crate::inference::audit::SplitDuplicates| {
-        vec![across.from.clone(), across.to.clone(), thousands(across.exact), thousands(across.near)]
-    };
-    found.across_splits.iter().map(row).collect()
-}
-
-fn describe(found: &Audit, classes: &[String]) -> String {
-    let mut text = table(&facts(found).into_iter().map(|(name, count)| vec![name, count]).collect::<Vec<_>>());
-    if !found.across_splits.is_empty() {
-        text += "\nduplicates across splits: rows of the second whose image is also in the first, exactly or nearly\n";
-        let rows: Vec<Vec<String>> =
-            std::iter::once(ACROSS.map(String::from).to_vec()).chain(across_rows(found)).collect();
-        text += &table(&rows);
-    }
-    let Some(labels) = &found.labels else { return text };
-    let name = |class: u8| classes.get(usize::from(class)).cloned().unwrap_or_default();
-    let mut pairs: Vec<_> = labels.by_class.iter().collect();
-    pairs.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    text += "\nprobable label errors, the most frequent\n";
-    let header = ["label", "suggested", "images"].map(String::from).to_vec();
-    let rows =
-        pairs.iter().take(10).map(|((label, other), count)| vec![name(*label), name(*other), thousands(**count)]);
-    text + &table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
-}
-
-fn page(args: &DataAuditArgs, files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Result<String> {
-    let mut caveats = warnings(found);
-    if found.labels.is_some() {
-        caveats.push(
-            "A probable label error is one that the networks confidently disagree with: look at it before you trust \
-             either. Ambiguous expressions are among them."
-                .to_owned(),
-        );
-    }
-    let errors = found
-        .labels
-        .as_ref()
-        .map_or(String::new(), |labels| format!(", {} probable label errors", thousands(labels.errors)));
-    let data: Vec<String> = args.data.iter().map(|path| input_name(path).display().to_string()).collect();
-    let provenance =
-        [("data", data.join(", ")), ("Grimace", env!("CARGO_PKG_VERSION").to_owned()), ("command", own_command()?)];
-    let page = AuditPage {
-        result: format!(
-            "{} images: {} exact and {} near duplicates{errors}",
-            thousands(found.images),
-            thousands(found.exact_duplicates),
-            thousands(found.near_duplicates)
-        ),
-        caveats: &caveats,
-        facts: facts(found),
-        head: ACROSS.map(String::from).to_vec(),
-        rows: across_rows(found),
-        sheets: sheets(files, found, classes)?,
-        provenance: provenance.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-    };
-    Ok(page.to_html())
-}
-
-/// Titles of the contact sheets, and the findings on each.
-const SHEETS: [(&str, &[Problem]); 6] = [
-    ("Probable label errors", &[Problem::LabelError]),
-    ("Images in several splits", &[Problem::ExactAcrossSplits, Problem::NearAcrossSplits]),
-    ("Duplicates with conflicting labels", &[Problem::ConflictingLabels]),
-    ("Duplicates within a split", &[Problem::NearDuplicate, Problem::ExactDuplicate]),
-    ("Images without a face", &[Problem::NoFace]),
-    ("Images without contrast", &[Problem::Blank, Problem::LowContrast]),
-];
-
-fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Result<Vec<AuditSheet>> {
-    let mut sheets = Vec::new();
-    for (title, problems) in SHEETS {
-        let all: Vec<_> = found.findings.iter().filter(|finding| problems.contains(&finding.problem)).collect();
-        let mut cells = Vec::new();
-        for finding in all.iter().take(MAX_SHOWN) {
-            let (file, position) = finding.place;
-            let Some((_, images)) = files.get(file) else { continue };
-            let class = |class: Option<u8>| class.and_then(|class| classes.get(usize::from(class)).cloned());
-            let label = class(images.labels.as_ref().and_then(|labels| labels.get(position).copied()));
-            let row = images.rows.get(position).copied().unwrap_or_default();
-            let second = match (class(finding.suggested), finding.group) {
-                (Some(suggested), _) => suggested,
-                (None, Some(group)) => format!("#{group}, {row}"),
-                (None, None) => format!("row {row}"),
-            };
-            let has_score = matches!(finding.problem, Problem::LabelError | Problem::NoFace);
-            let score = if has_score { finding.score } else { f64::NAN };
-            cells.push((images.image(position)?, label.unwrap_or_else(|| "no label".to_owned()), second, score));
-        }
-        if cells.is_empty() {
-            continue;
-        }
-        let shown: Vec<Mistake<'_>> = cells
-            .iter()
-            .map(|(image, label, second, score)| Mistake { image, label, predicted: second, confidence: *score })
-            .collect();
-        let second = match problems {
-            [Problem::LabelError] => "the suggested class, and how much more probable it is".to_owned(),
-            [Problem::NoFace] => {
-                format!("its row, and the score of the best face; {:.0}% are a find", 100.0 * MIN_FACE_SCORE)
-            }
-            [Problem::Blank, _] => "its row".to_owned(),
-            _ => "the number of its group of duplicates, and its row".to_owned(),
-        };
-        let caption = format!("The first {} of {}.", thousands(shown.len()), thousands(all.len()));
-        let heading = format!("Bold: the label. Below it: {second}.");
-        sheets.push(AuditSheet { title: title.to_owned(), caption, png: sheet(&heading, &shown)?.png });
-    }
-    Ok(sheets)
 }

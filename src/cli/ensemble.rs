@@ -84,7 +84,7 @@ pub fn run(args: &EnsembleArgs) -> Result<Outcome> {
                 let name = input_name(data).file_name().unwrap_or_default().to_string_lossy();
                 model.card.add_evaluation(&name, &scores.ensemble);
             }
-            Some(target.write(&model, None)?)
+            Some(target.write(&model, None, args.target.force)?)
         }
         None => None,
     };

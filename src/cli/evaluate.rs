@@ -92,9 +92,10 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
     } else {
         if validation > 0 && matches!(run, TrainedRun::Net(_)) {
             Console::default().line(&format!(
-                "{} of these images are validation images of the run: they selected its epoch and its temperature, so \
-                 metrics and calibration error of other images are worse",
-                thousands(validation)
+                "the run was validated on {} of these {} images, which selected its epoch and its temperature, so metrics and \
+                 calibration error are optimistic",
+                thousands(validation),
+                thousands(images.len())
             ))?;
         }
         print(&describe(&evaluation, calibration.as_ref(), tta, classes))?;

@@ -50,7 +50,7 @@ pub fn run(args: &ExportArgs) -> Result<Outcome> {
     let inputs: Vec<&Path> = args.calibration_data.iter().map(PathBuf::as_path).collect();
     let target = args.target.check(&inputs, std::slice::from_ref(&args.run))?.context("clap requires a target")?;
     let (model, calibration, tta) = prepare(args)?;
-    let mut written = target.write(&model, calibration.as_ref())?;
+    let mut written = target.write(&model, calibration.as_ref(), args.target.force)?;
     if args.json {
         if let Some(found) = written.json.as_object_mut() {
             found.insert("tta".to_owned(), json!(tta));

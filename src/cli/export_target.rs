@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::export::{
-    ExportPath, ExportedModel, Format, Int8Calibration, WebSources, check_export_path, check_web_folder, export,
-    export_web,
+    ExportPath, ExportedModel, Format, Int8Calibration, WebSources, check_export_path, check_replaced_model,
+    check_web_folder, export, export_web,
 };
 use crate::serve::page;
 
@@ -26,8 +26,7 @@ pub struct TargetArgs {
     /// Format [default: that of the extension of --out, TorchScript without one]
     #[arg(long, requires = "out", conflicts_with = "web")]
     pub format: Option<Format>,
-    /// Overwrite existing files; not required for an exported model with its description, or for an
-    /// earlier page
+    /// Overwrite existing files; not required for an exported model or page of the same training
     #[arg(long, requires = "target")]
     pub force: bool,
 }
@@ -77,8 +76,16 @@ impl Target {
     /// Exports `model`; with `calibration`, quantized to int8.
     ///
     /// # Errors
-    /// Those of [`export`] and [`export_web`].
-    pub fn write(&self, model: &ExportedModel, calibration: Option<&Int8Calibration>) -> Result<Written> {
+    /// Those of [`export`] and [`export_web`]; without `force`, an input error for a target that holds the
+    /// export of another training.
+    pub fn write(&self, model: &ExportedModel, calibration: Option<&Int8Calibration>, force: bool) -> Result<Written> {
+        let described = match self {
+            Self::File { path, .. } => path.description.path().to_path_buf(),
+            Self::Page { folder, .. } => folder.join("model.json"),
+        };
+        if !force {
+            check_replaced_model(&described, &model.description(Format::Onnx))?;
+        }
         match self {
             Self::File { format, path } => {
                 let out = path.model.path();

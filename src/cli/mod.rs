@@ -3,6 +3,7 @@
 mod common;
 mod compare;
 mod data_audit;
+mod data_audit_report;
 mod data_check;
 mod data_convert;
 mod data_pack;
@@ -17,6 +18,7 @@ mod export_target;
 mod forest;
 mod generate;
 mod monitor;
+mod monitor_report;
 mod predict;
 mod predict_photos;
 mod runs;

@@ -4,24 +4,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 
 use super::InferenceArgs;
 use super::common::{
-    LabelArgs, check_run_output, check_standard_input, own_command, print, print_json, read_images, read_labeled_images,
+    LabelArgs, check_run_output, check_standard_input, print, print_json, read_images, read_labeled_images,
 };
+use super::monitor_report::{Report, Scored};
 use crate::data::dataset;
+use crate::data::duplicates::duplicate_mask;
 use crate::data::images::Images;
 use crate::data::read_options::LabelPolicy;
-use crate::inference::drift::{CLASSES, EstimatedAccuracy, Limits, SignalDrift, Signals, compare, estimate_accuracy};
+use crate::inference::drift::{Limits, Signals, compare, detectable_distance, estimate_accuracy};
 use crate::inference::trained_run::TrainedRun;
-use crate::metrics::{Predictions, accuracy, wilson_interval};
-use crate::report::html::{Fact, MonitorPage};
-use crate::report::plot::Histogram;
-use crate::report::text_table::{table, thousands};
-use crate::transforms::tta::Tta;
+use crate::metrics::Predictions;
+use crate::report::Console;
+use crate::report::text_table::thousands;
 use crate::util::error::{Outcome, input};
-use crate::util::files::{OutputRules, input_name};
+use crate::util::files::OutputRules;
 
 /// The reference images of `--reference` by default: those that the run was validated on.
 const VALIDATION: &str = "validation";
@@ -71,41 +70,6 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Output of `--json`.
-#[derive(Serialize)]
-struct Report {
-    drift: bool,
-    limits: Limits,
-    reference_images: usize,
-    new_images: usize,
-    /// New images that cannot be read.
-    skipped: usize,
-    tta: Tta,
-    signals: Vec<SignalDrift>,
-    reference_accuracy: Scored,
-    /// Absent for fewer than 2 images.
-    estimated_accuracy: Option<EstimatedAccuracy>,
-    /// Absent without labels.
-    accuracy: Option<Scored>,
-}
-
-/// An accuracy on labeled images, with its 95% interval (Wilson).
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Scored {
-    accuracy: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Scored {
-    fn new(labels: &[u8], predicted: &[u8]) -> Self {
-        let accuracy = accuracy(labels, predicted);
-        let correct = (accuracy * labels.len() as f64).round() as usize;
-        let (low, high) = wilson_interval(correct, labels.len()).unwrap_or((0.0, 1.0));
-        Self { accuracy, low, high }
-    }
-}
-
 pub fn run(args: &MonitorArgs) -> Result<Outcome> {
     check_standard_input(&[args.data.as_path(), args.reference.as_path()])?;
     let own_reference = (args.reference.as_os_str() != VALIDATION).then_some(args.reference.as_path());
@@ -127,7 +91,9 @@ pub fn run(args: &MonitorArgs) -> Result<Outcome> {
     let signals = compare(&before, &new, run.data().classes.len(), limits);
     let is_right = reference_labels.iter().zip(&before.predicted).map(|(label, predicted)| label == predicted);
     let calibrated: Vec<(f64, bool)> = before.confidence.iter().copied().zip(is_right).collect();
-    let report = Report {
+    let mut report = Report {
+        detectable_distance: detectable_distance(reference.len(), images.len(), signals.len(), limits),
+        warnings: warnings(args, &run, &reference, &images)?,
         drift: signals.iter().any(|signal| signal.is_drift),
         limits,
         reference_images: reference.len(),
@@ -139,6 +105,9 @@ pub fn run(args: &MonitorArgs) -> Result<Outcome> {
         estimated_accuracy: estimate_accuracy(&calibrated, &new.confidence),
         accuracy: labels.map(|labels| Scored::new(&labels, &new.predicted)),
     };
+    let own = report.own_warnings();
+    report.warnings.extend(own);
+    report.warnings.iter().try_for_each(|warning| Console::default().line(&format!("warning: {warning}")))?;
     if let Some(output) = &output {
         output.write(report.page(args, run.data().classes.as_slice())?.as_bytes())?;
     }
@@ -169,8 +138,15 @@ fn new_images(args: &MonitorArgs, run: &TrainedRun) -> Result<(Images, Option<Ve
 /// An input error if the validation images of the run are no longer those it was validated on.
 fn reference_images(args: &MonitorArgs, run: &TrainedRun) -> Result<(Images, Vec<u8>)> {
     if args.reference.as_os_str() != VALIDATION {
-        let (labels, rows) = (LabelArgs::default(), super::RowArgs::default());
-        return read_labeled_images(&args.reference, &labels, &rows, run.data());
+        let images = read_images(&args.reference, run.data(), LabelPolicy::Optional, &super::RowArgs::default())?;
+        return match &images.labels {
+            Some(labels) => Ok((images.clone(), labels.clone())),
+            None => Err(input(format!(
+                "--reference {}: has no labels; expected a CSV with a column emotion, or a folder of class folders. --labels is \
+                 for the new images",
+                args.reference.display()
+            ))),
+        };
     }
     let (seed, data_hash) = match run {
         TrainedRun::Net(run) => (run.config.seed, &run.checkpoint.state.data_hash),
@@ -196,129 +172,39 @@ fn reference_images(args: &MonitorArgs, run: &TrainedRun) -> Result<(Images, Vec
     Ok((dataset.validation, labels))
 }
 
-const HEAD: [&str; 7] = ["signal", "reference", "new", "distance", "PSI", "p", "drift"];
+/// The part of the images above which a warning says that the run has seen them. The copies of images
+/// in FER2013 are below it.
+const MAX_SEEN: f64 = 0.05;
 
-const LEGEND: [&str; 4] = [
-    "reference and new: the mean over the images. Brightness is the mean pixel (0 to 255), contrast the standard deviation \
-     of the pixels, sharpness the strength of edges relative to the contrast, confidence the probability of the predicted \
-     class.",
-    "distance: how far apart the distributions are, from 0 to 1: Kolmogorov and Smirnov's statistic; for the predicted \
-     class, half the sum of the differences of the fractions.",
-    "PSI: population stability index; by a rule of thumb, below 0.1 is stable and above 0.25 a shift.",
-    "p: probability of such a distance without drift, corrected for the number of signals (Holm).",
-];
-
-impl Report {
-    /// The result in a sentence.
-    fn result(&self) -> String {
-        let drifting: Vec<&str> =
-            self.signals.iter().filter(|signal| signal.is_drift).map(|signal| signal.signal).collect();
-        match drifting.as_slice() {
-            [] => "No drift".to_owned(),
-            found => format!("Drift in {}", found.join(", ")),
+/// Warnings of images that the run was trained on.
+fn warnings(args: &MonitorArgs, run: &TrainedRun, reference: &Images, new: &Images) -> Result<Vec<String>> {
+    let trained = run.split_hashes()?.train;
+    let is_many = |seen: usize, all: usize| seen as f64 > MAX_SEEN * all as f64;
+    let mut warnings = Vec::new();
+    let shown = args.run.display();
+    let give = "use labeled images that no training has seen as --reference";
+    for (name, images, effect) in [
+        ("reference", reference, format!("so its accuracy on them, and with it the estimate, is too high; {give}")),
+        ("new", new, "so its confidence in them is too high".to_owned()),
+    ] {
+        let seen = duplicate_mask(&images.hashes, &trained).into_iter().filter(|seen| *seen).count();
+        if is_many(seen, images.len()) {
+            let (seen, all) = (thousands(seen), thousands(images.len()));
+            warnings.push(format!("{shown} was trained on {seen} of the {all} {name} images, {effect}"));
         }
     }
-
-    /// What is known of the accuracy, a name and a value each.
-    fn accuracies(&self) -> Vec<Fact> {
-        let percent = |accuracy: f64, low: f64, high: f64| {
-            format!("{:.1}% ({:.1}% to {:.1}%)", 100.0 * accuracy, 100.0 * low, 100.0 * high)
-        };
-        let scored = |found: Scored| percent(found.accuracy, found.low, found.high);
-        let mut facts = vec![("accuracy on the reference images".to_owned(), scored(self.reference_accuracy))];
-        if let Some(found) = self.estimated_accuracy {
-            facts.push((
-                "estimated accuracy on the new images".to_owned(),
-                percent(found.accuracy, found.low, found.high),
-            ));
-        }
-        if let Some(found) = self.accuracy {
-            facts.push(("accuracy on the new images, from their labels".to_owned(), scored(found)));
-        }
-        facts
-    }
-
-    fn rows(&self) -> Vec<(Vec<String>, bool)> {
-        let row = |signal: &SignalDrift| {
-            let mean = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-            let p_value = if signal.p_value < 1e-4 { "<0.0001".to_owned() } else { format!("{:.4}", signal.p_value) };
-            let cells = vec![
-                signal.signal.to_owned(),
-                mean(signal.reference_mean),
-                mean(signal.new_mean),
-                format!("{:.3}", signal.distance),
-                format!("{:.3}", signal.stability_index),
-                p_value,
-                if signal.is_drift { "yes" } else { "no" }.to_owned(),
-            ];
-            (cells, signal.is_drift)
-        };
-        self.signals.iter().map(row).collect()
-    }
-
-    fn describe(&self) -> String {
-        let head = HEAD.map(String::from).to_vec();
-        let rows = self.rows().into_iter().map(|(cells, _)| cells);
-        let mut text = format!(
-            "{}: {} new images beside {} reference images\n\n",
-            self.result(),
-            thousands(self.new_images),
-            thousands(self.reference_images)
-        );
-        text += &table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
-        text.push('\n');
-        for (name, value) in self.accuracies() {
-            text += &format!("{name}: {value}\n");
-        }
-        text
-    }
-
-    fn page(&self, args: &MonitorArgs, classes: &[String]) -> Result<String> {
-        let mut facts: Vec<Fact> = vec![
-            ("reference images".to_owned(), thousands(self.reference_images)),
-            ("new images".to_owned(), thousands(self.new_images)),
-        ];
-        facts.extend(self.accuracies());
-        let caveats = [
-            "The estimated accuracy assumes that confidence means as much on the new images as on the reference images. \
-             Images unlike those the model was trained on can be wrong with high confidence."
-                .to_owned(),
-            "Brightness, contrast and sharpness do not see everything: label a sample of new images from time to time, \
-             and pass it with its labels."
-                .to_owned(),
-        ];
-        let provenance = [
-            ("run", args.run.display().to_string()),
-            ("data", input_name(&args.data).display().to_string()),
-            ("reference", args.reference.display().to_string()),
-            ("Grimace", env!("CARGO_PKG_VERSION").to_owned()),
-            ("command", own_command()?),
-        ];
-        let page = MonitorPage {
-            result: self.result(),
-            caveats: &caveats,
-            facts,
-            head: HEAD.map(String::from).to_vec(),
-            rows: self.rows(),
-            histograms: self.signals.iter().map(|signal| histogram(signal, classes)).collect(),
-            legend: &LEGEND,
-            provenance: provenance.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        };
-        page.to_html()
-    }
-}
-
-fn histogram(signal: &SignalDrift, classes: &[String]) -> Histogram {
-    let fractions = |counts: &[u64]| {
-        let total = counts.iter().sum::<u64>().max(1) as f64;
-        counts.iter().map(|count| *count as f64 / total).collect()
+    let init = match run {
+        TrainedRun::Net(run) if args.reference.as_os_str() == VALIDATION => run.checkpoint.state.init.as_ref(),
+        _ => None,
     };
-    let bins = signal.bin_ends.iter().map(|end| format!("to {end:.2}"));
-    let labels = if signal.signal == CLASSES { classes.to_vec() } else { bins.chain(["above".to_owned()]).collect() };
-    Histogram {
-        title: signal.signal.to_owned(),
-        labels,
-        reference: fractions(&signal.reference_counts),
-        new: fractions(&signal.new_counts),
+    if let Some((init, seen)) = init.and_then(|init| Some((init, init.seen_validation_images?)))
+        && is_many(seen, init.validation_images)
+    {
+        let (path, seen, all) = (&init.path, thousands(seen), thousands(init.validation_images));
+        warnings.push(format!(
+            "the initial weights of {shown} ({path}) were trained on {seen} of its {all} validation images, so its accuracy \
+             on them, and with it the estimate, is too high; {give}"
+        ));
     }
+    Ok(warnings)
 }

@@ -9,6 +9,7 @@ use super::ConfigArgs;
 use super::common::{own_command, print, print_json};
 use crate::config::MAX_EPOCHS;
 use crate::report::text_table::table_with_text;
+use crate::tune::confirmation::MAX_SEEDS;
 use crate::tune::outputs;
 use crate::tune::plan::{Metric, StudyOptions};
 use crate::tune::sampler::Sampler;
@@ -51,7 +52,7 @@ pub struct TuneArgs {
     #[arg(long, value_enum, default_value = "accuracy")]
     pub metric: Metric,
     /// In the end, train the best and the base config with this many fresh seeds
-    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=MAX_SEEDS))]
     pub confirm: u64,
     /// Directory of the study [default: runs/tune-TIME, in UTC]
     #[arg(long, value_name = "DIR")]
@@ -101,7 +102,7 @@ fn describe(result: &StudyResult) -> String {
     if let Some((best, score)) = result.best_trial().and_then(|trial| Some((trial, trial.score()?))) {
         let epochs = result.epochs();
         text += &format!(
-            "the best of {} trials, after {} epochs ({epochs} in all): {score:.4}; it is too high, because it selected the trial\n",
+            "the best of {} trials, after {} epochs ({epochs} in all): {score:.4}, which is optimistic: it selected the trial\n",
             result.trials.len(),
             best.epochs(),
         );

@@ -51,14 +51,14 @@ pub struct DataConfig {
     /// of `train` (of a folder, the name of the folder of a split, such as `test`), or a fold of a cross-validation.
     #[serde(default)]
     pub validation: Validation,
-    /// How a validation fraction is sampled.
+    /// How a validation fraction or folds are sampled.
     #[serde(default)]
     pub split: SplitKind,
     /// Seed of the split. Without it, the seed of the run; set it to compare several seeds on one split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = i64::MAX))]
     pub split_seed: Option<u64>,
-    /// Keep exact duplicates of an image in the same part; applies if `validation` is a fraction.
+    /// Keep exact duplicates of an image in the same part; applies if `validation` is a fraction or a fold.
     #[serde(default = "yes")]
     pub group_duplicates: bool,
     /// Column of the CSVs with a group of each row, such as an age, optional: a model card has the

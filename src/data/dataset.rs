@@ -194,13 +194,14 @@ fn split_parts(
         Validation::Fraction(fraction) => {
             let rows = training(all)?;
             let request = SplitRequest { fraction: *fraction, ..split_request(data, seed) };
-            let mask = split::validation_mask(&rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
+            let mask =
+                split::validation_mask(&rows.rows, &rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
             Ok(divide(&rows, &mask))
         }
         Validation::Fold(fold) => {
             let rows = training(all)?;
             let labels = rows.labels.as_deref().unwrap_or_default();
-            let folds = split::folds(&rows.hashes, labels, split_request(data, seed), fold.folds)?;
+            let folds = split::folds(&rows.rows, &rows.hashes, labels, split_request(data, seed), fold.folds)?;
             Ok(divide(&rows, &folds.iter().map(|of_row| *of_row == fold.fold).collect::<Vec<_>>()))
         }
     }

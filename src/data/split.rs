@@ -27,23 +27,23 @@ pub struct SplitRequest {
 /// Returns a mask `[N]` that is true for validation rows.
 ///
 /// A group is an image with all its duplicates, or a single row. Its key is a function of the seed
-/// and its first row. Groups are sorted by key, within the class of their first row if stratified,
+/// and of the number of its first row in the file, `rows`: a row that is left out moves few others to
+/// the other part. Groups are sorted by key, within the class of their first row if stratified,
 /// and assigned to validation up to the fraction. The random split takes ceil(fraction * rows), as
 /// scikit-learn's `train_test_split`; the stratified split rounds within each class.
-pub fn validation_mask(hashes: &[ImageHash], labels: &[u8], request: SplitRequest) -> Result<Vec<bool>> {
+pub fn validation_mask(rows: &[u32], hashes: &[ImageHash], labels: &[u8], request: SplitRequest) -> Result<Vec<bool>> {
     let groups = groups(hashes, request.group_duplicates)?;
     let stratum = |first: usize| match request.kind {
         SplitKind::Stratified => labels.get(first).copied().map_or(0, u32::from),
         SplitKind::Random => 0,
     };
-    let key = |first: usize| Rng::new(&[Stream::Split as u64, request.seed, first as u64]).next_u64();
-    let first_rows = || groups.iter().map(|rows| rows.first().map_or(0, |row| *row as usize));
+    let first_rows = || groups.iter().map(|rows| first(rows));
     let frame = DataFrame::new(
         groups.len(),
         vec![
             Column::new("group".into(), (0..groups.len() as u32).collect::<Vec<_>>()),
             Column::new("stratum".into(), first_rows().map(stratum).collect::<Vec<_>>()),
-            Column::new("key".into(), first_rows().map(key).collect::<Vec<_>>()),
+            Column::new("key".into(), first_rows().map(|first| key(rows, first, request.seed)).collect::<Vec<_>>()),
             Column::new("size".into(), groups.iter().map(|rows| rows.len() as u32).collect::<Vec<_>>()),
         ],
     )?
@@ -82,11 +82,9 @@ pub fn validation_mask(hashes: &[ImageHash], labels: &[u8], request: SplitReques
 /// Groups as in [`validation_mask`], large ones first and then by their key, go to the fold with the
 /// fewest rows of their class if stratified, of those to the one with the fewest rows. `fraction` is
 /// not used.
-pub fn folds(hashes: &[ImageHash], labels: &[u8], request: SplitRequest, folds: u32) -> Result<Vec<u32>> {
+pub fn folds(rows: &[u32], hashes: &[ImageHash], labels: &[u8], request: SplitRequest, folds: u32) -> Result<Vec<u32>> {
     let mut groups = groups(hashes, request.group_duplicates)?;
-    let first = |rows: &[u32]| rows.first().map_or(0, |row| *row as usize);
-    let key = |rows: &[u32]| Rng::new(&[Stream::Split as u64, request.seed, first(rows) as u64]).next_u64();
-    groups.sort_by_cached_key(|rows| (std::cmp::Reverse(rows.len()), key(rows)));
+    groups.sort_by_cached_key(|group| (std::cmp::Reverse(group.len()), key(rows, first(group), request.seed)));
     // Rows of each class, and of all, in each fold.
     let mut counts = vec![([0_usize; 256], 0_usize); folds as usize];
     let mut assigned = vec![1; hashes.len()];
@@ -110,7 +108,18 @@ pub fn folds(hashes: &[ImageHash], labels: &[u8], request: SplitRequest, folds: 
     Ok(assigned)
 }
 
-/// The rows of each group; groups are in the order of their first row.
+/// The position of the first row of a group.
+fn first(group: &[u32]) -> usize {
+    group.first().map_or(0, |position| *position as usize)
+}
+
+/// The random key of a group whose first row is at `position`.
+fn key(rows: &[u32], position: usize, seed: u64) -> u64 {
+    let row = rows.get(position).map_or(position as u64, |row| u64::from(*row));
+    Rng::new(&[Stream::Split as u64, seed, row]).next_u64()
+}
+
+/// The positions of the rows of each group; groups are in the order of their first row.
 fn groups(hashes: &[ImageHash], group_duplicates: bool) -> Result<Vec<Vec<u32>>> {
     if !group_duplicates {
         return Ok((0..hashes.len() as u32).map(|row| vec![row]).collect());
@@ -155,6 +164,11 @@ mod tests {
         ((0..n).map(hash).collect(), (0..n).map(|i| [0, 0, 0, 1, 1, 2][i % 6]).collect())
     }
 
+    /// Row numbers of a file without gaps.
+    fn numbers(hashes: &[ImageHash]) -> Vec<u32> {
+        (0..hashes.len() as u32).collect()
+    }
+
     fn request(kind: SplitKind, group_duplicates: bool, seed: u64) -> SplitRequest {
         SplitRequest { fraction: 0.2, kind, group_duplicates, seed }
     }
@@ -163,26 +177,42 @@ mod tests {
     fn split_is_a_function_of_the_seed() {
         let (hashes, labels) = rows(1000);
         for kind in [SplitKind::Random, SplitKind::Stratified] {
-            let one = validation_mask(&hashes, &labels, request(kind, true, 1)).unwrap();
-            assert_eq!(one, validation_mask(&hashes, &labels, request(kind, true, 1)).unwrap());
-            assert_ne!(one, validation_mask(&hashes, &labels, request(kind, true, 2)).unwrap());
+            let one = validation_mask(&numbers(&hashes), &hashes, &labels, request(kind, true, 1)).unwrap();
+            assert_eq!(one, validation_mask(&numbers(&hashes), &hashes, &labels, request(kind, true, 1)).unwrap());
+            assert_ne!(one, validation_mask(&numbers(&hashes), &hashes, &labels, request(kind, true, 2)).unwrap());
         }
     }
 
     #[test]
     fn random_split_rounds_up_as_scikit_learn() {
         let (hashes, labels) = rows(1003);
-        let mask = validation_mask(&hashes, &labels, request(SplitKind::Random, false, 42)).unwrap();
+        let mask = validation_mask(&numbers(&hashes), &hashes, &labels, request(SplitKind::Random, false, 42)).unwrap();
         assert_eq!(mask.iter().filter(|v| **v).count(), 201);
     }
 
     #[test]
     fn stratified_split_takes_the_fraction_of_every_class() {
         let (hashes, labels) = rows(1200);
-        let mask = validation_mask(&hashes, &labels, request(SplitKind::Stratified, false, 42)).unwrap();
+        let mask =
+            validation_mask(&numbers(&hashes), &hashes, &labels, request(SplitKind::Stratified, false, 42)).unwrap();
         for (class, expected) in [(0, 120), (1, 80), (2, 40)] {
             let count = mask.iter().zip(&labels).filter(|(v, label)| **v && **label == class).count();
             assert_eq!(count, expected, "validation rows of class {class}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_left_out_hardly_change_the_parts_of_others() {
+        let (hashes, labels) = rows(2000);
+        let left: Vec<usize> = (0..2000).filter(|row| row % 50 != 1).collect();
+        let of = |values: &[u8]| left.iter().map(|row| values[*row]).collect::<Vec<_>>();
+        let left_rows: Vec<u32> = left.iter().map(|row| *row as u32).collect();
+        let left_hashes: Vec<ImageHash> = left.iter().map(|row| hashes[*row]).collect();
+        for kind in [SplitKind::Random, SplitKind::Stratified] {
+            let all = validation_mask(&numbers(&hashes), &hashes, &labels, request(kind, true, 42)).unwrap();
+            let some = validation_mask(&left_rows, &left_hashes, &of(&labels), request(kind, true, 42)).unwrap();
+            let moved = left.iter().zip(&some).filter(|(row, part)| all[**row] != **part).count();
+            assert!(moved <= 12, "{moved} of 1960 rows");
         }
     }
 
@@ -191,11 +221,11 @@ mod tests {
         let (hashes, labels) = rows(2000);
         let separated = |mask: &[bool]| (0..2000).filter(|i| i % 5 == 4 && mask[*i] != mask[i - 1]).count();
         for kind in [SplitKind::Random, SplitKind::Stratified] {
-            let grouped = validation_mask(&hashes, &labels, request(kind, true, 42)).unwrap();
+            let grouped = validation_mask(&numbers(&hashes), &hashes, &labels, request(kind, true, 42)).unwrap();
             assert_eq!(separated(&grouped), 0);
             let count = grouped.iter().filter(|v| **v).count();
             assert!((397..=403).contains(&count), "{count} validation rows of 2000");
-            let ungrouped = validation_mask(&hashes, &labels, request(kind, false, 42)).unwrap();
+            let ungrouped = validation_mask(&numbers(&hashes), &hashes, &labels, request(kind, false, 42)).unwrap();
             assert!(separated(&ungrouped) > 50);
         }
     }
@@ -204,9 +234,9 @@ mod tests {
     fn folds_are_even_in_every_class_and_keep_duplicates_together() {
         let (hashes, labels) = rows(2003);
         for kind in [SplitKind::Random, SplitKind::Stratified] {
-            let found = folds(&hashes, &labels, request(kind, true, 42), 5).unwrap();
-            assert_eq!(found, folds(&hashes, &labels, request(kind, true, 42), 5).unwrap());
-            assert_ne!(found, folds(&hashes, &labels, request(kind, true, 43), 5).unwrap());
+            let found = folds(&numbers(&hashes), &hashes, &labels, request(kind, true, 42), 5).unwrap();
+            assert_eq!(found, folds(&numbers(&hashes), &hashes, &labels, request(kind, true, 42), 5).unwrap());
+            assert_ne!(found, folds(&numbers(&hashes), &hashes, &labels, request(kind, true, 43), 5).unwrap());
             assert!((0..2003).all(|row| row % 5 != 4 || found[row] == found[row - 1]));
             let count = |fold: u32, class: Option<u8>| {
                 let is_counted = |(f, label): &(&u32, &u8)| **f == fold && class.is_none_or(|class| **label == class);

@@ -18,7 +18,7 @@ use serde_json::json;
 pub use exported_model::ExportedModel;
 pub use format::Format;
 pub use onnx::{Int8Calibration, Quantization};
-pub use output_path::{ExportPath, check_export_path};
+pub use output_path::{ExportPath, check_export_path, check_replaced_model};
 pub use torchscript::EXTRA_FILE;
 pub use web::{PageFiles, WebExported, WebSources, check_web_folder, export_web};
 

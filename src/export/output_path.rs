@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fs_err as fs;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::run_dir::RunDir;
 use crate::util::error::input;
@@ -100,6 +100,38 @@ pub fn check_export_path(out: &Path, inputs: &[&Path], runs: &[PathBuf], force: 
              with --force"
         ))),
     }
+}
+
+/// Refuses to replace an exported model that has other weights than the one of `new`: its run may be
+/// gone. Both are descriptions, the old one in the file `description`.
+///
+/// # Errors
+/// An input error.
+pub fn check_replaced_model(description: &Path, new: &Map<String, Value>) -> Result<()> {
+    let Some(old) = read_description(description) else { return Ok(()) };
+    if old.as_object().is_none_or(|old| origins(old) == origins(new)) {
+        return Ok(());
+    }
+    Err(input(format!(
+        "{}: describes the export of another training; choose another --out, or overwrite it with --force",
+        description.display()
+    )))
+}
+
+/// What tells the weights of a description's models from others.
+fn origins(description: &Map<String, Value>) -> Vec<Value> {
+    let models = description.get("models").and_then(Value::as_array);
+    let models =
+        models.map_or_else(|| vec![description], |models| models.iter().filter_map(Value::as_object).collect());
+    let origin = |model: &Map<String, Value>| {
+        let mut origin = model.get("provenance").cloned().unwrap_or_default();
+        if let Some(origin) = origin.as_object_mut() {
+            // Of the export, not of the weights.
+            ["grimace", "libtorch"].iter().for_each(|key| drop(origin.remove(*key)));
+        }
+        origin
+    };
+    models.into_iter().map(origin).collect()
 }
 
 /// Path of the model card: `MODEL_CARD.md`, or `model.MODEL_CARD.md` if there is one of another

@@ -99,7 +99,8 @@ impl ComparedRuns {
         let [a, b] = runs.each_ref().map(|run| &run.run.data().classes);
         if a != b {
             return Err(input(format!(
-                "{} has the classes {}, {} has {}; a comparison needs the same classes in the same order",
+                "{} has the classes {}, {} has {}; a comparison needs the same classes in the same order. Evaluate each on images of its own \
+                 classes: grimace evaluate RUN --data DATA",
                 first.display(),
                 a.join(","),
                 second.display(),
@@ -245,9 +246,9 @@ impl ComparedRuns {
             (found > 0).then(|| (run.path(), found))
         });
         for (run, found) in selected {
-            let found = thousands(found);
+            let (found, all) = (thousands(found), thousands(hashes.len()));
             warnings.push(format!(
-                "{found} of these images are validation images of {run}: they selected its epoch, so its metrics are optimistic"
+                "{run} was validated on {found} of these {all} images, which selected its epoch, so its metrics are optimistic"
             ));
         }
         if paired.agreement == 1.0 {

@@ -65,10 +65,15 @@ impl OutOfFold {
             let is_fold = matches!(fold.run.config.data.validation, Validation::Fold(found) if found.fold == number);
             if !is_fold || of_fold(fold) != count || Some(data_hash(fold)) != first {
                 let place = place(number);
-                return Err(input(format!("{}: is no fold {number} of {count} of this data", place.display())));
+                return Err(input(format!("{}: is not fold {number} of {count} of the same data", place.display())));
             }
         }
         Ok(Self { folds })
+    }
+
+    /// Hash of the images and labels, which all folds share.
+    pub fn data_hash(&self) -> String {
+        self.folds.first().map(|fold| fold.run.checkpoint.state.data_hash.clone()).unwrap_or_default()
     }
 }
 

@@ -13,7 +13,6 @@ use super::sweep_dir::{Progress, SweepDir};
 use super::sweep_json::SweepJson;
 use crate::config::{self, Config};
 use crate::data::config::{Fold, Validation};
-use crate::data::dataset::Dataset;
 use crate::data::images::Images;
 use crate::device::{self, DeviceChoice};
 use crate::inference::out_of_fold::OutOfFold;
@@ -139,6 +138,9 @@ pub fn cross_validate(options: &FoldOptions<'_>, signals: &Signals) -> Result<Fo
     mark.write(&dir)?;
     let mut console = Console::default();
     console.line(&format!("cross-validation: {} folds in {}", options.folds, path.display()))?;
+    if let Some(note) = unused_validation(options)? {
+        console.line(&note)?;
+    }
     if let Some(reason) = dir.unlocked_reason() {
         console.line(&format!("warning: it cannot be locked ({reason}): let no other process train in it"))?;
     }
@@ -155,8 +157,21 @@ pub fn cross_validate(options: &FoldOptions<'_>, signals: &Signals) -> Result<Fo
     }
     trainer.write_missing_reports(&runs, &mut datasets)?;
     check_finished(&dir, &runs, &resume_command)?;
-    let summary = summarize(&dir, datasets.get(&first.config)?, options)?;
+    let summary = summarize(&dir, &runs, &mut datasets, options)?;
     Ok(FoldsResult { dir, summary: Some(summary), signal: None, resume_command })
+}
+
+/// What to know if the config names validation images of its own, which folds replace.
+fn unused_validation(options: &FoldOptions<'_>) -> Result<Option<String>> {
+    let config: Config = config::load(options.config, options.sets)?;
+    let unused = match &config.data.validation {
+        Validation::Path(path) => path.display().to_string(),
+        Validation::Usage(usage) => format!("the rows of Usage {usage}"),
+        Validation::Fraction(_) | Validation::Fold(_) => return Ok(None),
+    };
+    Ok(Some(format!(
+        "note: each fold is validated on a part of the training rows; data.validation ({unused}) is not used"
+    )))
 }
 
 impl FoldOptions<'_> {
@@ -201,8 +216,13 @@ fn check_finished(dir: &SweepDir, runs: &[PlannedRun], resume_command: &str) -> 
     ))
 }
 
-/// Writes `out_of_fold.csv` and `summary.json`. `data` is that of any fold: each has all rows.
-fn summarize(dir: &SweepDir, data: &Dataset, options: &FoldOptions<'_>) -> Result<FoldsSummary> {
+/// Writes `out_of_fold.csv` and `summary.json`.
+fn summarize(
+    dir: &SweepDir,
+    runs: &[PlannedRun],
+    datasets: &mut DatasetCache,
+    options: &FoldOptions<'_>,
+) -> Result<FoldsSummary> {
     let found = OutOfFold::open(dir.path())?;
     let per_fold: Vec<FoldSummary> = found
         .folds
@@ -224,7 +244,8 @@ fn summarize(dir: &SweepDir, data: &Dataset, options: &FoldOptions<'_>) -> Resul
     let rows: usize = per_fold.iter().map(|fold| fold.rows).sum();
     let right: f64 = per_fold.iter().map(|fold| fold.accuracy * fold.rows as f64).sum();
     let config = found.folds.first().map(|fold| &fold.run.config).context("a cross-validation has folds")?;
-    write_atomically(&dir.file(OUT_OF_FOLD), &out_of_fold_csv(&found, data, &config.data.classes)?)?;
+    let ids = row_ids(&found, runs, datasets)?;
+    write_atomically(&dir.file(OUT_OF_FOLD), &out_of_fold_csv(&found, &ids, &config.data.classes)?)?;
     let accuracy = right / rows.max(1) as f64;
     let summary = FoldsSummary {
         name: config.name.clone(),
@@ -235,7 +256,7 @@ fn summarize(dir: &SweepDir, data: &Dataset, options: &FoldOptions<'_>) -> Resul
         accuracy,
         accuracy_interval: accuracy_interval(accuracy, rows),
         per_fold,
-        data_hash: data.data_hash.clone(),
+        data_hash: found.data_hash(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: options.command.to_owned(),
     };
@@ -243,12 +264,27 @@ fn summarize(dir: &SweepDir, data: &Dataset, options: &FoldOptions<'_>) -> Resul
     Ok(summary)
 }
 
+/// The id of each row that is validated on.
+///
+/// The data of one fold has all rows, unless training rows are left out for want of a vote for a
+/// soft label. Such a row is among the validation images of its own fold.
+fn row_ids(found: &OutOfFold, runs: &[PlannedRun], datasets: &mut DatasetCache) -> Result<HashMap<u32, String>> {
+    let mut ids = HashMap::new();
+    for (run, fold) in runs.iter().zip(&found.folds) {
+        if fold.validation.rows.iter().all(|row| ids.contains_key(row)) {
+            continue;
+        }
+        let data = datasets.get(&run.config)?;
+        for part in [&data.validation, &data.train] {
+            ids.extend(part.rows.iter().copied().zip(part.row_ids()));
+        }
+    }
+    Ok(ids)
+}
+
 /// The calibrated prediction for each image, in the order of the file and in the format of `grimace
 /// predict --probabilities`.
-fn out_of_fold_csv(found: &OutOfFold, data: &Dataset, classes: &[String]) -> Result<Vec<u8>> {
-    let parts = [&data.train, &data.validation];
-    let ids: HashMap<u32, String> =
-        parts.iter().flat_map(|part| part.rows.iter().copied().zip(part.row_ids())).collect();
+fn out_of_fold_csv(found: &OutOfFold, ids: &HashMap<u32, String>, classes: &[String]) -> Result<Vec<u8>> {
     let mut rows: Vec<(u32, &[f32])> = Vec::new();
     for fold in &found.folds {
         rows.extend(fold.validation.rows.iter().copied().zip(fold.probabilities.chunks(classes.len().max(1))));

@@ -23,6 +23,11 @@ pub enum StopReason {
     Diverged,
 }
 
+/// The error of a run that diverged more often than `train.max_rollbacks` allows.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Diverged(pub String);
+
 impl StopReason {
     /// The value of `stopped` in `summary.json`.
     pub(super) fn as_str(self) -> &'static str {

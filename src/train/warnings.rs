@@ -33,7 +33,7 @@ fn seen_validation_images(init: &InitRecord) -> Option<String> {
     let seen = init.seen_validation_images.filter(|seen| *seen > 0)?;
     Some(format!(
         "the initial weights of {} were trained on {seen} of the {} validation images, so the validation metrics are \
-         too good; use the split of that run (data.split_seed), or other images",
+         too good; use the same rows and split as that run (data.split, data.split_seed), or other images",
         init.path, init.validation_images
     ))
 }

@@ -3,7 +3,9 @@
 //! The best of many scores is partly the luckiest, so it says too much about its config. Seeds that
 //! selected nothing say how much.
 
-use anyhow::{Context as _, Result, anyhow};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::journal::Journal;
@@ -14,30 +16,40 @@ use super::study_dir::trial_name;
 use super::trial::{Runs, Trained};
 use crate::config::Config;
 use crate::report::Console;
+use crate::run_dir::RunDir;
 use crate::sweep::significance::confidence_half_width;
 use crate::util::error::input;
+
+/// Fewest values with an interval.
+const MIN_VALUES: usize = 3;
+
+/// Most fresh seeds.
+pub const MAX_SEEDS: u64 = 100;
 
 /// A mean over seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mean {
-    /// The value of each seed.
-    pub values: Vec<f64>,
-    /// Their mean.
-    pub mean: f64,
-    /// Half the width of its 95% interval (Student's t); `None` for one seed.
+    /// The value of each seed; `None` for a run that failed.
+    pub values: Vec<Option<f64>>,
+    /// The mean of those that did not fail, if there are any.
+    pub mean: Option<f64>,
+    /// Half the width of its 95% interval (Student's t); `None` for fewer than 3 values, of which it would
+    /// be wider than the range of the metric.
     pub half_width: Option<f64>,
 }
 
 impl Mean {
-    fn new(values: Vec<f64>) -> Self {
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        Self { mean, half_width: confidence_half_width(&values), values }
+    fn new(values: Vec<Option<f64>>) -> Self {
+        let present: Vec<f64> = values.iter().flatten().copied().collect();
+        let mean = (!present.is_empty()).then(|| present.iter().sum::<f64>() / present.len() as f64);
+        let half_width = (present.len() >= MIN_VALUES).then(|| confidence_half_width(&present)).flatten();
+        Self { mean, half_width, values }
     }
 
     /// Such as `0.5012 +- 0.0034`.
     pub fn describe(&self) -> String {
         let half = self.half_width.map_or(String::new(), |half| format!(" +- {half:.4}"));
-        format!("{:.4}{half}", self.mean)
+        self.mean.map_or("none".to_owned(), |mean| format!("{mean:.4}{half}"))
     }
 }
 
@@ -53,28 +65,38 @@ pub struct Confirmation {
     /// Differences of pairs of equal seed, best minus base.
     pub difference: Mean,
     /// The score of the search minus the mean of the same config over fresh seeds.
-    pub optimism: f64,
+    pub optimism: Option<f64>,
+    /// Runs that failed, and why. They are not part of the means.
+    pub failures: Vec<String>,
 }
 
 impl Confirmation {
-    fn new(seeds: Vec<u64>, score: f64, best: Vec<f64>, base: Vec<f64>) -> Self {
-        let differences = best.iter().zip(&base).map(|(best, base)| best - base).collect();
-        let best = Mean::new(best);
-        let optimism = score - best.mean;
-        Self { seeds, base: Mean::new(base), difference: Mean::new(differences), optimism, best }
+    fn new(seeds: Vec<u64>, score: f64, best: &[Fresh], base: &[Fresh]) -> Self {
+        let values = |runs: &[Fresh]| runs.iter().map(Fresh::value).collect::<Vec<_>>();
+        let difference = |(best, base): (&Fresh, &Fresh)| Some(best.value()? - base.value()?);
+        let differences = best.iter().zip(base).map(difference).collect();
+        let failures = best.iter().chain(base).filter_map(Fresh::failure).collect();
+        let (best, base) = (Mean::new(values(best)), Mean::new(values(base)));
+        let optimism = best.mean.map(|mean| score - mean);
+        Self { seeds, best, base, difference: Mean::new(differences), optimism, failures }
     }
 
     /// A few lines for the terminal.
     pub fn describe(&self) -> String {
-        let direction = if self.optimism < 0.0 { "too low" } else { "too high" };
-        format!(
-            "fresh seeds {:?}: best {}, base {}, difference {}\nthe search's own score was {:.4} {direction}\n",
+        let mut text = format!(
+            "fresh seeds {:?}{}: best {}, base {}, difference {}\n",
             self.seeds,
+            if self.best.half_width.is_some() { " (mean +- half of its 95% interval)" } else { "" },
             self.best.describe(),
             self.base.describe(),
-            self.difference.describe(),
-            self.optimism.abs()
-        )
+            self.difference.describe()
+        );
+        if let Some(optimism) = self.optimism {
+            let direction = if optimism < 0.0 { "below" } else { "above" };
+            text += &format!("the score of the search is {:.4} {direction} the mean of fresh seeds\n", optimism.abs());
+        }
+        self.failures.iter().for_each(|failure| text += &format!("failed: {failure}\n"));
+        text
     }
 }
 
@@ -82,8 +104,8 @@ impl Confirmation {
 struct Fresh {
     config: Config,
     folder: String,
-    /// Its best metric, once trained.
-    value: Option<f64>,
+    /// Its best metric, or why it failed; `None` until it is trained.
+    result: Option<Result<f64, String>>,
 }
 
 /// Trains the best and the base config with fresh seeds, counting up from the config's own. The
@@ -91,7 +113,7 @@ struct Fresh {
 /// is the signal that interrupted it.
 ///
 /// # Errors
-/// A run that fails; files that cannot be read or written.
+/// Files that cannot be read or written, a device that fails.
 pub fn run(
     result: &StudyResult,
     options: &StudyOptions,
@@ -99,20 +121,18 @@ pub fn run(
     runs: &mut Runs<'_>,
 ) -> Result<Result<Confirmation, i32>> {
     let best = result.best_trial().context("a best trial")?;
-    let seeds: Vec<u64> = (1..=options.confirm).map(|number| result.plan.base.seed.saturating_add(number)).collect();
+    let seeds: Vec<u64> = (1..=seed_count(result, options)).map(|number| fresh_seed(result, number)).collect();
     let best_config = result.config(best)?;
     let fresh = |(name, config): (&str, &Config)| -> Result<Vec<Fresh>> {
-        let with_folder = |seed: &u64| {
-            let folder = format!("confirm-{name}-seed{seed}");
-            Ok(Fresh { config: with_seed(config, *seed)?, folder, value: None })
-        };
+        let with_folder =
+            |seed: &u64| Ok(Fresh { config: with_seed(config, *seed)?, folder: folder(name, *seed), result: None });
         seeds.iter().map(with_folder).collect()
     };
     let name = trial_name(best.number);
     let (mut best_runs, mut base_runs) = (fresh((&name, &best_config))?, fresh(("base", &result.plan.base))?);
     loop {
         let mut is_waiting = false;
-        for run in best_runs.iter_mut().chain(&mut base_runs).filter(|run| run.value.is_none()) {
+        for run in best_runs.iter_mut().chain(&mut base_runs).filter(|run| run.result.is_none()) {
             if let Some(signal) = runs.signals.received() {
                 return Ok(Err(signal));
             }
@@ -133,26 +153,64 @@ pub fn run(
         }
         std::thread::sleep(POLL_INTERVAL);
     }
-    let values = |runs: &[Fresh]| runs.iter().filter_map(|run| run.value).collect();
     let score = best.score().context("a score")?;
-    Ok(Ok(Confirmation::new(seeds, score, values(&best_runs), values(&base_runs))))
+    Ok(Ok(Confirmation::new(seeds, score, &best_runs, &base_runs)))
+}
+
+/// Number of fresh seeds: those that are asked for, or that an earlier command has begun to train for
+/// the best trial. A study that is resumed keeps them.
+pub fn seed_count(result: &StudyResult, options: &StudyOptions) -> u64 {
+    let Some(best) = result.best.map(trial_name) else { return 0 };
+    let is_begun = |number: &u64| result.dir.file(&folder(&best, fresh_seed(result, *number))).is_dir();
+    let begun = (1..=MAX_SEEDS).take_while(is_begun).count() as u64;
+    options.confirm.max(begun)
+}
+
+fn fresh_seed(result: &StudyResult, number: u64) -> u64 {
+    result.plan.base.seed.saturating_add(number)
+}
+
+/// The run directory of a config with a fresh seed.
+fn folder(name: &str, seed: u64) -> String {
+    format!("confirm-{name}-seed{seed}")
 }
 
 impl Fresh {
     /// Trains it unless it is finished; the signal that interrupted it.
     fn train(&mut self, result: &StudyResult, runs: &mut Runs<'_>) -> Result<Option<i32>> {
         let folder = &self.folder;
-        Console::default().line(&format!("{folder}: training"))?;
-        match runs.train(&self.config, &result.dir.file(folder), self.config.train.epochs)? {
+        let path = result.dir.file(folder);
+        if let Some(value) = finished(&path, &self.config) {
+            self.result = Some(Ok(value));
+            return Ok(None);
+        }
+        match runs.train(&self.config, &path, self.config.train.epochs)? {
             Trained::Interrupted(signal) => return Ok(Some(signal)),
-            Trained::Failed(error) => return Err(anyhow!("{folder}: {error}")),
+            Trained::Failed(error) => {
+                Console::default().line(&format!("{folder}: failed: {error}"))?;
+                self.result = Some(Err(error));
+            }
             Trained::Done(summary) => {
-                let value = summary.best_monitor_value;
-                self.value = Some(value.with_context(|| format!("{folder}: has no finite metric"))?);
+                self.result = Some(summary.best_monitor_value.ok_or_else(|| "has no finite metric".to_owned()));
             }
         }
         Ok(None)
     }
+
+    fn value(&self) -> Option<f64> {
+        self.result.as_ref().and_then(|result| result.as_ref().ok()).copied()
+    }
+
+    fn failure(&self) -> Option<String> {
+        let error = self.result.as_ref()?.as_ref().err()?;
+        Some(format!("{}: {error}", self.folder))
+    }
+}
+
+/// The best metric of the run at `path`, if it has been trained to its end.
+fn finished(path: &Path, config: &Config) -> Option<f64> {
+    let summary = RunDir::open(path).ok()?.read_summary()?;
+    summary.best_monitor_value.filter(|_| summary.is_finished(config))
 }
 
 fn with_seed(config: &Config, seed: u64) -> Result<Config> {
@@ -164,19 +222,49 @@ fn with_seed(config: &Config, seed: u64) -> Result<Config> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+
+    fn runs(values: &[Option<f64>]) -> Vec<Fresh> {
+        let config: Config =
+            config::from_text("name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n", "x").unwrap();
+        let run = |(number, value): (usize, &Option<f64>)| Fresh {
+            config: config.clone(),
+            folder: folder("base", number as u64),
+            result: Some(value.ok_or_else(|| "training diverged".to_owned())),
+        };
+        values.iter().enumerate().map(run).collect()
+    }
+
+    fn confirmation(score: f64, best: &[Option<f64>], base: &[Option<f64>]) -> Confirmation {
+        Confirmation::new((43..).take(best.len()).collect(), score, &runs(best), &runs(base))
+    }
 
     #[test]
     fn a_confirmation_compares_with_the_base_and_the_search() {
-        let found = Confirmation::new(vec![43, 44], 0.7, vec![0.6, 0.64], vec![0.5, 0.56]);
-        assert!((found.optimism - 0.08).abs() < 1e-12 && (found.difference.mean - 0.09).abs() < 1e-12);
-        // Two values: half the width is 12.706 times half their distance.
-        assert!((found.best.half_width.unwrap() - 12.706 * 0.02).abs() < 1e-9);
+        let found = confirmation(0.7, &[Some(0.6), Some(0.64), Some(0.62)], &[Some(0.5), Some(0.56), Some(0.53)]);
+        assert!(
+            (found.optimism.unwrap() - 0.08).abs() < 1e-12 && (found.difference.mean.unwrap() - 0.09).abs() < 1e-12
+        );
+        // Student's quantile for 2 degrees of freedom times the standard error.
+        assert!((found.best.half_width.unwrap() - 4.303 * 0.02 / 3f64.sqrt()).abs() < 1e-4);
         let text = found.describe();
-        for part in ["fresh seeds [43, 44]: best 0.6200 +- 0.2541, base 0.5300", "own score was 0.0800 too high"] {
+        let own = "score of the search is 0.0800 above the mean of fresh seeds";
+        let means = "fresh seeds [43, 44, 45] (mean +- half of its 95% interval): best 0.6200 +- 0.0497, base 0.5300";
+        for part in [means, own] {
             assert!(text.contains(part), "{text}");
         }
-        let one = Confirmation::new(vec![43], 0.5, vec![0.6], vec![0.5]);
+        let one = confirmation(0.5, &[Some(0.6)], &[Some(0.5)]);
         assert_eq!(one.best.half_width, None);
-        assert!(one.describe().contains("best 0.6000, base 0.5000") && one.describe().contains("0.1000 too low"));
+        assert!(one.describe().contains("best 0.6000, base 0.5000") && one.describe().contains("0.1000 below the"));
+    }
+
+    #[test]
+    fn runs_that_failed_are_named_and_not_part_of_means() {
+        let found = confirmation(0.7, &[None, Some(0.6)], &[Some(0.5), Some(0.4)]);
+        assert_eq!((found.best.mean, found.difference.values.as_slice()), (Some(0.6), &[None, Some(0.6 - 0.4)][..]));
+        assert!(found.describe().contains("failed: confirm-base-seed0: training diverged"), "{}", found.describe());
+        let none = confirmation(0.7, &[None], &[Some(0.5)]);
+        assert_eq!((none.best.mean, none.optimism, none.difference.mean), (None, None, None));
+        assert!(none.describe().starts_with("fresh seeds [43]: best none, base 0.5000, difference none\nfailed: "));
     }
 }

@@ -4,6 +4,8 @@
 //! Rungs are numbers of epochs, each `eta` times the one before. Of the trials at a rung, the best
 //! `1 / eta` go on to the next, as soon as they are among them.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 
 use crate::util::error::input;
@@ -134,10 +136,13 @@ fn ranked(results: &[Scored], rung: usize) -> Vec<Scored> {
     found
 }
 
-/// The best result at the highest rung that has one.
+/// The best result at the highest rung that has one, of trials that did not fail later.
 pub fn leader(results: &[Scored]) -> Option<Scored> {
-    let rung = results.iter().filter(|result| result.score.is_some()).map(|result| result.rung).max()?;
-    ranked(results, rung).into_iter().next()
+    let failed: HashSet<usize> =
+        results.iter().filter(|result| result.score.is_none()).map(|result| result.trial).collect();
+    let left: Vec<Scored> = results.iter().filter(|result| !failed.contains(&result.trial)).copied().collect();
+    let rung = left.iter().map(|result| result.rung).max()?;
+    ranked(&left, rung).into_iter().next()
 }
 
 #[cfg(test)]
@@ -211,6 +216,8 @@ mod tests {
         assert_eq!(decide(&ladder, &[], 0, 1), Decision::Start);
         assert_eq!(decide(&ladder, &[failed(0), failed(1), failed(2)], 3, 3), Decision::Finish);
         assert_eq!(leader(&[failed(0)]), None);
+        let later = [at(0, 0, 0.9), at(1, 0, 0.5), Scored { trial: 0, rung: 1, score: None }];
+        assert_eq!(leader(&later), Some(at(1, 0, 0.5)), "the best at rung 0 failed later");
         // A failure counts as a trial at its rung.
         assert_eq!(decide(&ladder, &[failed(0), failed(1), at(2, 0, 0.1)], 3, 9), promote(2, 1));
         let tied = [at(2, 0, 0.5), at(1, 0, 0.5), at(0, 0, 0.4)];

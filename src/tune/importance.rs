@@ -2,8 +2,9 @@
 //!
 //! The measure is epsilon squared (Kelley 1935): the trials are sorted by the key's value and cut into
 //! groups; what remains of the variance of the scores within groups is compared with all of it, with
-//! the correction for the number of groups. It is 0 for a key without effect, on average, and 1 for one
-//! that alone determines the score. It sees the effect of each key alone, not of two together.
+//! the correction for the number of groups, and negative values are 0. It is near 0 for a key without
+//! effect and 1 for one that alone determines the score. It sees the effect of each key alone, not of two
+//! together, and TPE, which samples good regions more often, makes keys depend on one another.
 
 /// Groups of a number's values.
 const GROUPS: usize = 4;

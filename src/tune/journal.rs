@@ -168,7 +168,7 @@ impl Journal {
         for line in lines {
             let record = serde_json::from_slice(line).map_err(|error| {
                 let number = self.records.len() + 1;
-                input(format!("{shown}:{number}: is no record of a study ({error}); choose another --out"))
+                input(format!("{shown}:{number}: is not a record of a study ({error}); choose another --out"))
             })?;
             self.records.push(record);
             self.end += line.len() as u64;
@@ -257,7 +257,7 @@ mod tests {
         for text in ["x\n{\"event\":\"trial\",\"trial\":0,\"values\":[]}\n", "{\"event\":\"none\"}\n", "\n"] {
             fs::write(&path, text).unwrap();
             let message = open(&path).unwrap_err().to_string();
-            assert!(message.contains("study.jsonl:1: is no record of a study"), "{message}");
+            assert!(message.contains("study.jsonl:1: is not a record of a study"), "{message}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text, "nothing is lost");
         }
     }

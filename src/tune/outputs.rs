@@ -61,23 +61,24 @@ fn best_toml(result: &StudyResult, options: &StudyOptions) -> Result<Option<Stri
     let Some((trial, score)) = result.best_trial().and_then(|trial| Some((trial, trial.score()?))) else {
         return Ok(None);
     };
-    let base = &result.plan.base;
-    let mut raw = (*result.config(trial)?).clone();
+    let base = &result.recorded;
+    let mut raw = (*result.recorded_config(trial)?).clone();
     raw.name = format!("{}-tuned", base.name);
     // A name that would be too long stays as it is.
-    let config = raw.check().or_else(|_| result.config(trial))?;
+    let config = raw.check().or_else(|_| result.recorded_config(trial))?;
     let varied = result.plan.space.assignments(&trial.values);
     let varied: String = varied.iter().map(|line| format!("#   {}\n", line.replace(['\n', '\r'], " "))).collect();
     let (epochs, trained) = (trial.epochs(), result.epochs());
     let text = format!(
-        "# The best of {count} trials of a search with {sampler} and successive halving (grimace tune):\n\
+        "# The best of {count} trials of a search with {sampler}{halving} (grimace tune):\n\
          # {name} of {dir}, {metric} {score:.4} in epoch {best_epoch} of {epochs}.\n\
          # Seed of the search {seed}, of the training {run_seed}; {trained} epochs in all trials.\n\
-         # The score is that of the best of all trials on the images that selected it, so it is too high:\n\
-         # --confirm trains with fresh seeds, and only images for testing tell what it is worth.\n\
+         # The score selected the trial, so it is optimistic. --confirm trains it with fresh seeds; an\n\
+         # unbiased accuracy needs test images.\n\
          # What was varied:\n{varied}",
         count = result.trials.len(),
         sampler = options.sampler.name(),
+        halving = if result.plan.ladder.top() > 0 { " and successive halving" } else { "" },
         name = trial_name(trial.number),
         dir = result.dir.path().display(),
         metric = options.metric.monitor(),

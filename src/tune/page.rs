@@ -72,22 +72,23 @@ fn describe(result: &StudyResult, metric: &str) -> String {
 fn caveats(result: &StudyResult) -> Vec<String> {
     let optimism = match &result.confirmation {
         None => {
-            "The best score selected its trial, so it is too high; --confirm K trains the config with K fresh seeds."
+            "The best score selected its trial, so it is optimistic; --confirm K trains the config with K fresh seeds."
                 .to_owned()
         }
-        Some(found) => format!(
-            "The score of the search minus the mean of fresh seeds of the same config is {:+.4}.",
-            found.optimism
-        ),
+        Some(found) => match found.optimism {
+            Some(optimism) => {
+                format!("The score of the search minus the mean of fresh seeds of the same config is {optimism:+.4}.")
+            }
+            None => "All runs of the best config with fresh seeds failed.".to_owned(),
+        },
     };
+    let failures = result.confirmation.iter().flat_map(|found| &found.failures);
+    let failures = failures.map(|failure| format!("Failed, and not part of the means: {failure}"));
     let data = &result.plan.base.data;
-    vec![
-        optimism,
-        "All scores, those of fresh seeds too, are on the validation images that selected the config and the epochs; what \
-         the config is worth, only images say that selected nothing."
-            .to_owned(),
-        describe_split(data, result.plan.base.seed),
-    ]
+    let same_images = "All scores, those of fresh seeds too, are on the validation images that selected the config and the \
+                       epochs. An unbiased accuracy needs test images.";
+    let caveats = [optimism, same_images.to_owned(), describe_split(data, result.plan.base.seed)];
+    failures.chain(caveats).collect()
 }
 
 fn facts(result: &StudyResult) -> Vec<Fact> {
@@ -111,9 +112,11 @@ fn confirmation_table(result: &StudyResult, found: &Confirmation) -> (Vec<String
     let seeds = found.seeds.iter().map(|seed| format!("seed {seed}"));
     let head = ["config", "mean", "95% CI"].map(str::to_owned).into_iter().chain(seeds).collect();
     let row = |name: &str, mean: &Mean| -> Vec<String> {
-        let interval = |half: f64| format!("{:.4} to {:.4}", mean.mean - half, mean.mean + half);
-        let cells = [name.to_owned(), format!("{:.4}", mean.mean), mean.half_width.map_or("-".to_owned(), interval)];
-        cells.into_iter().chain(mean.values.iter().map(|value| format!("{value:.4}"))).collect()
+        let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        let ends = mean.mean.zip(mean.half_width);
+        let interval = ends.map(|(mean, half)| format!("{:.4} to {:.4}", mean - half, mean + half));
+        let cells = [name.to_owned(), cell(mean.mean), interval.unwrap_or_else(|| "-".to_owned())];
+        cells.into_iter().chain(mean.values.iter().map(|value| cell(*value))).collect()
     };
     let mut rows = vec![row("best", &found.best), row("base", &found.base), row("best minus base", &found.difference)];
     if let Some(score) = result.best_trial().and_then(Trial::score) {

@@ -72,13 +72,13 @@ impl Search<'_, '_> {
         }
     }
 
-    /// What the journal comes to in the end.
+    /// What the journal comes to in the end, and its lock: what is written under it is of this state.
     ///
     /// # Errors
     /// A journal that cannot be read.
-    pub fn into_history(mut self) -> Result<History> {
-        drop(self.lock()?);
-        Ok(self.history)
+    pub fn into_history(mut self) -> Result<(History, JournalLock)> {
+        let lock = self.lock()?;
+        Ok((self.history, lock))
     }
 
     fn lock(&mut self) -> Result<JournalLock> {

@@ -114,11 +114,11 @@ fn collect(table: &Table, path: &str, found: &mut Vec<Parameter>) -> Result<(), 
         let shown = || short(&value.to_string(), MAX_SHOWN);
         let wrong = |problem: String| (key.clone(), format!("{key} = {}: {problem}", shown()));
         let Some(inner) = value.as_table() else {
-            return Err(wrong(format!("is no domain; expected {EXPECTED}")));
+            return Err(wrong(format!("is not a set of values; expected {EXPECTED}")));
         };
         let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| inner.contains_key(*kind)).collect();
         let domain = match kinds.as_slice() {
-            [] if inner.is_empty() => return Err(wrong(format!("is no domain; expected {EXPECTED}"))),
+            [] if inner.is_empty() => return Err(wrong(format!("is not a set of values; expected {EXPECTED}"))),
             [] => {
                 collect(inner, &key, found)?;
                 continue;
@@ -135,7 +135,7 @@ fn collect(table: &Table, path: &str, found: &mut Vec<Parameter>) -> Result<(), 
 
 fn array<'a>(table: &'a Table, kind: &str) -> Result<&'a [Value], String> {
     let values = table.get(kind).and_then(Value::as_array);
-    values.map(Vec::as_slice).ok_or_else(|| format!("{kind} is no array; expected {EXPECTED}"))
+    values.map(Vec::as_slice).ok_or_else(|| format!("{kind} is not an array; expected {EXPECTED}"))
 }
 
 /// The two ends of a kind.
@@ -276,10 +276,10 @@ mod tests {
             ("a = ", &["s.toml:1: not valid TOML"][..]),
             ("", &["s.toml: varies no key; expected KEY = one of { log"]),
             ("\ntrain.bacth = { int = [1, 2] }", &["s.toml:2: train.bacth: unknown key; expected one of ", "batch"]),
-            ("train.batch = 3", &["s.toml:1: train.batch = 3: is no domain; expected one of"]),
-            ("[train]\nbatch = { ints = [1, 2] }", &["s.toml:2: train.batch.ints = [1, 2]: is no domain"]),
-            ("train.batch = {}", &["s.toml:1: train.batch = {}: is no domain"]),
-            ("train.batch = { int = 3 }", &["s.toml:1: ", "int is no array"]),
+            ("train.batch = 3", &["s.toml:1: train.batch = 3: is not a set of values; expected one of"]),
+            ("[train]\nbatch = { ints = [1, 2] }", &["s.toml:2: train.batch.ints = [1, 2]: is not a set of values"]),
+            ("train.batch = {}", &["s.toml:1: train.batch = {}: is not a set of values"]),
+            ("train.batch = { int = 3 }", &["s.toml:1: ", "int is not an array"]),
             ("train.batch = { int = [3] }", &["has 1 values; expected { int = [LOW, HIGH] }"]),
             ("train.batch = { int = [3.5, 4] }", &["expected two integers"]),
             ("train.batch = { int = [4, 4] }", &["the first value below the second"]),

@@ -26,6 +26,8 @@ use crate::util::signals::Signals;
 pub struct StudyResult {
     /// What was searched.
     pub plan: Plan,
+    /// The base config as the study was started with, on a device and with threads of its own.
+    pub recorded: Config,
     /// Its directory, locked.
     pub dir: StudyDir,
     /// The trials in their order.
@@ -54,6 +56,15 @@ impl StudyResult {
     /// Those of a config.
     pub fn config(&self, trial: &Trial) -> Result<Config> {
         config::with_values(&self.plan.base, &self.plan.space.assignments(&trial.values))
+    }
+
+    /// The config of a trial, with device, threads and name as the study was started with. It is the
+    /// same in all processes that share the study.
+    ///
+    /// # Errors
+    /// Those of a config.
+    pub fn recorded_config(&self, trial: &Trial) -> Result<Config> {
+        config::with_values(&self.recorded, &self.plan.space.assignments(&trial.values))
     }
 
     /// Epochs trained by all trials.
@@ -95,17 +106,18 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
         None => StudyDir::default_path(options.resume)?,
     };
     let dir = open_dir(&path, options)?;
-    let mut journal = open_journal(&dir, record, options)?;
+    let (mut journal, recorded) = open_journal(&dir, record, options)?;
     let resume_command = resume_command(options, &dir)?;
     let mut runs =
         Runs { signals, command: &options.command, resume_command: &resume_command, datasets: &mut datasets };
     let mut search =
         Search { options, plan: &plan, dir: &dir, journal: &mut journal, history: History::default(), runs: &mut runs };
     let signal = search.run()?;
-    let History { trials, results, .. } = search.into_history()?;
+    let (History { trials, results, .. }, lock) = search.into_history()?;
     let best = best(&results);
     let mut result = StudyResult {
         plan,
+        recorded,
         dir,
         trials,
         results,
@@ -114,8 +126,9 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
         signal,
         resume_command: resume_command.clone(),
     };
-    outputs::write(&result, options, &journal.lock()?)?;
-    if result.signal.is_none() && options.confirm > 0 && result.best.is_some() {
+    outputs::write(&result, options, &lock)?;
+    drop(lock);
+    if result.signal.is_none() && confirmation::seed_count(&result, options) > 0 {
         match confirmation::run(&result, options, &mut journal, &mut runs)? {
             Ok(confirmation) => result.confirmation = Some(confirmation),
             Err(signal) => result.signal = Some(signal),
@@ -152,26 +165,39 @@ fn open_dir(path: &Path, options: &StudyOptions) -> Result<StudyDir> {
     Ok(dir)
 }
 
-/// Opens the journal of a new study, or of the one that is resumed or joined.
-fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> Result<Journal> {
+/// Opens the journal of a new study, or of the one that is resumed or joined. Returns the base config
+/// as it was started with, too.
+fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> Result<(Journal, Config)> {
     let mut console = Console::default();
     let path = dir.file(STUDY_JSONL);
     let mut journal = Journal::open(&path, options.join)?;
     let lock = journal.lock()?;
     journal.note.take().iter().try_for_each(|note| console.line(note))?;
     let rungs: Vec<String> = record.rungs.iter().map(u32::to_string).collect();
-    match journal.records.first() {
-        None => journal.append(&lock, Record::Study(record))?,
-        Some(Record::Study(old)) => check_same(old, &record, &dir.path().display().to_string())?,
+    let shown_dir = dir.path().display().to_string();
+    let recorded = match journal.records.first() {
+        None => {
+            if options.resume {
+                console.line(&format!("{shown_dir} holds no study yet: starting a new one"))?;
+            }
+            let recorded = record.config.clone();
+            journal.append(&lock, Record::Study(record))?;
+            recorded
+        }
+        Some(Record::Study(old)) => {
+            check_same(old, &record, &shown_dir)?;
+            old.config.clone()
+        }
         Some(_) => {
             let shown = path.display();
             return Err(input(format!("{shown}:1: does not describe the study; choose another --out")));
         }
-    }
+    };
     drop(lock);
-    let (trials, rungs, shown) = (options.trials, rungs.join(", "), dir.path().display());
-    console.line(&format!("study: {trials} trials, rungs at epochs {rungs}, in {shown}"))?;
-    Ok(journal)
+    let (trials, rungs) = (options.trials, rungs.join(", "));
+    console.line(&format!("study: {trials} trials, rungs at epochs {rungs}, in {shown_dir}"))?;
+    let recorded = config::from_text(&recorded, &format!("{}:1", path.display()))?;
+    Ok((journal, recorded))
 }
 
 /// Number of the best trial.

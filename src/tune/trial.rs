@@ -9,8 +9,9 @@ use crate::device::{self, MemoryAdvice};
 use crate::report::Console;
 use crate::run_dir::Summary;
 use crate::sweep::runner::DatasetCache;
-use crate::train::early_stopping::StopReason;
+use crate::train::early_stopping::{Diverged, StopReason};
 use crate::train::session::{PreparedRun, RunOptions};
+use crate::util::error::is_input;
 use crate::util::signals::Signals;
 
 /// What a training ended with.
@@ -18,7 +19,7 @@ use crate::util::signals::Signals;
 pub enum Trained {
     /// It has reached its epochs, or early stopping has ended it.
     Done(Box<Summary>),
-    /// It failed, as it would again: it diverged, or does not fit into memory.
+    /// It failed, as it would again: it diverged, or does not fit into memory, or the data.
     Failed(String),
     /// This signal interrupted it; it has saved its state.
     Interrupted(i32),
@@ -40,13 +41,15 @@ impl Runs<'_> {
     /// Trains the run at `path` until it has `epochs` in all, from its checkpoint if it has one.
     ///
     /// # Errors
-    /// What is no property of the config: a file that cannot be read or written, a run that is in use.
+    /// What another attempt may not meet: a file that cannot be read or written, a run that is in use, a
+    /// device that fails.
     pub fn train(&mut self, config: &Config, path: &Path, epochs: u32) -> Result<Trained> {
         let prepared = PreparedRun::new(config, Some(path), None)?;
         let data = self.datasets.get(config)?;
         let mut session = match prepared.begin(config, data, Some(path), self.signals) {
-            Err(error) => return failed(error),
-            Ok(session) => session,
+            // Of the memory that the config needs, or of its weights in `train.init`.
+            Err(error) if is_input(&error) || is_out_of_memory(&error) => return Ok(failed(error)),
+            result => result?,
         };
         let options = RunOptions {
             command: self.command.to_owned(),
@@ -58,16 +61,18 @@ impl Runs<'_> {
         match session.train(options, self.signals.clone(), &mut Console::default()) {
             Ok((StopReason::Interrupted(signal), _)) => Ok(Trained::Interrupted(signal)),
             Ok((_, summary)) => Ok(Trained::Done(Box::new(summary))),
-            Err(error) => failed(error),
+            Err(error) if error.is::<Diverged>() || is_out_of_memory(&error) => Ok(failed(error)),
+            Err(error) => Err(device::simplify_torch_error(error, MemoryAdvice::Training)),
         }
     }
 }
 
-/// An error as the result of a trial, unless it is one of reading or writing files.
-fn failed(error: Error) -> Result<Trained> {
-    if error.chain().any(|cause| cause.is::<std::io::Error>()) {
-        return Err(error);
-    }
+/// An error as the result of a trial.
+fn failed(error: Error) -> Trained {
     let error = device::simplify_torch_error(error, MemoryAdvice::Training);
-    Ok(Trained::Failed(format!("{error:#}")))
+    Trained::Failed(format!("{error:#}"))
+}
+
+fn is_out_of_memory(error: &Error) -> bool {
+    device::is_out_of_memory(&format!("{error:#}"))
 }

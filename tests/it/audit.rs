@@ -73,7 +73,7 @@ fn folds_predict_every_image_and_labels_are_checked() {
     let page = text(path.join("audit/report.html"));
     assert!(page.contains("Probable label errors") && page.contains("data:image/png"), "{}", page.len());
     bad(path, &audited, 2, &["report.html: exists", "--force"]);
-    // Of data that the folds know nothing of; of a run that knows the labels by heart.
+    // Of data that the folds know nothing of; of a run that was trained on all labels.
     let other = ["data", "audit", "data/my_emotion_test.csv", "--folds", "folds", "--out", "other"];
     bad(path, &other, 2, &["has no prediction for any of these images"]);
     let run = crate::common::workshop().join("run");
@@ -86,6 +86,31 @@ fn folds_predict_every_image_and_labels_are_checked() {
     let done = good(path, &by_run);
     assert!(done.stderr.contains("was trained on 480 of the labeled images"), "{}", done.all());
     assert!(done.stdout.contains("labels checked") && done.stdout.contains("120"), "{}", done.all());
+}
+
+#[test]
+fn folds_predict_rows_that_are_not_trained_on_for_want_of_a_vote() {
+    let folder = bench();
+    let path = folder.path();
+    let source = text(crate::common::workshop().join(TRAIN));
+    let rows_with_ids = source.lines().skip(1).take(120).enumerate().map(|(row, line)| format!("face{row},{line}\n"));
+    fs_err::write(path.join("few.csv"), format!("id,emotion,pixels\n{}", rows_with_ids.collect::<String>())).unwrap();
+    let vote = |row: usize| {
+        if row % 40 == 7 { "0,0,0,0,0,0,0" } else { ["1,0,0,1,0,0,0", "0,1,1,0,1,0,0", "1,0,0,0,0,3,1"][row % 3] }
+    };
+    let votes: String = (0..120).map(|row| format!("face{row},{}\n", vote(row))).collect();
+    fs_err::write(path.join("votes.csv"), format!("id,angry,disgust,fear,happy,sad,surprise,neutral\n{votes}"))
+        .unwrap();
+    let sets = ["--set", "data.train=few.csv", "--set", "data.soft_labels=votes.csv", "--set", "train.epochs=1"];
+    let args = [&["train", "tiny.toml", "--folds", "3", "--out", "folds"], &sets[..]].concat();
+    good(path, &args);
+    let ids: Vec<String> = rows(&path.join("folds/out_of_fold.csv")).iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, (0..120).map(|row| format!("face{row}")).collect::<Vec<_>>());
+
+    // Folds replace validation images of the config's own, and say so.
+    let own = [&args[..5], &["own", "--set", "data.validation=data/my_emotion_train.csv"], &sets[..]].concat();
+    let note = "each fold is validated on a part of the training rows; data.validation (data/my_emotion_train.csv)";
+    assert!(good(path, &own).stderr.contains(note));
 }
 
 #[test]
@@ -192,6 +217,9 @@ fn duplicates_are_found_and_left_out_of_a_training() {
     bad(path, &args, 2, &["bad.csv: line 3, column row: \"120\"; train.csv has the rows 0 to 119"]);
     let missing = ["train", "tiny.toml", "--set", "data.exclude=none.csv"];
     bad(path, &missing, 2, &["none.csv"]);
+    fs_err::write(path.join("other.csv"), "file,row\nolder.csv,1\n").unwrap();
+    let args = ["train", "tiny.toml", "--set", "data.train=train.csv", "--set", "data.exclude=other.csv"];
+    bad(path, &args, 2, &["other.csv: has no row of train.csv: its column file has older.csv"]);
 }
 
 /// An image without a face as cells of pixels: stripes of a width, or a gradient.
@@ -240,7 +268,12 @@ fn options_of_an_audit_are_checked() {
     let audit = ["data", "audit", TRAIN, "--out", "audit"];
     let more = |more: &[&'static str]| [&audit[..], more].concat();
     bad(path, &more(&["--min-correlation", "1.5"]), 2, &["from 0.5, below 1"]);
+    for value in ["--min-contrast=nan", "--min-contrast=-1", "--min-contrast=129"] {
+        bad(path, &more(&[value]), 2, &["expected a number from 0 to 128"]);
+    }
+    bad(path, &["data", "audit", "none.csv", "--out", "audit"], 2, &["none.csv"]);
     bad(path, &more(&["--folds", "none"]), 2, &["none: holds no folds", "--folds 5"]);
+    assert!(!path.join("audit").exists(), "a mistake leaves no empty folder");
     bad(path, &more(&["--folds", "a", "--run", "b"]), 2, &["cannot be used with"]);
     let run = crate::common::workshop().join("run");
     let classes = ["--run", run.to_str().unwrap(), "--classes", "a,b"];

@@ -51,7 +51,7 @@ fn validation_images_are_compared_without_data() {
         assert_eq!(interval, &summary["best_val_accuracy_interval"]);
         let (low, high) = (number(&interval[0]), number(&interval[1]));
         assert!(low < number(accuracy) && number(accuracy) < high, "{interval}");
-        let warning = format!("warning: 120 of these images are validation images of {run}");
+        let warning = format!("warning: {run} was validated on 120 of these 120 images, which selected its epoch");
         assert!(done.stderr.contains(&warning), "{}", done.stderr);
     }
     let difference = &found["difference"];

@@ -51,6 +51,13 @@ fn only_an_unchanged_exported_model_is_replaced_without_force() {
     let description = json(folder.join("model.json"));
     let hash = blake3::hash(&fs_err::read(folder.join("model.pt")).unwrap()).to_hex().to_string();
     assert_eq!(description["model_blake3"], hash);
+    // The model of another training may be all that is left of it.
+    good(folder, &["train", "tiny.toml", "--set", "train.epochs=1", "--set", "seed=7", "--out", "other"]);
+    let other = ["export", "other", "--out", "model.pt"];
+    bad(folder, &other, 2, &["model.json: describes the export of another training", "--force"]);
+    assert_eq!(blake3::hash(&fs_err::read(folder.join("model.pt")).unwrap()).to_hex().to_string(), hash);
+    good(folder, &[&other[..], &["--force"]].concat());
+    good(folder, &[&export[..], &["--force"]].concat());
     // Another program's model in the place of the exported one.
     fs_err::write(folder.join("model.pt"), "mine").unwrap();
     bad(folder, &export, 2, &[exists]);

@@ -72,10 +72,45 @@ fn darker_and_blurred_images_are_drift() {
     let (code, report) = monitor(blurred.to_str().unwrap(), &[]);
     assert!(code == 3 && drifting(&report).contains(&"sharpness"), "{report}");
     assert!(!drifting(&report).contains(&"brightness"), "{report}");
+    let warnings = report["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|warning| warning.as_str().unwrap().contains("may be wrong by more than")), "{report}");
     // Another reference, and limits that let it pass.
     let reference = ["--reference", "data/my_emotion_train.csv"];
-    assert_eq!(monitor(dark.to_str().unwrap(), &reference).1["reference_images"], 600);
+    let seen = monitor(dark.to_str().unwrap(), &reference).1;
+    assert_eq!(seen["reference_images"], 600);
+    assert!(
+        seen["warnings"][0].as_str().unwrap().starts_with("run was trained on 480 of the 600 reference images"),
+        "{seen}"
+    );
     assert_eq!(monitor(blurred.to_str().unwrap(), &["--min-distance", "0.99"]).0, 0);
+}
+
+#[test]
+fn few_images_are_too_few_to_tell() {
+    let folder = bench();
+    let few: String = text(folder.path().join(TEST)).lines().take(6).map(|line| format!("{line}\n")).collect();
+    fs_err::write(folder.path().join("few.csv"), few).unwrap();
+    let run = workshop().join("run");
+    let done = good(folder.path(), &["monitor", run.to_str().unwrap(), "--data", "few.csv", "--alpha", "1e-6"]);
+    assert!(
+        done.stdout.starts_with("Too few images to tell: 5 new images beside 120 reference images"),
+        "{}",
+        done.all()
+    );
+    assert!(done.stderr.contains("with 5 new and 120 reference images, only distances from 0."), "{}", done.all());
+}
+
+#[test]
+fn initial_weights_that_have_seen_the_reference_are_reported() {
+    let folder = bench();
+    let run = workshop().join("run");
+    let init = format!("train.init={}", run.display());
+    // Another split: most of its validation images are training images of the first run.
+    let sets = ["--set", "train.epochs=1", "--set", "data.split_seed=9", "--set", &init];
+    good(folder.path(), &[&["train", "tiny.toml", "--out", "next"], &sets[..]].concat());
+    let done = grimace(folder.path(), &["monitor", "next", "--data", TEST]);
+    let warning = "warning: the initial weights of next (";
+    assert!(done.stderr.contains(warning) && done.stderr.contains("of its 120 validation images"), "{}", done.all());
 }
 
 #[test]
@@ -114,6 +149,11 @@ fn missing_or_changed_references_are_errors() {
     bad(workshop(), &args, 2, &["has changed since", "--reference"]);
     fs_err::remove_file(&data).unwrap();
     bad(workshop(), &args, 2, &["train.csv: no such file", "--reference"]);
-    bad(workshop(), &[&args[..], &["--reference", TEST]].concat(), 2, &["has no labels"]);
+    bad(
+        workshop(),
+        &[&args[..], &["--reference", TEST]].concat(),
+        2,
+        &["--reference", "has no labels", "--labels is for"],
+    );
     bad(workshop(), &[&args[..], &["--alpha", "1"]].concat(), 2, &["above 0 and below 1"]);
 }

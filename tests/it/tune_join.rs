@@ -36,6 +36,15 @@ fn start(folder: &Path, more: &[&str]) -> Child {
     command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// Waits until `is_reached`, or the process has ended.
+fn wait(process: &mut Child, what: &str, is_reached: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_reached() && process.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// The standard output of a process that succeeds, and its standard error.
 fn finish(child: Child) -> (String, String) {
     let output = child.wait_with_output().unwrap();
@@ -64,8 +73,6 @@ fn check_journal(folder: &Path, trials: usize) {
     assert_eq!(set(&results), set(&work));
     assert_eq!((results.len(), work.len()), (set(&results).len(), set(&work).len()), "nothing twice");
     assert!(results.iter().any(|(_, rung)| *rung == 2), "a trial is fully trained");
-    let claims = fs_err::read_dir(folder.join("s/.claims")).unwrap().count();
-    assert_eq!(claims, 0, "claims are given back");
 }
 
 #[test]
@@ -76,6 +83,8 @@ fn processes_share_a_study() {
     let children: Vec<Child> = (0..3).map(|_| start(folder, &more)).collect();
     let done: Vec<(String, String)> = children.into_iter().map(finish).collect();
     check_journal(folder, 8);
+    let claims = fs_err::read_dir(folder.join("s/.claims")).unwrap().count();
+    assert_eq!(claims, 0, "claims are given back");
     let results: Vec<Value> = done.iter().map(|(stdout, _)| serde_json::from_str(stdout).unwrap()).collect();
     assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
     assert_eq!(results[0]["trials"].as_array().unwrap().len(), 8);
@@ -100,15 +109,13 @@ fn the_trials_of_a_killed_process_are_taken_over() {
     let folder = setup();
     let folder = folder.path();
     let mut killed = start(folder, &[]);
-    let begin = Instant::now();
-    while !folder.join("s/trial000/last.safetensors").exists() && killed.try_wait().unwrap().is_none() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "waited too long for the first checkpoint");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait(&mut killed, "the first checkpoint", || folder.join("s/trial000/last.safetensors").exists());
     let other = start(folder, &[]);
-    // At any moment: the result must not depend on it.
-    std::thread::sleep(Duration::from_millis(700));
-    killed.kill().unwrap();
+    let lines = || text(folder.join("s/study.jsonl")).lines().count();
+    let before = lines();
+    wait(&mut killed, "decisions after the second process started", || lines() >= before + 3);
+    // It may have ended.
+    drop(killed.kill());
     killed.wait().unwrap();
     finish(other);
     check_journal(folder, 8);

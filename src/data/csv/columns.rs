@@ -152,6 +152,12 @@ impl Header {
         self.find(name)?.ok_or_else(|| self.missing(name, &format!("; expected {expected}")))
     }
 
+    /// The names of the columns that are not among `known`.
+    pub fn other_than(&self, known: &[&str]) -> Vec<&str> {
+        let is_known = |name: &&String| known.iter().any(|known| key(known) == key(name));
+        self.names.iter().filter(|name| !is_known(name)).map(String::as_str).collect()
+    }
+
     fn missing(&self, name: &str, advice: &str) -> anyhow::Error {
         let shown: Vec<String> =
             self.names.iter().take(MAX_LISTED).map(|name| format!("{:?}", short(name, 40))).collect();

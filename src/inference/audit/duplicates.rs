@@ -68,12 +68,24 @@ pub fn find(files: &[(PathBuf, Images)], splits: &[Split], min_correlation: f32)
     let mut groups: BTreeMap<usize, Vec<Row>> = BTreeMap::new();
     rows.iter().for_each(|row| groups.entry(root(&roots, row.image)).or_default().push(*row));
     groups.retain(|_, members| members.len() > 1);
+    let copies = Copies::new(&rows, first.len());
     let mut found = Duplicates { groups: groups.len(), across: across(&rows, splits, &near), ..Duplicates::default() };
     found.exact = rows.len() - first.len();
     for (number, members) in (1..).zip(groups.values()) {
         let images: BTreeSet<usize> = members.iter().map(|row| row.image).collect();
         found.near += images.len() - 1;
-        found.findings.extend(findings(members, number, &best));
+        for row in members {
+            let others = near.get(&row.image).map_or(&[][..], Vec::as_slice);
+            let score = if copies.of(row.image).len() > 1 { 1.0 } else { best.get(&row.image).copied().unwrap_or(1.0) };
+            found.findings.extend(copies.problems(row, others).into_iter().map(|(problem, exclude)| Finding {
+                place: row.place,
+                problem,
+                group: Some(number),
+                suggested: None,
+                score,
+                exclude,
+            }));
+        }
     }
     Ok(found)
 }
@@ -106,43 +118,80 @@ fn distinct(files: &[(PathBuf, Images)], splits: &[Split]) -> (Vec<Row>, Vec<Pla
     (rows, first)
 }
 
-/// The findings of a group: one for each row. Of a row in several splits, the splits listed first lose
-/// it, so that a model is not tested on what it is trained on; of exact duplicates in one split the
-/// first with the most frequent label is kept, and none if there is no such label.
-fn findings(members: &[Row], group: usize, best: &HashMap<usize, f64>) -> Vec<Finding> {
-    let last_split = members.iter().map(|row| row.split).max().unwrap_or_default();
-    let copies = |row: &Row| members.iter().filter(|other| other.image == row.image).copied().collect::<Vec<_>>();
-    let finding = |row: &Row| {
-        let copies = copies(row);
-        let in_split: Vec<Row> = copies.iter().filter(|other| other.split == row.split).copied().collect();
-        let (keeper, is_conflict) = keeper(&in_split);
-        let is_across = members.iter().any(|other| other.split != row.split);
-        let is_exact_across = copies.iter().any(|other| other.split != row.split);
-        let is_copy = in_split.len() > 1;
-        let problem = match (is_across, is_exact_across, is_conflict, is_copy) {
-            (true, true, ..) => Problem::ExactAcrossSplits,
-            (true, false, ..) => Problem::NearAcrossSplits,
-            (false, _, true, _) => Problem::ConflictingLabels,
-            (false, _, false, true) => Problem::ExactDuplicate,
-            (false, _, false, false) => Problem::NearDuplicate,
-        };
-        let is_redundant = is_copy && keeper != Some(row.place);
-        let exclude = is_redundant || (is_across && row.split < last_split);
-        let score = if copies.len() > 1 { 1.0 } else { best.get(&row.image).copied().unwrap_or(1.0) };
-        Finding { place: row.place, problem, group: Some(group), suggested: None, score, exclude }
-    };
-    members.iter().map(finding).collect()
+/// The rows of each distinct image.
+struct Copies {
+    by_image: Vec<Vec<Row>>,
+    /// The splits that each image is in.
+    splits: Vec<BTreeSet<usize>>,
+    /// Which row of an image in a split to keep.
+    kept: HashMap<(usize, usize), Option<Place>>,
 }
 
-/// Which of the copies of an image to keep, and whether their labels differ.
-fn keeper(copies: &[Row]) -> (Option<Place>, bool) {
+impl Copies {
+    fn new(rows: &[Row], images: usize) -> Self {
+        let mut by_image = vec![Vec::new(); images];
+        for row in rows {
+            if let Some(of_image) = by_image.get_mut(row.image) {
+                of_image.push(*row);
+            }
+        }
+        let splits: Vec<BTreeSet<usize>> =
+            by_image.iter().map(|copies| copies.iter().map(|row| row.split).collect()).collect();
+        let mut kept = HashMap::new();
+        for (image, (copies, splits)) in by_image.iter().zip(&splits).enumerate() {
+            for split in splits {
+                kept.insert((image, *split), keeper(copies.iter().filter(|row| row.split == *split)));
+            }
+        }
+        Self { by_image, splits, kept }
+    }
+
+    fn of(&self, image: usize) -> &[Row] {
+        self.by_image.get(image).map_or(&[], Vec::as_slice)
+    }
+
+    fn is_elsewhere(&self, image: usize, split: usize) -> bool {
+        self.splits.get(image).is_some_and(|splits| splits.iter().any(|other| *other != split))
+    }
+
+    /// What is wrong with a row of a group, with whether to leave it out for that. `near` has the images
+    /// that are nearly its own.
+    ///
+    /// The first split, which is for training, loses what is in another one, so that a model is not
+    /// tested on what it is trained on. Of copies in a split the first with the most frequent label is
+    /// kept, and none if there is no such label.
+    fn problems(&self, row: &Row, near: &[usize]) -> Vec<(Problem, bool)> {
+        let copies = self.of(row.image);
+        let is_copy = copies.iter().filter(|other| other.split == row.split).take(2).count() > 1;
+        let is_redundant = is_copy && self.kept.get(&(row.image, row.split)) != Some(&Some(row.place));
+        let is_conflict = copies.iter().any(|other| other.label != row.label);
+        let is_first = row.split == 0;
+        let mut problems = Vec::new();
+        if self.is_elsewhere(row.image, row.split) {
+            problems.push((Problem::ExactAcrossSplits, is_first || is_redundant));
+        } else if near.iter().any(|image| self.is_elsewhere(*image, row.split)) {
+            problems.push((Problem::NearAcrossSplits, is_first || is_redundant));
+        }
+        if is_conflict {
+            problems.push((Problem::ConflictingLabels, is_redundant));
+        }
+        if problems.is_empty() {
+            let problem = if is_copy { Problem::ExactDuplicate } else { Problem::NearDuplicate };
+            problems.push((problem, is_redundant));
+        }
+        problems
+    }
+}
+
+/// Which of the copies of an image in a split to keep.
+fn keeper<'a>(copies: impl Iterator<Item = &'a Row> + Clone) -> Option<Place> {
     let mut counts: BTreeMap<Option<u8>, usize> = BTreeMap::new();
-    copies.iter().for_each(|row| *counts.entry(row.label).or_default() += 1);
+    copies.clone().for_each(|row| *counts.entry(row.label).or_default() += 1);
     let most = counts.values().copied().max().unwrap_or_default();
     let mut frequent = counts.iter().filter(|(_, count)| **count == most).map(|(label, _)| *label);
     let (first, second) = (frequent.next(), frequent.next());
-    let kept = if second.is_some() { None } else { copies.iter().find(|row| Some(row.label) == first) };
-    (kept.map(|row| row.place), counts.len() > 1)
+    let mut copies = copies.filter(|row| second.is_none() && Some(row.label) == first);
+    copies.next().map(|row| row.place)
 }
 
 /// Duplicates between each pair of splits that have some.
@@ -164,4 +213,54 @@ fn across(rows: &[Row], splits: &[Split], near: &BTreeMap<usize, Vec<usize>>) ->
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of (split, image, label), in the order of a file.
+    fn copies(rows: &[(usize, usize, u8)]) -> (Vec<Row>, Copies) {
+        let row = |(position, (split, image, label)): (usize, &(usize, usize, u8))| Row {
+            place: (0, position),
+            split: *split,
+            image: *image,
+            label: Some(*label),
+        };
+        let rows: Vec<Row> = rows.iter().enumerate().map(row).collect();
+        let images = rows.iter().map(|row| row.image + 1).max().unwrap_or_default();
+        let copies = Copies::new(&rows, images);
+        (rows, copies)
+    }
+
+    #[test]
+    fn a_chain_of_near_duplicates_is_judged_by_its_pairs() {
+        // 0 is nearly 1, and 1 is nearly 2, which is for testing.
+        let (rows, copies) = copies(&[(0, 0, 1), (0, 1, 1), (1, 2, 1)]);
+        assert_eq!(copies.problems(&rows[0], &[1]), [(Problem::NearDuplicate, false)]);
+        assert_eq!(copies.problems(&rows[1], &[0, 2]), [(Problem::NearAcrossSplits, true)]);
+        assert_eq!(copies.problems(&rows[2], &[1]), [(Problem::NearAcrossSplits, false)]);
+    }
+
+    #[test]
+    fn the_first_split_loses_what_is_in_another() {
+        let (rows, copies) = copies(&[(0, 0, 1), (1, 0, 1), (1, 1, 1), (2, 1, 2)]);
+        let problems: Vec<_> = rows.iter().map(|row| copies.problems(row, &[])).collect();
+        assert_eq!(problems[0], [(Problem::ExactAcrossSplits, true)]);
+        assert_eq!(problems[1], [(Problem::ExactAcrossSplits, false)]);
+        // Neither of the two is for training, and their labels differ.
+        let differ = [(Problem::ExactAcrossSplits, false), (Problem::ConflictingLabels, false)];
+        assert_eq!((problems[2].as_slice(), problems[3].as_slice()), (&differ[..], &differ[..]));
+    }
+
+    #[test]
+    fn of_copies_the_first_with_the_most_frequent_label_is_kept() {
+        let excluded = |labels: &[u8]| -> Vec<bool> {
+            let (rows, copies) = copies(&labels.iter().map(|label| (0, 0, *label)).collect::<Vec<_>>());
+            rows.iter().map(|row| copies.problems(row, &[])[0].1).collect()
+        };
+        assert_eq!(excluded(&[1, 1]), [false, true]);
+        assert_eq!(excluded(&[2, 1, 1]), [true, false, true]);
+        assert_eq!(excluded(&[2, 1]), [true, true]);
+    }
 }

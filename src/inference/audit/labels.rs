@@ -11,7 +11,7 @@ use crate::data::images::{ImageHash, Images};
 use crate::device::DeviceChoice;
 use crate::inference::out_of_fold::OutOfFold;
 use crate::inference::trained_run::TrainedRun;
-use crate::metrics::label_errors;
+use crate::metrics::{accuracy, label_errors};
 use crate::transforms::tta::Tta;
 use crate::util::error::input;
 use crate::util::text::count;
@@ -37,6 +37,9 @@ pub struct LabelReport {
     pub trained_on: usize,
     /// Probable errors.
     pub errors: usize,
+    /// Fraction of the checked labels that the networks predict: the lower, the more of the errors are
+    /// their own.
+    pub predicted: f64,
     /// Errors by label and suggested class.
     #[serde(skip)]
     pub by_class: BTreeMap<(u8, u8), usize>,
@@ -46,8 +49,7 @@ impl Probabilities {
     /// Those of a cross-validation, of all its images but those that have a copy in another fold.
     ///
     /// # Errors
-    /// An input error for folds of another number of classes than `classes`, and if no image of `files`
-    /// has a prediction.
+    /// An input error if no image of `files` has a prediction.
     pub fn of_folds(found: &OutOfFold, classes: usize, files: &[(PathBuf, Images)], path: &Path) -> Result<Self> {
         let mut by_image = HashMap::new();
         for fold in &found.folds {
@@ -92,7 +94,7 @@ impl Probabilities {
         if found.by_image.is_empty() && labeled > 0 {
             let shown = run.dir().path().display();
             return Err(input(format!(
-                "{shown}: was trained on all {} with a label, and knows their labels by heart; train with \
+                "{shown}: was trained on all {} with a label, so it cannot check their labels; train with \
                  grimace train CONFIG --folds 5 --out DIR, and pass --folds DIR",
                 count(labeled, "image")
             )));
@@ -137,7 +139,14 @@ pub fn check(files: &[(PathBuf, Images)], known: &Probabilities, propose: bool) 
         unknown: (labeled - labels.len()).saturating_sub(known.trained_on),
         trained_on: known.trained_on,
         errors: errors.len(),
+        predicted: accuracy(&labels, &predicted_classes(&probabilities, known.classes)),
         by_class,
     };
     (report, findings)
+}
+
+/// The most probable class of each row of `probabilities`.
+fn predicted_classes(probabilities: &[f32], classes: usize) -> Vec<u8> {
+    let best = |row: &[f32]| (0_u8..).zip(row).max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class);
+    probabilities.chunks(classes.max(1)).map(best).collect()
 }

@@ -52,6 +52,17 @@ pub struct SignalDrift {
     pub new_counts: Vec<u64>,
 }
 
+/// The smallest distance of a continuous signal that counts as drift, for samples of these sizes: the
+/// one whose p-value by Kolmogorov and Smirnov (asymptotic), corrected as for the most significant of
+/// `signals` signals, is `alpha`; or the minimum distance, if that is larger. At most 1.
+pub fn detectable_distance(reference: usize, new: usize, signals: usize, limits: Limits) -> f64 {
+    let (n, m) = (reference as f64, new as f64);
+    let root = (n * m / (n + m)).sqrt();
+    // The first term of the series, which is all but exact for small p-values.
+    let quantile = (-0.5 * (limits.alpha / signals.max(1) as f64 / 2.0).ln()).sqrt();
+    (quantile / (root + 0.12 + 0.11 / root)).max(limits.min_distance).min(1.0)
+}
+
 /// Compares `new` with `reference`, for a model of `classes` classes. Signals without images in
 /// either are left out.
 pub fn compare(reference: &Signals, new: &Signals, classes: usize, limits: Limits) -> Vec<SignalDrift> {
@@ -126,6 +137,25 @@ mod tests {
     use crate::util::rng::Rng;
 
     const LIMITS: Limits = Limits { alpha: 0.05, min_distance: 0.05 };
+
+    /// Just above it, the test finds drift; just below, it does not.
+    #[test]
+    fn the_detectable_distance_is_where_the_test_decides() {
+        for (reference, new) in [(500, 40), (2000, 300), (800, 9)] {
+            let distance = detectable_distance(reference, new, 5, LIMITS);
+            // Steps of a distribution of `new` values: the first is at the value that is looked for.
+            let fine: Vec<f64> = (0..reference).map(|value| value as f64 / reference as f64).collect();
+            let shifted = |by: f64| -> Vec<f64> {
+                (0..new).map(|value| (value as f64 + 0.5) / new as f64 * (1.0 - by)).collect()
+            };
+            let found = |by: f64| kolmogorov_smirnov(&fine, &shifted(by)).unwrap();
+            let step = 2.0 / new as f64;
+            assert!(5.0 * found(distance - step).p_value > 0.05, "{reference} {new}");
+            assert!(5.0 * found((distance + step).min(0.99)).p_value < 0.05, "{reference} {new}");
+        }
+        assert_eq!(detectable_distance(1_000_000, 1_000_000, 5, LIMITS), 0.05);
+        assert_eq!(detectable_distance(100, 1, 5, LIMITS), 1.0);
+    }
 
     /// `count` images of a population; `shift` moves their brightness by standard deviations.
     fn sample(seed: u64, count: usize, shift: f64) -> Signals {

@@ -1,4 +1,6 @@
-//! Contact sheet of images that were predicted wrong, with label, prediction and confidence.
+//! Contact sheets: images with a few words each, such as those that were predicted wrong.
+
+use std::borrow::Cow;
 
 use anyhow::Result;
 
@@ -15,9 +17,9 @@ const MAX_IMAGES: usize = 48;
 const MAX_COLUMNS: usize = 8;
 const MIN_COLUMNS: usize = 4;
 
-/// Space between images, for the two lines below one, and for the heading.
+/// Space between images, for a line below one, and for the heading.
 const GAP: f64 = 8.0;
-const LINES: f64 = 32.0;
+const LINE: f64 = 15.0;
 const HEADING: f64 = 22.0;
 
 /// An image that was predicted wrong.
@@ -44,50 +46,88 @@ pub fn mistakes(mistakes: &[Mistake]) -> Result<Plot> {
     } else {
         "Bold: the label. Below it: the prediction and its confidence."
     };
-    sheet(heading, mistakes)
+    let cell = |mistake: &Mistake<'_>| {
+        let percent = match mistake.confidence {
+            confidence if (0.0..=1.0).contains(&confidence) => format!(" {:.0}%", confidence * 100.0),
+            _ => String::new(),
+        };
+        // The number stays when the name is shortened.
+        let name = SMALL.fit(mistake.predicted, IMAGE + GAP / 2.0 - SMALL.width(&percent));
+        Cell {
+            image: Cow::Borrowed(mistake.image),
+            title: mistake.label.to_owned(),
+            lines: vec![format!("{name}{percent}")],
+        }
+    };
+    sheet(heading, &mistakes.iter().map(cell).collect::<Vec<_>>())
 }
 
-/// Plots any number of images in rows of 8, each with two lines: `label` in bold, then `predicted` and,
-/// if it is in 0..1, `confidence`.
+/// An image of a sheet.
+#[derive(Debug, Clone)]
+pub struct Cell<'a> {
+    /// Its 48x48 gray values, row by row.
+    pub image: Cow<'a, [u8]>,
+    /// The first line below it, in bold.
+    pub title: String,
+    /// The other lines.
+    pub lines: Vec<String>,
+}
+
+/// Plots any number of images in rows of 8, each with its lines; too long ones are shortened.
 ///
 /// # Errors
 /// When the plot cannot be rasterized.
-pub fn sheet(heading: &str, images: &[Mistake]) -> Result<Plot> {
-    let (width, height) = size(images.len());
+pub fn sheet(heading: &str, cells: &[Cell]) -> Result<Plot> {
+    let grid = Grid::new(heading, cells);
+    let (width, height) = grid.size(cells.len());
     let mut canvas = Canvas::new(width, height);
     canvas.text((GAP, GAP + 6.0), heading, SMALL);
-    for (number, mistake) in images.iter().enumerate() {
-        draw_mistake(&mut canvas, corner(number), mistake)?;
+    for (number, cell) in cells.iter().enumerate() {
+        draw(&mut canvas, grid.corner(number), cell)?;
     }
     canvas.finish()
 }
 
-fn size(count: usize) -> (u32, u32) {
-    let columns = count.clamp(MIN_COLUMNS, MAX_COLUMNS) as f64;
-    let rows = count.div_ceil(MAX_COLUMNS).max(1) as f64;
-    let (width, height) = (GAP + columns * (IMAGE + GAP), GAP + HEADING + rows * (IMAGE + LINES + GAP));
-    (width as u32, height as u32)
+/// Where images are.
+struct Grid {
+    /// Upper end of the first row.
+    top: f64,
+    /// Height of an image with its lines.
+    height: f64,
 }
 
-/// The upper left corner of an image.
-fn corner(number: usize) -> Point {
-    let (row, column) = ((number / MAX_COLUMNS) as f64, (number % MAX_COLUMNS) as f64);
-    (GAP + column * (IMAGE + GAP), GAP + HEADING + row * (IMAGE + LINES + GAP))
+impl Grid {
+    fn new(heading: &str, cells: &[Cell]) -> Self {
+        let lines = 1 + cells.iter().map(|cell| cell.lines.len()).max().unwrap_or(1);
+        let top = if heading.is_empty() { GAP } else { GAP + HEADING };
+        Self { top, height: IMAGE + LINE * lines as f64 + 2.0 }
+    }
+
+    fn size(&self, count: usize) -> (u32, u32) {
+        let columns = count.clamp(MIN_COLUMNS, MAX_COLUMNS) as f64;
+        let rows = count.div_ceil(MAX_COLUMNS).max(1) as f64;
+        let (width, height) = (GAP + columns * (IMAGE + GAP), self.top + rows * (self.height + GAP));
+        (width as u32, height as u32)
+    }
+
+    /// The upper left corner of an image.
+    fn corner(&self, number: usize) -> Point {
+        let (row, column) = ((number / MAX_COLUMNS) as f64, (number % MAX_COLUMNS) as f64);
+        (GAP + column * (IMAGE + GAP), self.top + row * (self.height + GAP))
+    }
 }
 
-fn draw_mistake(canvas: &mut Canvas, (left, top): Point, mistake: &Mistake) -> Result<()> {
+fn draw(canvas: &mut Canvas, (left, top): Point, cell: &Cell) -> Result<()> {
     // Pixels that are missing are white.
-    let mut pixels = mistake.image.to_vec();
+    let mut pixels = cell.image.to_vec();
     pixels.resize(SIDE * SIDE, u8::MAX);
     canvas.image((left, top), (IMAGE, IMAGE), &encode_gray(SIDE, SIDE, &pixels)?);
-    let (below, width) = (top + IMAGE, IMAGE + GAP / 2.0);
-    canvas.text((left, below + 10.0), &SMALL.bold().fit(mistake.label, width), SMALL.bold());
-    let percent = match mistake.confidence {
-        confidence if (0.0..=1.0).contains(&confidence) => format!(" {:.0}%", confidence * 100.0),
-        _ => String::new(),
-    };
-    let name = SMALL.fit(mistake.predicted, width - SMALL.width(&percent));
-    canvas.text((left, below + 25.0), &format!("{name}{percent}"), SMALL);
+    let (mut baseline, width) = (top + IMAGE + 10.0, IMAGE + GAP / 2.0);
+    canvas.text((left, baseline), &SMALL.bold().fit(&cell.title, width), SMALL.bold());
+    for line in &cell.lines {
+        baseline += LINE;
+        canvas.text((left, baseline), &SMALL.fit(line, width), SMALL);
+    }
     Ok(())
 }
 
@@ -105,7 +145,7 @@ mod tests {
         let (size, pixels) = decoded(&plot.png);
         assert_eq!(size, (2 * (8 + 8 * 104), 2 * (30 + 2 * 136)));
         for number in [0, 7, 8] {
-            let (left, top) = corner(number);
+            let (left, top) = Grid { top: 30.0, height: 128.0 }.corner(number);
             for place in 0..SIDE * SIDE * 16 {
                 let (x, y) = (place % (4 * SIDE), place / (4 * SIDE));
                 let pixel = ((top as usize * 2 + y) * size.0 as usize + left as usize * 2 + x) * 3;

@@ -34,7 +34,7 @@ pub use drift::{Histogram, drift};
 pub use explanations::{Explained, MAX_EXPLAINED, explanations};
 pub use font::{FAMILY, database as font_database, text_width};
 pub use importance::importance;
-pub use mistakes::{Mistake, mistakes, sheet};
+pub use mistakes::{Cell, Mistake, mistakes, sheet};
 pub use model_comparison::{Bar, comparison};
 pub use parallel_coordinates::{Coordinate, Standing, TrialLine, parallel_coordinates};
 pub use reliability::reliability;
