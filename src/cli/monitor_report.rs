@@ -90,12 +90,12 @@ impl Report {
     pub fn own_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.is_too_small() {
-            warnings.push(format!(
-                "with {} new and {} reference images, only distances from {:.2} count as drift; collect more",
-                thousands(self.new_images),
-                thousands(self.reference_images),
-                self.detectable_distance
-            ));
+            let from = match self.detectable_distance {
+                distance if distance < 1.0 => format!("only distances from {distance:.2} count as drift"),
+                _ => "no difference counts as drift".to_owned(),
+            };
+            let (new, reference) = (thousands(self.new_images), thousands(self.reference_images));
+            warnings.push(format!("with {new} new and {reference} reference images, {from}; collect more"));
         }
         if self.drift && self.estimated_accuracy.is_some() {
             warnings.push(
@@ -138,11 +138,10 @@ impl Report {
 
     fn rows(&self) -> Vec<(Vec<String>, bool)> {
         let row = |signal: &SignalDrift| {
-            let mean = |value: Option<f64>| match value {
-                Some(value) if value.abs() <= 1.0 => format!("{value:.3}"),
-                Some(value) => format!("{value:.1}"),
-                None => "-".to_owned(),
-            };
+            // Brightness is up to 255, confidence up to 1.
+            let is_large = [signal.reference_mean, signal.new_mean].iter().flatten().any(|mean| *mean >= 10.0);
+            let decimals = if is_large { 1 } else { 3 };
+            let mean = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"));
             let p_value = if signal.p_value < 1e-4 { "<0.0001".to_owned() } else { format!("{:.4}", signal.p_value) };
             let cells = vec![
                 signal.signal.to_owned(),
@@ -223,8 +222,7 @@ fn histogram(signal: &SignalDrift, classes: &[String]) -> Histogram {
         let total = counts.iter().sum::<u64>().max(1) as f64;
         counts.iter().map(|count| *count as f64 / total).collect()
     };
-    // Brightness is up to 255, confidence up to 1.
-    let decimals = if signal.bin_ends.iter().all(|end| *end <= 1.0) { 3 } else { 1 };
+    let decimals = if signal.bin_ends.iter().all(|end| *end < 10.0) { 3 } else { 1 };
     let bins = signal.bin_ends.iter().map(|end| format!("to {end:.decimals$}"));
     let labels = if signal.signal == CLASSES { classes.to_vec() } else { bins.chain(["above".to_owned()]).collect() };
     Histogram {

@@ -91,7 +91,7 @@ fn few_images_are_too_few_to_tell() {
     let few: String = text(folder.path().join(TEST)).lines().take(6).map(|line| format!("{line}\n")).collect();
     fs_err::write(folder.path().join("few.csv"), few).unwrap();
     let run = workshop().join("run");
-    let done = good(folder.path(), &["monitor", run.to_str().unwrap(), "--data", "few.csv", "--alpha", "1e-6"]);
+    let done = good(folder.path(), &["monitor", run.to_str().unwrap(), "--data", "few.csv", "--alpha", "1e-3"]);
     assert!(
         done.stdout.starts_with("Too few images to tell: 5 new images beside 120 reference images"),
         "{}",

@@ -39,14 +39,14 @@ pub struct Mistake<'a> {
 ///
 /// # Errors
 /// When the plot cannot be rasterized.
-pub fn mistakes(mistakes: &[Mistake]) -> Result<Plot> {
+pub fn mistakes<'a>(mistakes: &[Mistake<'a>]) -> Result<Plot> {
     let mistakes = mistakes.get(..MAX_IMAGES).unwrap_or(mistakes);
     let heading = if mistakes.is_empty() {
         "No image was predicted wrong."
     } else {
         "Bold: the label. Below it: the prediction and its confidence."
     };
-    let cell = |mistake: &Mistake<'_>| {
+    let cell = |mistake: &Mistake<'a>| -> Cell<'a> {
         let percent = match mistake.confidence {
             confidence if (0.0..=1.0).contains(&confidence) => format!(" {:.0}%", confidence * 100.0),
             _ => String::new(),
