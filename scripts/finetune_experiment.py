@@ -16,19 +16,13 @@ It writes results.json and results.md into DIR.
 
 --tiny checks the script in a minute; its result means nothing.
 """
-import argparse
 import csv
 import json
-import math
-import os
 import pathlib
 import random
-import statistics
-import subprocess
 import sys
 
-# 97.5% quantiles of Student's t by degrees of freedom.
-T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
+from experiment import evaluate, interval, parser, run, write_results
 
 CONFIG = """name = "{name}"
 seed = {seed}
@@ -69,14 +63,6 @@ ARMS = [
 ]
 
 
-def run(options, *args):
-    """Runs Grimace and returns its output; its log goes to stderr."""
-    done = subprocess.run([options.program, *map(str, args)], stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{options.program} {' '.join(map(str, args))}: exit code {done.returncode}")
-    return done.stdout
-
-
 def sample_rows(source, count, seed, target):
     """Writes `count` rows of the CSV `source`, the same for equal seeds."""
     csv.field_size_limit(1 << 24)
@@ -112,14 +98,9 @@ def train(options, folder, name, seed, data, epochs, more):
     return out
 
 
-def evaluate(options, out):
-    test, labels = (options.data / name for name in ("my_emotion_test.csv", "my_emotion_test_labels.csv"))
-    found = json.loads(run(options, "evaluate", out, "--data", test, "--labels", labels, "--json"))
-    return {key: found[key] for key in ("accuracy", "accuracy_dedup", "macro_f1")}
-
-
 def run_seed(options, seed):
     """The metrics of each arm for one seed."""
+    tests = [options.data / name for name in ("my_emotion_test.csv", "my_emotion_test_labels.csv")]
     folder = options.out / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     synthetic = folder / "synthetic"
@@ -134,20 +115,11 @@ def run_seed(options, seed):
     results = {}
     for name, factor, more in ARMS:
         out = train(options, folder, name, seed, real, factor * options.epochs, more.format(init=source, frozen=frozen))
-        results[name] = evaluate(options, out)
+        results[name] = evaluate(options, out, *tests)
         print(f"seed {seed}, {name}: {results[name]}", file=sys.stderr)
     # What the network knows of real images before it has seen any.
-    results["source"] = evaluate(options, source)
+    results["source"] = evaluate(options, source, *tests)
     return results
-
-
-def interval(values):
-    """Mean and half the width of its 95% interval."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return mean, math.nan
-    quantile = T[len(values) - 1] if len(values) <= len(T) else 1.96
-    return mean, quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def report(options, results):
@@ -174,23 +146,18 @@ def report(options, results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, default=os.environ.get("GRIMACE_FACES"))
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--program", default="target/release/grimace")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=300, help="real images of a seed")
-    parser.add_argument("--synthetic", type=int, default=20000, help="synthetic training images of a seed")
-    parser.add_argument("--source-epochs", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=60, help="epochs on real images")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--tiny", action="store_true", help="two seeds, few images, small networks")
-    options = parser.parse_args()
+    found = parser(__doc__)
+    found.add_argument("--seeds", type=int, default=5)
+    found.add_argument("--images", type=int, default=300, help="real images of a seed")
+    found.add_argument("--synthetic", type=int, default=20000, help="synthetic training images of a seed")
+    found.add_argument("--source-epochs", type=int, default=8)
+    found.add_argument("--epochs", type=int, default=60, help="epochs on real images")
+    found.add_argument("--batch", type=int, default=32)
+    found.add_argument("--lr", type=float, default=1e-3)
+    found.add_argument("--tiny", action="store_true", help="two seeds, few images, small networks")
+    options = found.parse_args()
     if options.data is None:
-        parser.error("--data FOLDER is required, or GRIMACE_FACES")
+        found.error("--data FOLDER is required, or GRIMACE_FACES")
     options.data, options.out = pathlib.Path(options.data).resolve(), options.out.resolve()
     options.widths = [32, 64, 128]
     if options.tiny:
@@ -198,12 +165,7 @@ def main():
         options.source_epochs, options.epochs, options.widths = 2, 2, [16, 16]
     options.out.mkdir(parents=True, exist_ok=True)
     results = {seed: run_seed(options, seed) for seed in range(1, options.seeds + 1)}
-    settings = {key: str(value) for key, value in vars(options).items()}
-    text = json.dumps({"settings": settings, "results": results}, indent=2)
-    (options.out / "results.json").write_text(text + "\n")
-    table = report(options, results)
-    (options.out / "results.md").write_text(table)
-    print(table, end="")
+    write_results(options, results, report(options, results))
 
 
 if __name__ == "__main__":

@@ -23,19 +23,15 @@ notebook's, with --full-seeds seeds.
 A search or run that is finished is not repeated, so the script can be stopped and started. It writes
 results.json and results.md into DIR. --tiny checks the script in minutes; its result means nothing.
 """
-import argparse
 import csv
 import json
 import math
-import os
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 
-# 97.5% quantiles of Student's t by degrees of freedom.
-T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
+from experiment import evaluate, interval, parser, run, write_results
 
 CONFIG = """name = "notebook"
 seed = {seed}
@@ -75,14 +71,6 @@ zoom = { uniform = [0.0, 0.2] }
 """
 
 ARMS = ("notebook", "random", "tpe")
-
-
-def run(options, *args):
-    """Runs Grimace and returns its output; its log goes to stderr."""
-    done = subprocess.run([options.program, *map(str, args)], stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{options.program} {' '.join(map(str, args))}: exit code {done.returncode}")
-    return done.stdout
 
 
 def sample_rows(source, count, seed, target):
@@ -150,9 +138,8 @@ def train_and_test(options, config, out, tests, sets):
     """Trains a run, or the rest of it; its test accuracy and seconds."""
     sets = [word for item in sets for word in ("--set", item)]
     run(options, "train", config, *sets, "--out", out, "--resume")
-    found = json.loads(run(options, "evaluate", out, "--data", tests[0], "--labels", tests[1], "--json"))
     summary = json.loads((out / "summary.json").read_text())
-    return {key: found[key] for key in ("accuracy", "accuracy_dedup", "macro_f1")} | {"seconds": summary["seconds"]}
+    return evaluate(options, out, *tests) | {"seconds": summary["seconds"]}
 
 
 def fresh_runs(options, folder, tests, configs, seeds, prefix, sets=()):
@@ -196,13 +183,10 @@ def train_on_all(options):
     return fresh_runs(options, options.out / "real", tests, configs, seeds, "all", sets)
 
 
-def interval(values):
-    """Such as 0.5012 ± 0.0034: mean and half the width of its 95% interval."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:+.4f}"
-    quantile = T[len(values) - 1] if len(values) <= len(T) else 1.96
-    return f"{mean:+.4f} ± {quantile * statistics.stdev(values) / math.sqrt(len(values)):.4f}"
+def signed(values):
+    """Such as +0.0123 ± 0.0034: mean and half the width of its 95% interval."""
+    mean, half = interval(values)
+    return f"{mean:+.4f}" if math.isnan(half) else f"{mean:+.4f} ± {half:.4f}"
 
 
 def mean_of(runs, key):
@@ -225,14 +209,14 @@ def report(options, results):
             seconds = statistics.mean(mean_of(found["fresh"][arm], "seconds") for found in repetitions)
             pairs = zip(accuracies[arm], accuracies["notebook"])
             own = [
-                "-" if arm == "notebook" else interval([one - other for one, other in pairs]),
+                "-" if arm == "notebook" else signed([one - other for one, other in pairs]),
                 f"{statistics.mean(scores):.4f}" if scores else "-",
-                interval([score - test for score, test in zip(scores, accuracies[arm])]) if scores else "-",
+                signed([score - test for score, test in zip(scores, accuracies[arm])]) if scores else "-",
                 f"{statistics.mean(epochs):.0f}" if epochs else "-",
             ]
             lines.append(f"| {kind} | {arm} | {statistics.mean(accuracies[arm]):.4f} | {' | '.join(own)} | {seconds:.0f} |")
         pairs = zip(accuracies["tpe"], accuracies["random"])
-        lines.append(f"| {kind} | tpe minus random (paired) | {interval([a - b for a, b in pairs])} |" + " |" * 5)
+        lines.append(f"| {kind} | tpe minus random (paired) | {signed([a - b for a, b in pairs])} |" + " |" * 5)
     if found := results.get("all"):
         pairs = zip(found["tpe"], found["notebook"])
         differences = [tuned["accuracy"] - notebook["accuracy"] for tuned, notebook in pairs]
@@ -241,27 +225,22 @@ def report(options, results):
         for arm, runs in found.items():
             cells = [f"{mean_of(runs, key):.4f}" for key in ("accuracy", "accuracy_dedup", "macro_f1")]
             lines.append(f"| {arm} | {' | '.join(cells)} | {mean_of(runs, 'seconds'):.0f} |")
-        lines.append(f"| tpe minus notebook (paired) | {interval(differences)} |" + " |" * 3)
+        lines.append(f"| tpe minus notebook (paired) | {signed(differences)} |" + " |" * 3)
     lines += ["", "Optimism is the search's own score minus the test accuracy of its best config over fresh seeds."]
     return "\n".join(lines) + "\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, default=os.environ.get("GRIMACE_FACES"))
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--program", default="target/release/grimace")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--images", type=int, default=4000, help="training images of a repetition; 0 for all")
-    parser.add_argument("--test", type=int, default=3000, help="synthetic test images")
-    parser.add_argument("--trials", type=int, default=40, help="trials of TPE with successive halving")
-    parser.add_argument("--epochs", type=int, default=27, help="epochs of a full training")
-    parser.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
-    parser.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--tiny", action="store_true", help="few images, trials and epochs, small networks")
-    options = parser.parse_args()
+    found = parser(__doc__)
+    found.add_argument("--repetitions", type=int, default=3)
+    found.add_argument("--images", type=int, default=4000, help="training images of a repetition; 0 for all")
+    found.add_argument("--test", type=int, default=3000, help="synthetic test images")
+    found.add_argument("--trials", type=int, default=40, help="trials of TPE with successive halving")
+    found.add_argument("--epochs", type=int, default=27, help="epochs of a full training")
+    found.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
+    found.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
+    found.add_argument("--tiny", action="store_true", help="few images, trials and epochs, small networks")
+    options = found.parse_args()
     options.out = options.out.resolve()
     if options.data is not None:
         options.data = pathlib.Path(options.data).resolve()
@@ -273,12 +252,7 @@ def main():
     results = {"repetitions": {kind: [repeat(options, kind, number) for number in numbers] for kind in kinds}}
     if options.data is not None and options.full_seeds > 0:
         results["all"] = train_on_all(options)
-    settings = {key: str(value) for key, value in vars(options).items()}
-    text = json.dumps({"settings": settings, "results": results}, indent=2)
-    (options.out / "results.json").write_text(text + "\n")
-    table = report(options, results)
-    (options.out / "results.md").write_text(table)
-    print(table, end="")
+    write_results(options, results, report(options, results))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
             let class = |class: Option<u8>| class.and_then(|class| classes.get(usize::from(class)).cloned());
             let label = class(images.labels.as_ref().and_then(|labels| labels.get(position).copied()));
             let row = images.rows.get(position).copied().unwrap_or_default();
-            let place = if files.len() > 1 { format!("file {}, row {row}", file + 1) } else { format!("row {row}") };
+            let place = if files.len() > 1 { format!("file {}: {row}", file + 1) } else { format!("row {row}") };
             let second = match (class(finding.suggested), finding.group, finding.problem) {
                 (Some(suggested), ..) => format!("{suggested} {:+.2}", finding.score),
                 (None, Some(group), _) => format!("group {group}"),
@@ -189,8 +189,9 @@ fn sheets(files: &[(PathBuf, Images)], found: &Audit, classes: &[String]) -> Res
             [Problem::Blank, _] => "the standard deviation of its pixels".to_owned(),
             _ => "the number of its group of duplicates".to_owned(),
         };
+        let place = if files.len() > 1 { "its file and row" } else { "its row" };
         let caption = format!(
-            "The first {} of {}. Bold: the label. Below: {second}.{}",
+            "The first {} of {}. Bold: the label. Below: {second}; {place}.{}",
             thousands(cells.len()),
             thousands(all.len()),
             numbered(files)
