@@ -1,7 +1,6 @@
 //! The data of a run: reads the files of `[data]` and splits them into training and validation.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use super::images::{ImageHash, Images, TRAINING, is_usage};
 use super::label_map::LabelMap;
 use super::read;
 use super::soft_labels::{SoftLabels, VoteFile};
-use super::split::{self, SplitRequest};
+use super::split::{self, Rows, SplitRequest};
+use super::split_csv::SplitCsv;
 use crate::data::read_options::{LabelPolicy, ReadOptions};
 use crate::util::error::input;
 use crate::util::files::check_regular_file;
@@ -35,8 +35,10 @@ pub struct Dataset {
     pub validation_duplicates: Vec<bool>,
     /// Hash of all images and labels in file order, independent of CSV layout and split.
     pub data_hash: String,
-    /// Contents of `split.csv`: row, part and hash of each image.
-    pub split_csv: String,
+    /// Hash of `split.csv`.
+    pub split_hash: String,
+    /// Whether the validation images are of another file.
+    pub has_separate_validation: bool,
     /// Time to read and split the data.
     pub load_time: Duration,
     /// Messages for the log: skipped rows, train/validation leakage.
@@ -50,9 +52,10 @@ impl Dataset {
         Self { validation, validation_duplicates, ..Self::default() }
     }
 
-    /// Hash of `split.csv`.
-    pub fn split_hash(&self) -> String {
-        blake3::hash(self.split_csv.as_bytes()).to_hex().to_string()
+    /// Row, part and hash of each image.
+    pub fn split_csv(&self) -> SplitCsv<'_> {
+        let is_separate = self.has_separate_validation;
+        SplitCsv { train: &self.train, validation: &self.validation, is_separate }
     }
 
     /// Hash of the soft labels, if any.
@@ -118,9 +121,20 @@ pub fn load(data: &DataConfig, seed: u64) -> Result<Dataset> {
         ));
     }
     let data_hash = blake3::hash(hashes.concat().as_bytes()).to_hex().to_string();
-    let split_csv = split_csv(&train, &validation, matches!(data.validation, Validation::Path(_)));
+    let is_separate = matches!(data.validation, Validation::Path(_));
+    let split_hash = SplitCsv { train: &train, validation: &validation, is_separate }.hash()?;
     let load_time = start.elapsed();
-    Ok(Dataset { train, soft_labels, validation, validation_duplicates, data_hash, split_csv, load_time, notes })
+    Ok(Dataset {
+        train,
+        soft_labels,
+        validation,
+        validation_duplicates,
+        data_hash,
+        split_hash,
+        has_separate_validation: is_separate,
+        load_time,
+        notes,
+    })
 }
 
 /// Reads labeled images of the config. They are read again when the run is resumed, so a pipe is
@@ -194,17 +208,19 @@ fn split_parts(
         Validation::Fraction(fraction) => {
             let rows = training(all)?;
             let request = SplitRequest { fraction: *fraction, ..split_request(data, seed) };
-            let mask =
-                split::validation_mask(&rows.rows, &rows.hashes, rows.labels.as_deref().unwrap_or_default(), request)?;
+            let mask = split::validation_mask(rows_to_split(&rows), request);
             Ok(divide(&rows, &mask))
         }
         Validation::Fold(fold) => {
             let rows = training(all)?;
-            let labels = rows.labels.as_deref().unwrap_or_default();
-            let folds = split::folds(&rows.rows, &rows.hashes, labels, split_request(data, seed), fold.folds)?;
+            let folds = split::folds(rows_to_split(&rows), split_request(data, seed), fold.folds);
             Ok(divide(&rows, &folds.iter().map(|of_row| *of_row == fold.fold).collect::<Vec<_>>()))
         }
     }
+}
+
+fn rows_to_split(images: &Images) -> Rows<'_> {
+    Rows { numbers: &images.rows, hashes: &images.hashes, labels: images.labels.as_deref().unwrap_or_default() }
 }
 
 /// How rows are sampled, without a fraction.
@@ -292,56 +308,6 @@ fn why_no_validation(train: &Images, data: &DataConfig) -> String {
          images into validation",
         count(distinct, "distinct image")
     )
-}
-
-/// The lines `row,part,hash` in file order, row indices from 0 per file. The rows of a separate
-/// validation file follow those of the training file.
-fn split_csv(train: &Images, validation: &Images, separate_files: bool) -> String {
-    let parts = [("train", train, 0), ("validation", validation, u8::from(separate_files))];
-    let mut rows: Vec<(u8, u32, &str, ImageHash)> = Vec::with_capacity(train.len() + validation.len());
-    for (part, images, file) in parts {
-        rows.extend(images.rows.iter().zip(&images.hashes).map(|(row, image)| (file, *row, part, *image)));
-    }
-    rows.sort_unstable();
-    let mut text = String::from("row,part,hash\n");
-    for (_, row, part, image) in rows {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{row},{part},{image}");
-    }
-    text
-}
-
-/// The hashes of the images in the two parts of a split.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SplitHashes {
-    /// Of the training images.
-    pub train: HashSet<ImageHash>,
-    /// Of the validation images.
-    pub validation: HashSet<ImageHash>,
-}
-
-/// Parses `split.csv`.
-///
-/// # Errors
-/// An input error for a malformed line.
-pub fn split_hashes(split_csv: &str, path: &Path) -> Result<SplitHashes> {
-    let mut hashes = SplitHashes::default();
-    for (number, line) in split_csv.lines().enumerate().skip(1) {
-        let mut fields = line.split(',').skip(1);
-        let (part, image) = (fields.next(), fields.next().and_then(ImageHash::from_hex));
-        match (part, image) {
-            (Some("train"), Some(image)) => drop(hashes.train.insert(image)),
-            (Some("validation"), Some(image)) => drop(hashes.validation.insert(image)),
-            _ => {
-                return Err(input(format!(
-                    "{}: line {}: expected row,part,hash, got {line:?}",
-                    path.display(),
-                    number + 1
-                )));
-            }
-        }
-    }
-    Ok(hashes)
 }
 
 #[cfg(test)]

@@ -29,4 +29,5 @@ pub mod read_options;
 pub mod sampler;
 pub mod soft_labels;
 pub mod split;
+pub mod split_csv;
 mod validation;

@@ -130,7 +130,7 @@ impl ForestRun<'_> {
         let folds = config.forest.folds;
         check_folds(config, self.data)?;
         console.log_to(&dir.log_txt())?;
-        write_atomically(&dir.split_csv(), self.data.split_csv.as_bytes())?;
+        self.data.split_csv().write(&dir.split_csv())?;
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
         console.announce(&config.data.train, self.data)?;
         console.line(&format!("run: {}", dir.path().display()))?;
@@ -272,7 +272,7 @@ impl ForestRun<'_> {
     }
 
     fn save(&self, forest: &Forest) -> Result<()> {
-        let origin = Origin { data_hash: self.data.data_hash.clone(), split_hash: self.data.split_hash() };
+        let origin = Origin { data_hash: self.data.data_hash.clone(), split_hash: self.data.split_hash.clone() };
         forest::save(&self.dir.forest_safetensors(), forest, &self.config.to_toml()?, &origin)
     }
 
@@ -356,7 +356,7 @@ impl ForestRun<'_> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 command: self.command.to_owned(),
                 data_hash: self.data.data_hash.clone(),
-                split_hash: self.data.split_hash(),
+                split_hash: self.data.split_hash.clone(),
             },
         }
     }

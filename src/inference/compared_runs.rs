@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use super::trained_run::TrainedRun;
 use crate::data::config::DataConfig;
-use crate::data::dataset::SplitHashes;
 use crate::data::duplicates::duplicate_mask;
 use crate::data::images::{ImageHash, Images};
+use crate::data::split_csv::SplitHashes;
 use crate::device::DeviceChoice;
 use crate::metrics::{Evaluation, PairedComparison, Predictions};
 use crate::report::text_table::thousands;

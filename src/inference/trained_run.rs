@@ -8,9 +8,9 @@ use tch::Device;
 
 use crate::config::{self, Config};
 use crate::data::config::DataConfig;
-use crate::data::dataset::{SplitHashes, split_hashes};
 use crate::data::device_images::DeviceImages;
 use crate::data::images::{ImageHash, Images};
+use crate::data::split_csv::{SplitHashes, split_hashes};
 use crate::device::{DeviceChoice, place_for_inference};
 use crate::forest::config::ForestConfig;
 use crate::forest::{self, Forest, Origin};

@@ -76,7 +76,7 @@ impl BaselineSource {
         let Some(run) = dir.map(|dir| dir.file(&folder_of(config))) else { return Ok(()) };
         let Some(summary) = run::read_finished(&run) else { return Ok(()) };
         sweep_dir::check_same_config(&run, &config.to_toml()?)?;
-        if summary.provenance.split_hash != data.split_hash() {
+        if summary.provenance.split_hash != data.split_hash {
             return Err(input(format!("{}: was fitted on other images; choose another --out", run.display())));
         }
         Ok(())

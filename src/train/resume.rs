@@ -193,7 +193,7 @@ pub fn check_compatible(
     if saved.state.data_hash != data.data_hash {
         return refuse(&format!("the images or labels in {} differ from those it was trained on", data_files(config)));
     }
-    if saved.state.split_hash != data.split_hash() {
+    if saved.state.split_hash != data.split_hash {
         return refuse("the split into training and validation differs");
     }
     if saved.state.soft_labels_hash != data.soft_labels_hash() {

@@ -110,7 +110,7 @@ impl PreparedRun {
         let device = self.placement.device;
         let initial = self.weights.map(|file| InitialNet::new(&file, config, data, device)).transpose()?;
         if let Some(group) = &self.group {
-            group.require_equal("data", &format!("{} {}", data.data_hash, data.split_hash()))?;
+            group.require_equal("data", &format!("{} {}", data.data_hash, data.split_hash))?;
         }
         signals.defer();
         let (dir, latest) = match self.resumed {
@@ -234,7 +234,7 @@ impl Session<'_> {
             }
         };
         // A resumed run has the same split: check_compatible refuses any other.
-        write_atomically(&dir.split_csv(), data.split_csv.as_bytes())?;
+        data.split_csv().write(&dir.split_csv())?;
         write_atomically(&dir.config_toml(), config.to_toml()?.as_bytes())?;
         console.announce(&config.data.train, data)?;
         announce(dir, placement, console)?;

@@ -19,7 +19,7 @@ use crate::util::stats::{median, round};
 pub fn initial_state(data: &Dataset, placement: &Placement, command: &str) -> State {
     State {
         data_hash: data.data_hash.clone(),
-        split_hash: data.split_hash(),
+        split_hash: data.split_hash.clone(),
         soft_labels_hash: data.soft_labels_hash(),
         threads: device::threads(),
         precision: placement.precision_name().to_owned(),

@@ -130,7 +130,7 @@ impl Plan {
             eta: options.eta,
             space: self.space.lines(),
             data_hash: data.data_hash.clone(),
-            split_hash: data.split_hash(),
+            split_hash: data.split_hash.clone(),
             config: self.base.to_toml()?,
         })
     }
