@@ -18,7 +18,7 @@ help:
 	@echo "make sweep     train the configs in configs/sweep and the forest, and compare them"
 	@echo "               ARGS='--seeds 5 --out runs/five'; add --resume to resume an interrupted sweep"
 	@echo "make export    export a run: RUN=runs/notebook-... OUT=model.pt or model.onnx (default: the newest run, model.pt)"
-	@echo "               ARGS=--force overwrites a file that is not an exported model"
+	@echo "               ARGS=--force overwrites another model or file"
 	@echo "make test      run all tests"
 	@echo "make lint      rustfmt, clippy, rustdoc, typos, cargo-deny; warnings are errors"
 	@echo "make bench     criterion benches, then Grimace against PyTorch and Keras, about an hour: docs/benchmarks.md"

@@ -50,7 +50,7 @@ fn every_architecture_and_tta_runs_in_onnxruntime() {
         ("torchvision", TORCHVISION),
     ] {
         train(folder, name, model);
-        good(folder, &["export", name, "--out", "model.onnx", "--tta", "none"]);
+        good(folder, &["export", name, "--force", "--out", "model.onnx", "--tta", "none"]);
         check("float32", &folder.join("model.onnx"), &[&folder.join(name)], "none");
     }
     let run = workshop().join("run");
