@@ -266,7 +266,7 @@ mod tests {
                 false,
                 "has no row of data/train.csv: its column file has b, train.csv; if",
             ),
-            ("row,exlude\n1,1\n", false, "line 1: no column exclude, but \"exlude\"; add exclude"),
+            ("row,excluded\n1,1\n", false, "line 1: no column exclude, but \"excluded\"; add exclude"),
             ("row\n1.5\n", false, "line 2, column row: \"1.5\""),
         ] {
             let message = apply_text(text, ids).unwrap_err().to_string();
