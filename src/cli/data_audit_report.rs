@@ -13,7 +13,7 @@ use crate::report::plot::{Cell, sheet};
 use crate::report::text_table::{table, thousands};
 use crate::util::files::input_name;
 
-/// The part of the labels that are probable errors above which a warning says that most are not.
+/// The part of the labels that are probable errors above which a warning says that many may not be.
 const MANY_ERRORS: f64 = 0.1;
 
 /// Images of a contact sheet.
@@ -31,8 +31,8 @@ pub fn warnings(found: &Audit) -> Vec<String> {
     }
     if labels.errors as f64 > MANY_ERRORS * labels.checked as f64 {
         warnings.push(format!(
-            "{} of {} labels are in the list of probable errors, and the networks predict {:.0}% of the labels: most of the \
-             list are mistakes of the networks. Work through it from the top, and stop where it is no longer worth it",
+            "the networks disagree with {} of {} labels, and predict {:.0}% of them: either many labels are wrong, or many in \
+             the list are mistakes of the networks. Work through it from the top, and stop where it is no longer worth it",
             thousands(labels.errors),
             thousands(labels.checked),
             100.0 * labels.predicted

@@ -26,7 +26,7 @@ pub struct TargetArgs {
     /// Format [default: that of the extension of --out, TorchScript without one]
     #[arg(long, requires = "out", conflicts_with = "web")]
     pub format: Option<Format>,
-    /// Overwrite existing files; not required for an exported model or page of the same training
+    /// Overwrite existing files; not required for an exported model or page with the same weights
     #[arg(long, requires = "target")]
     pub force: bool,
 }
@@ -76,8 +76,8 @@ impl Target {
     /// Exports `model`; with `calibration`, quantized to int8.
     ///
     /// # Errors
-    /// Those of [`export`] and [`export_web`]; without `force`, an input error for a target that holds the
-    /// export of another training.
+    /// Those of [`export`] and [`export_web`]; without `force`, an input error for a target that holds an
+    /// export of other weights.
     pub fn write(&self, model: &ExportedModel, calibration: Option<&Int8Calibration>, force: bool) -> Result<Written> {
         let described = match self {
             Self::File { path, .. } => path.description.path().to_path_buf(),

@@ -93,7 +93,7 @@ pub fn run(args: &MonitorArgs) -> Result<Outcome> {
     let calibrated: Vec<(f64, bool)> = before.confidence.iter().copied().zip(is_right).collect();
     let mut report = Report {
         detectable_distance: detectable_distance(reference.len(), images.len(), signals.len(), limits),
-        warnings: warnings(args, &run, &reference, &images)?,
+        warnings: warnings(args, &run, &reference, &images),
         drift: signals.iter().any(|signal| signal.is_drift),
         limits,
         reference_images: reference.len(),
@@ -177,8 +177,12 @@ fn reference_images(args: &MonitorArgs, run: &TrainedRun) -> Result<(Images, Vec
 const MAX_SEEN: f64 = 0.05;
 
 /// Warnings of images that the run was trained on.
-fn warnings(args: &MonitorArgs, run: &TrainedRun, reference: &Images, new: &Images) -> Result<Vec<String>> {
-    let trained = run.split_hashes()?.train;
+fn warnings(args: &MonitorArgs, run: &TrainedRun, reference: &Images, new: &Images) -> Vec<String> {
+    let trained = match run.split_hashes() {
+        Ok(split) => split.train,
+        // Only for a warning: not a reason to fail.
+        Err(error) => return vec![format!("cannot tell whether the run has seen these images: {error:#}")],
+    };
     let is_many = |seen: usize, all: usize| seen as f64 > MAX_SEEN * all as f64;
     let mut warnings = Vec::new();
     let shown = args.run.display();
@@ -206,5 +210,5 @@ fn warnings(args: &MonitorArgs, run: &TrainedRun, reference: &Images, new: &Imag
              on them, and with it the estimate, is too high; {give}"
         ));
     }
-    Ok(warnings)
+    warnings
 }

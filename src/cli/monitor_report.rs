@@ -13,7 +13,7 @@ use crate::report::text_table::{table, thousands};
 use crate::transforms::tta::Tta;
 use crate::util::files::input_name;
 
-/// A shift that a monitor should notice. If no shift of this distance counts as drift, because there
+/// A shift that a monitor should notice. If a shift of this distance is not significant, because there
 /// are too few images, that none was found says nothing.
 const LARGE_SHIFT: f64 = 0.3;
 
@@ -24,7 +24,7 @@ pub struct Report {
     pub drift: bool,
     /// What counts as drift.
     pub limits: Limits,
-    /// The smallest distance that counts as drift with so many images.
+    /// The distance from which on a signal that alone differs is significant with so many images.
     pub detectable_distance: f64,
     /// Number of reference images.
     pub reference_images: usize,
@@ -91,8 +91,10 @@ impl Report {
         let mut warnings = Vec::new();
         if self.is_too_small() {
             let from = match self.detectable_distance {
-                distance if distance < 1.0 => format!("only distances from {distance:.2} count as drift"),
-                _ => "no difference counts as drift".to_owned(),
+                distance if distance < 1.0 => {
+                    format!("a single signal that differs is significant from {distance:.2} on")
+                }
+                _ => "no difference is significant".to_owned(),
             };
             let (new, reference) = (thousands(self.new_images), thousands(self.reference_images));
             warnings.push(format!("with {new} new and {reference} reference images, {from}; collect more"));
@@ -172,7 +174,7 @@ impl Report {
         for (name, value) in self.accuracies() {
             text += &format!("{name}: {value}\n");
         }
-        text += &format!("smallest distance that counts as drift: {:.3}\n", self.detectable_distance);
+        text += &format!("distance from which on a single signal is significant: {:.3}\n", self.detectable_distance);
         text
     }
 
@@ -186,7 +188,10 @@ impl Report {
             ("new images".to_owned(), thousands(self.new_images)),
         ];
         facts.extend(self.accuracies());
-        facts.push(("smallest distance that counts as drift".to_owned(), format!("{:.3}", self.detectable_distance)));
+        facts.push((
+            "distance from which on a single signal is significant".to_owned(),
+            format!("{:.3}", self.detectable_distance),
+        ));
         let general = [
             "The estimated accuracy assumes that confidence means as much on the new images as on the reference images. \
              Images unlike those the model was trained on can be wrong with high confidence."

@@ -113,7 +113,8 @@ pub fn check_replaced_model(description: &Path, new: &Map<String, Value>) -> Res
         return Ok(());
     }
     Err(input(format!(
-        "{}: describes the export of another training; choose another --out, or overwrite it with --force",
+        "{}: describes an export of other weights (of another run or epoch); choose another --out, or overwrite it with \
+         --force",
         description.display()
     )))
 }

@@ -157,13 +157,19 @@ pub fn run(
     Ok(Ok(Confirmation::new(seeds, score, &best_runs, &base_runs)))
 }
 
-/// Number of fresh seeds: those that are asked for, or that an earlier command has begun to train for
-/// the best trial. A study that is resumed keeps them.
+/// Number of fresh seeds: those that are asked for, or else those that an earlier command has trained to
+/// the end, so that a study that is resumed without the option keeps them.
 pub fn seed_count(result: &StudyResult, options: &StudyOptions) -> u64 {
     let Some(best) = result.best.map(trial_name) else { return 0 };
-    let is_begun = |number: &u64| result.dir.file(&folder(&best, fresh_seed(result, *number))).is_dir();
-    let begun = (1..=MAX_SEEDS).take_while(is_begun).count() as u64;
-    options.confirm.max(begun)
+    if options.confirm > 0 {
+        return options.confirm;
+    }
+    let has_ended = |name: &str, number: u64| {
+        let path = result.dir.file(&folder(name, fresh_seed(result, number)));
+        ended(&path, &result.plan.base).is_some()
+    };
+    let has_both_ended = |number: &u64| has_ended(&best, *number) && has_ended("base", *number);
+    (1..=MAX_SEEDS).take_while(has_both_ended).count() as u64
 }
 
 fn fresh_seed(result: &StudyResult, number: u64) -> u64 {
@@ -180,8 +186,8 @@ impl Fresh {
     fn train(&mut self, result: &StudyResult, runs: &mut Runs<'_>) -> Result<Option<i32>> {
         let folder = &self.folder;
         let path = result.dir.file(folder);
-        if let Some(value) = finished(&path, &self.config) {
-            self.result = Some(Ok(value));
+        if let Some(result) = ended(&path, &self.config) {
+            self.result = Some(result);
             return Ok(None);
         }
         match runs.train(&self.config, &path, self.config.train.epochs)? {
@@ -207,10 +213,14 @@ impl Fresh {
     }
 }
 
-/// The best metric of the run at `path`, if it has been trained to its end.
-fn finished(path: &Path, config: &Config) -> Option<f64> {
+/// The result of the run at `path`, if it has been trained to its end or has diverged.
+fn ended(path: &Path, config: &Config) -> Option<Result<f64, String>> {
     let summary = RunDir::open(path).ok()?.read_summary()?;
-    summary.best_monitor_value.filter(|_| summary.is_finished(config))
+    match summary.best_monitor_value {
+        _ if summary.stopped == "diverged" => Some(Err("training diverged".to_owned())),
+        Some(value) if summary.is_finished(config) => Some(Ok(value)),
+        _ => None,
+    }
 }
 
 fn with_seed(config: &Config, seed: u64) -> Result<Config> {

@@ -80,7 +80,8 @@ fn best_toml(result: &StudyResult, options: &StudyOptions) -> Result<Option<Stri
         sampler = options.sampler.name(),
         halving = if result.plan.ladder.top() > 0 { " and successive halving" } else { "" },
         name = trial_name(trial.number),
-        dir = result.dir.path().display(),
+        // Processes may know the directory by other paths.
+        dir = result.dir.path().file_name().unwrap_or_default().display(),
         metric = options.metric.monitor(),
         best_epoch = trial.last().and_then(|last| last.best_epoch).unwrap_or(0),
         seed = options.seed,

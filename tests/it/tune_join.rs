@@ -114,8 +114,8 @@ fn the_trials_of_a_killed_process_are_taken_over() {
     let lines = || text(folder.join("s/study.jsonl")).lines().count();
     let before = lines();
     wait(&mut killed, "decisions after the second process started", || lines() >= before + 3);
-    // It may have ended.
-    drop(killed.kill());
+    assert!(killed.try_wait().unwrap().is_none(), "it ended before it could be killed");
+    killed.kill().unwrap();
     killed.wait().unwrap();
     finish(other);
     check_journal(folder, 8);

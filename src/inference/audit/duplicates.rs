@@ -164,7 +164,9 @@ impl Copies {
         let copies = self.of(row.image);
         let is_copy = copies.iter().filter(|other| other.split == row.split).take(2).count() > 1;
         let is_redundant = is_copy && self.kept.get(&(row.image, row.split)) != Some(&Some(row.place));
-        let is_conflict = copies.iter().any(|other| other.label != row.label);
+        // Images for testing may have no labels.
+        let differs = |other: &Row| other.label.zip(row.label).is_some_and(|(one, other)| one != other);
+        let is_conflict = copies.iter().any(differs);
         let is_first = row.split == 0;
         let mut problems = Vec::new();
         if self.is_elsewhere(row.image, row.split) {
@@ -251,6 +253,15 @@ mod tests {
         // Neither of the two is for training, and their labels differ.
         let differ = [(Problem::ExactAcrossSplits, false), (Problem::ConflictingLabels, false)];
         assert_eq!((problems[2].as_slice(), problems[3].as_slice()), (&differ[..], &differ[..]));
+    }
+
+    #[test]
+    fn an_image_without_a_label_is_no_conflict() {
+        let row = |position, split, label| Row { place: (0, position), split, image: 0, label };
+        let rows = [row(0, 0, Some(3)), row(1, 1, None)];
+        let copies = Copies::new(&rows, 1);
+        assert_eq!(copies.problems(&rows[0], &[]), [(Problem::ExactAcrossSplits, true)]);
+        assert_eq!(copies.problems(&rows[1], &[]), [(Problem::ExactAcrossSplits, false)]);
     }
 
     #[test]
