@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::common::own_command;
 use super::monitor::MonitorArgs;
 use crate::inference::drift::{CLASSES, EstimatedAccuracy, Limits, SignalDrift};
-use crate::metrics::{accuracy, wilson_interval};
+use crate::metrics::{accuracy, accuracy_interval};
 use crate::report::html::{Fact, MonitorPage};
 use crate::report::plot::Histogram;
 use crate::report::text_table::{table, thousands};
@@ -24,7 +24,7 @@ pub struct Report {
     pub drift: bool,
     /// What counts as drift.
     pub limits: Limits,
-    /// The distance from which on a signal that alone differs is significant with so many images.
+    /// The distance from which on a signal that alone differs is significant with these numbers of images.
     pub detectable_distance: f64,
     /// Number of reference images.
     pub reference_images: usize,
@@ -61,8 +61,7 @@ impl Scored {
     /// Scores predictions.
     pub fn new(labels: &[u8], predicted: &[u8]) -> Self {
         let accuracy = accuracy(labels, predicted);
-        let correct = (accuracy * labels.len() as f64).round() as usize;
-        let (low, high) = wilson_interval(correct, labels.len()).unwrap_or((0.0, 1.0));
+        let (low, high) = accuracy_interval(accuracy, labels.len()).unwrap_or((0.0, 1.0));
         Self { accuracy, low, high }
     }
 }

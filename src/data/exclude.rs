@@ -30,8 +30,8 @@ const NO: [&str; 4] = ["", "0", "no", "false"];
 /// the row index if it has no ids), or by both, which must then agree. With a column `exclude`, only
 /// rows with 1, yes, true or x in it are left out; without it, all rows that are named, and the file may
 /// then have no other column, in case `exclude` is misspelled. With a column `file`, only rows of
-/// `train` count, and there must be one, unless no row is to be left out. Rows of `train` that cannot be read, or that `data.labels` leaves out, may be
-/// named.
+/// `train` count, and there must be one, unless no row is to be left out. Rows of `train` that cannot be
+/// read, or that `data.labels` leaves out, may be named.
 ///
 /// # Errors
 /// Input errors with file and line: a row that does not exist, a row without `row` and `id`, another
@@ -97,7 +97,7 @@ impl Exclusions {
             exclude: header.find("exclude")?,
             file: header.find("file")?,
         };
-        if let (None, Some(other)) = (columns.exclude, header.other_than(&["row", "id", "file"]).first()) {
+        if let (None, Some(other)) = (columns.exclude, header.first_other_than(&["row", "id", "file"])) {
             return Err(input(format!(
                 "{}: line 1: no column exclude, but {:?}; add exclude, with 1 in the rows to leave out, or keep only row, id \
                  and file, to leave out all rows",

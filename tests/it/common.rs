@@ -81,6 +81,16 @@ pub fn workshop() -> &'static Path {
         .path()
 }
 
+/// Arguments for [`TINY`] with which the loss is soon not finite.
+pub const DIVERGING: [&str; 6] = [
+    "--set",
+    "train.optimizer={kind=\"sgd\",lr=100.0}",
+    "--set",
+    "model.normalization=false",
+    "--set",
+    "model.activation=leaky_relu",
+];
+
 /// A config that trains in a second, with the full recipe.
 pub const TINY: &str = r#"name = "tiny"
 device = "cpu"

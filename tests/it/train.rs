@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::{Done, bad, bench, command, good, json, tensors, text, timeless_metrics, workshop};
+use crate::common::{DIVERGING, Done, bad, bench, command, good, json, tensors, text, timeless_metrics, workshop};
 
 #[test]
 fn a_run_directory_is_complete() {
@@ -300,15 +300,7 @@ fn validation_can_be_a_file_or_a_usage() {
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run() {
     let bench = bench();
-    let sets = [
-        "--set",
-        "train.optimizer={kind=\"sgd\",lr=100.0}",
-        "--set",
-        "model.normalization=false",
-        "--set",
-        "model.activation=leaky_relu",
-    ];
-    let args = [&["train", "tiny.toml", "--out", "nan"], &sets[..]].concat();
+    let args = [&["train", "tiny.toml", "--out", "nan"], &DIVERGING[..]].concat();
     bad(bench.path(), &args, 1, &["the loss is not a finite number in epoch ", "step ", "smaller train.optimizer.lr"]);
     assert_eq!(json(bench.path().join("nan/summary.json"))["stopped"], "diverged");
     assert!(text(bench.path().join("nan/log.txt")).contains("not a finite number"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::{TINY, bad, bench, command, good, json, tensors, text, timeless_metrics};
+use crate::common::{DIVERGING, TINY, bad, bench, command, good, json, tensors, text, timeless_metrics};
 
 const SPACE: &str = "train.optimizer.lr = { log = [1e-4, 1e-1] }\ntrain.batch = { int = [16, 64] }\n[model]\n\
                      filters = { choice = [[4], [8]] }\ndropout = { uniform = [0, 0.5] }\n";
@@ -187,16 +187,6 @@ fn trials_that_fail_do_not_end_a_study() {
     bad(folder, &study("2", "t"), 1, &["all 2 trials failed; the first: train.schedule.min_lr = "]);
     assert!(!folder.join("t/best.toml").exists());
 }
-
-/// Keys of a base config that diverges.
-const DIVERGING: [&str; 6] = [
-    "--set",
-    "train.optimizer={kind=\"sgd\",lr=100.0}",
-    "--set",
-    "model.normalization=false",
-    "--set",
-    "model.activation=leaky_relu",
-];
 
 #[test]
 fn a_trial_that_diverges_fails_and_a_run_that_confirms_may() {

@@ -152,10 +152,10 @@ impl Header {
         self.find(name)?.ok_or_else(|| self.missing(name, &format!("; expected {expected}")))
     }
 
-    /// The names of the columns that are not among `known`.
-    pub fn other_than(&self, known: &[&str]) -> Vec<&str> {
+    /// The name of the first column that is not among `known`.
+    pub fn first_other_than(&self, known: &[&str]) -> Option<&str> {
         let is_known = |name: &&String| known.iter().any(|known| key(known) == key(name));
-        self.names.iter().filter(|name| !is_known(name)).map(String::as_str).collect()
+        self.names.iter().find(|name| !is_known(name)).map(String::as_str)
     }
 
     fn missing(&self, name: &str, advice: &str) -> anyhow::Error {
