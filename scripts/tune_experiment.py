@@ -20,7 +20,8 @@ in the results. Intervals are Student's, over repetitions, of paired differences
 With real images, the config of the first repetition is then trained on all of them, beside the
 notebook's, with --full-seeds seeds.
 
-A search or run that is finished is not repeated, so the script can be stopped and started. It writes
+A search or run that is finished is not repeated, so the script can be stopped and started. --only
+synthetic and --only real can run side by side into one DIR; without it, the script then reports both. It writes
 results.json and results.md into DIR. --tiny checks the script in minutes; its result means nothing.
 """
 import csv
@@ -239,18 +240,21 @@ def main():
     found.add_argument("--epochs", type=int, default=27, help="epochs of a full training")
     found.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
     found.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
+    found.add_argument("--only", choices=["synthetic", "real"], help="one kind of images")
     found.add_argument("--tiny", action="store_true", help="few images, trials and epochs, small networks")
     options = found.parse_args()
+    if options.only == "real" and options.data is None:
+        sys.exit("--only real needs real images: give their folder with --data or GRIMACE_FACES")
     options.out = options.out.resolve()
     if options.data is not None:
         options.data = pathlib.Path(options.data).resolve()
     if options.tiny:
         options.repetitions, options.images, options.test, options.trials = 2, 120, 60, 4
         options.epochs, options.fresh, options.full_seeds = 3, 1, 2
-    kinds = ["synthetic"] if options.data is None else ["synthetic", "real"]
+    kinds = [options.only] if options.only else ["synthetic"] if options.data is None else ["synthetic", "real"]
     numbers = range(1, options.repetitions + 1)
     results = {"repetitions": {kind: [repeat(options, kind, number) for number in numbers] for kind in kinds}}
-    if options.data is not None and options.full_seeds > 0:
+    if "real" in kinds and options.full_seeds > 0:
         results["all"] = train_on_all(options)
     write_results(options, results, report(options, results))
 
