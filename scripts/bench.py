@@ -5,6 +5,7 @@ of them side by side.
 
     make bench                                   # builds, runs the criterion benches, then this
     python3 scripts/bench.py --quick             # a few minutes: a smoke test, not a measurement
+    python3 scripts/bench.py --isa avx2          # leaves out what the CPU has beyond AVX2
     python3 scripts/bench.py --resume            # resumes an interrupted measurement
     python3 scripts/bench.py --render docs/benchmarks-avx2.json
 
@@ -60,6 +61,7 @@ def arguments() -> argparse.Namespace:
     add("--validation", type=Path, metavar="CSV", help="validation images; default: 20%% of the training images")
     add("--test", type=Path, metavar="CSV", help="test images; default data/my_emotion_test.csv, or else synthetic")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="default cpu; cuda uses the first GPU")
+    add("--isa", choices=list(machine.LIMITS), help="limit all programs to this instruction set, by environment variables")
     add("--rounds", type=int, default=5, metavar="N", help="rounds of the main table; default 5")
     add("--scaling-rounds", type=int, default=3, metavar="N", help="rounds of the scaling tables; default 3")
     add("--peers-python", type=Path, metavar="PATH", help="a Python with scripts/peers/requirements.txt")
@@ -73,6 +75,8 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if min(args.rounds, args.scaling_rounds) < 1:
         parser.error("--rounds and --scaling-rounds must be 1 or more")
+    if args.isa and args.device == "cuda":
+        parser.error("--isa is for the CPU")
     if args.validation and not args.train:
         parser.error("--validation needs --train")
     for path in (args.train, args.validation, args.test, args.peers_python, args.render):
@@ -150,13 +154,14 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def settings_of(args: argparse.Namespace, setup: Setup, precisions: list[str], data: dict) -> dict:
+def settings_of(args: argparse.Namespace, setup: Setup, data: dict) -> dict:
     """Everything that the results depend on: --resume requires the same settings."""
     cores = os.cpu_count() or 1
     threads = {1, 2, setup.threads} if setup.device == "cpu" else set()
     return {
         "quick": args.quick, "device": args.device, "rounds": 1 if args.quick else args.rounds,
-        "scaling_rounds": 1 if args.quick else args.scaling_rounds, "precisions": precisions, "data": data,
+        "scaling_rounds": 1 if args.quick else args.scaling_rounds, "precisions": setup.precisions, "data": data,
+        "isa": args.isa,
         "peers": not args.no_peers, "compiled": setup.compiled, "keras": not args.no_peers and args.device == "cpu",
         "torch_steps": setup.torch_steps, "threads": setup.threads,
         "batches": [BATCH, 256] if args.quick else [16, BATCH, 256, 1024],
@@ -220,6 +225,7 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     if not GRIMACE.exists():
         stop("target/release/grimace not found; build it first: make build")
     python, problem = peers_python(args)
+    os.environ.update(machine.LIMITS.get(args.isa, {}))
     doctor = measure.doctor(GRIMACE, ROOT)
     if args.device == "cuda" and not doctor["cuda"]:
         stop(f"--device cuda: {measure.clean(doctor['cuda_reason'] or 'no CUDA')}")
@@ -229,9 +235,10 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     train, validation, test, data = choose_data(args, work)
     setup = Setup(root=ROOT, grimace=GRIMACE, peers_python=python, peers_error=problem, device=args.device,
                   threads=doctor["threads"], torch_steps=15 if args.quick else 60,
-                  compiled=not (args.no_compile or args.no_peers), train=train, validation=validation, test=test,
+                  compiled=not (args.no_compile or args.no_peers),
+                  precisions=["f32"] if args.isa else measure.precisions(doctor, args.device), train=train, validation=validation, test=test,
                   work=work)
-    settings = settings_of(args, setup, measure.precisions(doctor, args.device), data)
+    settings = settings_of(args, setup, data)
     unfinished = args.out.with_suffix(".json.tmp")
     found = open_results(args, setup, settings, unfinished)
     jobs, built = all_jobs(setup, settings), GRIMACE.stat()

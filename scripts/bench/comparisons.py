@@ -5,7 +5,7 @@ from . import results as store
 from .formatting import spread
 
 GRIMACE = ["Grimace f32", "Grimace bf16"]
-TORCH_F32 = ["PyTorch fp32", "PyTorch fp32 channels_last", "PyTorch fp32 compiled"]
+TORCH_F32 = ["PyTorch fp32", "PyTorch fp32 channels_last", "PyTorch fp32 compiled", "PyTorch fp32 channels_last compiled"]
 TORCH_BF16 = ["PyTorch bf16 channels_last", "PyTorch bf16 channels_last compiled"]
 
 

@@ -27,9 +27,9 @@ def alternated(jobs: list[Job], round_: int) -> list[Job]:
 def main_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
     """Grimace in each precision, PyTorch, Keras."""
     jobs = [Job("main", round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                lambda precision=precision: measure.grimace(setup, precision)) for precision in settings["precisions"]]
+                lambda precision=precision: measure.grimace(setup, precision)) for precision in setup.precisions]
     if settings["peers"]:
-        jobs.append(Job("main", round_, "PyTorch", measure.torch_programs(setup.compiled),
+        jobs.append(Job("main", round_, "PyTorch", measure.torch_programs(setup, setup.compiled),
                         lambda: measure.torch(setup, compiled=setup.compiled)))
     if settings["keras"]:
         jobs.append(Job("main", round_, "Keras", ["Keras"], lambda: measure.keras(setup)))
@@ -45,9 +45,9 @@ def process_jobs(setup: Setup, round_: int) -> list[Job]:
 def record_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
     """The record network: Grimace in each precision, PyTorch."""
     jobs = [Job("record", round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                lambda precision=precision: workloads.record(setup, precision)) for precision in settings["precisions"]]
+                lambda precision=precision: workloads.record(setup, precision)) for precision in setup.precisions]
     if settings["peers"]:
-        jobs.append(Job("record", round_, "PyTorch", measure.torch_programs(setup.compiled),
+        jobs.append(Job("record", round_, "PyTorch", measure.torch_programs(setup, setup.compiled),
                         lambda: workloads.torch_record(setup)))
     return alternated(jobs, round_)
 
@@ -67,10 +67,17 @@ def shared_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
     """Training the notebook's CNN beside one busy process."""
     jobs = [Job("shared", round_, f"Grimace {precision}", [f"Grimace {precision}"],
                 lambda precision=precision: workloads.shared(lambda: measure.grimace(setup, precision)))
-            for precision in settings["precisions"]]
+            for precision in setup.precisions]
     if settings["peers"]:
-        jobs.append(Job("shared", round_, "PyTorch", measure.torch_programs(False),
+        jobs.append(Job("shared", round_, "PyTorch", measure.torch_programs(setup, False),
                         lambda: workloads.shared(lambda: measure.torch(setup))))
+    return alternated(jobs, round_)
+
+
+def sweep_jobs(setup: Setup, round_: int) -> list[Job]:
+    """A sweep over two seeds, one after the other and at the same time."""
+    jobs = [Job("sweep", round_, f"--parallel {count}", [f"--parallel {count}"],
+                lambda count=count: workloads.sweep(setup, count)) for count in (1, 2)]
     return alternated(jobs, round_)
 
 
@@ -85,17 +92,17 @@ def scaling_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
     """Batch sizes, thread counts, and 1 and 10 times the rows."""
     jobs = []
     for stage, change in scaling_points(settings):
-        for precision in settings["precisions"]:
+        for precision in setup.precisions:
             jobs.append(Job(stage, round_, f"Grimace {precision}", [f"Grimace {precision}"],
                             lambda precision=precision, change=change: measure.grimace(setup, precision, **change)))
         if settings["peers"]:
-            jobs.append(Job(stage, round_, "PyTorch", measure.torch_programs(False),
+            jobs.append(Job(stage, round_, "PyTorch", measure.torch_programs(setup, False),
                             lambda change=change: measure.torch(setup, **change)))
     for times in (1, 10):
         # The last precision is the fastest; loading does not depend on it.
-        precision = settings["precisions"][-1]
+        precision = setup.precisions[-1]
         jobs.append(Job(f"rows {times}x", round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                        lambda times=times: many_rows(setup, settings["precisions"][-1], times)))
+                        lambda times=times: many_rows(setup, setup.precisions[-1], times)))
     return alternated(jobs, round_)
 
 
@@ -117,7 +124,7 @@ def all_jobs(setup: Setup, settings: dict) -> list[Job]:
         jobs += main_jobs(setup, settings, round_) + process_jobs(setup, round_)
         if settings["device"] == "cpu":
             jobs += record_jobs(setup, settings, round_) + inference_jobs(setup, settings, round_)
-            jobs += shared_jobs(setup, settings, round_)
+            jobs += shared_jobs(setup, settings, round_) + sweep_jobs(setup, round_)
     for round_ in range(settings["scaling_rounds"]):
         jobs += scaling_jobs(setup, settings, round_)
     return jobs

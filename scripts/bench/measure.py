@@ -34,6 +34,7 @@ class Setup:
     threads: int
     torch_steps: int             # timed steps of the PyTorch peer at batch 64
     compiled: bool               # whether torch.compile is timed too
+    precisions: list[str]        # "f32", "bf16"
     train: Path
     validation: Path | None
     test: Path
@@ -182,12 +183,12 @@ def grimace(setup: Setup, precision: str, *, batch: int = BATCH, threads: int | 
              "seconds": round(child.seconds, 2), "peak_bytes": child.peak_bytes}], child
 
 
-def torch_programs(compiled: bool) -> list[str]:
+def torch_programs(setup: Setup, compiled: bool) -> list[str]:
     """The variants that scripts/peers/torch_eager.py times, by their names in the results."""
     names = ["fp32", "fp32 channels_last", "bf16 channels_last"]
     if compiled:
-        names += ["fp32 compiled", "bf16 channels_last compiled"]
-    return [f"PyTorch {name}" for name in names]
+        names += ["fp32 compiled", "fp32 channels_last compiled", "bf16 channels_last compiled"]
+    return [f"PyTorch {name}" for name in names if "bf16" in setup.precisions or "bf16" not in name]
 
 
 def json_lines(text: str) -> list[dict]:
@@ -214,7 +215,7 @@ def torch(setup: Setup, *, batch: int = BATCH, threads: int | None = None,
 def torch_variants(setup: Setup, flags: list[str], compiled: bool) -> tuple[list[dict], Child]:
     """Metrics of scripts/peers/torch_eager.py with these flags."""
     flags = flags + (["--compile"] if compiled else [])
-    child = peer(setup, "torch_eager.py", "--device", setup.device, *flags)
+    child = peer(setup, "torch_eager.py", "--device", setup.device, "--precisions", *setup.precisions, *flags)
     metrics = [{"program": re.sub(r"^torch \S+", "PyTorch", line["peer"]),
                 "images_per_second": line["images_per_second"], "ms_per_step": line["ms_per_step"]}
                for line in json_lines(child.stdout)]

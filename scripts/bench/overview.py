@@ -37,8 +37,14 @@ def seconds(results: dict, number: int) -> str:
     return spread(values, 2) if values else "-"
 
 
+def limit(results: dict) -> str:
+    """Whether the CPU has more than was used."""
+    name = results["settings"].get("isa")
+    return f", limited to {name.upper()}" if name else ""
+
+
 LINES = [
-    ("machine", lambda r: f"{r['machine']['cpu']}, {r['machine']['cores']} cores"),
+    ("machine", lambda r: f"{r['machine']['cpu']}, {r['machine']['cores']} cores" + limit(r)),
     ("measured", lambda r: f"{r['started'][:10]}, {r['versions'].get('commit', 'commit unknown')}"),
     ("notebook's CNN, float32, images/s", lambda r: speed(r, "main", GRIMACE[0])),
     ("- times PyTorch's best float32", lambda r: times_as_fast(r, "main", GRIMACE[0], TORCH_F32)),

@@ -6,7 +6,7 @@ import statistics
 from . import results as store
 from .comparisons import GRIMACE, TORCH_BF16, TORCH_F32, failures, missing, pair, ratio
 from .formatting import section, spread, table
-from .workloads import RUNTIMES, inference_stages
+from .workloads import RUNTIMES, SWEEP_EPOCHS, inference_stages
 
 
 def precisions(results: dict) -> list[tuple[str, list[str]]]:
@@ -71,6 +71,20 @@ def shared(results: dict) -> str:
     expected = [("shared", program) for program in GRIMACE + TORCH_F32[:2] + TORCH_BF16[:1]]
     return section("A shared machine", text, table(["program", "idle", "beside a busy process", "kept"], rows), verdict,
                    failures(results, expected))
+
+
+def sweep(results: dict) -> str:
+    """Two trainings one after the other, and at the same time."""
+    if not measured(results, "sweep"):
+        return ""
+    programs = ["--parallel 1", "--parallel 2"]
+    seconds = [store.series(results, "sweep", program, "seconds") for program in programs]
+    row = [spread(list(found.values()), 1) if found else missing(results, "sweep", program)
+           for found, program in zip(seconds, programs)]
+    text = (f"Seconds of `grimace sweep configs/notebook.toml --seeds 2`, {SWEEP_EPOCHS} epochs each, in "
+            f"{results['settings']['precisions'][-1]}: one training after the other, and both at the same time.")
+    return section("Sweep", text, table([*programs, "speedup"], [[*row, spread(store.ratios(*seconds), 2)]], left=0),
+                   failures(results, [("sweep", program) for program in programs]))
 
 
 def ratio_of_stages(results: dict, program: str) -> list[float]:

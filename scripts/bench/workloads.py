@@ -1,6 +1,8 @@
 """Metrics of the record network, of inference, and of a machine that is shared."""
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from .measure import Child, Failed, Setup
 RECORD = "configs/best/cpu.toml"
 RECORD_BATCH = 128            # that config's
 RECORD_ROWS = 3200            # 2,560 for training: 20 steps
+SWEEP_EPOCHS = 3
 RECORD_STEPS = 12             # timed steps of the PyTorch peer
 CONFIGS = {"notebook": "configs/notebook.toml", "record": RECORD}
 RUNTIMES = ["Grimace", "PyTorch TorchScript", "ONNX Runtime"]
@@ -47,6 +50,22 @@ def shared(run) -> tuple[list[dict], Child]:
         metrics, child = run()
     child.others = None           # the busy process is no disturbance
     return metrics, child
+
+
+def sweep(setup: Setup, processes: int) -> tuple[list[dict], Child]:
+    """Seconds of a sweep over two seeds of the notebook's CNN in one process or two."""
+    out = setup.work / "sweep"
+    shutil.rmtree(out, ignore_errors=True)
+    overrides = {"train.epochs": SWEEP_EPOCHS, "precision": setup.precisions[-1], "data.train": str(setup.train),
+                 "data.validation": str(setup.validation) if setup.validation else 0.2, "device": "cpu"}
+    command: list[str | Path] = [setup.grimace, "sweep", measure.NOTEBOOK, "--seeds", "2", "--parallel", str(processes),
+                                 "--out", out]
+    for key, value in overrides.items():
+        command += ["--set", f"{key}={json.dumps(value)}"]
+    child = measure.run_child(command, setup.root)
+    if child.code != 0:
+        raise Failed(measure.reason(child))
+    return [{"program": f"--parallel {processes}", "seconds": round(child.seconds, 2)}], child
 
 
 def images_of(setup: Setup, images: int) -> Path:

@@ -1,7 +1,8 @@
-"""A network in PyTorch: milliseconds per training step, augmentation included, in five variants.
+"""A network in PyTorch: milliseconds per training step, augmentation included, in several variants.
 
     python scripts/peers/torch_eager.py [--network record] [--device cuda] [--batch 64] [--steps 60]
                                         [--warmup 15] [--threads 2] [--compile]
+                                        [--precisions f32 bf16]
 
 Random images: speed does not depend on the pixels. Each variant does the same work per step:
 augment a batch with one affine_grid + grid_sample, forward, cross-entropy, backward, and Adam for the
@@ -108,14 +109,18 @@ args.add_argument("--steps", type=int, default=60)
 args.add_argument("--warmup", type=int, default=15)
 args.add_argument("--threads", type=int, default=None)
 args.add_argument("--compile", action="store_true", help="also time torch.compile (needs a C++ compiler)")
+args.add_argument("--precisions", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])
 args = args.parse_args()
 if args.threads:
     torch.set_num_threads(args.threads)
 variants = [("fp32", False, False, False), ("fp32 channels_last", True, False, False),
             ("bf16 channels_last", True, True, False)]
 if args.compile:
-    variants += [("fp32 compiled", False, False, True), ("bf16 channels_last compiled", True, True, True)]
+    variants += [("fp32 compiled", False, False, True), ("fp32 channels_last compiled", True, False, True),
+                 ("bf16 channels_last compiled", True, True, True)]
 for name, *flags in variants:
+    if ("bf16" if flags[1] else "f32") not in args.precisions:
+        continue
     ms = time_steps(args, *flags)
     print(json.dumps({"peer": f"torch {torch.__version__} {name}", "device": args.device, "batch": args.batch,
                       "ms_per_step": round(ms, 3), "images_per_second": round(1e3 * args.batch / ms, 1)}), flush=True)

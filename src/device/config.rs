@@ -74,7 +74,8 @@ impl<'de> Deserialize<'de> for DeviceChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bfloat16 if the device computes it natively, else float32.
+    /// bfloat16 if the device computes it faster than float32: NVIDIA GPUs of compute capability 8.0 or
+    /// higher, CPUs of AMD with AVX512-BF16, CPUs of Intel with AMX; else float32.
     #[default]
     Auto,
     /// float32.

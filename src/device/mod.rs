@@ -1,6 +1,7 @@
 //! Device and precision of a run, selected once; a fallback comes with its reason.
 
 mod config;
+mod cpu_bf16;
 mod cuda;
 mod custom_kernels;
 mod memory;
@@ -12,6 +13,7 @@ use tch::{Device, Kind};
 use crate::util::error::{input, is_input};
 
 pub use config::{DeviceChoice, Precision};
+pub use cpu_bf16::{cpu_has_bf16, is_cpu_bf16_fast};
 pub use cuda::{
     CudaDevice, cuda_count, cuda_memory, cuda_versions, describe_cuda, has_cuda_bf16, init_cuda, probe_cuda,
 };
@@ -177,21 +179,13 @@ fn select_device(choice: DeviceChoice) -> Result<(Device, Option<String>)> {
     }
 }
 
-/// Whether the device computes bfloat16 natively, which makes it faster than float32.
+/// Whether the device computes faster in bfloat16 than in float32.
 fn has_fast_bf16(device: Device) -> bool {
     match device {
         Device::Cuda(index) => has_cuda_bf16(index),
-        Device::Cpu => cpu_has_bf16(),
+        Device::Cpu => is_cpu_bf16_fast(),
         Device::Mps | Device::Vulkan => false,
     }
-}
-
-/// Whether the CPU multiplies bfloat16 natively: AVX512-BF16, which every CPU with AMX also has.
-pub fn cpu_has_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// What needs less memory, for errors.
@@ -276,7 +270,7 @@ mod tests {
         let place = |precision| place(DeviceChoice::Cpu, precision, 1).unwrap();
         assert_eq!(place(Precision::F32).kind, Kind::Float);
         assert_eq!(place(Precision::Bf16).kind, Kind::BFloat16);
-        let auto = if cpu_has_bf16() { Kind::BFloat16 } else { Kind::Float };
+        let auto = if is_cpu_bf16_fast() { Kind::BFloat16 } else { Kind::Float };
         assert_eq!(place(Precision::Auto).kind, auto);
         assert_eq!(place(Precision::F32).device_name(), "cpu");
     }

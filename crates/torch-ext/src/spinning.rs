@@ -16,8 +16,9 @@
 //!
 //! Only with glibc on Linux: macOS has another OpenMP, LLVM's, which sleeps by itself after 0.2 s.
 
-/// Rounds that a thread of OpenMP spins.
-pub const SPINS: u32 = 1000;
+/// Rounds that a thread of OpenMP spins. A round is a pause instruction, 140 cycles on Intel's processors
+/// since Skylake; docs/training.md has the speeds of other values.
+pub const SPINS: u32 = 100;
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod before_main {
