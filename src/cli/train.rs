@@ -184,6 +184,7 @@ fn describe(summary: &Summary, dir: &RunDir) -> String {
     let best = describe_accuracy(best, summary.best_val_accuracy_interval);
     let result = match (summary.monitor, summary.best_monitor_value) {
         (Monitor::ValAccuracy, _) | (_, None) => format!("best validation accuracy {best}"),
+        (Monitor::LastEpoch, _) => format!("validation accuracy {best}"),
         (monitor, Some(value)) => format!("best {monitor} {value:.4}, validation accuracy {best}"),
     };
     format!(

@@ -124,7 +124,7 @@ impl Default for TrainConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct EarlyStopConfig {
     /// The metric that selects `best.safetensors` and ends the run when it stops improving. It
-    /// selects the best epoch also if `patience` is 0.
+    /// selects the best epoch also if `patience` is 0. `"last_epoch"` needs `patience = 0`.
     pub monitor: Monitor,
     /// Stop after this many epochs without improvement; 0 never stops.
     pub patience: u32,
@@ -182,6 +182,14 @@ impl TrainConfig {
         require((1..=MAX_EPOCHS).contains(&self.epochs), "train.epochs", self.epochs, "1 to 100000")?;
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MAX_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
+        let EarlyStopConfig { monitor, patience } = self.early_stop;
+        let can_stop = monitor != Monitor::LastEpoch || patience == 0;
+        require(
+            can_stop,
+            "train.early_stop.patience",
+            patience,
+            "0, because monitor = \"last_epoch\" selects nothing",
+        )?;
         self.optimizer.check()?;
         self.schedule.check(self.epochs, self.optimizer.lr())?;
         self.progressive.check()?;

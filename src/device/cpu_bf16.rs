@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn intel_without_amx_is_faster_in_float32() {
         let info = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let has = |name: &str| info.lines().any(|line| line.starts_with("flags") && line.split(' ').any(|flag| flag == name));
+        let has =
+            |name: &str| info.lines().any(|line| line.starts_with("flags") && line.split(' ').any(|flag| flag == name));
         if !has("fpu") {
             println!("skipped: this system has no /proc/cpuinfo with flags");
             return;

@@ -11,7 +11,7 @@ use super::format::Format;
 use super::onnx::Quantization;
 use crate::data::config::describe_split;
 use crate::inference::trained_run::TrainedNet;
-use crate::metrics::Evaluation;
+use crate::metrics::{Evaluation, Monitor};
 use crate::run_dir::Summary;
 use crate::transforms::tta::Tta;
 use crate::util::files::last_name;
@@ -125,7 +125,11 @@ fn training(run: &TrainedNet) -> String {
     line("hash of the split", state.split_hash.clone());
     if let Some(best) = state.best {
         let epochs = summary.as_ref().map_or(config.train.epochs, |summary| summary.epochs);
-        line("epoch of the weights", format!("{} of {}, selected by {}", best.epoch, epochs, monitor(run)));
+        let selection = match run.config.train.early_stop.monitor {
+            Monitor::LastEpoch => "the last".to_owned(),
+            monitor => format!("selected by {monitor}"),
+        };
+        line("epoch of the weights", format!("{} of {epochs}, {selection}", best.epoch));
     }
     if let Some(init) = &state.init {
         let path = Path::new(&init.path);
@@ -142,10 +146,6 @@ fn training(run: &TrainedNet) -> String {
         line("warning", warning.clone());
     }
     text + "\nThe config, with all settings, is in the description of the model (`config`).\n"
-}
-
-fn monitor(run: &TrainedNet) -> String {
-    run.config.train.early_stop.monitor.to_string()
 }
 
 /// What every model of this kind can and cannot do.

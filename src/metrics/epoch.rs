@@ -37,6 +37,7 @@ impl EpochMetrics {
             Monitor::ValAccuracy => self.val_accuracy,
             Monitor::ValLoss => self.val_loss,
             Monitor::ValMacroF1 => self.val_macro_f1.unwrap_or(f64::NAN),
+            Monitor::LastEpoch => f64::from(self.epoch),
         }
     }
 

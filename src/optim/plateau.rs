@@ -16,7 +16,7 @@ pub struct Plateau {
     pub factor: f64,
     /// Epochs without improvement before the next one reduces the learning rate.
     pub patience: u32,
-    /// The monitored metric.
+    /// The monitored metric; not `"last_epoch"`.
     pub monitor: Monitor,
     /// Minimum learning rate; at most the optimizer's.
     #[schemars(range(min = 0.0))]
@@ -66,7 +66,9 @@ pub fn reduce_lr_on_plateau(config: &Plateau, base: f64, values: impl IntoIterat
 fn is_better(monitor: Monitor, value: f64, best: Option<f64>) -> bool {
     match (monitor, best) {
         (_, None) => true,
-        (Monitor::ValAccuracy | Monitor::ValMacroF1, Some(best)) => value > best * (1.0 + THRESHOLD),
+        (Monitor::ValAccuracy | Monitor::ValMacroF1 | Monitor::LastEpoch, Some(best)) => {
+            value > best * (1.0 + THRESHOLD)
+        }
         (Monitor::ValLoss, Some(best)) => value < best * (1.0 - THRESHOLD),
     }
 }

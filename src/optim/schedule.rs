@@ -5,6 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::plateau::{self, Plateau};
+use crate::metrics::Monitor;
 use crate::metrics::epoch::EpochMetrics;
 use crate::util::validate::{InvalidValue, require};
 
@@ -141,8 +142,15 @@ impl ScheduleConfig {
                 check_warmup(warmup)?;
                 require((0.0..=1.0).contains(&floor), "train.schedule.floor", floor, "0 to 1")
             }
-            Self::Plateau(Plateau { factor, min_lr, warmup, .. }) => {
+            Self::Plateau(Plateau { factor, min_lr, warmup, monitor, .. }) => {
                 check_warmup(warmup)?;
+                let is_metric = monitor != Monitor::LastEpoch;
+                require(
+                    is_metric,
+                    "train.schedule.monitor",
+                    "\"last_epoch\"",
+                    "a metric: val_accuracy, val_loss or val_macro_f1",
+                )?;
                 let is_factor = factor > 0.0 && factor < 1.0;
                 require(is_factor, "train.schedule.factor", factor, "above 0, below 1")?;
                 let allowed = format!("0 to train.optimizer.lr, which is {lr}");
@@ -155,7 +163,6 @@ impl ScheduleConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Monitor;
     use crate::optim::schedule::Constant;
 
     fn position(epoch: u32, step: u64) -> SchedulePosition<'static> {

@@ -148,7 +148,7 @@ impl Display for BestEpoch {
         write!(f, "val_acc {:.4}", self.val_accuracy)?;
         match self.monitor() {
             Monitor::ValAccuracy => Ok(()),
-            monitor => write!(f, ", {monitor} {:.4}", self.monitored_value()),
+            monitor => write!(f, ", {}", monitor.describe(self.monitored_value())),
         }
     }
 }

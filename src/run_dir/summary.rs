@@ -94,6 +94,7 @@ impl Summary {
     pub fn best_accuracy_name(&self) -> String {
         match self.monitor {
             Monitor::ValAccuracy => "best validation accuracy".to_owned(),
+            Monitor::LastEpoch => "validation accuracy of the last epoch".to_owned(),
             monitor => format!("validation accuracy of the best epoch (by {monitor})"),
         }
     }

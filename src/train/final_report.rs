@@ -124,7 +124,7 @@ fn describe_best_epoch(summary: &Summary) -> String {
     let epochs = summary.epochs;
     match (summary.monitor, summary.best_monitor_value) {
         (Monitor::ValAccuracy, _) => format!("{epoch} of {epochs}"),
-        (monitor, Some(value)) => format!("{epoch} of {epochs}, by {monitor} {value:.4}"),
+        (monitor, Some(value)) => format!("{epoch} of {epochs}, by {}", monitor.describe(value)),
         (monitor, None) => format!("{epoch} of {epochs}, by {monitor}"),
     }
 }

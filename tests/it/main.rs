@@ -16,6 +16,7 @@ mod data;
 mod distributed;
 mod docs;
 mod ensemble;
+mod experiments;
 mod explain;
 mod export;
 mod finetune;

@@ -214,6 +214,33 @@ fn the_best_weights_follow_the_monitored_metric() {
     }
 }
 
+#[test]
+fn the_last_epoch_can_be_the_best() {
+    let bench = bench();
+    let refused = |key: &str, part: &str| {
+        bad(bench.path(), &["train", "tiny.toml", "--out", "last", "--set", key], 2, &[part]);
+    };
+    refused("train.early_stop={monitor=\"last_epoch\"}", "train.early_stop.patience = 5");
+    refused("train.schedule={kind=\"plateau\",monitor=\"last_epoch\"}", "train.schedule.monitor");
+
+    for (epochs, more) in [("train.epochs=4", &[][..]), ("train.epochs=7", &["--resume"])] {
+        let monitored = "train.early_stop={monitor=\"last_epoch\",patience=0}";
+        let sets = ["--set", epochs, "--set", "train.optimizer={kind=\"adam\",lr=2e-2}", "--set", monitored];
+        let done = good(bench.path(), &[&["train", "tiny.toml", "--out", "last"], &sets[..], more].concat());
+        assert!(!done.stderr.contains("  best"), "{}", done.stderr);
+        let run = bench.path().join("last");
+        let metrics = text(run.join("metrics.jsonl"));
+        let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        let summary = json(run.join("summary.json"));
+        assert_eq!((&summary["best_epoch"], &summary["monitor"]), (&last["epoch"], &"last_epoch".into()));
+        assert_eq!(summary["best_val_accuracy"], last["val_accuracy"]);
+        // The report's predictions are by the weights in best.safetensors.
+        assert!(text(run.join("report.html")).contains(&format!("{:.4}", last["val_accuracy"].as_f64().unwrap())));
+    }
+    let listed = good(bench.path(), &["runs", "last"]).stdout;
+    assert!(listed.contains("by last_epoch 0."), "{listed}");
+}
+
 /// Resumed twice, so that the best epoch may be in any of three processes.
 #[test]
 fn a_resumed_run_has_the_same_best_epoch_by_the_monitored_metric() {

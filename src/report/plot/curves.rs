@@ -180,6 +180,7 @@ impl Curves<'_> {
         canvas.circle((x, y), 4.5, VERMILION, 1.0);
         let name = match monitor {
             Monitor::ValAccuracy => "best:".to_owned(),
+            Monitor::LastEpoch => "last:".to_owned(),
             _ => format!("best by {monitor}: accuracy"),
         };
         let label = format!("{name} {:.1}% in epoch {}", best.val_accuracy * 100.0, best.epoch);
@@ -261,6 +262,7 @@ mod tests {
             (Monitor::ValAccuracy, "best: 40.0% in epoch 8"),
             (Monitor::ValLoss, "best by val_loss: accuracy 40.0% in epoch 8"),
             (Monitor::ValMacroF1, "best by val_macro_f1: accuracy 40.0% in epoch 8"),
+            (Monitor::LastEpoch, "last: 40.0% in epoch 8"),
         ] {
             assert!(texts(&curves(&records, Some((8, monitor))).unwrap().svg).contains(&label.to_owned()));
         }
