@@ -10,7 +10,8 @@ recipe:
 
 - tpe: grimace tune as it is, TPE with successive halving;
 - random: as many trials at random, each trained to the end, as cost the same number of epochs. Its
-  first 10 are those of the other search, which begins at random with the same seed.
+  first 10 are those of the other search, which begins with the config itself and nine random trials of
+  the same seed.
 
 Then it trains the best config of each search, and the notebook's, with fresh seeds for the same number
 of epochs, and evaluates them on test images, which select nothing: neither values nor epochs. No key
@@ -106,7 +107,7 @@ def prepare(options, kind, repetition):
         tests = folder / "synthetic"
         if not (tests / "done").exists():
             # Enough of every class for a small sample.
-            counts = ["--train", max(options.images or 4000, 600), "--test", options.test]
+            counts = ["--train", max(options.images or 12000, 600), "--test", options.test]
             run(options, "data", "synth", "--out", tests, *counts, "--seed", repetition, "--force")
             (tests / "done").touch()
         if not train.exists():
@@ -234,10 +235,10 @@ def report(options, results):
 def main():
     found = parser(__doc__)
     found.add_argument("--repetitions", type=int, default=3)
-    found.add_argument("--images", type=int, default=4000, help="training images of a repetition; 0 for all")
+    found.add_argument("--images", type=int, default=12000, help="training images of a repetition; 0 for all, with 12,000 synthetic ones")
     found.add_argument("--test", type=int, default=3000, help="synthetic test images")
-    found.add_argument("--trials", type=int, default=40, help="trials of TPE with successive halving")
-    found.add_argument("--epochs", type=int, default=27, help="epochs of a full training")
+    found.add_argument("--trials", type=int, default=20, help="trials of TPE with successive halving")
+    found.add_argument("--epochs", type=int, default=12, help="epochs of a full training")
     found.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
     found.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
     found.add_argument("--only", choices=["synthetic", "real"], help="one kind of images")

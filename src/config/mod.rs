@@ -19,7 +19,7 @@ pub use cuda_graph::CudaGraph;
 pub use diagnostic::find_line;
 pub use load::{ConfigError, ConfigFile, MAX_CONFIG, from_text, load, load_with_overrides, with_values};
 pub use overrides::Override;
-pub use toml_table::{differing_keys, format_value, read_table};
+pub use toml_table::{differing_keys, format_value, read_table, value_at};
 pub use train_config::{CheckpointEvery, EarlyStopConfig, MAX_EPOCHS, MAX_ROLLBACKS, TrainConfig};
 
 use crate::data::config::DataConfig;

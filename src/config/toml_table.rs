@@ -56,11 +56,13 @@ pub fn differing_keys(old: &Table, new: &Table) -> Vec<String> {
 
 /// Formats the value of a dotted key as TOML; `unset` when it is missing.
 pub fn format_value(table: &Table, key: &str) -> String {
-    let mut value = None;
-    let mut parent = Some(table);
-    for part in key.split('.') {
-        value = parent.and_then(|table| table.get(part));
-        parent = value.and_then(Value::as_table);
-    }
-    value.map_or("unset".into(), ToString::to_string)
+    value_at(table, key).map_or("unset".into(), ToString::to_string)
+}
+
+/// The value of a dotted key.
+pub fn value_at<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
+    let (path, name) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut parts = path.split('.').filter(|part| !part.is_empty());
+    let parent = parts.try_fold(table, |table, part| table.get(part)?.as_table());
+    parent?.get(name)
 }

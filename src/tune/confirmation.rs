@@ -23,6 +23,9 @@ use crate::util::error::input;
 /// Fewest values with an interval.
 const MIN_VALUES: usize = 3;
 
+/// The name of the base config in the folders of its runs.
+const BASE: &str = "base";
+
 /// Most fresh seeds.
 pub const MAX_SEEDS: u64 = 100;
 
@@ -121,15 +124,15 @@ pub fn run(
     runs: &mut Runs<'_>,
 ) -> Result<Result<Confirmation, i32>> {
     let best = result.best_trial().context("a best trial")?;
-    let seeds: Vec<u64> = (1..=seed_count(result, options)).map(|number| fresh_seed(result, number)).collect();
+    let seeds: Vec<u64> = (1..=seed_count(result, options)?).map(|number| fresh_seed(result, number)).collect();
     let best_config = result.config(best)?;
     let fresh = |(name, config): (&str, &Config)| -> Result<Vec<Fresh>> {
         let with_folder =
             |seed: &u64| Ok(Fresh { config: with_seed(config, *seed)?, folder: folder(name, *seed), result: None });
         seeds.iter().map(with_folder).collect()
     };
-    let name = trial_name(best.number);
-    let (mut best_runs, mut base_runs) = (fresh((&name, &best_config))?, fresh(("base", &result.plan.base))?);
+    let name = best_name(result)?.context("a best trial")?;
+    let (mut best_runs, mut base_runs) = (fresh((&name, &best_config))?, fresh((BASE, &result.plan.base))?);
     loop {
         let mut is_waiting = false;
         for run in best_runs.iter_mut().chain(&mut base_runs).filter(|run| run.result.is_none()) {
@@ -157,19 +160,29 @@ pub fn run(
     Ok(Ok(Confirmation::new(seeds, score, &best_runs, &base_runs)))
 }
 
+/// The name of the best trial in the folders of its runs: that of the base config if it is the same.
+fn best_name(result: &StudyResult) -> Result<Option<String>> {
+    let Some(best) = result.best_trial() else { return Ok(None) };
+    let is_base = result.config(best)? == result.plan.base;
+    Ok(Some(if is_base { BASE.to_owned() } else { trial_name(best.number) }))
+}
+
 /// Number of fresh seeds: those that are asked for, or else those that an earlier command has trained to
 /// the end, so that a study that is resumed without the option keeps them.
-pub fn seed_count(result: &StudyResult, options: &StudyOptions) -> u64 {
-    let Some(best) = result.best.map(trial_name) else { return 0 };
+///
+/// # Errors
+/// Those of the best trial's config.
+pub fn seed_count(result: &StudyResult, options: &StudyOptions) -> Result<u64> {
+    let Some(best) = best_name(result)? else { return Ok(0) };
     if options.confirm > 0 {
-        return options.confirm;
+        return Ok(options.confirm);
     }
     let has_ended = |name: &str, number: u64| {
         let path = result.dir.file(&folder(name, fresh_seed(result, number)));
         ended(&path, &result.plan.base).is_some()
     };
-    let has_both_ended = |number: &u64| has_ended(&best, *number) && has_ended("base", *number);
-    (1..=MAX_SEEDS).take_while(has_both_ended).count() as u64
+    let has_both_ended = |number: &u64| has_ended(&best, *number) && has_ended(BASE, *number);
+    Ok((1..=MAX_SEEDS).take_while(has_both_ended).count() as u64)
 }
 
 fn fresh_seed(result: &StudyResult, number: u64) -> u64 {

@@ -102,6 +102,24 @@ impl Domain {
         (0.0..=1.0).contains(&position).then_some(position)
     }
 
+    /// The options of a choice.
+    pub fn choices(&self) -> &[Value] {
+        if let Self::Choice(values) = self { values } else { &[] }
+    }
+
+    /// `value` as a number of this domain, which it may be outside of; `None` if it is none, or between
+    /// two steps.
+    pub fn number(&self, value: &Value) -> Option<Value> {
+        match (self, value) {
+            (Self::Log { .. } | Self::Uniform { .. }, Value::Integer(value)) => Some(Value::Float(*value as f64)),
+            (Self::Log { .. } | Self::Uniform { .. }, Value::Float(_)) => Some(value.clone()),
+            (Self::Int { low, step, .. }, Value::Integer(number)) => {
+                (number.checked_sub(*low)? % step == 0).then(|| value.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// Values with which a config is checked: the ends, or every option.
     pub fn extremes(&self) -> Vec<Value> {
         match self {

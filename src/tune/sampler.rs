@@ -31,9 +31,9 @@ const MAX_GOOD: usize = 25;
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Sampler {
-    /// A tree-structured Parzen estimator, after 10 trials at random
+    /// A tree-structured Parzen estimator, after 10 trials: the config itself, and 9 at random
     Tpe,
-    /// At random
+    /// At random, after the config itself
     Random,
 }
 

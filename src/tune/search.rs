@@ -111,7 +111,7 @@ impl Search<'_, '_> {
             Decision::Wait => return Ok(Next::Wait),
             Decision::Promote { trial, rung } => self.append(&lock, Record::Promotion { trial, rung })?,
             Decision::Start => {
-                let record = self.sample();
+                let record = self.sample()?;
                 self.append(&lock, record)?;
             }
         }
@@ -128,15 +128,23 @@ impl Search<'_, '_> {
         Ok(None)
     }
 
-    /// The next trial with its values.
-    fn sample(&self) -> Record {
+    /// The next trial with its values; the first has those of the config itself, if the space has them.
+    fn sample(&self) -> Result<Record> {
         let domains: Vec<&Domain> = self.plan.space.parameters.iter().map(|parameter| &parameter.domain).collect();
         let positions: Vec<Vec<f64>> = self.history.trials.iter().map(|trial| trial.positions.clone()).collect();
         let number = self.history.trials.len();
+        if number == 0 {
+            match self.plan.space.values_of(&self.plan.base) {
+                Ok(values) => return Ok(trial_record(number, values.iter())),
+                Err(key) => Console::default().line(&format!(
+                    "note: the config itself is not a trial: the space does not have its value of {key}"
+                ))?,
+            }
+        }
         let results = self.history.scored();
         let sampled = self.options.sampler.sample(self.options.seed, number, &domains, &positions, &results);
-        let values = domains.iter().zip(sampled).map(|(domain, at)| domain.value(at));
-        Record::Trial { trial: number, values: values.map(|value: Value| value.to_string()).collect() }
+        let values: Vec<Value> = domains.iter().zip(sampled).map(|(domain, at)| domain.value(at)).collect();
+        Ok(trial_record(number, values.iter()))
     }
 
     /// Trains a trial up to a rung and records the result; the signal that interrupted it.
@@ -184,6 +192,10 @@ impl Search<'_, '_> {
             (None, error) => format!("{name}: failed: {}", error.as_deref().unwrap_or_default()),
         }
     }
+}
+
+fn trial_record<'v>(trial: usize, values: impl Iterator<Item = &'v Value>) -> Record {
+    Record::Trial { trial, values: values.map(ToString::to_string).collect() }
 }
 
 fn failure(work: Work, epochs: u32, error: String) -> ResultRecord {

@@ -95,6 +95,25 @@ impl Space {
         self.parameters.iter().map(|parameter| format!("{} = {}", parameter.key, parameter.domain)).collect()
     }
 
+    /// The values that `config` itself has.
+    ///
+    /// # Errors
+    /// The key whose value is not among those of the space.
+    pub fn values_of(&self, config: &Config) -> Result<Vec<Value>, String> {
+        let table = config.to_toml().ok().and_then(|text| config::read_table(&text).ok()).unwrap_or_default();
+        let value = |parameter: &Parameter| {
+            let Parameter { key, domain } = parameter;
+            let is_own = |value: &Value| {
+                let same = config::with_values(config, &[format!("{key}={value}")]);
+                domain.position(value).is_some() && same.is_ok_and(|same| same == *config)
+            };
+            let number = config::value_at(&table, key).and_then(|value| domain.number(value));
+            let own = domain.choices().iter().cloned().chain(number).find(is_own);
+            own.ok_or_else(|| key.clone())
+        };
+        self.parameters.iter().map(value).collect()
+    }
+
     /// `key=value` for each parameter, the values in its order.
     pub fn assignments(&self, values: &[Value]) -> Vec<String> {
         self.parameters.iter().zip(values).map(|(parameter, value)| format!("{}={value}", parameter.key)).collect()
@@ -268,6 +287,25 @@ mod tests {
         let first = space.parameters[0].domain.value(0.0);
         let found = config::with_values(&base(), &space.assignments(&[first])).unwrap();
         assert_eq!(found.train.optimizer.lr(), 0.1);
+    }
+
+    #[test]
+    fn the_values_of_the_config_itself() {
+        let space = parse(
+            "train.batch = { int = [16, 128], step = 16 }\naugment.flip = { choice = [true, false] }\n\
+             train.optimizer.lr = { log = [1e-3, 1e-1] }\nmodel.dropout = { uniform = [0, 0.9] }\n\
+             model.filters = { choice = [[16, 32], [32, 64, 128]] }\n",
+        )
+        .unwrap();
+        let values = space.values_of(&base()).unwrap();
+        assert_eq!(config::with_values(&base(), &space.assignments(&values)).unwrap(), base());
+        let outside = |text: &str| parse(text).unwrap().values_of(&base()).unwrap_err();
+        assert_eq!(outside("train.batch = { int = [65, 128] }"), "train.batch");
+        assert_eq!(outside("train.batch = { int = [16, 128], step = 7 }"), "train.batch");
+        assert_eq!(outside("train.optimizer.lr = { log = [2e-3, 1e-1] }"), "train.optimizer.lr");
+        let optimizers = "{ choice = [{ kind = \"sgd\", lr = 0.1 }, { kind = \"adam\", lr = 1e-3 }] }";
+        let space = parse(&format!("train.optimizer = {optimizers}")).unwrap();
+        assert_eq!(space.values_of(&base()).unwrap(), [space.parameters[0].domain.value(0.9)]);
     }
 
     #[test]

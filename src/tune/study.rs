@@ -128,7 +128,7 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
     };
     outputs::write(&result, options, &lock)?;
     drop(lock);
-    if result.signal.is_none() && confirmation::seed_count(&result, options) > 0 {
+    if result.signal.is_none() && confirmation::seed_count(&result, options)? > 0 {
         match confirmation::run(&result, options, &mut journal, &mut runs)? {
             Ok(confirmation) => result.confirmation = Some(confirmation),
             Err(signal) => result.signal = Some(signal),

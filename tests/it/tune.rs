@@ -55,6 +55,27 @@ fn interrupt(folder: &Path, args: &[&str], lines: usize, file: &str, signal: &st
 }
 
 #[test]
+fn the_first_trial_is_the_config_itself() {
+    let folder = setup();
+    let folder = folder.path();
+    let args = ["tune", "tiny.toml", "--trials", "1", "--max-epochs", "2", "--confirm", "1", "--json"];
+    let own = good(folder, &[&args[..], &["--space", "space.toml", "--out", "own"]].concat());
+    let config: toml::Table = text(folder.join("own/trial000/config.toml")).parse().unwrap();
+    let found = (&config["train"]["optimizer"]["lr"], &config["train"]["batch"], &config["model"]["filters"]);
+    assert_eq!(found, (&3e-3.into(), &64.into(), &vec![8].into()));
+    assert!(!own.stderr.contains("the config itself is not a trial"), "{}", own.all());
+    // It is trained with a fresh seed once, not twice.
+    assert_eq!(own.json()["confirmation"]["difference"]["mean"], 0.0);
+    assert!(folder.join("own/confirm-base-seed43").exists() && !folder.join("own/confirm-trial000-seed43").exists());
+
+    fs_err::write(folder.join("other.toml"), "train.batch = { int = [16, 32] }").unwrap();
+    let other = good(folder, &[&args[..], &["--space", "other.toml", "--out", "other"]].concat());
+    let note = "the config itself is not a trial: the space does not have its value of train.batch";
+    assert!(other.stderr.contains(note), "{}", other.all());
+    assert!(folder.join("other/confirm-trial000-seed43").exists());
+}
+
+#[test]
 fn a_killed_study_ends_as_an_unbroken_one() {
     let (whole, broken) = (setup(), setup());
     let (whole, broken) = (whole.path(), broken.path());
