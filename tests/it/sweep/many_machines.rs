@@ -122,7 +122,7 @@ fn start(folder: &Path, args: &[&str], runs: &[&str]) -> Child {
     child
 }
 
-const LONG: [&str; 4] = ["--set", "train.epochs=60", "--set", "train.early_stop={patience=0}"];
+const LONG: [&str; 4] = ["--set", "train.epochs=30", "--set", "train.early_stop={patience=0}"];
 
 #[test]
 fn a_shard_stopped_by_a_scheduler_resumes_where_it_stopped() {
