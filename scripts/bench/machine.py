@@ -21,7 +21,7 @@ LIMITS = {"avx2": {"GRIMACE_KERNELS": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ON
 PEER_VERSIONS = """
 import importlib.metadata as m, json, platform
 found = {"python": platform.python_version()}
-for name in ("torch", "tensorflow-cpu", "keras", "numpy"):
+for name in ("torch", "tensorflow-cpu", "keras", "onnxruntime", "numpy"):
     try:
         found[name] = m.version(name)
     except m.PackageNotFoundError:
