@@ -63,6 +63,8 @@ pub fn inherit_precision_and_threads(config: &Config, saved: &State) -> (Precisi
     };
     let precision = match (config.precision, saved.precision.as_str()) {
         (Precision::Auto, "f32") => Precision::F32,
+        // Where `auto` may have become float32 since.
+        (Precision::Auto, "bf16") if saved.device == "cpu" && device::cpu_has_bf16() => Precision::Bf16,
         (precision, _) => precision,
     };
     (precision, threads)
