@@ -62,8 +62,12 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         predictions: &predictions,
         mistake_heat: Some(explain_mistakes(&net, data, &predictions)?),
         calibration,
-        caveat: "The best epoch was selected on these validation images, so its metrics are optimistic; expect lower \
-                 ones on unseen images.",
+        caveat: if summary.monitor == Monitor::LastEpoch {
+            "These are the metrics of the last epoch. These validation images did not select it."
+        } else {
+            "The best epoch was selected on these validation images, so its metrics are optimistic; expect lower ones on \
+             unseen images."
+        },
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         warnings: &summary.warnings,
         records: &dir.read_metrics()?,
