@@ -236,8 +236,8 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     setup = Setup(root=ROOT, grimace=GRIMACE, peers_python=python, peers_error=problem, device=args.device,
                   threads=doctor["threads"], torch_steps=15 if args.quick else 60,
                   compiled=not (args.no_compile or args.no_peers),
-                  precisions=["f32"] if args.isa else measure.precisions(doctor, args.device), train=train, validation=validation, test=test,
-                  work=work)
+                  precisions=["f32"] if args.isa else measure.precisions(doctor, args.device),
+                  train=train, validation=validation, test=test, work=work)
     settings = settings_of(args, setup, data)
     unfinished = args.out.with_suffix(".json.tmp")
     found = open_results(args, setup, settings, unfinished)

@@ -22,6 +22,7 @@ import pathlib
 import statistics
 import sys
 
+from bench import machine
 from experiment import interval, parser, run, write_results
 
 
@@ -72,14 +73,6 @@ def ensemble(options, runs):
     """Accuracy of the mean of all networks, without and with TTA."""
     folders = [found["run"] for found in runs]
     return {tta: test(options, folders, tta)["accuracy"] for tta in ("none", options.tta)}
-
-
-def machine():
-    """Name and flags of the processor, as far as they decide the speed."""
-    lines = open("/proc/cpuinfo").read().splitlines()
-    field = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in field.get("flags", "").split()]
-    return f"{field.get('model name', 'unknown')} ({', '.join(flags) or 'no AVX2'})"
 
 
 def spread(values, digits=4):
@@ -139,7 +132,9 @@ def main():
             print(f"{config.stem}, seed {seed}: last {one['last']:.4f}, {one['core_minutes']:.1f} core-minutes", file=sys.stderr)
     for found in results.values():
         found["ensemble"] = ensemble(options, found["runs"]) if options.seeds > 1 else None
-    results = {"machine": machine(), "configs": results}
+    found = machine.describe("cpu")
+    name = f"{found['cpu']}, {found['cores']} cores ({', '.join(found['instructions'])})"
+    results = {"machine": name, "configs": results}
     write_results(options, results, report(options, results))
 
 

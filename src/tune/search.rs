@@ -135,7 +135,7 @@ impl Search<'_, '_> {
         let number = self.history.trials.len();
         if number == 0 {
             match self.plan.space.values_of(&self.plan.base) {
-                Ok(values) => return Ok(trial_record(number, values.iter())),
+                Ok(values) => return Ok(trial_record(number, &values)),
                 Err(key) => Console::default().line(&format!(
                     "note: the config itself is not a trial: the space does not have its value of {key}"
                 ))?,
@@ -144,7 +144,7 @@ impl Search<'_, '_> {
         let results = self.history.scored();
         let sampled = self.options.sampler.sample(self.options.seed, number, &domains, &positions, &results);
         let values: Vec<Value> = domains.iter().zip(sampled).map(|(domain, at)| domain.value(at)).collect();
-        Ok(trial_record(number, values.iter()))
+        Ok(trial_record(number, &values))
     }
 
     /// Trains a trial up to a rung and records the result; the signal that interrupted it.
@@ -194,8 +194,8 @@ impl Search<'_, '_> {
     }
 }
 
-fn trial_record<'v>(trial: usize, values: impl Iterator<Item = &'v Value>) -> Record {
-    Record::Trial { trial, values: values.map(ToString::to_string).collect() }
+fn trial_record(trial: usize, values: &[Value]) -> Record {
+    Record::Trial { trial, values: values.iter().map(ToString::to_string).collect() }
 }
 
 fn failure(work: Work, epochs: u32, error: String) -> ResultRecord {
