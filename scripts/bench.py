@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
     add("--device", choices=["cpu", "cuda"], default="cpu", help="default cpu; cuda uses the first GPU")
     add("--isa", choices=list(machine.LIMITS), help="limit all programs to this instruction set, by environment variables")
     add("--rounds", type=int, default=5, metavar="N", help="rounds of the main table; default 5")
-    add("--scaling-rounds", type=int, default=3, metavar="N", help="rounds of the scaling tables; default 3")
+    add("--scaling-rounds", type=int, default=3, metavar="N", help="rounds of the scaling tables; default 3; 0: none")
     add("--peers-python", type=Path, metavar="PATH", help="a Python with scripts/peers/requirements.txt")
     add("--no-peers", action="store_true", help="measure Grimace alone")
     add("--no-compile", action="store_true", help="skip torch.compile, which needs a C++ compiler")
@@ -73,8 +73,8 @@ def arguments() -> argparse.Namespace:
     add("--out", type=Path, metavar="MD", help="default docs/benchmarks-INSTRUCTION_SET.md, or beside the JSON of --render")
     add("--render", type=Path, metavar="JSON", help="only render the page, from these results")
     args = parser.parse_args()
-    if min(args.rounds, args.scaling_rounds) < 1:
-        parser.error("--rounds and --scaling-rounds must be 1 or more")
+    if args.rounds < 1 or args.scaling_rounds < 0:
+        parser.error("--rounds must be 1 or more, --scaling-rounds 0 or more")
     if args.isa and args.device == "cuda":
         parser.error("--isa is for the CPU")
     if args.validation and not args.train:
@@ -160,7 +160,8 @@ def settings_of(args: argparse.Namespace, setup: Setup, data: dict) -> dict:
     threads = {1, 2, setup.threads} if setup.device == "cpu" else set()
     return {
         "quick": args.quick, "device": args.device, "rounds": 1 if args.quick else args.rounds,
-        "scaling_rounds": 1 if args.quick else args.scaling_rounds, "precisions": setup.precisions, "data": data,
+        "scaling_rounds": min(1, args.scaling_rounds) if args.quick else args.scaling_rounds, "precisions": setup.precisions,
+        "auto_precision": setup.auto_precision, "data": data,
         "isa": args.isa,
         "peers": not args.no_peers, "compiled": setup.compiled, "keras": not args.no_peers and args.device == "cpu",
         "torch_steps": setup.torch_steps, "threads": setup.threads,
@@ -225,7 +226,9 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     if not GRIMACE.exists():
         stop("target/release/grimace not found; build it first: make build")
     python, problem = peers_python(args)
-    os.environ.update(machine.LIMITS.get(args.isa, {}))
+    if args.isa:
+        # Compiled graphs of an unlimited run are not used.
+        os.environ.update(machine.LIMITS[args.isa], TORCHINDUCTOR_CACHE_DIR=str(work / "inductor"))
     doctor = measure.doctor(GRIMACE, ROOT)
     if args.device == "cuda" and not doctor["cuda"]:
         stop(f"--device cuda: {measure.clean(doctor['cuda_reason'] or 'no CUDA')}")
@@ -233,10 +236,12 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
         name = "cuda" if args.device == "cuda" else instruction_set(doctor)
         args.out = DOCS / f"benchmarks-{name}.md"
     train, validation, test, data = choose_data(args, work)
+    precisions = ["f32"] if args.isa else measure.precisions(doctor, args.device)
+    auto = doctor["auto_precision"]
     setup = Setup(root=ROOT, grimace=GRIMACE, peers_python=python, peers_error=problem, device=args.device,
                   threads=doctor["threads"], torch_steps=15 if args.quick else 60,
                   compiled=not (args.no_compile or args.no_peers),
-                  precisions=["f32"] if args.isa else measure.precisions(doctor, args.device),
+                  precisions=precisions, auto_precision=auto if auto in precisions else precisions[0],
                   train=train, validation=validation, test=test, work=work)
     settings = settings_of(args, setup, data)
     unfinished = args.out.with_suffix(".json.tmp")

@@ -47,10 +47,10 @@ def interval(values):
     return mean, quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def write_results(options, results, table):
-    """Writes results.json and results.md, and prints the table."""
+def write_results(options, results, table, name="results"):
+    """Writes NAME.json and NAME.md, and prints the table."""
     settings = {key: str(value) for key, value in vars(options).items()}
     text = json.dumps({"settings": settings, "results": results}, indent=2)
-    (options.out / "results.json").write_text(text + "\n")
-    (options.out / "results.md").write_text(table)
+    (options.out / f"{name}.json").write_text(text + "\n")
+    (options.out / f"{name}.md").write_text(table)
     print(table, end="")

@@ -25,8 +25,8 @@ sys.modules["bench_script"] = script
 spec.loader.exec_module(script)
 
 SETUP = measure.Setup(root=Path("."), grimace=Path("g"), peers_python=None, peers_error="not installed: no network",
-                      device="cpu", threads=2, torch_steps=60, compiled=True, precisions=["f32", "bf16"], train=Path("t"), validation=None,
-                      test=Path("x"), work=Path("w"))
+                      device="cpu", threads=2, torch_steps=60, compiled=True, precisions=["f32", "bf16"],
+                      auto_precision="f32", train=Path("t"), validation=None, test=Path("x"), work=Path("w"))
 
 
 def fake_results(rounds: int = 3) -> dict:
@@ -248,6 +248,20 @@ class Running(unittest.TestCase):
         programs = {program for job in jobs.all_jobs(setup, found["settings"]) for program in job.programs}
         self.assertIn("PyTorch fp32 channels_last compiled", programs)
         self.assertFalse([program for program in programs if "bf16" in program])
+
+    def test_targets_of_avx2_are_for_the_cpu(self):
+        found = fake_results()
+        found["versions"]["custom kernels"] = "AVX2, Winograd"
+        self.assertIn("| 3.0 or more ", render.page(found))
+        found["settings"]["device"] = "cuda"
+        self.assertNotIn("| 3.0 or more ", render.page(found))
+
+    def test_without_rounds_there_is_no_scaling(self):
+        found = fake_results()
+        self.assertIn("## Scaling", render.page(found))
+        found["settings"]["scaling_rounds"] = 0
+        self.assertNotIn("## Scaling", render.page(found))
+        self.assertFalse([job for job in jobs.all_jobs(SETUP, found["settings"]) if job.stage.startswith("batch")])
 
     def test_a_missing_peer_is_a_record(self):
         job = next(job for job in jobs.main_jobs(SETUP, fake_results()["settings"], 0) if job.name == "Keras")

@@ -9,9 +9,9 @@ images, split and seed of the search. On these images it runs two searches aroun
 recipe:
 
 - tpe: grimace tune as it is, TPE with successive halving;
-- random: as many trials at random, each trained to the end, as cost the same number of epochs. Its
-  first 10 are those of the other search, which begins with the config itself and nine random trials of
-  the same seed.
+- random: as many trials at random, each trained to the end, as cost the same number of epochs. Up to 10
+  of them are also the first of the other search, which begins with the config itself and nine random
+  trials of the same seed.
 
 Then it trains the best config of each search, and the notebook's, with fresh seeds for the same number
 of epochs, and evaluates them on test images, which select nothing: neither values nor epochs. No key
@@ -22,8 +22,8 @@ With real images, the config of the first repetition is then trained on all of t
 notebook's, with --full-seeds seeds.
 
 A search or run that is finished is not repeated, so the script can be stopped and started. --only
-synthetic and --only real can run side by side into one DIR; without it, the script then reports both. It writes
-results.json and results.md into DIR. --tiny checks the script in minutes; its result means nothing.
+synthetic and --only real can run side by side into one DIR, and write results-synthetic and results-real
+there, .json and .md; without it, the script then writes results.json and results.md of both. --tiny checks the script in minutes; its result means nothing.
 """
 import csv
 import json
@@ -235,9 +235,9 @@ def report(options, results):
 def main():
     found = parser(__doc__)
     found.add_argument("--repetitions", type=int, default=3)
-    found.add_argument("--images", type=int, default=12000, help="training images of a repetition; 0 for all, with 12,000 synthetic ones")
+    found.add_argument("--images", type=int, default=4000, help="training images of a repetition; 0 for all, with 12,000 synthetic ones")
     found.add_argument("--test", type=int, default=3000, help="synthetic test images")
-    found.add_argument("--trials", type=int, default=20, help="trials of TPE with successive halving")
+    found.add_argument("--trials", type=int, default=30, help="trials of TPE with successive halving")
     found.add_argument("--epochs", type=int, default=12, help="epochs of a full training")
     found.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
     found.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
@@ -257,7 +257,8 @@ def main():
     results = {"repetitions": {kind: [repeat(options, kind, number) for number in numbers] for kind in kinds}}
     if "real" in kinds and options.full_seeds > 0:
         results["all"] = train_on_all(options)
-    write_results(options, results, report(options, results))
+    name = f"results-{options.only}" if options.only else "results"
+    write_results(options, results, report(options, results), name)
 
 
 if __name__ == "__main__":

@@ -99,10 +99,9 @@ def scaling_jobs(setup: Setup, settings: dict, round_: int) -> list[Job]:
             jobs.append(Job(stage, round_, "PyTorch", measure.torch_programs(setup, False),
                             lambda change=change: measure.torch(setup, **change)))
     for times in (1, 10):
-        # The last precision is the fastest; loading does not depend on it.
-        precision = setup.precisions[-1]
+        precision = setup.auto_precision       # loading does not depend on it
         jobs.append(Job(f"rows {times}x", round_, f"Grimace {precision}", [f"Grimace {precision}"],
-                        lambda times=times: many_rows(setup, setup.precisions[-1], times)))
+                        lambda times=times: many_rows(setup, setup.auto_precision, times)))
     return alternated(jobs, round_)
 
 

@@ -6,17 +6,16 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 # Instruction sets that decide which kernels libtorch, TensorFlow and Grimace select.
 INSTRUCTIONS = ["avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve"]
 
-# Environment variables with which libtorch, oneDNN (also TensorFlow's), MKL, compiled graphs and Grimace leave out
-# everything that is newer. ONNX Runtime has none: it goes on using what the CPU has.
+# Environment variables with which libtorch, oneDNN (also TensorFlow's), MKL, XLA and Grimace leave out everything that
+# is newer. ONNX Runtime has none: it goes on using what the CPU has.
 LIMITS = {"avx2": {"GRIMACE_KERNELS": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
-                   "MKL_ENABLE_INSTRUCTIONS": "AVX2", "TORCHINDUCTOR_CACHE_DIR": tempfile.gettempdir() + "/inductor-avx2"}}
+                   "MKL_ENABLE_INSTRUCTIONS": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}}
 
 PEER_VERSIONS = """
 import importlib.metadata as m, json, platform

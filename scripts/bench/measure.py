@@ -35,6 +35,7 @@ class Setup:
     torch_steps: int             # timed steps of the PyTorch peer at batch 64
     compiled: bool               # whether torch.compile is timed too
     precisions: list[str]        # "f32", "bf16"
+    auto_precision: str          # what `precision = "auto"` selects, for stages that run in one only
     train: Path
     validation: Path | None
     test: Path

@@ -6,6 +6,7 @@ import textwrap
 
 from . import results as store, workload_sections
 from .comparisons import GRIMACE, TORCH_BF16, TORCH_F32, failures, missing, pair, programs, ratio, rounds
+from .workload_sections import auto_precision
 from .formatting import Rows, extent, median, megabytes, number, section, spread, table
 
 # The project's targets. Float32 and the record network have their own on AVX2.
@@ -154,7 +155,7 @@ def scaling_table(results: dict, first: str, stages: list[tuple[str, str]]) -> s
 
 def rows_table(results: dict) -> str:
     """One epoch of the training rows, and of ten times as many."""
-    program = f"Grimace {results['settings']['precisions'][-1]}"
+    program = f"Grimace {auto_precision(results)}"
     cells = []
     for stage in ("rows 1x", "rows 10x"):
         values = {name: list(store.series(results, stage, program, name).values())
@@ -170,6 +171,8 @@ def rows_table(results: dict) -> str:
 def scaling_section(results: dict) -> str:
     """Scaling with batch size, threads and rows."""
     settings = results["settings"]
+    if not settings["scaling_rounds"]:
+        return ""
     at = {count: "batch 64" if count == settings["threads"] else f"threads {count}"
           for count in settings["thread_counts"]}
     intro = (f"Images per second, median of {rounds(settings['scaling_rounds'])} and min to max. PyTorch's is its best "
@@ -232,7 +235,8 @@ def targets_section(results: dict) -> str:
     torch = store.best(results, "main", TORCH_F32 + TORCH_BF16)
     torch_f32 = store.best(results, "main", TORCH_F32)
     seconds = {name: list(store.series(results, name, name, "seconds").values()) for name in ("start", "predict")}
-    is_avx2 = str(results["versions"].get("custom kernels")).startswith("AVX2")
+    on_cpu = results["settings"]["device"] == "cpu"
+    is_avx2 = on_cpu and str(results["versions"].get("custom kernels")).startswith("AVX2")
     f32_target = AVX2_SPEEDUP if is_avx2 else SPEEDUP
     targets = [(f"{ours or 'Grimace'} to {torch or 'PyTorch'}, best of each", f"{SPEEDUP} or more",
                 check_min(ratio(results, "main", ours, torch), SPEEDUP)),

@@ -15,6 +15,11 @@ def precisions(results: dict) -> list[tuple[str, list[str]]]:
     return [(ours, theirs) for ours, theirs in both if ours.split()[1] in results["settings"]["precisions"]]
 
 
+def auto_precision(results: dict) -> str:
+    """The precision of the stages that run in one only. Results from before the setting had bf16 where possible."""
+    return results["settings"].get("auto_precision", results["settings"]["precisions"][-1])
+
+
 def measured(results: dict, stage: str) -> bool:
     """Whether the results have this stage."""
     return any(record["stage"] == stage for record in results["jobs"].values())
@@ -82,7 +87,7 @@ def sweep(results: dict) -> str:
     row = [spread(list(found.values()), 1) if found else missing(results, "sweep", program)
            for found, program in zip(seconds, programs)]
     text = (f"Seconds of `grimace sweep configs/notebook.toml --seeds 2`, {SWEEP_EPOCHS} epochs each, in "
-            f"{results['settings']['precisions'][-1]}: one training after the other, and both at the same time.")
+            f"{auto_precision(results)}: one training after the other, and both at the same time.")
     return section("Sweep", text, table([*programs, "speedup"], [[*row, spread(store.ratios(*seconds), 2)]], left=0),
                    failures(results, [("sweep", program) for program in programs]))
 

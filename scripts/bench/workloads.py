@@ -56,7 +56,7 @@ def sweep(setup: Setup, processes: int) -> tuple[list[dict], Child]:
     """Seconds of a sweep over two seeds of the notebook's CNN in one process or two."""
     out = setup.work / "sweep"
     shutil.rmtree(out, ignore_errors=True)
-    overrides = {"train.epochs": SWEEP_EPOCHS, "precision": setup.precisions[-1], "data.train": str(setup.train),
+    overrides = {"train.epochs": SWEEP_EPOCHS, "precision": setup.auto_precision, "data.train": str(setup.train),
                  "data.validation": str(setup.validation) if setup.validation else 0.2, "device": "cpu"}
     command: list[str | Path] = [setup.grimace, "sweep", measure.NOTEBOOK, "--seeds", "2", "--parallel", str(processes),
                                  "--out", out]
