@@ -23,13 +23,13 @@ import statistics
 import sys
 
 from bench import machine
-from experiment import interval, parser, run, write_results
+from experiment import interval, keep_settings, parser, run, sets, write_results
 
 
 def train(options, config, seed):
     """Trains a run, or the rest of it; its metrics and its cost."""
     out = options.out / f"{config.stem}-seed{seed}"
-    sets = {
+    keys = {
         "data.train": options.data / "fer2013.csv",
         "data.validation": "PublicTest",
         "train.early_stop": '{ monitor = "last_epoch", patience = 0 }',
@@ -38,9 +38,8 @@ def train(options, config, seed):
         "device": options.device,
     }
     if options.epochs:
-        sets["train.epochs"] = options.epochs
-    words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
-    run(options, "train", config, *words, "--out", out, "--resume")
+        keys["train.epochs"] = options.epochs
+    run(options, "train", config, *sets(keys), "--out", out, "--resume")
     epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     summary = json.loads((out / "summary.json").read_text())
     best, last = max(epochs, key=lambda epoch: epoch["val_accuracy"]), epochs[-1]
@@ -86,7 +85,8 @@ def spread(values, digits=4):
 
 def report(options, results):
     """The table of all configs, and a row for each seed."""
-    cost = "minutes" if options.device.startswith("cuda") else "core_minutes"
+    runs = [one for found in results["configs"].values() for one in found["runs"]]
+    cost = "core_minutes" if all(one["device"].startswith("cpu") for one in runs) else "minutes"
     lines = [f"PublicTest; {results['machine']}; mean ± standard deviation over {options.seeds} seeds.", ""]
     head = ["config", "parameters", "epochs", "last epoch", "without duplicates", "best epoch (selected)"]
     head += [f"last, {options.tta}", "ensemble", f"ensemble, {options.tta}", cost.replace("_", "-"), "images/s"]
@@ -117,6 +117,8 @@ def main():
     found.add_argument("--tta", choices=["flip", "ten_crop"], default="ten_crop", help="test-time augmentation")
     found.add_argument("--epochs", type=int, default=0, help="other than the configs', to check the script")
     options = found.parse_args()
+    if options.seeds < 1:
+        found.error("--seeds must be 1 or more")
     if options.data is None:
         sys.exit("speedrun needs fer2013.csv: give its folder with --data or GRIMACE_FACES")
     options.data, options.out = options.data.resolve(), options.out.resolve()
@@ -124,6 +126,7 @@ def main():
     if len({config.stem for config in options.configs}) < len(options.configs):
         sys.exit("speedrun needs configs with different file names: they name the runs")
     options.out.mkdir(parents=True, exist_ok=True)
+    keep_settings(options, ["epochs", "threads", "device"])
     results = {config.stem: {"runs": []} for config in options.configs}
     for seed in range(42, 42 + options.seeds):
         for config in options.configs:

@@ -33,7 +33,7 @@ import random
 import statistics
 import sys
 
-from experiment import evaluate, interval, parser, run, write_results
+from experiment import evaluate, interval, parser, run, sets, write_results
 
 CONFIG = """name = "notebook"
 seed = {seed}
@@ -136,21 +136,20 @@ def search(options, folder, name, seed, more):
     return json.loads(run(options, "tune", folder / "base.toml", *common, *more, *again))
 
 
-def train_and_test(options, config, out, tests, sets):
+def train_and_test(options, config, out, tests, keys):
     """Trains a run, or the rest of it; its test accuracy and seconds."""
-    sets = [word for item in sets for word in ("--set", item)]
-    run(options, "train", config, *sets, "--out", out, "--resume")
+    run(options, "train", config, *sets(keys), "--out", out, "--resume")
     summary = json.loads((out / "summary.json").read_text())
     return evaluate(options, out, *tests) | {"seconds": summary["seconds"]}
 
 
-def fresh_runs(options, folder, tests, configs, seeds, prefix, sets=()):
+def fresh_runs(options, folder, tests, configs, seeds, prefix, keys=None):
     """For each config the results of every seed, trained in turn."""
     results = {name: [] for name in configs}
     for seed in seeds:
         for name, config in configs.items():
             out = folder / f"{prefix}-{name}-seed{seed}"
-            results[name].append(train_and_test(options, config, out, tests, [f"seed={seed}", *sets]))
+            results[name].append(train_and_test(options, config, out, tests, {"seed": seed} | (keys or {})))
             print(f"{out}: {results[name][-1]}", file=sys.stderr)
     return results
 
@@ -178,11 +177,9 @@ def train_on_all(options):
     """The config that the first repetition found, and the notebook's, on all real images."""
     folder, tests = prepare(options, "real", 1)
     configs = {"notebook": folder / "base.toml", "tpe": folder / "tpe" / "best.toml"}
-    sets = [f"data.train={options.data / 'my_emotion_train.csv'}"]
-    if options.tiny:
-        sets = [f"data.train={folder / 'train.csv'}"]
+    keys = {"data.train": folder / "train.csv" if options.tiny else options.data / "my_emotion_train.csv"}
     seeds = [9000 + number for number in range(options.full_seeds)]
-    return fresh_runs(options, options.out / "real", tests, configs, seeds, "all", sets)
+    return fresh_runs(options, options.out / "real", tests, configs, seeds, "all", keys)
 
 
 def signed(values):

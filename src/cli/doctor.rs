@@ -110,12 +110,17 @@ fn list(cuda: &Result<(), String>, devices: &[CudaDevice], placement: &Placement
         Ok(()) => "yes".to_owned(),
         Err(reason) => format!("no: {reason}"),
     };
+    let cpu_bf16 = match (device::cpu_has_bf16(), device::is_cpu_bf16_fast()) {
+        (true, true) => "yes",
+        (true, false) => "yes, but float32 is faster on this CPU",
+        (false, _) => "no",
+    };
     let mut lines = vec![
         ("grimace".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch".to_owned(), torch_ext::torch_version().to_owned()),
         ("libtorch's CPU kernels".to_owned(), torch_ext::cpu_capability()),
         ("custom CPU kernels".to_owned(), device::describe_kernels().to_owned()),
-        ("CPU bf16 instructions".to_owned(), yes(device::cpu_has_bf16())),
+        ("CPU bf16 instructions".to_owned(), cpu_bf16.to_owned()),
         ("oneDNN".to_owned(), yes(tch::utils::has_mkldnn())),
         ("cores, threads".to_owned(), format!("{}, {}", device::cores(), device::threads())),
         ("CUDA".to_owned(), cuda_line),

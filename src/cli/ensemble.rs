@@ -131,8 +131,11 @@ fn as_json(ensemble: &Ensemble, written: Option<Written>, scores: Option<&Scores
 fn describe(ensemble: &Ensemble, written: Option<&Written>, scores: Option<&Scores>) -> String {
     let count = ensemble.models().count();
     let mut text = format!("{count} networks; TTA: {}\n", ensemble.tta().describe());
-    text += if ensemble.has_one_split() {
+    let is_selected = ensemble.models().any(|model| model.config.train.early_stop.monitor.selects());
+    text += if ensemble.has_one_split() && is_selected {
         "All models share one validation split, which also selected their best epochs; evaluate on other data.\n"
+    } else if ensemble.has_one_split() {
+        "All models share one validation split.\n"
     } else {
         "The models have different validation splits: validation images of one may be training images of another.\n"
     };

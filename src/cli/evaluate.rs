@@ -90,12 +90,17 @@ pub fn run(args: &EvaluateArgs) -> Result<Outcome> {
         let skipped = images.skipped.count();
         print_json(&Report { tta, skipped, validation_images: validation, calibration, evaluation })?;
     } else {
-        if validation > 0 && matches!(run, TrainedRun::Net(_)) {
+        if let TrainedRun::Net(net) = &run
+            && validation > 0
+        {
+            let optimistic = if net.config.train.early_stop.monitor.selects() {
+                "its epoch and its temperature, so metrics and calibration error are optimistic"
+            } else {
+                "its temperature, so its calibration error is optimistic"
+            };
+            let (validation, all) = (thousands(validation), thousands(images.len()));
             Console::default().line(&format!(
-                "the run was validated on {} of these {} images, which selected its epoch and its temperature, so metrics and \
-                 calibration error are optimistic",
-                thousands(validation),
-                thousands(images.len())
+                "the run was validated on {validation} of these {all} images, which selected {optimistic}"
             ))?;
         }
         print(&describe(&evaluation, calibration.as_ref(), tta, classes))?;

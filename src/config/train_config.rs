@@ -183,9 +183,8 @@ impl TrainConfig {
         require((1..=65_536).contains(&self.batch), "train.batch", self.batch, "1 to 65536")?;
         require(self.max_rollbacks <= MAX_ROLLBACKS, "train.max_rollbacks", self.max_rollbacks, "0 to 100")?;
         let EarlyStopConfig { monitor, patience } = self.early_stop;
-        let can_stop = monitor != Monitor::LastEpoch || patience == 0;
         require(
-            can_stop,
+            monitor.selects() || patience == 0,
             "train.early_stop.patience",
             patience,
             "0, because monitor = \"last_epoch\" selects nothing",

@@ -11,7 +11,7 @@ use crate::data::duplicates::duplicate_mask;
 use crate::data::images::{ImageHash, Images};
 use crate::data::split_csv::SplitHashes;
 use crate::device::DeviceChoice;
-use crate::metrics::{Evaluation, Monitor, PairedComparison, Predictions};
+use crate::metrics::{Evaluation, PairedComparison, Predictions};
 use crate::report::text_table::thousands;
 use crate::run_dir::ValidationPredictions;
 use crate::transforms::tta::Tta;
@@ -242,7 +242,7 @@ impl ComparedRuns {
             warnings.push("each image is a training image of one of the runs".to_owned());
         }
         let is_selected = |run: &&ComparedRun| match &run.run {
-            TrainedRun::Net(net) => net.config.train.early_stop.monitor != Monitor::LastEpoch,
+            TrainedRun::Net(net) => net.config.train.early_stop.monitor.selects(),
             TrainedRun::Forest(_) => false,
         };
         let selected = self.runs.iter().filter(is_selected).filter_map(|run| {

@@ -31,9 +31,14 @@ impl Monitor {
         }
     }
 
+    /// Whether validation images select the best epoch.
+    pub fn selects(self) -> bool {
+        self != Self::LastEpoch
+    }
+
     /// The metric with its value, such as `val_loss 0.9312`; without it if that is the epoch.
     pub fn describe(self, value: f64) -> String {
-        if self == Self::LastEpoch { self.to_string() } else { format!("{self} {value:.4}") }
+        if self.selects() { format!("{self} {value:.4}") } else { self.to_string() }
     }
 
     /// Whether `value` is strictly better than the best value so far. NaN and infinity never are, and

@@ -5,7 +5,6 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::plateau::{self, Plateau};
-use crate::metrics::Monitor;
 use crate::metrics::epoch::EpochMetrics;
 use crate::util::validate::{InvalidValue, require};
 
@@ -144,9 +143,8 @@ impl ScheduleConfig {
             }
             Self::Plateau(Plateau { factor, min_lr, warmup, monitor, .. }) => {
                 check_warmup(warmup)?;
-                let is_metric = monitor != Monitor::LastEpoch;
                 require(
-                    is_metric,
+                    monitor.selects(),
                     "train.schedule.monitor",
                     "\"last_epoch\"",
                     "a metric: val_accuracy, val_loss or val_macro_f1",
@@ -163,6 +161,7 @@ impl ScheduleConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Monitor;
     use crate::optim::schedule::Constant;
 
     fn position(epoch: u32, step: u64) -> SchedulePosition<'static> {

@@ -55,10 +55,13 @@ impl Serialize for BestAccuracy {
 }
 
 impl Display for BestAccuracy {
-    /// Formats as `0.5012`, or `by val_loss 0.5012` unless the metric is accuracy.
+    /// Formats as `0.5012`, as `by val_loss 0.5012` if another metric selects the epoch, and as `last epoch
+    /// 0.5012` if nothing does.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.monitor != Monitor::ValAccuracy {
-            write!(f, "by {} ", self.monitor)?;
+        match self.monitor {
+            Monitor::ValAccuracy => {}
+            Monitor::LastEpoch => write!(f, "last epoch ")?,
+            monitor => write!(f, "by {monitor} ")?,
         }
         Display::fmt(&self.accuracy, f)
     }

@@ -43,7 +43,7 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         dir.write_calibration(calibration)?;
     }
     let facts = [
-        ("best epoch", describe_best_epoch(summary)),
+        (if summary.monitor.selects() { "best epoch" } else { "epoch of the weights" }, describe_best_epoch(summary)),
         ("last epoch accuracy", accuracy_cell(summary.last_val_accuracy, summary.last_val_accuracy_interval)),
         ("parameters", thousands(summary.parameters)),
         ("training images", thousands(summary.train_rows)),
@@ -62,11 +62,11 @@ pub fn write(dir: &RunDir, config: &Config, data: &Dataset, summary: &Summary, d
         predictions: &predictions,
         mistake_heat: Some(explain_mistakes(&net, data, &predictions)?),
         calibration,
-        caveat: if summary.monitor == Monitor::LastEpoch {
-            "These are the metrics of the last epoch. These validation images did not select it."
-        } else {
+        caveat: if summary.monitor.selects() {
             "The best epoch was selected on these validation images, so its metrics are optimistic; expect lower ones on \
              unseen images."
+        } else {
+            "These are the metrics of the last epoch. These validation images did not select it."
         },
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         warnings: &summary.warnings,

@@ -16,7 +16,7 @@ pub fn progress_text(plan: EpochPlan, state: &State) -> String {
 /// The log line of a finished epoch.
 pub fn epoch_text(metrics: &EpochMetrics, state: &State, epochs: u32) -> String {
     // The newest epoch is the best of those that nothing selects.
-    let selected = state.best.filter(|best| best.monitor() != Monitor::LastEpoch);
+    let selected = state.best.filter(|best| best.monitor().selects());
     let best = selected.map_or(String::new(), |best| {
         let name = match best.monitor() {
             Monitor::ValAccuracy => "best".to_owned(),

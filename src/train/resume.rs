@@ -261,6 +261,28 @@ mod tests {
     }
 
     #[test]
+    fn precision_and_threads_left_open_are_those_of_the_checkpoint() {
+        let config = |keys: &str| {
+            let text = format!("name = \"x\"\n{keys}\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n");
+            crate::config::from_text(&text, "x").unwrap()
+        };
+        let saved = |precision: &str, device: &str, threads| State {
+            precision: precision.to_owned(),
+            device: device.to_owned(),
+            threads,
+            ..State::default()
+        };
+        let open = config("");
+        assert_eq!(inherit_precision_and_threads(&open, &saved("f32", "cpu", 1)), (Precision::F32, 1));
+        let bf16 = if device::cpu_has_bf16() { Precision::Bf16 } else { Precision::Auto };
+        assert_eq!(inherit_precision_and_threads(&open, &saved("bf16", "cpu", 1)), (bf16, 1));
+        assert_eq!(inherit_precision_and_threads(&open, &saved("bf16", "cuda:0", 1)), (Precision::Auto, 1));
+        assert_eq!(inherit_precision_and_threads(&open, &saved("bf16", "cuda:0", 100_000)).1, 0);
+        let given = config("precision = \"f32\"\nthreads = 2");
+        assert_eq!(inherit_precision_and_threads(&given, &saved("bf16", "cpu", 1)), (Precision::F32, 2));
+    }
+
+    #[test]
     fn the_monitor_may_not_change() {
         assert!(may_change("train.early_stop.patience") && !may_change("train.early_stop.monitor"));
     }

@@ -65,6 +65,8 @@ pub struct Confirmation {
     pub best: Mean,
     /// That of the base config.
     pub base: Mean,
+    /// Whether the best trial is the base config, so that both are means of the same runs.
+    pub is_base: bool,
     /// Differences of pairs of equal seed, best minus base.
     pub difference: Mean,
     /// The score of the search minus the mean of the same config over fresh seeds.
@@ -74,26 +76,29 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    fn new(seeds: Vec<u64>, score: f64, best: &[Fresh], base: &[Fresh]) -> Self {
+    /// `base` is `None` if the best trial is the base config.
+    fn new(seeds: Vec<u64>, score: f64, best: &[Fresh], base: Option<&[Fresh]>) -> Self {
+        let is_base = base.is_none();
         let values = |runs: &[Fresh]| runs.iter().map(Fresh::value).collect::<Vec<_>>();
         let difference = |(best, base): (&Fresh, &Fresh)| Some(best.value()? - base.value()?);
+        let failures = best.iter().chain(base.unwrap_or_default()).filter_map(Fresh::failure).collect();
+        let base = base.unwrap_or(best);
         let differences = best.iter().zip(base).map(difference).collect();
-        let failures = best.iter().chain(base).filter_map(Fresh::failure).collect();
         let (best, base) = (Mean::new(values(best)), Mean::new(values(base)));
         let optimism = best.mean.map(|mean| score - mean);
-        Self { seeds, best, base, difference: Mean::new(differences), optimism, failures }
+        Self { seeds, best, base, is_base, difference: Mean::new(differences), optimism, failures }
     }
 
     /// A few lines for the terminal.
     pub fn describe(&self) -> String {
-        let mut text = format!(
-            "fresh seeds {:?}{}: best {}, base {}, difference {}\n",
-            self.seeds,
-            if self.best.half_width.is_some() { " (mean +- half of its 95% interval)" } else { "" },
-            self.best.describe(),
-            self.base.describe(),
-            self.difference.describe()
-        );
+        let best = self.best.describe();
+        let means = if self.is_base {
+            format!("{best}; the best trial is the config itself")
+        } else {
+            format!("best {best}, base {}, difference {}", self.base.describe(), self.difference.describe())
+        };
+        let of = if self.best.half_width.is_some() { " (mean +- half of its 95% interval)" } else { "" };
+        let mut text = format!("fresh seeds {:?}{of}: {means}\n", self.seeds);
         if let Some(optimism) = self.optimism {
             let direction = if optimism < 0.0 { "below" } else { "above" };
             text += &format!("the score of the search is {:.4} {direction} the mean of fresh seeds\n", optimism.abs());
@@ -132,10 +137,11 @@ pub fn run(
         seeds.iter().map(with_folder).collect()
     };
     let name = best_name(result)?.context("a best trial")?;
-    let (mut best_runs, mut base_runs) = (fresh((&name, &best_config))?, fresh((BASE, &result.plan.base))?);
+    let mut best_runs = fresh((&name, &best_config))?;
+    let mut base_runs = if name == BASE { None } else { Some(fresh((BASE, &result.plan.base))?) };
     loop {
         let mut is_waiting = false;
-        for run in best_runs.iter_mut().chain(&mut base_runs).filter(|run| run.result.is_none()) {
+        for run in best_runs.iter_mut().chain(base_runs.iter_mut().flatten()).filter(|run| run.result.is_none()) {
             if let Some(signal) = runs.signals.received() {
                 return Ok(Err(signal));
             }
@@ -157,7 +163,7 @@ pub fn run(
         std::thread::sleep(POLL_INTERVAL);
     }
     let score = best.score().context("a score")?;
-    Ok(Ok(Confirmation::new(seeds, score, &best_runs, &base_runs)))
+    Ok(Ok(Confirmation::new(seeds, score, &best_runs, base_runs.as_deref())))
 }
 
 /// The name of the best trial in the folders of its runs: that of the base config if it is the same.
@@ -259,7 +265,7 @@ mod tests {
     }
 
     fn confirmation(score: f64, best: &[Option<f64>], base: &[Option<f64>]) -> Confirmation {
-        Confirmation::new((43..).take(best.len()).collect(), score, &runs(best), &runs(base))
+        Confirmation::new((43..).take(best.len()).collect(), score, &runs(best), Some(&runs(base)))
     }
 
     #[test]
@@ -289,5 +295,13 @@ mod tests {
         let none = confirmation(0.7, &[None], &[Some(0.5)]);
         assert_eq!((none.best.mean, none.optimism, none.difference.mean), (None, None, None));
         assert!(none.describe().starts_with("fresh seeds [43]: best none, base 0.5000, difference none\nfailed: "));
+    }
+
+    #[test]
+    fn the_config_itself_may_be_the_best() {
+        let found = Confirmation::new(vec![43, 44], 0.7, &runs(&[None, Some(0.6)]), None);
+        assert_eq!((found.base.mean, found.difference.mean, found.failures.len()), (Some(0.6), Some(0.0), 1));
+        let text = found.describe();
+        assert!(text.starts_with("fresh seeds [43, 44]: 0.6000; the best trial is the config itself\n"), "{text}");
     }
 }

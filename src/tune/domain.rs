@@ -116,6 +116,11 @@ impl Domain {
             (Self::Int { low, step, .. }, Value::Integer(number)) => {
                 (number.checked_sub(*low)? % step == 0).then(|| value.clone())
             }
+            // A key of the config may be a number with decimals, searched in whole numbers.
+            (Self::Int { low, step, .. }, Value::Float(number)) => {
+                let whole = *number as i64;
+                (whole as f64 == *number && whole.checked_sub(*low)? % step == 0).then_some(Value::Integer(whole))
+            }
             _ => None,
         }
     }
@@ -204,6 +209,10 @@ mod tests {
         assert_eq!((log.value(0.0), log.value(1.0)), (Value::Integer(1), Value::Integer(100)));
         // exp of half way between ln 0.5 and ln 100.5 is 7.09.
         assert_eq!(log.value(0.5), Value::Integer(7));
+        let numbers =
+            [Value::Float(48.0), Value::Float(40.0), Value::Float(48.5), Value::Integer(48), Value::from("48")];
+        let whole = numbers.iter().map(|value| steps.number(value)).collect::<Vec<_>>();
+        assert_eq!(whole, [Some(Value::Integer(48)), None, None, Some(Value::Integer(48)), None]);
         for domain in [steps, log] {
             for position in (0..=20).map(|part| f64::from(part) / 20.0) {
                 let value = domain.value(position);

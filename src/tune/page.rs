@@ -60,6 +60,13 @@ fn describe(result: &StudyResult, metric: &str) -> String {
     let text = format!("The best of {} trials is {name}: {metric} {score:.4}.", result.trials.len());
     match &result.confirmation {
         None => text,
+        Some(Confirmation { best, seeds, is_base: true, .. }) => {
+            format!(
+                "{text} It is the base config itself, which has {} over {} fresh seeds.",
+                best.describe(),
+                seeds.len()
+            )
+        }
         Some(Confirmation { best, base, seeds, .. }) => format!(
             "{text} Over {} fresh seeds, its config has {}, the base config {}.",
             seeds.len(),
@@ -118,7 +125,10 @@ fn confirmation_table(result: &StudyResult, found: &Confirmation) -> (Vec<String
         let cells = [name.to_owned(), cell(mean.mean), interval.unwrap_or_else(|| "-".to_owned())];
         cells.into_iter().chain(mean.values.iter().map(|value| cell(*value))).collect()
     };
-    let mut rows = vec![row("best", &found.best), row("base", &found.base), row("best minus base", &found.difference)];
+    let mut rows = vec![row("best", &found.best)];
+    if !found.is_base {
+        rows.extend([row("base", &found.base), row("best minus base", &found.difference)]);
+    }
     if let Some(score) = result.best_trial().and_then(Trial::score) {
         rows.push(vec!["best, in the search".to_owned(), format!("{score:.4}"), "-".to_owned()]);
     }

@@ -168,6 +168,8 @@ pub fn facts(run: &RunStatus, now: SystemTime) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let best = run.describe_best().unwrap_or_else(|| "-".to_owned());
     match run.best() {
+        // The epoch that counts as the best is the one below.
+        Some(_) if !run.monitor.selects() => {}
         Some(record) => {
             let by = match run.monitor {
                 Monitor::ValAccuracy => String::new(),

@@ -235,10 +235,16 @@ fn the_last_epoch_can_be_the_best() {
         assert_eq!((&summary["best_epoch"], &summary["monitor"]), (&last["epoch"], &"last_epoch".into()));
         assert_eq!(summary["best_val_accuracy"], last["val_accuracy"]);
         // The report's predictions are by the weights in best.safetensors.
-        assert!(text(run.join("report.html")).contains(&format!("{:.4}", last["val_accuracy"].as_f64().unwrap())));
+        let report = text(run.join("report.html"));
+        assert!(report.contains(&format!("{:.4}", last["val_accuracy"].as_f64().unwrap())));
+        assert!(report.contains("These validation images did not select it.") && !report.contains("optimistic"));
+        assert!(report.contains("epoch of the weights") && !report.contains("best epoch"));
     }
+    let scored = good(bench.path(), &["evaluate", "last", "--data", "data/my_emotion_train.csv"]);
+    let note = "which selected its temperature, so its calibration error is optimistic";
+    assert!(scored.stderr.contains(note), "{}", scored.stderr);
     let listed = good(bench.path(), &["runs", "last"]).stdout;
-    assert!(listed.contains("by last_epoch 0."), "{listed}");
+    assert!(listed.contains("last epoch 0."), "{listed}");
 }
 
 /// Resumed twice, so that the best epoch may be in any of three processes.

@@ -20,6 +20,10 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     /// The bits of `values`, if this is bfloat16.
     fn as_bf16(values: &[Self]) -> Option<&[u16]>;
 
+    /// Loads lanes, converted exactly.
+    #[doc(hidden)]
+    fn load<V: Vector>(from: &[Self]) -> V;
+
     /// Stores the lanes of `values` to `to`, rounded to nearest, ties to even.
     #[doc(hidden)]
     fn store<V: Vector>(values: V, to: &mut [Self]);
@@ -48,6 +52,11 @@ impl Element for f32 {
     #[inline(always)]
     fn as_bf16(_: &[Self]) -> Option<&[u16]> {
         None
+    }
+
+    #[inline(always)]
+    fn load<V: Vector>(from: &[Self]) -> V {
+        V::load(from)
     }
 
     #[inline(always)]
@@ -80,6 +89,14 @@ impl Element for bf16 {
     #[inline(always)]
     fn as_bf16(values: &[Self]) -> Option<&[u16]> {
         Some(values.reinterpret_cast())
+    }
+
+    #[inline(always)]
+    fn load<V: Vector>(from: &[Self]) -> V {
+        // SAFETY: as in `store`.
+        #[allow(unsafe_code)]
+        let bits = unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<u16>(), from.len()) };
+        V::load_bf16(bits)
     }
 
     #[inline(always)]

@@ -96,6 +96,15 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn load_bf16(from: &[u16]) -> Self {
+        let from = &from[..Self::LANES];
+        unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)))
+        }
+    }
+
+    #[inline(always)]
     fn store_bytes(self, to: &mut [u8]) {
         unsafe {
             let values = _mm256_cvtps_epi32(self.0);

@@ -118,6 +118,15 @@ impl<const BF16: bool> Vector for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn load_bf16(from: &[u16]) -> Self {
+        let from = &from[..Self::LANES];
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
+        }
+    }
+
+    #[inline(always)]
     fn store_bf16(self, to: &mut [u16]) {
         let to = &mut to[..Self::LANES];
         if BF16 {

@@ -38,6 +38,8 @@ impl Task for Operations {
             a.store_bf16(&mut bf16);
             let mut rounded = [0.0; 16];
             rounded.iter_mut().zip(bf16).for_each(|(to, bits)| *to = f32::from_bits(u32::from(bits) << 16));
+            let mut bits = [0; 16];
+            bits.iter_mut().zip(&self.a).for_each(|(to, value)| *to = (value.to_bits() >> 16) as u16);
             let mut loaded = [9.0; 16];
             let mut stored = [9.0; 16];
             for count in 0..=V::LANES {
@@ -66,6 +68,7 @@ impl Task for Operations {
                 ("second byte", second),
                 ("bytes", V::load(&byte_values)),
                 ("bf16", V::load(&rounded)),
+                ("bf16 bits", V::load_bf16(&bits[lane..])),
             ] {
                 add(name, lane, values);
             }
@@ -92,6 +95,7 @@ fn expected(a: &[f32; 16], b: &[f32; 16], c: &[f32; 16]) -> Vec<(&'static str, V
         ("second byte", each(&|i| byte(i * 5 % 20 + 1))),
         ("bytes", each(&|i| byte(i * 5 % 20))),
         ("bf16", each(&|i| f32::from_bits(u32::from(round_to_bf16(a[i])) << 16))),
+        ("bf16 bits", each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000))),
     ]
 }
 

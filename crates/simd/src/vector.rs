@@ -100,6 +100,16 @@ pub trait Vector: Copy {
     /// Stores the lanes, integers from 0 to 255, as bytes.
     fn store_bytes(self, to: &mut [u8]);
 
+    /// Loads the bits of bfloat16, which are converted exactly.
+    #[inline(always)]
+    fn load_bf16(from: &[u16]) -> Self {
+        let mut lanes = [0.0; 16];
+        for (to, bits) in lanes.iter_mut().zip(&from[..Self::LANES]) {
+            *to = f32::from_bits(u32::from(*bits) << 16);
+        }
+        Self::load(&lanes)
+    }
+
     /// Stores the lanes as the bits of bfloat16, rounded to nearest, ties to even. The instructions of
     /// AVX-512 BF16, which [`run_with_bf16`](crate::run_with_bf16) uses, round subnormal numbers to 0.
     #[inline(always)]

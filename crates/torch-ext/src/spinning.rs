@@ -1,12 +1,12 @@
 //! Bounds how long OpenMP's idle threads spin.
 //!
 //! libtorch's loops run on libgomp, whose threads spin when they wait for each other, by default for
-//! 300,000 rounds, about a millisecond, before they sleep. On a machine that is shared, a spinning
-//! thread takes the core from the thread it waits for: beside one busy process on 2 cores, a training
-//! falls to a third of its speed.
+//! 300,000 rounds, milliseconds, before they sleep. On a machine that is shared, a spinning thread takes
+//! the core from the thread it waits for: beside one busy process on 2 cores, a training falls to a third
+//! of its speed or less.
 //!
-//! On a machine that is idle, a bound costs a tenth of the speed. So it is set only if, when the program
-//! starts, other processes compute that it would share cores with.
+//! On a machine that is idle, a bound costs speed (docs/training.md). So it is set only if, when the
+//! program starts, other processes compute that it would share cores with.
 //!
 //! libgomp reads the bound, `GOMP_SPINCOUNT`, once, when it is loaded, which is before `main`, and has
 //! no function to set it later. So a program that needs it, and finds neither `GOMP_SPINCOUNT` nor

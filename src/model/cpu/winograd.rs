@@ -1,16 +1,18 @@
-//! 3x3 convolutions in float32 on the CPU by Winograd's minimal filtering.
+//! 3x3 convolutions on the CPU by Winograd's minimal filtering.
 //!
 //! The result is that of `conv2d(x)` up to rounding, see [`kernels::winograd`]. Whether it runs, and
-//! with which tiles, depends on sizes, threads and instruction set, never on a measurement: a
-//! resumed run must compute what an uninterrupted one does.
+//! with which tiles, depends on sizes, threads and processor, never on a measurement: a resumed run
+//! must compute what an uninterrupted one does.
 
 use anyhow::Result;
 use kernels::winograd::{self, BLOCK, Filters, KERNEL, Shape, TileSize, weight_gradient};
+use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{autograd, op_profile, parallel, tensor_slice};
+use torch_ext::tensor_slice::{self, TensorElement};
+use torch_ext::{autograd, op_profile, parallel};
 
 use super::{conv_shape, empty_like, to_channels_last};
-use crate::device::{chunk_size, threads};
+use crate::device::{chunk_size, is_cpu_bf16_fast, threads};
 
 /// Fewest tiles of a batch for which transforming the filters pays: twice the number at which it
 /// took as long as libtorch's convolution.
@@ -19,9 +21,15 @@ const MIN_TILES: usize = 32;
 const TILES: [TileSize; 3] = [TileSize::Two, TileSize::Three, TileSize::Four];
 
 /// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if
-/// libtorch's convolution must run, or is faster.
+/// libtorch's convolution must run, or is faster, as in bf16 where the processor multiplies that faster
+/// than float32.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
-    if x.kind() != Kind::Float || !winograd::is_enabled() {
+    let is_faster = match x.kind() {
+        Kind::Float => true,
+        Kind::BFloat16 => !is_cpu_bf16_fast(),
+        _ => false,
+    };
+    if !is_faster || !winograd::is_enabled() {
         return None;
     }
     let shape = Shape { conv: conv_shape(x, weight, padding)?, tile: TileSize::Two };
@@ -40,33 +48,44 @@ fn with_fastest_tile(shape: Shape, images: usize) -> Option<Shape> {
     (has_many_pixels && has_work).then_some(best)
 }
 
-/// Computes `conv2d(x, weight, bias, padding)`, float32.
+/// Computes `conv2d(x, weight, bias, padding)`. `x` is float32 or bf16, as is the result; weights are
+/// float32.
 pub fn forward(shape: &Shape, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    op_profile::operation("grimace::winograd", || {
-        let (input, weights, output) = tch::no_grad(|| -> Result<_> {
-            let input = to_channels_last(&x.f_detach()?)?;
-            let weights = to_channels_last(&weight.f_detach()?)?;
-            let bias = bias.map(|bias| bias.f_detach()?.f_contiguous()).transpose()?;
-            let output = convolve(shape, &input, &packed(shape, Filters::Forward, &weights)?, bias.as_ref())?;
-            Ok((input, weights, output))
-        })?;
-        let (shape, has_bias, requires_input_gradient) = (*shape, bias.is_some(), x.requires_grad());
-        let backward = move |gradient: &Tensor| {
-            let gradient = to_channels_last(gradient)?;
-            let mut gradients = vec![None, Some(filter_gradient(&shape, &input, &gradient)?)];
-            if let (true, Some(first)) = (requires_input_gradient, gradients.first_mut()) {
-                let packed = packed(&shape, Filters::Flipped, &weights)?;
-                *first = Some(convolve(&shape.transposed(), &gradient, &packed, None)?);
-            }
-            if has_bias {
-                gradients.push(Some(gradient.f_sum_dim_intlist([0i64, 1, 2].as_slice(), false, Kind::Float)?));
-            }
-            Ok(gradients)
-        };
-        let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
-        autograd::set_backward(c"grimace::winograd backward", &output, &inputs, Box::new(backward))?;
-        Ok(output)
+    op_profile::operation("grimace::winograd", || match x.f_kind()? {
+        Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
+        _ => forward_as::<f32>(shape, x, weight, bias),
     })
+}
+
+fn forward_as<E: Element + TensorElement>(
+    shape: &Shape,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (input, weights, output) = tch::no_grad(|| -> Result<_> {
+        let input = to_channels_last(&x.f_detach()?)?;
+        let weights = to_channels_last(&weight.f_detach()?)?;
+        let bias = bias.map(|bias| bias.f_detach()?.f_contiguous()).transpose()?;
+        let output = convolve::<E>(shape, &input, &packed(shape, Filters::Forward, &weights)?, bias.as_ref())?;
+        Ok((input, weights, output))
+    })?;
+    let (shape, has_bias, requires_input_gradient) = (*shape, bias.is_some(), x.requires_grad());
+    let backward = move |gradient: &Tensor| {
+        let gradient = to_channels_last(gradient)?;
+        let mut gradients = vec![None, Some(filter_gradient::<E>(&shape, &input, &gradient)?)];
+        if let (true, Some(first)) = (requires_input_gradient, gradients.first_mut()) {
+            let packed = packed(&shape, Filters::Flipped, &weights)?;
+            *first = Some(convolve::<E>(&shape.transposed(), &gradient, &packed, None)?);
+        }
+        if has_bias {
+            gradients.push(Some(gradient.f_sum_dim_intlist([0i64, 1, 2].as_slice(), false, Kind::Float)?));
+        }
+        Ok(gradients)
+    };
+    let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    autograd::set_backward(c"grimace::winograd backward", &output, &inputs, Box::new(backward))?;
+    Ok(output)
 }
 
 /// Transforms `weights` [F, 3, 3, C] for a pass of the convolution `shape`.
@@ -85,15 +104,20 @@ fn packed(shape: &Shape, direction: Filters, weights: &Tensor) -> Result<Tensor>
 }
 
 /// Convolves `input` [N, H, W, C] with filters from [`packed`] to [N, F, H', W'].
-fn convolve(shape: &Shape, input: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn convolve<E: Element + TensorElement>(
+    shape: &Shape,
+    input: &Tensor,
+    packed: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let sizes = [shape.conv.filters, shape.conv.conv_height(), shape.conv.conv_width()].map(|size| size as i64);
     let mut output = empty_like(input, sizes)?;
     let chunk = chunk_size(images_of(input));
     let bias = bias.map(tensor_slice::slice::<f32>).transpose()?;
     let packed = tensor_slice::slice::<f32>(packed)?;
-    let inputs = tensor_slice::slice::<f32>(input)?.chunks(chunk * shape.conv.input_len());
-    let outputs = tensor_slice::channels_last_slice_mut::<f32>(&mut output)?.chunks_mut(chunk * shape.conv.conv_len());
-    parallel::for_each(inputs.zip(outputs).collect(), |(input, output): (&[f32], &mut [f32])| {
+    let inputs = tensor_slice::slice::<E>(input)?.chunks(chunk * shape.conv.input_len());
+    let outputs = tensor_slice::channels_last_slice_mut::<E>(&mut output)?.chunks_mut(chunk * shape.conv.conv_len());
+    parallel::for_each(inputs.zip(outputs).collect(), |(input, output): (&[E], &mut [E])| {
         winograd::forward(shape, input, packed, bias, output);
     })?;
     Ok(output)
@@ -101,13 +125,13 @@ fn convolve(shape: &Shape, input: &Tensor, packed: &Tensor, bias: Option<&Tensor
 
 /// Computes the gradient of the filters, [F, C, 3, 3], from `input` [N, H, W, C] and `gradient`
 /// [N, H', W', F]. The sums of the threads are added in the order of the images.
-fn filter_gradient(shape: &Shape, input: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+fn filter_gradient<E: Element + TensorElement>(shape: &Shape, input: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     let images = images_of(input);
     let chunk = chunk_size(images);
     let mut sums = empty([images.div_ceil(chunk), shape.transformed_len()])?;
-    let work = tensor_slice::slice::<f32>(input)?
+    let work = tensor_slice::slice::<E>(input)?
         .chunks(chunk * shape.conv.input_len())
-        .zip(tensor_slice::slice::<f32>(gradient)?.chunks(chunk * shape.conv.conv_len()))
+        .zip(tensor_slice::slice::<E>(gradient)?.chunks(chunk * shape.conv.conv_len()))
         .zip(tensor_slice::slice_mut::<f32>(&mut sums)?.chunks_mut(shape.transformed_len()))
         .collect();
     parallel::for_each(work, |((input, gradient), sums)| {
@@ -189,6 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn bf16_is_rounded_once() {
+        if kernels::isa().is_none() {
+            println!("skipped: this processor has no instruction set of the kernels, so there is no fast path");
+            return;
+        }
+        let x = noise(&[9, 32, 11, 9], 4).to_kind(Kind::BFloat16);
+        let run = |x: &Tensor| {
+            let x = x.copy().set_requires_grad(true);
+            let weight = (noise(&[16, 32, 3, 3], 1) * 0.2).set_requires_grad(true);
+            let y = forward(&sizes(&x, 16, 1, TileSize::Four), &x, &weight, None).unwrap();
+            let gradient = noise(&y.size(), 3).to_kind(Kind::BFloat16).to_kind(y.kind());
+            (&y * gradient).sum(Kind::Float).backward();
+            (y.detach(), x.grad(), weight.grad())
+        };
+        let (y, to_x, to_weight) = run(&x);
+        let (float_y, float_to_x, float_to_weight) = run(&x.to_kind(Kind::Float));
+        assert!(y.equal(&float_y.to_kind(Kind::BFloat16)) && to_x.equal(&float_to_x.to_kind(Kind::BFloat16)));
+        assert!(to_weight.kind() == Kind::Float && to_weight.equal(&float_to_weight));
+    }
+
+    #[test]
     fn tiles_follow_from_the_sizes() {
         let tile = |images, side, padding| {
             let conv = conv::Shape { height: side, width: side, channels: 16, filters: 16, padding };
@@ -212,7 +257,9 @@ mod tests {
         assert!(shape(&x, &weight([8, 16, 3, 3]), 1).is_none(), "8 filters");
         assert!(shape(&x, &weight([16, 16, 1, 1]), 0).is_none(), "1x1");
         assert!(shape(&x, &weight([16, 16, 3, 3]), 3).is_none(), "padding");
-        assert!(shape(&x.to_kind(Kind::BFloat16), &weight([16, 16, 3, 3]), 1).is_none(), "bf16");
+        let bf16 = shape(&x.to_kind(Kind::BFloat16), &weight([16, 16, 3, 3]), 1);
+        assert_eq!(bf16.is_some(), kernels::isa().is_some() && !is_cpu_bf16_fast(), "bf16");
+        assert!(shape(&x.to_kind(Kind::Half), &weight([16, 16, 3, 3]), 1).is_none(), "float16");
         assert!(without_kernels(|| shape(&x, &weight([16, 16, 3, 3]), 1)).is_none(), "no kernels");
         assert_eq!(shape(&x, &weight([16, 16, 3, 3]), 1).is_some(), kernels::isa().is_some());
     }

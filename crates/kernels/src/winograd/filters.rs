@@ -32,7 +32,7 @@ pub fn pack(shape: &Shape, direction: Filters, filters: &[f32], block: usize, to
     assert!(shape.is_supported());
     assert_eq!(filters.len(), shape.conv.weights_len());
     assert_eq!(to.len(), shape.tile.places() * inputs * BLOCK);
-    machine::run(shape.tile, Pack { shape, direction, filters, block, inputs, to });
+    machine::run::<f32>(shape.tile, Pack { shape, direction, filters, block, inputs, to });
 }
 
 struct Pack<'a> {
@@ -104,7 +104,7 @@ impl Pass for Unpack<'_> {
                 for column in 0..N {
                     let mut x = [V::splat(0.0); N];
                     for sums in sums.chunks_exact(shape.transformed_len()) {
-                        let more = load_strided::<V, N>(&sums[from + column * place..], N * place);
+                        let more: [V; N] = load_strided(&sums[from + column * place..], N * place);
                         for (sum, more) in x.iter_mut().zip(more) {
                             *sum = sum.add(more);
                         }

@@ -9,6 +9,7 @@ use super::product::{multiply, row_group};
 use super::tile::Tile;
 use super::window::{Layout, transform_input, transform_output};
 use super::{BLOCK, Shape};
+use crate::Element;
 
 /// Bytes of transformed inputs and products of a block of tiles, so that it stays in the
 /// second-level cache.
@@ -23,26 +24,26 @@ const MIN_GROUPS: usize = 4;
 /// # Panics
 /// If the lengths of the slices disagree with `shape` or with one another, or the shape is not
 /// supported.
-pub fn forward(shape: &Shape, input: &[f32], packed: &[f32], bias: Option<&[f32]>, output: &mut [f32]) {
+pub fn forward<E: Element>(shape: &Shape, input: &[E], packed: &[f32], bias: Option<&[f32]>, output: &mut [E]) {
     assert!(shape.is_supported(), "no kernel for this shape");
     let images = input.len() / shape.conv.input_len();
     assert_eq!(input.len(), images * shape.conv.input_len());
     assert_eq!(output.len(), images * shape.conv.conv_len());
     assert_eq!(packed.len(), shape.transformed_len());
     assert!(bias.is_none_or(|bias| bias.len() == shape.conv.filters));
-    machine::run(shape.tile, Forward { shape, images, input, packed, bias, output });
+    machine::run::<E>(shape.tile, Forward { shape, images, input, packed, bias, output });
 }
 
-struct Forward<'a> {
+struct Forward<'a, E> {
     shape: &'a Shape,
     images: usize,
-    input: &'a [f32],
+    input: &'a [E],
     packed: &'a [f32],
     bias: Option<&'a [f32]>,
-    output: &'a mut [f32],
+    output: &'a mut [E],
 }
 
-impl Pass for Forward<'_> {
+impl<E: Element> Pass for Forward<'_, E> {
     #[inline(always)]
     fn run<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(self) {
         let Self { shape, images, input, packed, bias, output } = self;
@@ -56,14 +57,14 @@ impl Pass for Forward<'_> {
         let mut multiplied = vec![0.0; places * products.place];
         for start in (0..all).step_by(tiles.max(1)) {
             let block: Range<usize> = start..(start + tiles).min(all);
-            transform_input::<V, T, M, N>(shape, input, block.clone(), inputs, &mut transformed);
+            transform_input::<V, E, T, M, N>(shape, input, block.clone(), inputs, &mut transformed);
             for place in 0..places {
                 let from = &transformed[place * inputs.place..][..tiles * channels];
                 let to = &mut multiplied[place * products.place..][..tiles * filters];
                 let weights = &packed[place * channels * BLOCK..];
                 multiply::<V>(from, inputs, channels, weights, places * channels * BLOCK, to);
             }
-            transform_output::<V, T, M, N>(shape, &multiplied, products, block, bias, output);
+            transform_output::<V, E, T, M, N>(shape, &multiplied, products, block, bias, output);
         }
     }
 }

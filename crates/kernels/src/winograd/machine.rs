@@ -4,7 +4,7 @@ use simd::{Task, Vector};
 
 use super::TileSize;
 use super::tile::{Four, Three, Tile, Two};
-use crate::isa;
+use crate::Element;
 
 /// A pass, generic over vectors and tile.
 pub(super) trait Pass {
@@ -12,9 +12,9 @@ pub(super) trait Pass {
     fn run<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(self);
 }
 
-/// Runs `pass`.
-pub(super) fn run<P: Pass>(tile: TileSize, pass: P) {
-    simd::run(isa(), WithTile { tile, pass });
+/// Runs `pass`, which stores values of dtype `E`.
+pub(super) fn run<E: Element>(tile: TileSize, pass: impl Pass) {
+    E::run(WithTile { tile, pass });
 }
 
 struct WithTile<P> {

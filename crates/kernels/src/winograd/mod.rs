@@ -1,5 +1,6 @@
 //! 3x3 convolution with stride 1 by Winograd's minimal filtering (Winograd 1980; Lavin and Gray
-//! 2016), float32, with its two gradients.
+//! 2016), with its two gradients. Images are float32 or bfloat16; filters, transforms and sums are
+//! float32.
 //!
 //! F(m x m, 3x3) computes m x m outputs from a window of n x n inputs, n = m + 2, with n^2
 //! multiplications per channel and filter instead of 9 m^2. Input windows, filters and outputs are

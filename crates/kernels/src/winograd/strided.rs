@@ -2,15 +2,17 @@
 
 use simd::Vector;
 
+use crate::Element;
+
 /// Loads `N` vectors that begin `stride` values apart.
 #[allow(unsafe_code)]
 #[inline(always)]
-pub(super) fn load_strided<V: Vector, const N: usize>(from: &[f32], stride: usize) -> [V; N] {
+pub(super) fn load_strided<V: Vector, E: Element, const N: usize>(from: &[E], stride: usize) -> [V; N] {
     check_strided::<V, N>(from.len(), stride);
     let mut all = [V::splat(0.0); N];
     for (index, vector) in all.iter_mut().enumerate() {
         // SAFETY: `check_strided` has checked the last vector, and no other ends after it.
-        *vector = V::load(unsafe { from.get_unchecked(index * stride..index * stride + V::LANES) });
+        *vector = E::load(unsafe { from.get_unchecked(index * stride..index * stride + V::LANES) });
     }
     all
 }
@@ -18,11 +20,11 @@ pub(super) fn load_strided<V: Vector, const N: usize>(from: &[f32], stride: usiz
 /// Stores `N` vectors to places that begin `stride` values apart.
 #[allow(unsafe_code)]
 #[inline(always)]
-pub(super) fn store_strided<V: Vector, const N: usize>(values: [V; N], to: &mut [f32], stride: usize) {
+pub(super) fn store_strided<V: Vector, E: Element, const N: usize>(values: [V; N], to: &mut [E], stride: usize) {
     check_strided::<V, N>(to.len(), stride);
     for (index, vector) in values.into_iter().enumerate() {
         // SAFETY: as in `load_strided`.
-        vector.store(unsafe { to.get_unchecked_mut(index * stride..index * stride + V::LANES) });
+        E::store(vector, unsafe { to.get_unchecked_mut(index * stride..index * stride + V::LANES) });
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::bf16;
 use crate::isa;
 use crate::isa::tests::for_each_isa;
 
@@ -163,6 +164,29 @@ fn adds_the_bias() {
         let [without, with] = [None, Some(&bias[..])].map(|bias| case.results(bias)[0].clone());
         let expected = without.iter().zip(bias.iter().cycle()).map(|(value, bias)| value + bias);
         assert!(with.iter().copied().eq(expected));
+    });
+}
+
+#[test]
+fn bf16_is_rounded_once() {
+    for_each_isa(|_| {
+        for tile in TILES {
+            let conv = conv::Shape { height: 7, width: 9, channels: 32, filters: 16, padding: 1 };
+            let shape = Shape { conv, tile };
+            let mut case = Case::new(shape, 3);
+            let [input, gradient] = [&case.input, &case.gradient]
+                .map(|values| values.iter().map(|value| bf16::from_f32(*value)).collect::<Vec<bf16>>());
+            case.input = input.iter().map(|value| value.to_f32()).collect();
+            case.gradient = gradient.iter().map(|value| value.to_f32()).collect();
+            let mut output = vec![bf16::NAN; gradient.len()];
+            forward(&shape, &input, &packed(&shape, Filters::Forward, &case.filters), None, &mut output);
+            let expected = &case.results(None)[0];
+            assert!(output.iter().zip(expected).all(|(one, other)| *one == bf16::from_f32(*other)), "{tile:?}");
+            let [mut sums, mut expected] = [(); 2].map(|()| vec![f32::NAN; shape.transformed_len()]);
+            weight_gradient::transformed(&shape, &input, &gradient, &mut sums);
+            weight_gradient::transformed(&shape, &case.input, &case.gradient, &mut expected);
+            assert!(sums == expected, "{tile:?}");
+        }
     });
 }
 

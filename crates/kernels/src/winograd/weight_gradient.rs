@@ -8,6 +8,7 @@ use super::product;
 use super::tile::Tile;
 use super::window::{Layout, spread_gradient, transform_input};
 use super::{BLOCK, Shape, TAPS};
+use crate::Element;
 
 /// Tiles of a block. With more, the transformed data leave the second-level cache; with fewer, the
 /// sums are read and written more often.
@@ -19,24 +20,24 @@ const TILES: usize = 24;
 ///
 /// # Panics
 /// If a length disagrees with `shape` or another, or the shape is not supported.
-pub fn transformed(shape: &Shape, input: &[f32], gradient: &[f32], sums: &mut [f32]) {
+pub fn transformed<E: Element>(shape: &Shape, input: &[E], gradient: &[E], sums: &mut [f32]) {
     assert!(shape.is_supported(), "no kernel for this shape");
     let images = input.len() / shape.conv.input_len();
     assert_eq!(input.len(), images * shape.conv.input_len());
     assert_eq!(gradient.len(), images * shape.conv.conv_len());
     assert_eq!(sums.len(), shape.transformed_len());
-    machine::run(shape.tile, Transformed { shape, images, input, gradient, sums });
+    machine::run::<f32>(shape.tile, Transformed { shape, images, input, gradient, sums });
 }
 
-struct Transformed<'a> {
+struct Transformed<'a, E> {
     shape: &'a Shape,
     images: usize,
-    input: &'a [f32],
-    gradient: &'a [f32],
+    input: &'a [E],
+    gradient: &'a [E],
     sums: &'a mut [f32],
 }
 
-impl Pass for Transformed<'_> {
+impl<E: Element> Pass for Transformed<'_, E> {
     #[inline(always)]
     fn run<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(self) {
         let Self { shape, images, input, gradient, sums } = self;
@@ -52,8 +53,8 @@ impl Pass for Transformed<'_> {
                 windows.fill(0.0);
                 spread.fill(0.0);
             }
-            transform_input::<V, T, M, N>(shape, input, tiles.clone(), inputs, &mut windows);
-            spread_gradient::<V, T, M, N>(shape, gradient, tiles, gradients, &mut spread);
+            transform_input::<V, E, T, M, N>(shape, input, tiles.clone(), inputs, &mut windows);
+            spread_gradient::<V, E, T, M, N>(shape, gradient, tiles, gradients, &mut spread);
             for (place, sums) in sums.chunks_exact_mut(channels * filters).enumerate() {
                 let windows = &windows[place * inputs.place..][..TILES * channels];
                 let spread = &spread[place * gradients.place..][..TILES * filters];
@@ -76,5 +77,5 @@ pub fn unpack(shape: &Shape, sums: &[f32], block: usize, to: &mut [f32]) {
     assert!(shape.is_supported() && block < shape.conv.filters / BLOCK);
     assert!(sums.len().is_multiple_of(shape.transformed_len()));
     assert_eq!(to.len(), BLOCK * TAPS * shape.conv.channels);
-    machine::run(shape.tile, Unpack { shape, sums, block, to });
+    machine::run::<f32>(shape.tile, Unpack { shape, sums, block, to });
 }

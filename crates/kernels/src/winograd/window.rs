@@ -11,7 +11,7 @@ use simd::Vector;
 use super::strided::{load_strided, store_strided};
 use super::tile::Tile;
 use super::{BLOCK, Shape};
-use crate::conv;
+use crate::{Element, conv};
 
 /// Where the transformed data of `tiles` tiles are.
 #[derive(Debug, Clone, Copy)]
@@ -79,11 +79,11 @@ impl<const SIDE: usize> Square<SIDE> {
 
     /// Copies the pixels to `to`, [SIDE, SIDE, channels], 0 outside the image.
     #[inline(always)]
-    fn copy(&self, from: &[f32], channels: usize, to: &mut [f32]) {
+    fn copy<E: Element>(&self, from: &[E], channels: usize, to: &mut [E]) {
         for (index, to) in to.chunks_exact_mut(channels).enumerate() {
             match self.pixel(index / SIDE, index % SIDE) {
                 Some(pixel) => to.copy_from_slice(&from[pixel..][..channels]),
-                None => to.fill(0.0),
+                None => to.fill(E::default()),
             }
         }
     }
@@ -146,13 +146,13 @@ impl<T: Tile<M, N>, const M: usize, const N: usize> Transform<M, N> for Spread<T
 
 /// Images whose squares are transformed, [N, height, width, channels].
 #[derive(Clone, Copy)]
-struct Images<'a> {
-    values: &'a [f32],
+struct Images<'a, E> {
+    values: &'a [E],
     sizes: [usize; 3],
     padding: usize,
 }
 
-impl Images<'_> {
+impl<E: Element> Images<'_, E> {
     /// Transforms the square of `SIDE` pixels of each of `tiles`.
     #[inline(always)]
     fn transform<V: Vector, F: Transform<SIDE, N>, const SIDE: usize, const N: usize>(
@@ -163,7 +163,7 @@ impl Images<'_> {
         to: &mut [f32],
     ) {
         let [height, width, channels] = self.sizes;
-        let mut border = vec![0.0; SIDE * SIDE * channels];
+        let mut border = vec![E::default(); SIDE * SIDE * channels];
         let mut place = Place::new(shape, tiles.start);
         for index in 0..tiles.len() {
             let start = place.image * height * width * channels;
@@ -195,9 +195,9 @@ impl Images<'_> {
 
 /// Transforms the windows of `tiles` of the images `input`.
 #[inline(always)]
-pub(super) fn transform_input<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(
+pub(super) fn transform_input<V: Vector, E: Element, T: Tile<M, N>, const M: usize, const N: usize>(
     shape: &Shape,
-    input: &[f32],
+    input: &[E],
     tiles: Range<usize>,
     layout: Layout,
     to: &mut [f32],
@@ -209,9 +209,9 @@ pub(super) fn transform_input<V: Vector, T: Tile<M, N>, const M: usize, const N:
 
 /// Spreads the output gradients of `tiles`.
 #[inline(always)]
-pub(super) fn spread_gradient<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(
+pub(super) fn spread_gradient<V: Vector, E: Element, T: Tile<M, N>, const M: usize, const N: usize>(
     shape: &Shape,
-    gradient: &[f32],
+    gradient: &[E],
     tiles: Range<usize>,
     layout: Layout,
     to: &mut [f32],
@@ -224,13 +224,13 @@ pub(super) fn spread_gradient<V: Vector, T: Tile<M, N>, const M: usize, const N:
 /// Transforms products to outputs, adds `bias` if there is one, and writes the pixels of the
 /// `tiles` that are inside the images `output`.
 #[inline(always)]
-pub(super) fn transform_output<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(
+pub(super) fn transform_output<V: Vector, E: Element, T: Tile<M, N>, const M: usize, const N: usize>(
     shape: &Shape,
     from: &[f32],
     layout: Layout,
     tiles: Range<usize>,
     bias: Option<&[f32]>,
-    output: &mut [f32],
+    output: &mut [E],
 ) {
     let sizes = [shape.conv.conv_height(), shape.conv.conv_width(), shape.conv.filters];
     let mut place = Place::new(shape, tiles.start);
@@ -241,7 +241,7 @@ pub(super) fn transform_output<V: Vector, T: Tile<M, N>, const M: usize, const N
             let from = &from[layout.at(index, filter)..];
             let mut half = [[V::splat(0.0); N]; M];
             for column in 0..N {
-                let x = load_strided::<V, N>(&from[column * layout.place..], N * layout.place);
+                let x: [V; N] = load_strided(&from[column * layout.place..], N * layout.place);
                 for (half, x) in half.iter_mut().zip(T::output(x)) {
                     half[column] = x;
                 }
@@ -262,7 +262,7 @@ pub(super) fn transform_output<V: Vector, T: Tile<M, N>, const M: usize, const N
                 }
                 for (column, value) in values.iter().enumerate() {
                     if let Some(pixel) = square.pixel(row, column) {
-                        value.store(&mut output[pixel + filter..]);
+                        E::store(*value, &mut output[pixel + filter..]);
                     }
                 }
             }
