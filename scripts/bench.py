@@ -154,6 +154,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def chosen_precisions(args: argparse.Namespace, doctor: dict) -> tuple[list[str], str]:
+    """The precisions to measure, and the one for stages that run in one only: what "auto" is on the device."""
+    if args.isa:
+        return ["f32"], "f32"
+    if args.device == "cuda":
+        return measure.precisions(doctor, args.device), doctor["auto_precision"]
+    return measure.precisions(doctor, args.device), "bf16" if doctor["cpu_bf16_fast"] else "f32"
+
+
 def settings_of(args: argparse.Namespace, setup: Setup, data: dict) -> dict:
     """Everything that the results depend on: --resume requires the same settings."""
     cores = os.cpu_count() or 1
@@ -228,7 +237,8 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
     python, problem = peers_python(args)
     if args.isa:
         # Compiled graphs of an unlimited run are not used.
-        os.environ.update(machine.LIMITS[args.isa], TORCHINDUCTOR_CACHE_DIR=str(work / "inductor"))
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {machine.LIMITS[args.isa]['XLA_FLAGS']}".strip()
+        os.environ.update(machine.LIMITS[args.isa], XLA_FLAGS=flags, TORCHINDUCTOR_CACHE_DIR=str(work / "inductor"))
     doctor = measure.doctor(GRIMACE, ROOT)
     if args.device == "cuda" and not doctor["cuda"]:
         stop(f"--device cuda: {measure.clean(doctor['cuda_reason'] or 'no CUDA')}")
@@ -236,12 +246,11 @@ def measure_all(args: argparse.Namespace, work: Path) -> dict:
         name = "cuda" if args.device == "cuda" else instruction_set(doctor)
         args.out = DOCS / f"benchmarks-{name}.md"
     train, validation, test, data = choose_data(args, work)
-    precisions = ["f32"] if args.isa else measure.precisions(doctor, args.device)
-    auto = doctor["auto_precision"]
+    precisions, auto = chosen_precisions(args, doctor)
     setup = Setup(root=ROOT, grimace=GRIMACE, peers_python=python, peers_error=problem, device=args.device,
                   threads=doctor["threads"], torch_steps=15 if args.quick else 60,
                   compiled=not (args.no_compile or args.no_peers),
-                  precisions=precisions, auto_precision=auto if auto in precisions else precisions[0],
+                  precisions=precisions, auto_precision=auto,
                   train=train, validation=validation, test=test, work=work)
     settings = settings_of(args, setup, data)
     unfinished = args.out.with_suffix(".json.tmp")

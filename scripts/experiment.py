@@ -37,18 +37,6 @@ def sets(values):
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def keep_settings(options, names):
-    """Exits if the runs in DIR were trained with other values of these options."""
-    path = options.out / "settings.json"
-    settings = {name: str(getattr(options, name)) for name in names}
-    if not path.exists():
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-    found = json.loads(path.read_text())
-    if found != settings:
-        words = " ".join(f"--{name} {found.get(name)}" for name in names if found.get(name) != settings[name])
-        sys.exit(f"{options.out}: its runs were trained with {words}; give the same, or another --out")
-
-
 def evaluate(options, out, images, labels):
     """The metrics of a run on test images."""
     found = json.loads(run(options, "evaluate", out, "--data", images, "--labels", labels, "--json"))

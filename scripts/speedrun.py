@@ -8,8 +8,8 @@ last epoch (train.early_stop.monitor = "last_epoch"), so that PublicTest, on whi
 validated, selects nothing. The best epoch is given beside it: it was selected on PublicTest. The last
 epoch is also evaluated with --tta, and as an ensemble of all seeds.
 
-Compute is in core-minutes: the seconds of all epochs with their validation, times threads. It is that
-of the machine, so compare configs of one table, measured in one session on an idle machine; the seeds
+Compute is in core-minutes: the seconds of all epochs with their validation, times threads; on a GPU,
+in minutes. It is that of the machine, so compare configs of one table, measured in one session on an idle machine; the seeds
 of several configs are trained in turn. Without duplicates means without the images of PublicTest that
 are exact copies of training images.
 
@@ -23,7 +23,7 @@ import statistics
 import sys
 
 from bench import machine
-from experiment import interval, keep_settings, parser, run, sets, write_results
+from experiment import interval, parser, run, sets, write_results
 
 
 def train(options, config, seed):
@@ -55,7 +55,7 @@ def train(options, config, seed):
         "core_minutes": summary["seconds"] * summary["threads"] / 60,
         "images_per_second": statistics.median(epoch["images_per_second"] for epoch in epochs),
         "parameters": summary["parameters"],
-        "device": f"{summary['device']}, {summary['precision']}",
+        "device": f"{summary['device']}, {summary['precision']}, {summary['threads']} threads",
         "run": str(out),
     }
 
@@ -66,6 +66,14 @@ def test(options, runs, tta):
     images = ["--data", options.data / "fer2013.csv", "--usage", "PublicTest"]
     found = json.loads(run(options, *command, *images, "--tta", tta, "--json"))
     return found if len(runs) == 1 else found["evaluation"]
+
+
+def check_equal(results):
+    """Exits if runs that are compared were trained differently: earlier ones in DIR, for example."""
+    runs = [one for found in results.values() for one in found["runs"]]
+    devices = {one["device"] for one in runs}
+    if len(devices) > 1:
+        sys.exit(f"the runs in DIR were trained on {' and '.join(sorted(devices))}; give another --out")
 
 
 def ensemble(options, runs):
@@ -126,13 +134,13 @@ def main():
     if len({config.stem for config in options.configs}) < len(options.configs):
         sys.exit("speedrun needs configs with different file names: they name the runs")
     options.out.mkdir(parents=True, exist_ok=True)
-    keep_settings(options, ["epochs", "threads", "device"])
     results = {config.stem: {"runs": []} for config in options.configs}
     for seed in range(42, 42 + options.seeds):
         for config in options.configs:
             one = train(options, config, seed)
             results[config.stem]["runs"].append(one)
-            print(f"{config.stem}, seed {seed}: last {one['last']:.4f}, {one['core_minutes']:.1f} core-minutes", file=sys.stderr)
+            print(f"{config.stem}, seed {seed}: last {one['last']:.4f}, {one['minutes']:.1f} minutes", file=sys.stderr)
+            check_equal(results)
     for found in results.values():
         found["ensemble"] = ensemble(options, found["runs"]) if options.seeds > 1 else None
     found = machine.describe("cpu")

@@ -184,10 +184,12 @@ class Workloads(unittest.TestCase):
         self.assertIn("| avx512-bf16 |", " ".join(page.split()))
         self.assertLess(page.index("benchmarks-avx512-bf16.md"), page.index("benchmarks-avx2.md"))
         self.assertNotIn("cuda", page)
+        names = ["none", "avx512-bf16-epyc", "other", "avx2", "avx512-bf16"]
+        self.assertEqual(sorted(names, key=overview.rank), ["avx512-bf16", "avx512-bf16-epyc", "avx2", "none", "other"])
         self.assertEqual(page.count("2.00 (2.00–2.00)"), 4, "Keras and the record network, float32, twice")
 
     def test_instruction_sets_name_files(self):
-        for kernels, name in [("AVX-512, bf16, Winograd", "avx512-bf16"), ("AVX2, Winograd", "avx2"), ("AVX2", "avx2"),
+        for kernels, name in [("AVX-512, bf16, Winograd", "avx512-bf16"), ("AVX2, Winograd also in bf16", "avx2"), ("AVX2", "avx2"),
                               ("none", "none")]:
             self.assertEqual(workloads.instruction_set({"custom_kernels": kernels}), name)
 

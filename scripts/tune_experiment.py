@@ -21,9 +21,10 @@ in the results. Intervals are Student's, over repetitions, of paired differences
 With real images, the config of the first repetition is then trained on all of them, beside the
 notebook's, with --full-seeds seeds.
 
-A search or run that is finished is not repeated, so the script can be stopped and started. --only
-synthetic and --only real can run side by side into one DIR, and write results-synthetic and results-real
-there, .json and .md; without it, the script then writes results.json and results.md of both. --tiny checks the script in minutes; its result means nothing.
+A search or run that is finished is not repeated, so the script can be stopped and started. It writes
+results.json and results.md into DIR. --only synthetic and --only real can run side by side into one
+DIR, and write results-synthetic and results-real, .json and .md; without it, the script then writes the
+results of both. --tiny checks the script in minutes; its result means nothing.
 """
 import csv
 import json

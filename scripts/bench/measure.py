@@ -85,14 +85,16 @@ def run_child(command: list[str | Path], cwd: Path) -> Child:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         before, start = machine.ticks(), time.monotonic()
         arguments = [str(part) for part in command]
-        child = subprocess.Popen(arguments, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        timer = threading.Timer(LIMIT_S, os.kill, (child.pid, signal.SIGKILL))
+        # A session of its own, so that its children, such as those of a sweep, end with it.
+        child = subprocess.Popen(arguments, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                 start_new_session=True)
+        timer = threading.Timer(LIMIT_S, os.killpg, (child.pid, signal.SIGKILL))
         timer.start()
         try:
             # wait4, not wait: only it returns the resource usage of this one child.
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
-            os.kill(child.pid, signal.SIGKILL)
+            os.killpg(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
             raise
         finally:

@@ -16,7 +16,13 @@ def found_results(folder: Path) -> dict[str, dict]:
     """The results in `folder` by instruction set, the richest first."""
     named = {path.stem.removeprefix("benchmarks-"): store.load(path) for path in folder.glob("benchmarks-*.json")}
     cpu = {name: results for name, results in named.items() if results["settings"]["device"] == "cpu"}
-    return dict(sorted(cpu.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else len(ORDER), item[0])))
+    return dict(sorted(cpu.items(), key=lambda item: rank(item[0])))
+
+
+def rank(name: str) -> tuple[int, str]:
+    """The place of a file's name, which may say more than the instruction set: `avx512-bf16-epyc`."""
+    known = [word for word in ORDER if name == word or name.startswith(word + "-")]
+    return (ORDER.index(max(known, key=len)) if known else len(ORDER), name)
 
 
 def speed(results: dict, stage: str, program: str) -> str:

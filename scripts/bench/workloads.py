@@ -114,5 +114,5 @@ def inference_stages(test_rows: int) -> list[tuple[str, str, int]]:
 
 def instruction_set(doctor: dict) -> str:
     """A name for the instruction set of the kernels, for files: `avx512-bf16`, `avx2`, `none`."""
-    words = [word for word in doctor["custom_kernels"].split(", ") if word != "Winograd"]
+    words = [word for word in doctor["custom_kernels"].split(", ") if not word.startswith("Winograd")]
     return "-".join(word.lower().replace("-", "") for word in words)

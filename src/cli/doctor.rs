@@ -88,6 +88,7 @@ fn describe(
         "cpu_kernels": torch_ext::cpu_capability(),
         "custom_kernels": device::describe_kernels(),
         "cpu_bf16": device::cpu_has_bf16(),
+        "cpu_bf16_fast": device::is_cpu_bf16_fast(),
         "mkldnn": tch::utils::has_mkldnn(),
         "cores": device::cores(),
         "threads": device::threads(),
@@ -112,14 +113,14 @@ fn list(cuda: &Result<(), String>, devices: &[CudaDevice], placement: &Placement
     };
     let cpu_bf16 = match (device::cpu_has_bf16(), device::is_cpu_bf16_fast()) {
         (true, true) => "yes",
-        (true, false) => "yes, but float32 is faster on this CPU",
+        (true, false) => "yes, but no faster than float32",
         (false, _) => "no",
     };
     let mut lines = vec![
         ("grimace".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch".to_owned(), torch_ext::torch_version().to_owned()),
         ("libtorch's CPU kernels".to_owned(), torch_ext::cpu_capability()),
-        ("custom CPU kernels".to_owned(), device::describe_kernels().to_owned()),
+        ("custom CPU kernels".to_owned(), device::describe_kernels()),
         ("CPU bf16 instructions".to_owned(), cpu_bf16.to_owned()),
         ("oneDNN".to_owned(), yes(tch::utils::has_mkldnn())),
         ("cores, threads".to_owned(), format!("{}, {}", device::cores(), device::threads())),

@@ -135,7 +135,7 @@ fn describe(ensemble: &Ensemble, written: Option<&Written>, scores: Option<&Scor
     text += if ensemble.has_one_split() && is_selected {
         "All models share one validation split, which also selected their best epochs; evaluate on other data.\n"
     } else if ensemble.has_one_split() {
-        "All models share one validation split.\n"
+        "All models share one validation split, which also fitted their temperatures; evaluate on other data.\n"
     } else {
         "The models have different validation splits: validation images of one may be training images of another.\n"
     };

@@ -122,7 +122,7 @@ fn run_folds(args: &TrainArgs, folds: u32, signals: &Signals) -> Result<Outcome>
 }
 
 fn describe_folds(summary: &FoldsSummary, dir: &str) -> String {
-    let header = ["Fold", "Images", "Accuracy (95% CI)", "Epoch"].map(str::to_owned).to_vec();
+    let header = ["Fold", "Images", "Accuracy (95% CI)", "Epoch of the weights"].map(str::to_owned).to_vec();
     let rows = summary.per_fold.iter().map(|fold| {
         let epoch = fold.best_epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
         let accuracy = accuracy_cell(Some(fold.accuracy), fold.accuracy_interval);

@@ -301,6 +301,11 @@ mod tests {
                 &["train.schedule.warmup = 50", "below train.epochs"],
             ),
             (SMALL, &["train.progressive={from=30}"], &["train.progressive.from = 30", "multiple of 4"]),
+            (
+                SMALL,
+                &["train.progressive={to=40}"],
+                &["train.progressive.to = 40", "from train.progressive.from, which is 48"],
+            ),
             (SMALL, &["train.progressive={from=32}"], &["train.progressive.from = 32 ", "48 (off), or", "resnet"]),
             (
                 &SMALL.replace("cnn", "resnet"),

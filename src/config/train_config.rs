@@ -68,7 +68,7 @@ pub struct TrainConfig {
     /// `torch.nn.utils.clip_grad_norm_`).
     #[schemars(range(min = 0.0, max = 1e6))]
     pub clip_norm: f64,
-    /// Progressive resizing: smaller images in the first epochs.
+    /// Progressive resizing: smaller images in the first epochs, or in all.
     pub progressive: ProgressiveConfig,
     /// Early stopping.
     pub early_stop: EarlyStopConfig,
@@ -158,7 +158,7 @@ impl TrainConfig {
     /// Whether every epoch depends on the total number of epochs, so that a resumed run must not
     /// change `train.epochs`.
     pub fn depends_on_epochs(&self) -> bool {
-        matches!(self.schedule, ScheduleConfig::Cosine(_)) || self.progressive.is_on()
+        matches!(self.schedule, ScheduleConfig::Cosine(_)) || self.progressive.grows()
     }
 
     /// Checks the layers to freeze against those of the network.

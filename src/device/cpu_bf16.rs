@@ -1,5 +1,7 @@
 //! Whether the CPU computes in bfloat16, and faster than in float32.
 
+use std::sync::LazyLock;
+
 /// Whether the CPU multiplies bfloat16 natively: AVX512-BF16, which every CPU with AMX also has.
 pub fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -11,10 +13,14 @@ pub fn cpu_has_bf16() -> bool {
 /// Whether bfloat16 is faster than float32. Intel's cores multiply pairs of bfloat16 at half the rate of
 /// AMD's, so that they compute no more of them than float32, and need AMX to gain (docs/training.md).
 pub fn is_cpu_bf16_fast() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return cpu_has_bf16() && (!x86::is_intel() || x86::has_amx_bf16());
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    // Asked for in every layer, and `cpuid` is slow in a virtual machine.
+    static IS_FAST: LazyLock<bool> = LazyLock::new(|| {
+        #[cfg(target_arch = "x86_64")]
+        return cpu_has_bf16() && (!x86::is_intel() || x86::has_amx_bf16());
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    });
+    *IS_FAST
 }
 
 #[cfg(target_arch = "x86_64")]

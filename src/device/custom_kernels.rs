@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kernels::{Isa, winograd};
 
-use super::cpu_has_bf16;
+use super::{cpu_has_bf16, is_cpu_bf16_fast};
 use crate::util::error::input;
 
 /// The custom CPU kernels that may run: the value of GRIMACE_KERNELS.
@@ -53,20 +53,22 @@ pub fn without_kernels<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The instruction set of the custom CPU kernels, and `Winograd` if such convolutions are among
-/// them, for reports.
-pub fn describe_kernels() -> &'static str {
-    match (kernels::isa(), winograd::is_enabled()) {
-        (Some(Isa::Avx512), true) if cpu_has_bf16() => "AVX-512, bf16, Winograd",
-        (Some(Isa::Avx512), false) if cpu_has_bf16() => "AVX-512, bf16",
-        (Some(Isa::Avx512), true) => "AVX-512, Winograd",
-        (Some(Isa::Avx512), false) => "AVX-512",
-        (Some(Isa::Avx2), true) => "AVX2, Winograd",
-        (Some(Isa::Avx2), false) => "AVX2",
-        (Some(Isa::Neon), true) => "NEON, Winograd",
-        (Some(Isa::Neon), false) => "NEON",
-        (None, _) => "none",
+/// The instruction set of the custom CPU kernels, and for which precisions convolutions are Winograd's,
+/// for reports: runs with different texts differ in the last digits.
+pub fn describe_kernels() -> String {
+    let Some(isa) = kernels::isa() else { return "none".to_owned() };
+    let mut words = vec![match isa {
+        Isa::Avx512 => "AVX-512",
+        Isa::Avx2 => "AVX2",
+        Isa::Neon => "NEON",
+    }];
+    if isa == Isa::Avx512 && cpu_has_bf16() {
+        words.push("bf16");
     }
+    if winograd::is_enabled() {
+        words.push(if is_cpu_bf16_fast() { "Winograd" } else { "Winograd also in bf16" });
+    }
+    words.join(", ")
 }
 
 #[cfg(test)]
@@ -85,5 +87,11 @@ mod tests {
         assert_eq!((parsed(Some("avx2")), parsed(Some("none"))), ((Some(Isa::Avx2), true), (None, true)));
         assert_eq!(parsed(Some("no-winograd")), (Some(Isa::Avx512), false));
         assert_eq!(parsed(Some("avx2, no-winograd")), (Some(Isa::Avx2), false));
+    }
+    #[test]
+    fn the_description_tells_kernels_apart() {
+        let text = describe_kernels();
+        assert_eq!(text.contains("also in bf16"), kernels::isa().is_some() && !is_cpu_bf16_fast(), "{text}");
+        assert_eq!(text == "none", kernels::isa().is_none());
     }
 }

@@ -128,10 +128,11 @@ mod tests {
     }
 
     /// Keys of which an allowed value may be refused together with the defaults of other keys.
-    const DEPENDENT: [&str; 6] = [
+    const DEPENDENT: [&str; 7] = [
         "train.schedule.min_lr",
         "train.optimizer.momentum",
         "train.progressive.from",
+        "train.progressive.to",
         "train.soft_label_weight",
         "model.convolutions",
         "model.kernel",

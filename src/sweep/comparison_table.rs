@@ -96,8 +96,8 @@ impl Comparison {
         let mut notes = Vec::new();
         if let (Some(run), Some(best)) = (&self.best_run, self.best_val_accuracy) {
             notes.push(format!(
-                "Best run: {run}, validation accuracy {}; deduplicated {}. It was selected on the images it is scored on, \
-                 among all runs, which makes its accuracy optimistic: expect less on new images.",
+                "Best run: {run}, validation accuracy {}; deduplicated {}. It was selected among all runs, and among \
+                 their epochs unless they keep the last, on the images it is scored on, which makes its accuracy optimistic: expect less on new images.",
                 describe_accuracy(best, self.best_val_accuracy_interval),
                 self.best_val_accuracy_dedup.map_or("-".to_owned(), |accuracy| {
                     describe_accuracy(accuracy, self.best_val_accuracy_dedup_interval)

@@ -128,6 +128,7 @@ fn describe_best_epoch(summary: &Summary) -> String {
     let epochs = summary.epochs;
     match (summary.monitor, summary.best_monitor_value) {
         (Monitor::ValAccuracy, _) => format!("{epoch} of {epochs}"),
+        (Monitor::LastEpoch, _) => format!("{epoch} of {epochs}, the last"),
         (monitor, Some(value)) => format!("{epoch} of {epochs}, by {}", monitor.describe(value)),
         (monitor, None) => format!("{epoch} of {epochs}, by {monitor}"),
     }

@@ -24,7 +24,7 @@ pub fn initial_state(data: &Dataset, placement: &Placement, command: &str) -> St
         threads: device::threads(),
         precision: placement.precision_name().to_owned(),
         device: placement.device_name(),
-        kernels: device::describe_kernels().to_owned(),
+        kernels: device::describe_kernels(),
         commands: vec![command.to_owned()],
         ..State::default()
     }

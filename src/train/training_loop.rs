@@ -123,11 +123,9 @@ impl<'a> TrainingLoop<'a> {
             let signal = self.agree(false)?.signal;
             let pauses = self.stop_after.is_some_and(|epochs| run.state.epoch >= epochs);
             let may_roll_back = config.train.max_rollbacks > 0;
-            // Also after a new best epoch, which the checkpoint to resume from should refer to, unless every
-            // epoch is one.
-            let is_selected = is_best && config.train.early_stop.monitor.selects();
+            // Also after a new best epoch: the checkpoint to resume from should refer to it.
             let is_asked = pauses || signal.is_some();
-            if is_last || is_selected || may_roll_back || is_asked || run.is_checkpoint_due(Some(run.state.epoch)) {
+            if is_last || is_best || may_roll_back || is_asked || run.is_checkpoint_due(Some(run.state.epoch)) {
                 run.save(is_best)?;
             }
             if may_roll_back {

@@ -23,7 +23,7 @@ fn early_stopping(config: &Config) -> Option<String> {
     (config.train.depends_on_epochs() && patience > 0).then(|| {
         format!(
             "train.early_stop.patience = {patience} may stop this run before its learning rate has decayed or its images \
-             have reached full size; 0 disables early stopping"
+             have reached their last size; 0 disables early stopping"
         )
     })
 }

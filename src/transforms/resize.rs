@@ -1,4 +1,4 @@
-//! Progressive resizing: training starts on smaller images.
+//! Progressive resizing: training starts on smaller images, or has smaller images to the end.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -7,35 +7,47 @@ use tch::{Kind, Tensor};
 use crate::data::images::SIDE;
 use crate::util::validate::{InvalidValue, require};
 
-/// `train.progressive`: images grow from `from` x `from` pixels to 48x48 over the fraction `until`
+/// `train.progressive`: images grow from `from` x `from` to `to` x `to` pixels over the fraction `until`
 /// of the epochs, which makes early epochs cheaper (Howard et al. 2018 in DAWNBench; Tan and Le
-/// 2021, EfficientNetV2).
+/// 2021, EfficientNetV2). Validation and inference always have 48x48 pixels; Touvron et al. 2019
+/// (FixRes) train on smaller images than they test on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProgressiveConfig {
-    /// Image size in the first epoch, in pixels; 48 is off.
+    /// Image size in the first epoch, in pixels; 48 is off. For a constant size, `to` is the same.
     #[schemars(range(min = 16, max = 48), extend("multipleOf" = 4))]
     pub from: usize,
-    /// Fraction of the epochs after which images have full size.
+    /// Image size in the last epoch, in pixels: `from` or more. Validation and inference have 48.
+    #[schemars(range(min = 16, max = 48), extend("multipleOf" = 4))]
+    pub to: usize,
+    /// Fraction of the epochs after which images have their last size.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub until: f64,
 }
 
 impl Default for ProgressiveConfig {
     fn default() -> Self {
-        Self { from: SIDE, until: 0.5 }
+        Self { from: SIDE, to: SIDE, until: 0.5 }
     }
 }
 
 impl ProgressiveConfig {
     /// Whether any epoch has smaller images.
     pub fn is_on(&self) -> bool {
-        self.from < SIDE && self.until > 0.0
+        self.to < SIDE || self.grows()
+    }
+
+    /// Whether the image size of an epoch depends on the number of epochs.
+    pub fn grows(&self) -> bool {
+        self.from < self.to && self.until > 0.0
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
         let fits = (16..=SIDE).contains(&self.from) && self.from.is_multiple_of(4);
         require(fits, "train.progressive.from", self.from, "a multiple of 4, 16 to 48 (off)")?;
+        let fits = (self.from..=SIDE).contains(&self.to) && self.to.is_multiple_of(4);
+        let allowed = format!("a multiple of 4 from train.progressive.from, which is {}, to 48", self.from);
+        require(fits, "train.progressive.to", self.to, &allowed)?;
         require((0.0..=1.0).contains(&self.until), "train.progressive.until", self.until, "0 to 1")
     }
 }
@@ -46,11 +58,11 @@ const STEP: usize = 4;
 /// Image size in pixels in `epoch` (from 0) of `epochs`: grows linearly in steps of 4.
 pub fn side_at_epoch(config: &ProgressiveConfig, epoch: u32, epochs: u32) -> usize {
     let growing_epochs = config.until * f64::from(epochs);
-    if !config.is_on() || f64::from(epoch) >= growing_epochs {
-        return SIDE;
+    if f64::from(epoch) >= growing_epochs {
+        return config.to;
     }
     let progress = f64::from(epoch) / growing_epochs;
-    let steps = ((SIDE - config.from) / STEP) as f64;
+    let steps = (config.to.saturating_sub(config.from) / STEP) as f64;
     config.from + STEP * (progress * steps) as usize
 }
 
@@ -72,12 +84,27 @@ mod tests {
 
     #[test]
     fn size_grows_to_full_size() {
-        let config = ProgressiveConfig { from: 32, until: 0.5 };
+        let config = ProgressiveConfig { from: 32, to: 48, until: 0.5 };
         let sides: Vec<usize> = (0..20).map(|epoch| side_at_epoch(&config, epoch, 20)).collect();
         assert_eq!(sides[..10], [32, 32, 32, 36, 36, 40, 40, 40, 44, 44]);
         assert!(sides[10..].iter().all(|side| *side == 48));
         assert_eq!(side_at_epoch(&ProgressiveConfig::default(), 0, 20), 48, "off by default");
-        assert_eq!(side_at_epoch(&ProgressiveConfig { from: 32, until: 0.0 }, 0, 20), 48);
+        assert_eq!(side_at_epoch(&ProgressiveConfig { from: 32, to: 48, until: 0.0 }, 0, 20), 48);
+    }
+
+    #[test]
+    fn the_last_size_may_be_smaller() {
+        let config = ProgressiveConfig { from: 32, to: 40, until: 0.5 };
+        let sides: Vec<usize> = (0..8).map(|epoch| side_at_epoch(&config, epoch, 8)).collect();
+        assert_eq!(sides, [32, 32, 36, 36, 40, 40, 40, 40]);
+        let constant = ProgressiveConfig { from: 40, to: 40, ..config.clone() };
+        assert!(constant.is_on() && !constant.grows() && constant.check().is_ok());
+        assert!(config.grows() && !ProgressiveConfig { until: 0.0, ..config.clone() }.grows());
+        assert!((0..8).all(|epoch| side_at_epoch(&constant, epoch, 8) == 40));
+        for to in [28, 38, 52] {
+            let problem = ProgressiveConfig { to, ..config.clone() }.check().unwrap_err();
+            assert_eq!(problem.key, "train.progressive.to");
+        }
     }
 
     #[test]

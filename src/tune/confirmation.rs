@@ -65,10 +65,8 @@ pub struct Confirmation {
     pub best: Mean,
     /// That of the base config.
     pub base: Mean,
-    /// Whether the best trial is the base config, so that both are means of the same runs.
-    pub is_base: bool,
-    /// Differences of pairs of equal seed, best minus base.
-    pub difference: Mean,
+    /// Differences of pairs of equal seed, best minus base; `None` if the best is the base.
+    pub difference: Option<Mean>,
     /// The score of the search minus the mean of the same config over fresh seeds.
     pub optimism: Option<f64>,
     /// Runs that failed, and why. They are not part of the means.
@@ -78,24 +76,23 @@ pub struct Confirmation {
 impl Confirmation {
     /// `base` is `None` if the best trial is the base config.
     fn new(seeds: Vec<u64>, score: f64, best: &[Fresh], base: Option<&[Fresh]>) -> Self {
-        let is_base = base.is_none();
         let values = |runs: &[Fresh]| runs.iter().map(Fresh::value).collect::<Vec<_>>();
         let difference = |(best, base): (&Fresh, &Fresh)| Some(best.value()? - base.value()?);
         let failures = best.iter().chain(base.unwrap_or_default()).filter_map(Fresh::failure).collect();
-        let base = base.unwrap_or(best);
-        let differences = best.iter().zip(base).map(difference).collect();
-        let (best, base) = (Mean::new(values(best)), Mean::new(values(base)));
+        let difference = base.map(|base| Mean::new(best.iter().zip(base).map(difference).collect()));
+        let (best, base) = (Mean::new(values(best)), Mean::new(values(base.unwrap_or(best))));
         let optimism = best.mean.map(|mean| score - mean);
-        Self { seeds, best, base, is_base, difference: Mean::new(differences), optimism, failures }
+        Self { seeds, best, base, difference, optimism, failures }
     }
 
     /// A few lines for the terminal.
     pub fn describe(&self) -> String {
         let best = self.best.describe();
-        let means = if self.is_base {
-            format!("{best}; the best trial is the config itself")
-        } else {
-            format!("best {best}, base {}, difference {}", self.base.describe(), self.difference.describe())
+        let means = match &self.difference {
+            None => format!("{best}; the best trial is the base config itself"),
+            Some(difference) => {
+                format!("best {best}, base {}, difference {}", self.base.describe(), difference.describe())
+            }
         };
         let of = if self.best.half_width.is_some() { " (mean +- half of its 95% interval)" } else { "" };
         let mut text = format!("fresh seeds {:?}{of}: {means}\n", self.seeds);
@@ -272,7 +269,8 @@ mod tests {
     fn a_confirmation_compares_with_the_base_and_the_search() {
         let found = confirmation(0.7, &[Some(0.6), Some(0.64), Some(0.62)], &[Some(0.5), Some(0.56), Some(0.53)]);
         assert!(
-            (found.optimism.unwrap() - 0.08).abs() < 1e-12 && (found.difference.mean.unwrap() - 0.09).abs() < 1e-12
+            (found.optimism.unwrap() - 0.08).abs() < 1e-12
+                && (found.difference.clone().unwrap().mean.unwrap() - 0.09).abs() < 1e-12
         );
         // Student's quantile for 2 degrees of freedom times the standard error.
         assert!((found.best.half_width.unwrap() - 4.303 * 0.02 / 3f64.sqrt()).abs() < 1e-4);
@@ -290,18 +288,21 @@ mod tests {
     #[test]
     fn runs_that_failed_are_named_and_not_part_of_means() {
         let found = confirmation(0.7, &[None, Some(0.6)], &[Some(0.5), Some(0.4)]);
-        assert_eq!((found.best.mean, found.difference.values.as_slice()), (Some(0.6), &[None, Some(0.6 - 0.4)][..]));
+        assert_eq!(
+            (found.best.mean, found.difference.as_ref().unwrap().values.as_slice()),
+            (Some(0.6), &[None, Some(0.6 - 0.4)][..])
+        );
         assert!(found.describe().contains("failed: confirm-base-seed0: training diverged"), "{}", found.describe());
         let none = confirmation(0.7, &[None], &[Some(0.5)]);
-        assert_eq!((none.best.mean, none.optimism, none.difference.mean), (None, None, None));
+        assert_eq!((none.best.mean, none.optimism, none.difference.as_ref().unwrap().mean), (None, None, None));
         assert!(none.describe().starts_with("fresh seeds [43]: best none, base 0.5000, difference none\nfailed: "));
     }
 
     #[test]
     fn the_config_itself_may_be_the_best() {
         let found = Confirmation::new(vec![43, 44], 0.7, &runs(&[None, Some(0.6)]), None);
-        assert_eq!((found.base.mean, found.difference.mean, found.failures.len()), (Some(0.6), Some(0.0), 1));
+        assert_eq!((found.base.mean, &found.difference, found.failures.len()), (Some(0.6), &None, 1));
         let text = found.describe();
-        assert!(text.starts_with("fresh seeds [43, 44]: 0.6000; the best trial is the config itself\n"), "{text}");
+        assert!(text.starts_with("fresh seeds [43, 44]: 0.6000; the best trial is the base config itself\n"), "{text}");
     }
 }

@@ -60,7 +60,7 @@ fn describe(result: &StudyResult, metric: &str) -> String {
     let text = format!("The best of {} trials is {name}: {metric} {score:.4}.", result.trials.len());
     match &result.confirmation {
         None => text,
-        Some(Confirmation { best, seeds, is_base: true, .. }) => {
+        Some(Confirmation { best, seeds, difference: None, .. }) => {
             format!(
                 "{text} It is the base config itself, which has {} over {} fresh seeds.",
                 best.describe(),
@@ -126,8 +126,8 @@ fn confirmation_table(result: &StudyResult, found: &Confirmation) -> (Vec<String
         cells.into_iter().chain(mean.values.iter().map(|value| cell(*value))).collect()
     };
     let mut rows = vec![row("best", &found.best)];
-    if !found.is_base {
-        rows.extend([row("base", &found.base), row("best minus base", &found.difference)]);
+    if let Some(difference) = &found.difference {
+        rows.extend([row("base", &found.base), row("best minus base", difference)]);
     }
     if let Some(score) = result.best_trial().and_then(Trial::score) {
         rows.push(vec!["best, in the search".to_owned(), format!("{score:.4}"), "-".to_owned()]);

@@ -168,14 +168,14 @@ pub fn facts(run: &RunStatus, now: SystemTime) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let best = run.describe_best().unwrap_or_else(|| "-".to_owned());
     match run.best() {
-        // The epoch that counts as the best is the one below.
-        Some(_) if !run.monitor.selects() => {}
         Some(record) => {
             let by = match run.monitor {
                 Monitor::ValAccuracy => String::new(),
+                Monitor::LastEpoch => ", the last".to_owned(),
                 monitor => format!(" by {monitor}"),
             };
-            facts.push(("best", format!("val_acc {best} in epoch {}{by}", record.epoch)));
+            let name = if run.monitor.selects() { "best" } else { "kept" };
+            facts.push((name, format!("val_acc {best} in epoch {}{by}", record.epoch)));
         }
         None => facts.extend(run.forest_accuracy.map(|_| ("best", format!("val_acc {best}")))),
     }
@@ -213,7 +213,7 @@ fn describe_time(run: &RunStatus, now: SystemTime) -> String {
 
 /// The last epochs, newest first.
 fn draw_epochs(frame: &mut Frame<'_>, area: Rect, run: &RunStatus, theme: Theme) {
-    let best = run.best().map(|best| best.epoch);
+    let best = run.best().filter(|_| run.monitor.selects()).map(|best| best.epoch);
     let header = ["epoch", "loss", "acc", "val_loss", "val_acc", "lr", "images/s", "time"];
     let rows = run.records.iter().rev().take(usize::from(area.height)).map(|record| {
         let mark = if Some(record.epoch) == best { " *" } else { "" };

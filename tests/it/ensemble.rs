@@ -91,6 +91,18 @@ fn dedup_metrics_exclude_training_images_of_any_model() {
 }
 
 #[test]
+fn networks_of_their_last_epochs_say_so() {
+    let folder = bench();
+    for seed in ["seed=1", "seed=2"] {
+        let last = "train.early_stop={monitor=\"last_epoch\",patience=0}";
+        let sets = ["--set", seed, "--set", last, "--set", "train.epochs=1", "--set", "data.split_seed=1"];
+        good(folder.path(), &[&["train", "tiny.toml", "--out", seed], &sets[..]].concat());
+    }
+    let stdout = good(folder.path(), &["ensemble", "seed=1", "seed=2", "--data", "data/my_emotion_train.csv"]).stdout;
+    assert!(stdout.contains("which also fitted their temperatures; evaluate on other data"), "{stdout}");
+}
+
+#[test]
 fn export_lists_the_models_and_scores_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.pt");

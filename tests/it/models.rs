@@ -62,7 +62,7 @@ fn a_vgg_trains_resumes_and_exports() {
 
 #[test]
 fn a_resnet_trains_resumes_and_exports() {
-    trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, until = 1.0 }}"));
+    trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, to = 44, until = 1.0 }}"));
 }
 
 #[test]
@@ -76,17 +76,25 @@ fn winograd_convolutions_match_libtorch() {
     let bench = bench();
     let folder = bench.path();
     fs_err::write(folder.join("small.toml"), config(RESNET, RECIPE)).unwrap();
-    let loss = |kernels: &str| {
-        let args = ["train", "small.toml", "--out", kernels, "--set", "train.epochs=1", "--profile"];
+    let doctor = good(folder, &["doctor", "--json"]).json();
+    let loss = |kernels: &str, precision: &str| {
+        let (out, precision) = (format!("{kernels}-{precision}"), format!("precision={precision}"));
+        let sets = ["--set", "train.epochs=1", "--set", &precision];
+        let args = [&["train", "small.toml", "--out", &out, "--profile"], &sets[..]].concat();
         let done: Done = command(folder, &args).env("GRIMACE_KERNELS", kernels).output().unwrap().into();
         assert_eq!(done.code, 0, "{}", done.all());
         let is_profiled = done.stderr.contains("grimace::winograd backward");
-        assert_eq!(is_profiled, kernels == "auto" && has_kernels(folder), "{}", done.all());
-        let line = text(folder.join(kernels).join("metrics.jsonl"));
+        // In bf16 where that is not the faster precision.
+        let is_faster = precision == "precision=f32" || doctor["cpu_bf16_fast"] == false;
+        assert_eq!(is_profiled, kernels == "auto" && has_kernels(folder) && is_faster, "{}", done.all());
+        let line = text(folder.join(out).join("metrics.jsonl"));
         serde_json::from_str::<serde_json::Value>(line.lines().next().unwrap()).unwrap()["loss"].as_f64().unwrap()
     };
-    let (auto, libtorch, none) = (loss("auto"), loss("no-winograd"), loss("none"));
-    assert!((auto - libtorch).abs() < 0.02 && (auto - none).abs() < 0.02, "{auto}, {libtorch}, {none}");
+    for (precision, tolerance) in [("f32", 0.02), ("bf16", 0.05)] {
+        let [auto, libtorch, none] = ["auto", "no-winograd", "none"].map(|kernels| loss(kernels, precision));
+        let is_equal = (auto - libtorch).abs() < tolerance && (auto - none).abs() < tolerance;
+        assert!(is_equal, "{precision}: {auto}, {libtorch}, {none}");
+    }
 }
 
 /// Whether this processor has the custom kernels.

@@ -238,11 +238,15 @@ fn the_last_epoch_can_be_the_best() {
         let report = text(run.join("report.html"));
         assert!(report.contains(&format!("{:.4}", last["val_accuracy"].as_f64().unwrap())));
         assert!(report.contains("These validation images did not select it.") && !report.contains("optimistic"));
-        assert!(report.contains("epoch of the weights") && !report.contains("best epoch"));
+        assert!(
+            report.contains("epoch of the weights") && report.contains(", the last") && !report.contains("best epoch")
+        );
     }
     let scored = good(bench.path(), &["evaluate", "last", "--data", "data/my_emotion_train.csv"]);
     let note = "which selected its temperature, so its calibration error is optimistic";
     assert!(scored.stderr.contains(note), "{}", scored.stderr);
+    let watched = good(bench.path(), &["watch", "last"]).stdout;
+    assert!(watched.contains("kept     val_acc 0.") && watched.contains("in epoch 7, the last"), "{watched}");
     let listed = good(bench.path(), &["runs", "last"]).stdout;
     assert!(listed.contains("last epoch 0."), "{listed}");
 }

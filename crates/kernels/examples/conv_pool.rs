@@ -9,6 +9,7 @@
 use std::time::Instant;
 
 use kernels::conv_pool::{Gradients, Saved, Shape, backward, forward, pack_for_backward, pack_for_forward};
+use kernels::winograd::{self, BLOCK, Filters, TileSize};
 use kernels::{Element, Isa, bf16, isa, limit_isa, warp};
 
 fn main() {
@@ -71,6 +72,19 @@ fn measure<E: Element>(shape: &Shape, images: usize, rounds: usize, sets: &[Isa]
         pooled.iter().fold(0u64, |sum, value| { sum.wrapping_mul(31).wrapping_add(value.to_f32().to_bits().into()) })
     );
     let weights: Vec<f32> = filters.iter().map(|value| value.to_f32()).collect();
+    for tile in [TileSize::Two, TileSize::Four] {
+        let shape = winograd::Shape { conv: *shape, tile, max_pool: true };
+        if !shape.is_supported() {
+            continue;
+        }
+        let mut packed = vec![0.0; shape.transformed_len()];
+        in_turn(&format!("{name} forward, Winograd {tile:?}"), operations, rounds, sets, || {
+            for (block, to) in packed.chunks_exact_mut(tile.places() * channels * BLOCK).enumerate() {
+                winograd::pack(&shape, Filters::Forward, &weights, block, to);
+            }
+            winograd::forward_max_pool(&shape, &input, &packed, &bias, &mut pooled, &mut argmax);
+        });
+    }
     let gradient: Vec<E> = pooled.iter().map(|value| E::from_f32(value.to_f32().max(0.0))).collect();
     let mut to_input = input.clone();
     let (mut to_filters, mut to_bias) = (vec![0.0; weights.len()], vec![0.0; bias.len()]);

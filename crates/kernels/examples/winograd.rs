@@ -19,7 +19,7 @@ fn main() {
         for tile in [TileSize::Two, TileSize::Three, TileSize::Four] {
             let conv =
                 conv::Shape { height: sizes[0], width: sizes[0], channels: sizes[1], filters: sizes[2], padding: 1 };
-            measure(&Shape { conv, tile }, images, rounds);
+            measure(&Shape { conv, tile, max_pool: false }, images, rounds);
         }
     }
 }

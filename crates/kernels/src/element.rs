@@ -93,7 +93,7 @@ impl Element for bf16 {
 
     #[inline(always)]
     fn load<V: Vector>(from: &[Self]) -> V {
-        // SAFETY: as in `store`.
+        // SAFETY: `bf16` is a transparent wrapper of its bits.
         #[allow(unsafe_code)]
         let bits = unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<u16>(), from.len()) };
         V::load_bf16(bits)

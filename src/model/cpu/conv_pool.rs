@@ -1,14 +1,16 @@
 //! Convolution and max-pooling as one function on the CPU, with a sparse gradient.
 //!
-//! The result is that of `max_pool2d(conv2d(x))` up to rounding. See [`kernels::conv_pool`].
+//! The result is that of `max_pool2d(conv2d(x))` up to rounding. See [`kernels::conv_pool`]; the forward
+//! pass is [`kernels::winograd`]'s where that is faster.
 
 use anyhow::Result;
 use kernels::conv_pool::{self, Gradients, KERNEL, Saved, Shape};
+use kernels::winograd::{Filters, forward_max_pool};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autograd, op_profile, parallel, tensor_slice};
 
-use super::{conv_shape, empty_like, to_channels_last};
+use super::{conv_shape, empty_like, to_channels_last, winograd};
 use crate::device::chunk_size;
 
 /// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if
@@ -41,17 +43,31 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
     let mut pooled = empty_like(x, sizes)?;
     let mut argmax = Tensor::f_empty([pooled.numel() as i64], (Kind::Uint8, Device::Cpu))?;
     let (input, weights) = tch::no_grad(|| -> Result<_> {
-        let weights = weight.f_detach()?.f_to_dtype(E::KIND, false, false)?;
+        let winograd = winograd::pooling_shape(x, shape);
+        // Winograd's filters are float32 in any precision.
+        let kind = if winograd.is_some() { Kind::Float } else { E::KIND };
+        let weights = to_channels_last(&weight.f_detach()?.f_to_dtype(kind, false, false)?)?;
         let (input, bias) = (to_channels_last(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
         let bias: &[f32] = tensor_slice::slice(&bias)?;
         let chunk = chunk_size(images_of(x));
         let pooled = tensor_slice::channels_last_slice_mut::<E>(&mut pooled)?.chunks_mut(chunk * shape.pooled_len());
         let outputs = pooled.zip(tensor_slice::slice_mut::<u8>(&mut argmax)?.chunks_mut(chunk * shape.pooled_len()));
-        let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&to_channels_last(&weights)?)?);
         let work = tensor_slice::slice::<E>(&input)?.chunks(chunk * shape.input_len()).zip(outputs).collect();
-        parallel::for_each(work, |(input, (pooled, argmax))| {
-            conv_pool::forward(&shape, input, &packed, bias, pooled, argmax);
-        })?;
+        match winograd {
+            Some(shape) => {
+                let packed = winograd::packed(&shape, Filters::Forward, &weights)?;
+                let packed = tensor_slice::slice::<f32>(&packed)?;
+                parallel::for_each(work, |(input, (pooled, argmax))| {
+                    forward_max_pool(&shape, input, packed, bias, pooled, argmax);
+                })?;
+            }
+            None => {
+                let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&weights)?);
+                parallel::for_each(work, |(input, (pooled, argmax))| {
+                    conv_pool::forward(&shape, input, &packed, bias, pooled, argmax);
+                })?;
+            }
+        }
         Ok((input, weights))
     })?;
     let requires_input_gradient = x.requires_grad();
@@ -72,7 +88,7 @@ fn backward<E: Element + tensor_slice::TensorElement>(
 ) -> Result<Vec<Option<Tensor>>> {
     let images = images_of(gradient);
     let gradient = to_channels_last(gradient)?;
-    let weights = to_channels_last(weights)?.f_to_dtype(Kind::Float, false, false)?;
+    let weights = weights.f_to_dtype(Kind::Float, false, false)?;
     let packed = if requires_input_gradient {
         conv_pool::pack_for_backward(&shape, tensor_slice::slice(&weights)?)
     } else {

@@ -4,7 +4,8 @@
 //! with which tiles, depends on sizes, threads and processor, never on a measurement: a resumed run
 //! must compute what an uninterrupted one does.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use kernels::conv;
 use kernels::winograd::{self, BLOCK, Filters, KERNEL, Shape, TileSize, weight_gradient};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
@@ -24,25 +25,36 @@ const TILES: [TileSize; 3] = [TileSize::Two, TileSize::Three, TileSize::Four];
 /// libtorch's convolution must run, or is faster, as in bf16 where the processor multiplies that faster
 /// than float32.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
+    if !winograd::is_enabled() {
+        return None;
+    }
+    let conv = conv_shape(x, weight, padding)?;
+    with_fastest_tile(Shape { conv, tile: TileSize::Two, max_pool: false }, x)
+}
+
+/// Returns the sizes for [`winograd::forward_max_pool`], of a convolution that the direct kernel supports; `None` if
+/// that is faster.
+pub(super) fn pooling_shape(x: &Tensor, conv: conv::Shape) -> Option<Shape> {
+    if !winograd::is_enabled() {
+        return None;
+    }
+    with_fastest_tile(Shape { conv, tile: TileSize::Two, max_pool: true }, x)
+}
+
+/// Chooses the tiles with the fewest multiplications, the smaller ones if there are several: the
+/// order of the measured times. `None` if they are not supported, or the direct convolution is faster: in
+/// bf16 where the processor multiplies that faster; with fewer images than threads, because each thread
+/// computes whole images; with few tiles in the batch, because the filters are transformed in every pass;
+/// or with one pixel per image, a matrix product.
+fn with_fastest_tile(shape: Shape, x: &Tensor) -> Option<Shape> {
     let is_faster = match x.kind() {
         Kind::Float => true,
         Kind::BFloat16 => !is_cpu_bf16_fast(),
         _ => false,
     };
-    if !is_faster || !winograd::is_enabled() {
-        return None;
-    }
-    let shape = Shape { conv: conv_shape(x, weight, padding)?, tile: TileSize::Two };
-    if shape.is_supported() { with_fastest_tile(shape, images_of(x)) } else { None }
-}
-
-/// Chooses the tiles with the fewest multiplications, the smaller ones if there are several: the
-/// order of the measured times. `None` if libtorch's convolution is faster: with fewer images than
-/// threads, because each thread computes whole images; with few tiles in the batch, because the
-/// filters are transformed in every pass; or with one pixel per image, a matrix product.
-fn with_fastest_tile(shape: Shape, images: usize) -> Option<Shape> {
-    let tiles = TILES.map(|tile| Shape { tile, ..shape });
-    let best = tiles.into_iter().min_by_key(Shape::multiplications)?;
+    let images = images_of(x);
+    let tiles = TILES.into_iter().map(|tile| Shape { tile, ..shape }).filter(Shape::is_supported);
+    let best = tiles.min_by_key(Shape::multiplications).filter(|_| is_faster)?;
     let has_many_pixels = best.conv.conv_height() > 1 && best.conv.conv_width() > 1;
     let has_work = images >= threads() && images * best.tiles_per_image() >= MIN_TILES;
     (has_many_pixels && has_work).then_some(best)
@@ -53,7 +65,10 @@ fn with_fastest_tile(shape: Shape, images: usize) -> Option<Shape> {
 pub fn forward(shape: &Shape, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     op_profile::operation("grimace::winograd", || match x.f_kind()? {
         Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
-        _ => forward_as::<f32>(shape, x, weight, bias),
+        kind => {
+            ensure!(kind == Kind::Float, "no Winograd convolution for {kind:?}");
+            forward_as::<f32>(shape, x, weight, bias)
+        }
     })
 }
 
@@ -89,7 +104,7 @@ fn forward_as<E: Element + TensorElement>(
 }
 
 /// Transforms `weights` [F, 3, 3, C] for a pass of the convolution `shape`.
-fn packed(shape: &Shape, direction: Filters, weights: &Tensor) -> Result<Tensor> {
+pub(super) fn packed(shape: &Shape, direction: Filters, weights: &Tensor) -> Result<Tensor> {
     let inputs = match direction {
         Filters::Forward => shape.conv.channels,
         Filters::Flipped => shape.conv.filters,
@@ -158,8 +173,6 @@ fn images_of(x: &Tensor) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use kernels::conv;
-
     use super::*;
     use crate::model::cpu::tests::{assert_all_close, without_kernels};
     use crate::testing::noise;
@@ -167,7 +180,7 @@ mod tests {
     /// Sizes for an input and filters [F, C, 3, 3], whatever is fastest.
     fn sizes(x: &Tensor, filters: usize, padding: usize, tile: TileSize) -> Shape {
         let [channels, height, width] = [1, 2, 3].map(|dim| x.size()[dim] as usize);
-        Shape { conv: conv::Shape { height, width, channels, filters, padding }, tile }
+        Shape { conv: conv::Shape { height, width, channels, filters, padding }, tile, max_pool: false }
     }
 
     /// Output, and gradients of weight, input and bias, by the kernels, or by libtorch without
@@ -218,27 +231,44 @@ mod tests {
             println!("skipped: this processor has no instruction set of the kernels, so there is no fast path");
             return;
         }
-        let x = noise(&[9, 32, 11, 9], 4).to_kind(Kind::BFloat16);
-        let run = |x: &Tensor| {
-            let x = x.copy().set_requires_grad(true);
+        let run = |x: &Tensor, padding, tile| {
+            let x = x.detach().set_requires_grad(true);
             let weight = (noise(&[16, 32, 3, 3], 1) * 0.2).set_requires_grad(true);
-            let y = forward(&sizes(&x, 16, 1, TileSize::Four), &x, &weight, None).unwrap();
+            let bias = noise(&[16], 2).set_requires_grad(true);
+            let y = forward(&sizes(&x, 16, padding, tile), &x, &weight, Some(&bias)).unwrap();
             let gradient = noise(&y.size(), 3).to_kind(Kind::BFloat16).to_kind(y.kind());
             (&y * gradient).sum(Kind::Float).backward();
-            (y.detach(), x.grad(), weight.grad())
+            ([y.detach(), x.grad()], [weight.grad(), bias.grad()])
         };
-        let (y, to_x, to_weight) = run(&x);
-        let (float_y, float_to_x, float_to_weight) = run(&x.to_kind(Kind::Float));
-        assert!(y.equal(&float_y.to_kind(Kind::BFloat16)) && to_x.equal(&float_to_x.to_kind(Kind::BFloat16)));
-        assert!(to_weight.kind() == Kind::Float && to_weight.equal(&float_to_weight));
+        let x = noise(&[9, 32, 11, 9], 4).to_kind(Kind::BFloat16);
+        let channels_last = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        for (x, padding, tile) in
+            TILES.into_iter().flat_map(|tile| [(&x, 1, tile), (&channels_last, 0, tile), (&channels_last, 2, tile)])
+        {
+            let (images, weights) = run(x, padding, tile);
+            let (float_images, float_weights) = run(&x.to_kind(Kind::Float), padding, tile);
+            for (image, float) in images.iter().zip(&float_images) {
+                assert!(image.equal(&float.to_kind(Kind::BFloat16)), "{tile:?}, padding {padding}");
+            }
+            for (weight, float) in weights.iter().zip(&float_weights) {
+                assert!(weight.kind() == Kind::Float && weight.equal(float), "{tile:?}, padding {padding}");
+            }
+        }
+        // A gradient that is one value, expanded.
+        let x = x.set_requires_grad(true);
+        let weight = noise(&[16, 32, 3, 3], 1).set_requires_grad(true);
+        forward(&sizes(&x, 16, 1, TileSize::Four), &x, &weight, None).unwrap().sum(Kind::BFloat16).backward();
+        assert!(weight.grad().isfinite().all().int64_value(&[]) == 1 && x.grad().kind() == Kind::BFloat16);
     }
 
     #[test]
     fn tiles_follow_from_the_sizes() {
-        let tile = |images, side, padding| {
+        let tiles = |images, side, padding, max_pool| {
             let conv = conv::Shape { height: side, width: side, channels: 16, filters: 16, padding };
-            with_fastest_tile(Shape { conv, tile: TileSize::Two }, images).map(|shape| shape.tile)
+            let x = Tensor::empty([images, 1, 1, 1], (Kind::Float, Device::Cpu));
+            with_fastest_tile(Shape { conv, tile: TileSize::Two, max_pool }, &x).map(|shape| shape.tile)
         };
+        let tile = |images, side, padding| tiles(images, side, padding, false);
         // The maps of the networks, at 48 and at 32 pixels.
         for side in [4, 8, 12, 16, 24, 48] {
             assert_eq!(tile(4096, side, 1), Some(TileSize::Four), "{side}");
@@ -248,6 +278,9 @@ mod tests {
         assert_eq!((tile(4096, 1, 1), tile(4096, 3, 0)), (None, None), "one pixel");
         assert_eq!((tile(0, 24, 1), tile(7, 6, 1)), (None, None), "few tiles");
         assert_eq!(tile(8, 6, 1).is_some(), threads() <= 8);
+        // With pooling, maps of 46, 21 and 8 pixels, of which 20 of 21 are needed; 6 pixels are two tiles.
+        let sizes = [48, 23, 10, 8].map(|side| tiles(4096, side, 0, true));
+        assert_eq!(sizes, [Some(TileSize::Four), Some(TileSize::Four), Some(TileSize::Four), Some(TileSize::Two)]);
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl<D: Dot> Group<'_, D> {
 
 /// Stores the maximum of four pixels and its index, for a vector of filters.
 #[inline(always)]
-fn store_max<V: Vector, E: Element>(four: [V; 4], bias: &[f32], pooled: &mut [E], argmax: &mut [u8]) {
+pub(crate) fn store_max<V: Vector, E: Element>(four: [V; 4], bias: &[f32], pooled: &mut [E], argmax: &mut [u8]) {
     let (mut best, mut index) = (four[0], V::splat(0.0));
     for (number, other) in [1.0, 2.0, 3.0].into_iter().zip(&four[1..]) {
         let is_max = other.is_greater_or_nan(best);

@@ -16,6 +16,7 @@ mod tiling;
 
 use crate::conv::TAPS;
 pub use crate::conv::{BLOCK, KERNEL, Shape};
+pub(crate) use fused_forward::store_max;
 pub use fused_forward::{Packed, forward, pack_for_forward};
 pub use sparse_backward::{Gradients, Saved, backward, pack_for_backward};
 

@@ -5,9 +5,10 @@ use std::ops::Range;
 use simd::Vector;
 
 use super::machine::{self, Pass};
+use super::output::{Output, Pixels, Pooled, transform_output};
 use super::product::{multiply, row_group};
 use super::tile::Tile;
-use super::window::{Layout, transform_input, transform_output};
+use super::window::{Layout, transform_input};
 use super::{BLOCK, Shape};
 use crate::Element;
 
@@ -19,34 +20,58 @@ const MIN_GROUPS: usize = 4;
 
 /// Convolves `input` ([N, H, W, C]) with filters from [`pack`](super::pack), adds `bias` (`[F]`) if
 /// there is one, and writes `output` ([N, H', W', F]). Each output is computed in the same way
-/// whatever the number of images.
+/// whatever the number of images. Outputs in bf16 are float32 sums that are rounded once; AVX-512 BF16
+/// rounds subnormal numbers to 0.
 ///
 /// # Panics
 /// If the lengths of the slices disagree with `shape` or with one another, or the shape is not
 /// supported.
 pub fn forward<E: Element>(shape: &Shape, input: &[E], packed: &[f32], bias: Option<&[f32]>, output: &mut [E]) {
+    assert!(!shape.max_pool);
+    assert_eq!(output.len() * shape.conv.input_len(), input.len() * shape.conv.conv_len());
+    assert!(bias.is_none_or(|bias| bias.len() == shape.conv.filters));
+    run(shape, input, packed, Pixels { bias, values: output });
+}
+
+/// Convolves as [`forward`] does, pools 2x2 with stride 2, adds `bias`, and writes `pooled` and `argmax`,
+/// which are those of [`conv_pool::forward`](crate::conv_pool::forward) up to rounding.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_max_pool<E: Element>(
+    shape: &Shape,
+    input: &[E],
+    packed: &[f32],
+    bias: &[f32],
+    pooled: &mut [E],
+    argmax: &mut [u8],
+) {
+    assert!(shape.max_pool && bias.len() == shape.conv.filters);
+    assert_eq!(pooled.len() * shape.conv.input_len(), input.len() * shape.conv.pooled_len());
+    assert_eq!(argmax.len(), pooled.len());
+    run(shape, input, packed, Pooled { bias, values: pooled, argmax });
+}
+
+fn run<E: Element>(shape: &Shape, input: &[E], packed: &[f32], output: impl Output) {
     assert!(shape.is_supported(), "no kernel for this shape");
     let images = input.len() / shape.conv.input_len();
     assert_eq!(input.len(), images * shape.conv.input_len());
-    assert_eq!(output.len(), images * shape.conv.conv_len());
     assert_eq!(packed.len(), shape.transformed_len());
-    assert!(bias.is_none_or(|bias| bias.len() == shape.conv.filters));
-    machine::run::<E>(shape.tile, Forward { shape, images, input, packed, bias, output });
+    machine::run::<E>(shape.tile, Forward { shape, images, input, packed, output });
 }
 
-struct Forward<'a, E> {
+struct Forward<'a, E, O> {
     shape: &'a Shape,
     images: usize,
     input: &'a [E],
     packed: &'a [f32],
-    bias: Option<&'a [f32]>,
-    output: &'a mut [E],
+    output: O,
 }
 
-impl<E: Element> Pass for Forward<'_, E> {
+impl<E: Element, O: Output> Pass for Forward<'_, E, O> {
     #[inline(always)]
     fn run<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(self) {
-        let Self { shape, images, input, packed, bias, output } = self;
+        let Self { shape, images, input, packed, mut output } = self;
         let (channels, filters, places) = (shape.conv.channels, shape.conv.filters, N * N);
         let all = images * shape.tiles_per_image();
         let group = row_group::<V>();
@@ -64,7 +89,7 @@ impl<E: Element> Pass for Forward<'_, E> {
                 let weights = &packed[place * channels * BLOCK..];
                 multiply::<V>(from, inputs, channels, weights, places * channels * BLOCK, to);
             }
-            transform_output::<V, E, T, M, N>(shape, &multiplied, products, block, bias, output);
+            transform_output::<V, T, O, M, N>(shape, &multiplied, products, block, &mut output);
         }
     }
 }

@@ -12,7 +12,8 @@ pub(super) trait Pass {
     fn run<V: Vector, T: Tile<M, N>, const M: usize, const N: usize>(self);
 }
 
-/// Runs `pass`, which stores values of dtype `E`.
+/// Runs `pass`, which stores values of dtype `E`, whatever it loads: only stores need instructions for
+/// bf16.
 pub(super) fn run<E: Element>(tile: TileSize, pass: impl Pass) {
     E::run(WithTile { tile, pass });
 }

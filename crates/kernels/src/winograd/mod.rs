@@ -8,6 +8,8 @@
 //!
 //! - [`forward`] transforms a block of windows, multiplies, and transforms back, so that the block
 //!   stays in the cache.
+//! - [`forward_max_pool`] does the same and stores the maxima of 2x2 outputs; its gradients are those of
+//!   [`conv_pool`](crate::conv_pool).
 //! - The gradient of the input is [`forward`] of the gradient of the output with flipped filters:
 //!   [`Shape::transposed`] and [`Filters::Flipped`].
 //! - The gradient of the filters ([`weight_gradient`]) is the adjoint of the forward pass: the same
@@ -19,6 +21,7 @@
 mod filters;
 mod forward;
 mod machine;
+mod output;
 mod product;
 mod strided;
 mod tile;
@@ -28,7 +31,7 @@ mod window;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use filters::{Filters, pack};
-pub use forward::forward;
+pub use forward::{forward, forward_max_pool};
 
 use crate::conv::{self, TAPS};
 pub use crate::conv::{BLOCK, KERNEL};
@@ -79,13 +82,17 @@ pub struct Shape {
     pub conv: conv::Shape,
     /// Size of the output tiles.
     pub tile: TileSize,
+    /// Whether 2x2 max pooling with stride 2 follows, so that an odd last row and column of the outputs
+    /// are not needed: [`forward_max_pool`]. Only for even tiles.
+    pub max_pool: bool,
 }
 
 impl Shape {
     /// Whether the kernels support these sizes: channels and filters multiples of 16, and at least
     /// one output pixel.
     pub fn is_supported(&self) -> bool {
-        self.conv.padding < KERNEL && self.conv.has_output() && self.conv.has_blocks()
+        let can_pool = self.tile != TileSize::Three && self.conv.has_output() && self.conv.can_pool();
+        self.conv.padding < KERNEL && self.conv.has_output() && self.conv.has_blocks() && (!self.max_pool || can_pool)
     }
 
     /// Values of all transformed filters, or of their gradients.
@@ -104,7 +111,7 @@ impl Shape {
             filters: self.conv.channels,
             padding: KERNEL - 1 - self.conv.padding,
         };
-        Self { conv, ..*self }
+        Self { conv, max_pool: false, ..*self }
     }
 
     /// Multiplications of an image per channel and filter.
@@ -115,7 +122,13 @@ impl Shape {
     /// Tiles per column and per row of an image. The last ones may reach beyond its edge.
     fn tiles(&self) -> [usize; 2] {
         let side = self.tile.side();
-        [self.conv.conv_height().div_ceil(side), self.conv.conv_width().div_ceil(side)]
+        self.outputs().map(|size| size.div_ceil(side))
+    }
+
+    /// Rows and columns of the outputs that are needed.
+    fn outputs(&self) -> [usize; 2] {
+        let sizes = [self.conv.conv_height(), self.conv.conv_width()];
+        if self.max_pool { sizes.map(|size| size / 2 * 2) } else { sizes }
     }
 
     /// Tiles per image.

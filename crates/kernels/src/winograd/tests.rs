@@ -123,7 +123,8 @@ fn matches_its_definition() {
         for (tile, (height, width, channels, filters, padding)) in
             TILES.into_iter().flat_map(|tile| sizes.map(|size| (tile, size)))
         {
-            let shape = Shape { conv: conv::Shape { height, width, channels, filters, padding }, tile };
+            let shape =
+                Shape { conv: conv::Shape { height, width, channels, filters, padding }, tile, max_pool: false };
             let case = Case::new(shape, 3);
             for (result, (actual, expected)) in case.results(None).iter().zip(case.reference()).enumerate() {
                 let error = error(actual, &expected);
@@ -138,7 +139,7 @@ fn matches_its_definition() {
 fn rounding_errors_are_bounded() {
     for (tile, bounds) in TILES.into_iter().zip([[1e-6; 3], [3e-6; 3], [4e-6; 3]]) {
         let conv = conv::Shape { height: 12, width: 12, channels: 128, filters: 128, padding: 1 };
-        let shape = Shape { conv, tile };
+        let shape = Shape { conv, tile, max_pool: false };
         let case = Case::new(shape, 2);
         let errors: Vec<f64> = case
             .results(None)
@@ -158,7 +159,7 @@ fn rounding_errors_are_bounded() {
 fn adds_the_bias() {
     for_each_isa(|_| {
         let conv = conv::Shape { height: 5, width: 6, channels: 16, filters: 32, padding: 0 };
-        let shape = Shape { conv, tile: TileSize::Four };
+        let shape = Shape { conv, tile: TileSize::Four, max_pool: false };
         let case = Case::new(shape, 2);
         let bias = noise(32, 4);
         let [without, with] = [None, Some(&bias[..])].map(|bias| case.results(bias)[0].clone());
@@ -168,11 +169,61 @@ fn adds_the_bias() {
 }
 
 #[test]
+fn pooled_outputs_are_the_maxima() {
+    for_each_isa(|_| {
+        let sizes =
+            [(23, 23, 32, 64, 0), (10, 10, 16, 32, 0), (6, 9, 16, 16, 1), (2, 3, 16, 16, 2), (12, 8, 32, 16, 1)];
+        for (tile, (height, width, channels, filters, padding)) in
+            [TileSize::Two, TileSize::Four].into_iter().flat_map(|tile| sizes.map(|size| (tile, size)))
+        {
+            let conv = conv::Shape { height, width, channels, filters, padding };
+            let case = Case::new(Shape { conv, tile, max_pool: false }, 3);
+            let [output, ..] = case.reference();
+            let shape = Shape { max_pool: true, ..case.shape };
+            let (bias, packed) = (noise(filters, 4), packed(&shape, Filters::Forward, &case.filters));
+            let count = 3 * conv.pooled_len();
+            let (mut pooled, mut argmax) = (vec![f32::NAN; count], vec![9; count]);
+            forward_max_pool(&shape, &case.input, &packed, &bias, &mut pooled, &mut argmax);
+            let mut expected = Vec::new();
+            for (index, argmax) in argmax.iter().enumerate() {
+                let (place, filter) = (index / filters, index % filters);
+                let (image, place) = (place / (conv.pooled_len() / filters), place % (conv.pooled_len() / filters));
+                let (y, x) = (place / conv.pooled_width(), place % conv.pooled_width());
+                let four = [0, 1, 2, 3].map(|pixel| {
+                    let pixel = (2 * y + pixel / 2) * conv.conv_width() + 2 * x + pixel % 2;
+                    output[image * conv.conv_len() + pixel * filters + filter]
+                });
+                let max = four.into_iter().fold(f64::NEG_INFINITY, f64::max);
+                assert!(four[usize::from(*argmax)] > max - 1e-4, "{shape:?}, {index}: {argmax} of {four:?}");
+                expected.push(max + f64::from(bias[filter]));
+            }
+            let error = error(&pooled, &expected);
+            assert!(error < 4e-6, "{shape:?}: {error:.1e}, {:?}", isa());
+        }
+    });
+}
+
+/// As PyTorch's `max_pool2d`, and the direct kernel.
+#[test]
+fn nan_is_the_maximum() {
+    for_each_isa(|_| {
+        let conv = conv::Shape { height: 6, width: 6, channels: 16, filters: 16, padding: 0 };
+        let shape = Shape { conv, tile: TileSize::Four, max_pool: true };
+        let mut case = Case::new(Shape { max_pool: false, ..shape }, 1);
+        case.input[0] = f32::NAN;
+        let packed = packed(&shape, Filters::Forward, &case.filters);
+        let (mut pooled, mut argmax) = (vec![0.0; conv.pooled_len()], vec![9; conv.pooled_len()]);
+        forward_max_pool(&shape, &case.input, &packed, &[0.0; 16], &mut pooled, &mut argmax);
+        assert!(pooled[0].is_nan() && argmax.iter().all(|argmax| *argmax < 4), "{pooled:?}");
+    });
+}
+
+#[test]
 fn bf16_is_rounded_once() {
     for_each_isa(|_| {
         for tile in TILES {
             let conv = conv::Shape { height: 7, width: 9, channels: 32, filters: 16, padding: 1 };
-            let shape = Shape { conv, tile };
+            let shape = Shape { conv, tile, max_pool: false };
             let mut case = Case::new(shape, 3);
             let [input, gradient] = [&case.input, &case.gradient]
                 .map(|values| values.iter().map(|value| bf16::from_f32(*value)).collect::<Vec<bf16>>());
@@ -195,7 +246,7 @@ fn an_image_has_the_same_output_in_any_batch() {
     for_each_isa(|_| {
         for tile in TILES {
             let conv = conv::Shape { height: 12, width: 10, channels: 32, filters: 16, padding: 1 };
-            let shape = Shape { conv, tile };
+            let shape = Shape { conv, tile, max_pool: false };
             let case = Case::new(shape, 30);
             assert!(case.weight_gradient(7) == case.weight_gradient(7), "{tile:?}");
             let one = Case { images: 1, input: case.input[..shape.conv.input_len()].to_vec(), ..Case::new(shape, 1) };
@@ -208,8 +259,13 @@ fn an_image_has_the_same_output_in_any_batch() {
 #[test]
 fn unsupported_shapes() {
     let good = conv::Shape { height: 6, width: 6, channels: 16, filters: 16, padding: 1 };
-    let is_supported = |conv| Shape { conv, tile: TileSize::Two }.is_supported();
+    let is_supported = |conv| Shape { conv, tile: TileSize::Two, max_pool: false }.is_supported();
     assert!(is_supported(good));
+    for (tile, can_pool) in [(TileSize::Two, true), (TileSize::Three, false), (TileSize::Four, true)] {
+        assert_eq!(Shape { conv: good, tile, max_pool: true }.is_supported(), can_pool, "{tile:?}");
+    }
+    let one_pixel = conv::Shape { height: 3, padding: 0, ..good };
+    assert!(is_supported(one_pixel) && !Shape { conv: one_pixel, tile: TileSize::Two, max_pool: true }.is_supported());
     for bad in [
         conv::Shape { height: 0, ..good },
         conv::Shape { channels: 24, ..good },
@@ -231,7 +287,7 @@ proptest! {
     ) {
         let (channels, filters) = (blocks.0 * BLOCK, blocks.1 * BLOCK);
         let conv = conv::Shape { height, width, channels, filters, padding };
-        let shape = Shape { conv, tile: TILES[tile] };
+        let shape = Shape { conv, tile: TILES[tile], max_pool: false };
         prop_assume!(shape.is_supported());
         let case = Case::new(shape, images);
         for (actual, expected) in case.results(None).iter().zip(case.reference()) {

@@ -1,4 +1,4 @@
-//! Windows of inputs, tiles of gradients and tiles of outputs in images, and their transforms.
+//! Windows of inputs and tiles of gradients in images, and their transforms.
 //!
 //! Transformed data are [place][blocks of 16 channels][tiles][16], with 16 values more per place,
 //! so that the places of a tile are in different sets of the cache.
@@ -34,14 +34,14 @@ impl Layout {
 
     /// Place and channel of a tile.
     #[inline(always)]
-    fn at(self, tile: usize, channel: usize) -> usize {
+    pub(super) fn at(self, tile: usize, channel: usize) -> usize {
         channel / BLOCK * self.block() + tile * BLOCK + channel % BLOCK
     }
 }
 
 /// A square of pixels in an image, possibly beyond its edges.
 #[derive(Debug, Clone, Copy)]
-struct Square<const SIDE: usize> {
+pub(super) struct Square<const SIDE: usize> {
     /// Start of each row; `None` outside the image.
     rows: [Option<usize>; SIDE],
     /// Start of each column in a row; `None` outside the image.
@@ -52,7 +52,7 @@ impl<const SIDE: usize> Square<SIDE> {
     /// The square whose upper left pixel is `corner` (row, column), minus `padding`, of an image
     /// [height, width, channels] that starts at `start`.
     #[inline(always)]
-    fn new(start: usize, [height, width, channels]: [usize; 3], corner: [usize; 2], padding: usize) -> Self {
+    pub(super) fn new(start: usize, [height, width, channels]: [usize; 3], corner: [usize; 2], padding: usize) -> Self {
         let (mut rows, mut columns) = ([None; SIDE], [None; SIDE]);
         for (offset, (to_row, to_column)) in rows.iter_mut().zip(&mut columns).enumerate() {
             // Before the first pixel the difference wraps around, beyond any size.
@@ -66,14 +66,14 @@ impl<const SIDE: usize> Square<SIDE> {
 
     /// Start of the first pixel, if all pixels are inside.
     #[inline(always)]
-    fn interior(&self) -> Option<usize> {
+    pub(super) fn interior(&self) -> Option<usize> {
         let last = self.pixel(SIDE - 1, SIDE - 1);
         last.and(self.pixel(0, 0))
     }
 
     /// Start of the pixel at (row, column); `None` outside the image.
     #[inline(always)]
-    fn pixel(&self, row: usize, column: usize) -> Option<usize> {
+    pub(super) fn pixel(&self, row: usize, column: usize) -> Option<usize> {
         Some(self.rows[row]? + self.columns[column]?)
     }
 
@@ -92,14 +92,14 @@ impl<const SIDE: usize> Square<SIDE> {
 /// Image, and row and column of the first output pixel, of a tile. Tiles are numbered over all
 /// images.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    image: usize,
-    corner: [usize; 2],
+pub(super) struct Place {
+    pub(super) image: usize,
+    pub(super) corner: [usize; 2],
 }
 
 impl Place {
     #[inline(always)]
-    fn new(shape: &Shape, tile: usize) -> Self {
+    pub(super) fn new(shape: &Shape, tile: usize) -> Self {
         let (columns, side) = (shape.tiles()[1], shape.tile.side());
         let (image, tile) = (tile / shape.tiles_per_image(), tile % shape.tiles_per_image());
         Self { image, corner: [tile / columns * side, tile % columns * side] }
@@ -107,13 +107,13 @@ impl Place {
 
     /// Moves to the next tile.
     #[inline(always)]
-    fn advance(&mut self, shape: &Shape) {
-        let side = shape.tile.side();
+    pub(super) fn advance(&mut self, shape: &Shape) {
+        let (side, [height, width]) = (shape.tile.side(), shape.outputs());
         self.corner[1] += side;
-        if self.corner[1] >= shape.conv.conv_width() {
+        if self.corner[1] >= width {
             self.corner = [self.corner[0] + side, 0];
         }
-        if self.corner[0] >= shape.conv.conv_height() {
+        if self.corner[0] >= height {
             *self = Self { image: self.image + 1, corner: [0; 2] };
         }
     }
@@ -219,54 +219,4 @@ pub(super) fn spread_gradient<V: Vector, E: Element, T: Tile<M, N>, const M: usi
     let sizes = [shape.conv.conv_height(), shape.conv.conv_width(), shape.conv.filters];
     let images = Images { values: gradient, sizes, padding: 0 };
     images.transform::<V, Spread<T, M>, M, N>(shape, tiles, layout, to);
-}
-
-/// Transforms products to outputs, adds `bias` if there is one, and writes the pixels of the
-/// `tiles` that are inside the images `output`.
-#[inline(always)]
-pub(super) fn transform_output<V: Vector, E: Element, T: Tile<M, N>, const M: usize, const N: usize>(
-    shape: &Shape,
-    from: &[f32],
-    layout: Layout,
-    tiles: Range<usize>,
-    bias: Option<&[f32]>,
-    output: &mut [E],
-) {
-    let sizes = [shape.conv.conv_height(), shape.conv.conv_width(), shape.conv.filters];
-    let mut place = Place::new(shape, tiles.start);
-    for index in 0..tiles.len() {
-        let square = Square::<M>::new(place.image * shape.conv.conv_len(), sizes, place.corner, 0);
-        let interior = square.interior();
-        for filter in (0..shape.conv.filters).step_by(V::LANES) {
-            let from = &from[layout.at(index, filter)..];
-            let mut half = [[V::splat(0.0); N]; M];
-            for column in 0..N {
-                let x: [V; N] = load_strided(&from[column * layout.place..], N * layout.place);
-                for (half, x) in half.iter_mut().zip(T::output(x)) {
-                    half[column] = x;
-                }
-            }
-            let bias = match bias {
-                Some(bias) => V::load(&bias[filter..]),
-                None => V::splat(0.0),
-            };
-            for (row, half) in half.iter().enumerate() {
-                let mut values = T::output(*half);
-                for value in &mut values {
-                    *value = value.add(bias);
-                }
-                if let Some(start) = interior {
-                    let row = start + row * shape.conv.conv_width() * shape.conv.filters;
-                    store_strided(values, &mut output[row + filter..], shape.conv.filters);
-                    continue;
-                }
-                for (column, value) in values.iter().enumerate() {
-                    if let Some(pixel) = square.pixel(row, column) {
-                        E::store(*value, &mut output[pixel + filter..]);
-                    }
-                }
-            }
-        }
-        place.advance(shape);
-    }
 }
