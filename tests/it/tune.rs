@@ -65,7 +65,10 @@ fn the_first_trial_is_the_config_itself() {
     assert_eq!(found, (&3e-3.into(), &64.into(), &vec![8].into()));
     assert!(!own.stderr.contains("the config itself is not a trial"), "{}", own.all());
     // It is trained with a fresh seed once, not twice.
-    assert_eq!(own.json()["confirmation"]["difference"]["mean"], 0.0);
+    let confirmation = &own.json()["confirmation"];
+    assert!(confirmation["difference"].is_null() && confirmation["base"] == confirmation["best"], "{confirmation}");
+    let page = text(folder.join("own/report.html"));
+    assert!(page.contains("It is the base config itself") && !page.contains("best minus base"));
     assert!(folder.join("own/confirm-base-seed43").exists() && !folder.join("own/confirm-trial000-seed43").exists());
 
     fs_err::write(folder.join("other.toml"), "train.batch = { int = [16, 32] }").unwrap();
