@@ -9,8 +9,8 @@ validated, selects nothing. The best epoch is given beside it: it was selected o
 epoch is also evaluated with --tta, and as an ensemble of all seeds.
 
 Compute is in core-minutes: the seconds of all epochs with their validation, times threads; on a GPU,
-in minutes. It is that of the machine, so compare configs of one table, measured in one session on an idle machine; the seeds
-of several configs are trained in turn. Without duplicates means without the images of PublicTest that
+in minutes. It is that of the machine, so compare configs of one table, measured in one session on an
+idle machine; the seeds of several configs are trained in turn. Without duplicates means without the images of PublicTest that
 are exact copies of training images.
 
 A run that is finished is not repeated, so the script can be stopped and started; what a kill repeats is
@@ -68,12 +68,12 @@ def test(options, runs, tta):
     return found if len(runs) == 1 else found["evaluation"]
 
 
-def check_equal(results):
+def check_equal(options, results):
     """Exits if runs that are compared were trained differently: earlier ones in DIR, for example."""
     runs = [one for found in results.values() for one in found["runs"]]
     devices = {one["device"] for one in runs}
     if len(devices) > 1:
-        sys.exit(f"the runs in DIR were trained on {' and '.join(sorted(devices))}; give another --out")
+        sys.exit(f"{options.out}: its runs were trained on {' and '.join(sorted(devices))}; give another --out")
 
 
 def ensemble(options, runs):
@@ -140,7 +140,7 @@ def main():
             one = train(options, config, seed)
             results[config.stem]["runs"].append(one)
             print(f"{config.stem}, seed {seed}: last {one['last']:.4f}, {one['minutes']:.1f} minutes", file=sys.stderr)
-            check_equal(results)
+            check_equal(options, results)
     for found in results.values():
         found["ensemble"] = ensemble(options, found["runs"]) if options.seeds > 1 else None
     found = machine.describe("cpu")

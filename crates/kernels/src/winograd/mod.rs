@@ -91,7 +91,7 @@ impl Shape {
     /// Whether the kernels support these sizes: channels and filters multiples of 16, and at least
     /// one output pixel.
     pub fn is_supported(&self) -> bool {
-        let can_pool = self.tile != TileSize::Three && self.conv.has_output() && self.conv.can_pool();
+        let can_pool = self.tile != TileSize::Three && self.conv.can_pool();
         self.conv.padding < KERNEL && self.conv.has_output() && self.conv.has_blocks() && (!self.max_pool || can_pool)
     }
 
