@@ -10,8 +10,8 @@ recipe:
 
 - tpe: grimace tune as it is, TPE with successive halving;
 - random: as many trials at random, each trained to the end, as cost the same number of epochs. Up to 10
-  of them are also the first of the other search, which begins with the config itself and nine random
-  trials of the same seed.
+  of them are also the first of the other search: both begin with the config itself and then have the
+  same random trials of the seed.
 
 Then it trains the best config of each search, and the notebook's, with fresh seeds for the same number
 of epochs, and evaluates them on test images, which select nothing: neither values nor epochs. No key
@@ -54,7 +54,8 @@ kind = "cnn"
 [train]
 epochs = {epochs}
 # Every trial that goes on costs all its epochs.
-early_stop = {{ patience = 0 }}
+# A search selects epochs by its metric: the config itself must, too.
+early_stop = {{ monitor = "val_accuracy", patience = 0 }}
 """
 
 SPACE = """[train]
@@ -235,8 +236,8 @@ def main():
     found.add_argument("--repetitions", type=int, default=3)
     found.add_argument("--images", type=int, default=4000, help="training images of a repetition; 0 for all, with 12,000 synthetic ones")
     found.add_argument("--test", type=int, default=3000, help="synthetic test images")
-    found.add_argument("--trials", type=int, default=30, help="trials of TPE with successive halving")
-    found.add_argument("--epochs", type=int, default=12, help="epochs of a full training")
+    found.add_argument("--trials", type=int, default=24, help="trials of TPE with successive halving")
+    found.add_argument("--epochs", type=int, default=30, help="epochs of a full training")
     found.add_argument("--fresh", type=int, default=2, help="fresh seeds of each config and repetition")
     found.add_argument("--full-seeds", type=int, default=3, help="seeds on all real images; 0 for none")
     found.add_argument("--only", choices=["synthetic", "real"], help="one kind of images")

@@ -14,6 +14,7 @@ use crate::tune::outputs;
 use crate::tune::plan::{Metric, StudyOptions};
 use crate::tune::sampler::Sampler;
 use crate::tune::study::{self, StudyResult};
+use crate::tune::study_dir::trial_name;
 use crate::util::error::Outcome;
 use crate::util::signals::Signals;
 
@@ -36,7 +37,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "E", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     pub max_epochs: Option<u32>,
     /// Epochs after which trials are first compared; that of a full training turns halving off
-    /// [default: a 27th of it]
+    /// [default: a 27th of it, but at least 500 steps]
     #[arg(long, value_name = "E", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     pub min_epochs: Option<u32>,
     /// One in this many trials goes on to this many times the epochs
@@ -106,6 +107,10 @@ fn describe(result: &StudyResult) -> String {
             result.trials.len(),
             best.epochs(),
         );
+        if let Some((reference, score)) = result.reference().and_then(|trial| Some((trial, trial.score()?))) {
+            let name = trial_name(reference.number);
+            text += &format!("the config itself ({name}), after {} epochs: {score:.4}\n", reference.epochs());
+        }
     }
     text += &result.confirmation.as_ref().map_or(String::new(), |confirmation| confirmation.describe());
     for name in ["best.toml", "trials.csv", "report.html"] {

@@ -60,6 +60,8 @@ pub struct Position<'a> {
     pub limit: usize,
     /// Whether no trial is being trained.
     pub is_idle: bool,
+    /// The trial of the config itself, which is trained to the end, whatever its scores.
+    pub reference: Option<usize>,
 }
 
 impl Position<'_> {
@@ -96,10 +98,13 @@ impl Ladder {
 
     /// What comes next.
     ///
-    /// The highest rung with a trial to promote comes first, as in the paper. When all trials have
-    /// started and none of them has reached the top, the leader of the highest rung goes there: a
-    /// study ends with a trial that is fully trained.
+    /// The reference comes first, then the highest rung with a trial to promote, as in the paper. When
+    /// all trials have started and none but the reference has reached the top, the leader of the highest
+    /// rung goes there: a study ends with a trial that is fully trained.
     pub fn decide(&self, at: Position<'_>) -> Decision {
+        if let Some(rung) = self.next_rung_of_reference(at) {
+            return rung;
+        }
         let promotable = (0..self.top()).rev().find_map(|rung| {
             let ranked = ranked(at.results, rung);
             let count = ranked.len() / self.eta as usize;
@@ -115,9 +120,22 @@ impl Ladder {
         if at.is_idle { self.promote_leader(at) } else { Decision::Wait }
     }
 
-    /// The best trial of the highest rung that has not failed on the way up, unless one is at the top.
+    /// The rung above the last of the reference.
+    fn next_rung_of_reference(&self, at: Position<'_>) -> Option<Decision> {
+        let of_reference = at.results.iter().filter(|result| Some(result.trial) == at.reference);
+        let last = of_reference.max_by_key(|result| result.rung)?;
+        let (trial, rung) = (last.trial, last.rung + 1);
+        let goes_on = last.score.is_some() && rung <= self.top() && !at.has_promoted(trial, rung);
+        goes_on.then_some(Decision::Promote { trial, rung })
+    }
+
+    /// The best trial of the highest rung that has not failed on the way up, unless one is at the top,
+    /// apart from the reference.
     fn promote_leader(&self, at: Position<'_>) -> Decision {
-        let succeeded = |rung: usize| ranked(at.results, rung).into_iter().filter(|result| result.score.is_some());
+        let succeeded = |rung: usize| {
+            let others = ranked(at.results, rung).into_iter().filter(|result| Some(result.trial) != at.reference);
+            others.filter(|result| result.score.is_some())
+        };
         if succeeded(self.top()).next().is_some() {
             return Decision::Finish;
         }
@@ -157,7 +175,7 @@ mod tests {
     fn decide(ladder: &Ladder, results: &[Scored], started: usize, limit: usize) -> Decision {
         let promotions: Vec<(usize, usize)> =
             results.iter().filter(|r| r.rung > 0).map(|r| (r.trial, r.rung)).collect();
-        ladder.decide(Position { results, promotions: &promotions, started, limit, is_idle: true })
+        ladder.decide(Position { results, promotions: &promotions, started, limit, is_idle: true, reference: None })
     }
 
     fn promote(trial: usize, rung: usize) -> Decision {
@@ -231,7 +249,8 @@ mod tests {
     fn several_processes_promote_a_trial_once_and_wait_for_each_other() {
         let ladder = Ladder::new(1, 9, 3).unwrap();
         let results = [at(0, 0, 0.2), at(1, 0, 0.3), at(2, 0, 0.1)];
-        let position = Position { results: &results, promotions: &[], started: 4, limit: 4, is_idle: false };
+        let position =
+            Position { results: &results, promotions: &[], started: 4, limit: 4, is_idle: false, reference: None };
         assert_eq!(ladder.decide(position), promote(1, 1));
         let promoted = Position { promotions: &[(1, 1)], ..position };
         assert_eq!(ladder.decide(promoted), Decision::Wait, "for trials 1 and 3");
@@ -254,5 +273,29 @@ mod tests {
         assert_eq!(decide(&ladder, &failed, 2, 2), promote(0, 1), "the next best, if the leader fails");
         results.push(at(1, 2, 0.5));
         assert_eq!(decide(&ladder, &results, 2, 2), Decision::Finish);
+    }
+
+    #[test]
+    fn the_reference_reaches_the_top_and_so_does_another() {
+        let ladder = Ladder::new(1, 9, 3).unwrap();
+        let decide = |results: &[Scored], promotions: &[(usize, usize)]| {
+            let is_idle = true;
+            ladder.decide(Position { results, promotions, started: 2, limit: 2, is_idle, reference: Some(0) })
+        };
+        let mut results = vec![at(0, 0, 0.1), at(1, 0, 0.3)];
+        assert_eq!(decide(&results, &[]), promote(0, 1), "although it is the worst");
+        assert_eq!(decide(&results, &[(0, 1)]), promote(1, 1), "another process trains the reference");
+        results.push(at(0, 1, 0.1));
+        assert_eq!(decide(&results, &[(0, 1)]), promote(0, 2));
+        let failed = [results.clone(), vec![Scored { trial: 0, rung: 2, score: None }]].concat();
+        let up = [(0, 1), (0, 2)];
+        assert_eq!(decide(&failed, &up), promote(1, 1), "the reference is not tried again");
+        results.push(at(0, 2, 0.2));
+        assert_eq!(decide(&results, &up), promote(1, 1), "the leader of the others");
+        results.push(at(1, 1, 0.3));
+        assert_eq!(decide(&results, &[(0, 1), (0, 2), (1, 1)]), promote(1, 2));
+        results.push(at(1, 2, 0.1));
+        assert_eq!(decide(&results, &[(0, 1), (0, 2), (1, 1), (1, 2)]), Decision::Finish);
+        assert_eq!(leader(&results).unwrap(), at(0, 2, 0.2), "the config itself was better");
     }
 }

@@ -139,6 +139,7 @@ pub fn to_json(result: &StudyResult) -> Json {
     json!({
         "study": result.dir.path(),
         "epochs": result.epochs(),
+        "reference": result.reference().map(|trial| trial_name(trial.number)),
         "best": result.best.map(trial_name),
         "score": result.best_trial().and_then(Trial::score),
         "trials": trials,

@@ -6,17 +6,23 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::halving::Ladder;
+use super::history::Trial;
 use super::journal::StudyRecord;
 use super::sampler::Sampler;
 use super::space::Space;
 use crate::config::{self, Config};
 use crate::data::dataset::Dataset;
 use crate::metrics::Monitor;
+use crate::sweep::runner::DatasetCache;
 use crate::train::resume;
 use crate::util::error::input;
 
 /// The part of the epochs of a full training at which trials are first compared, if not given.
 const FIRST_RUNG: u32 = 27;
+
+/// Steps of the config before that. After fewer, most networks still answer with the most common
+/// class, and scores say nothing of the end (docs/tuning.md has the measurement).
+const FIRST_STEPS: usize = 500;
 
 /// Keys that a run may change when it resumes, but that make other trials of a study.
 const FIXED: [&str; 2] = ["train.early_stop.patience", "train.max_rollbacks"];
@@ -54,7 +60,8 @@ pub struct StudyOptions {
     pub trials: usize,
     /// Epochs of a full training \[default: the config's\].
     pub max_epochs: Option<u32>,
-    /// Epochs of the first rung \[default: a 27th of those of a full training\].
+    /// Epochs of the first rung \[default: a 27th of those of a full training, or as many as 500 steps
+    /// have, if these are more\].
     pub min_epochs: Option<u32>,
     /// One in `eta` trials goes on.
     pub eta: u32,
@@ -88,11 +95,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads and checks config and space. Nothing is written.
+    /// Reads and checks config, space and images. Nothing is written.
     ///
     /// # Errors
     /// Input errors that name the file, the line and the key, or the option.
-    pub fn new(options: &StudyOptions) -> Result<Self> {
+    pub fn new(options: &StudyOptions, datasets: &mut DatasetCache) -> Result<Self> {
         let epochs = options.max_epochs.map(|epochs| format!("train.epochs={epochs}"));
         let overrides: Vec<config::Override<'_>> = options
             .sets
@@ -110,10 +117,21 @@ impl Plan {
             |problem: crate::util::validate::InvalidValue| input(format!("{}: {problem}", options.config.display()));
         let base = raw.check().map_err(named)?;
         let max = base.train.epochs;
-        let min = options.min_epochs.unwrap_or_else(|| max.div_ceil(FIRST_RUNG));
-        let ladder = Ladder::new(min, max, options.eta)?;
+        let given = options.min_epochs.map(|min| Ladder::new(min, max, options.eta)).transpose()?;
         let space = Space::load(&options.space, &base)?;
+        let images = datasets.get(&base)?.train.len();
+        let ladder = match given {
+            Some(ladder) => ladder,
+            None => Ladder::new(first_rung(max, images, base.train.batch), max, options.eta)?,
+        };
         Ok(Self { base, space, ladder })
+    }
+
+    /// Number of the trial of the config itself, which is the first, unless the space lacks one of its
+    /// values.
+    pub fn reference(&self, trials: &[Trial]) -> Option<usize> {
+        let values = self.space.values_of(&self.base).ok()?;
+        trials.first().filter(|trial| trial.values == values).map(|trial| trial.number)
     }
 
     /// The first record of the journal. `data` has the images of the config.
@@ -134,6 +152,13 @@ impl Plan {
             config: self.base.to_toml()?,
         })
     }
+}
+
+/// The default epochs of the first rung, of `max`, for this many training images and batch size.
+fn first_rung(max: u32, images: usize, batch: usize) -> u32 {
+    let steps = images.div_ceil(batch.max(1)).max(1);
+    let epochs = u32::try_from(FIRST_STEPS.div_ceil(steps)).unwrap_or(u32::MAX);
+    max.div_ceil(FIRST_RUNG).max(epochs).min(max)
 }
 
 /// Refuses to resume a study with other options than it was started with.
@@ -181,6 +206,15 @@ pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_rung_has_steps_enough_to_learn_something() {
+        assert_eq!(first_rung(50, 28_709, 64), 2, "449 steps an epoch");
+        assert_eq!(first_rung(100, 28_709, 64), 4);
+        assert_eq!(first_rung(30, 3_200, 64), 10);
+        assert_eq!(first_rung(12, 300, 64), 12, "no halving of a short training");
+        assert_eq!(first_rung(1, 1, 1_000), 1);
+    }
 
     #[test]
     fn other_options_are_refused() {

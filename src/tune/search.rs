@@ -105,6 +105,7 @@ impl Search<'_, '_> {
             started: self.history.trials.len(),
             limit: self.options.trials,
             is_idle: self.history.open.is_empty(),
+            reference: self.plan.reference(&self.history.trials),
         };
         match self.plan.ladder.decide(position) {
             Decision::Finish => return Ok(Next::Finish),

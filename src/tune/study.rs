@@ -50,6 +50,11 @@ impl StudyResult {
         self.best.and_then(|number| self.trials.get(number))
     }
 
+    /// The trial of the config itself, if there is one.
+    pub fn reference(&self) -> Option<&Trial> {
+        self.plan.reference(&self.trials).and_then(|number| self.trials.get(number))
+    }
+
     /// The config of a trial.
     ///
     /// # Errors
@@ -94,12 +99,12 @@ impl StudyResult {
 /// # Errors
 /// Input errors before anything is written; files that cannot be read or written.
 pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
-    let plan = Plan::new(options)?;
+    let mut datasets = DatasetCache::default();
+    let plan = Plan::new(options, &mut datasets)?;
     if plan.base.device != DeviceChoice::Cpu {
         // A run that needs it reports why it is not available.
         drop(device::init_cuda());
     }
-    let mut datasets = DatasetCache::default();
     let record = plan.record(options, datasets.get(&plan.base)?)?;
     let path = match &options.out {
         Some(path) => path.clone(),

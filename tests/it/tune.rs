@@ -13,8 +13,22 @@ const SPACE: &str = "train.optimizer.lr = { log = [1e-4, 1e-1] }\ntrain.batch = 
                      filters = { choice = [[4], [8]] }\ndropout = { uniform = [0, 0.5] }\n";
 
 /// Rungs at 1, 2 and 4 epochs.
-const STUDY: [&str; 12] =
-    ["tune", "tiny.toml", "--space", "space.toml", "--trials", "6", "--max-epochs", "4", "--eta", "2", "--out", "s"];
+const STUDY: [&str; 14] = [
+    "tune",
+    "tiny.toml",
+    "--space",
+    "space.toml",
+    "--trials",
+    "6",
+    "--max-epochs",
+    "4",
+    "--min-epochs",
+    "1",
+    "--eta",
+    "2",
+    "--out",
+    "s",
+];
 
 /// A folder with a space and a config that trains an epoch in a moment. Its test images do not exist: a
 /// search must not read them.
@@ -64,6 +78,8 @@ fn the_first_trial_is_the_config_itself() {
     let found = (&config["train"]["optimizer"]["lr"], &config["train"]["batch"], &config["model"]["filters"]);
     assert_eq!(found, (&3e-3.into(), &64.into(), &vec![8].into()));
     assert!(!own.stderr.contains("the config itself is not a trial"), "{}", own.all());
+    // 500 steps are more epochs than the training has.
+    assert!(own.stderr.contains("study: 1 trials, rungs at epochs 2, in own"), "{}", own.all());
     // It is trained with a fresh seed once, not twice.
     let confirmation = &own.json()["confirmation"];
     assert!(confirmation["difference"].is_null() && confirmation["base"] == confirmation["best"], "{confirmation}");
@@ -83,7 +99,10 @@ fn a_killed_study_ends_as_an_unbroken_one() {
     let (whole, broken) = (setup(), setup());
     let (whole, broken) = (whole.path(), broken.path());
     let done = good(whole, &STUDY);
-    for part in ["Trial", "train.optimizer.lr", "which is optimistic", "best: s/best.toml", "report: s/report.html"] {
+    let reference = "the config itself (trial000), after 4 epochs: ";
+    for part in
+        ["Trial", "train.optimizer.lr", "which is optimistic", reference, "best: s/best.toml", "report: s/report.html"]
+    {
         assert!(done.stdout.contains(part), "{part}: {}", done.all());
     }
 
@@ -103,7 +122,9 @@ fn a_killed_study_ends_as_an_unbroken_one() {
     }
     let rows = text(whole.join("s/trials.csv"));
     assert_eq!(rows.lines().count(), 7, "{rows}");
-    assert!(rows.lines().any(|row| row.contains(",full,2,4,")), "{rows}");
+    let full = |row: &&str| row.contains(",full,2,4,");
+    assert!(rows.lines().filter(full).count() >= 2, "the config itself, and the best of the others: {rows}");
+    assert!(rows.lines().nth(1).filter(full).is_some_and(|row| row.starts_with("trial000,")), "{rows}");
     assert!(rows.lines().any(|row| row.contains(",stopped,0,1,")), "{rows}");
 
     // Once more changes nothing.
@@ -152,8 +173,8 @@ fn a_study_is_confirmed_with_fresh_seeds() {
     ];
     let found = good(folder, &[&args[..], &["--confirm", "2"]].concat()).json();
     assert_eq!(found["trials"].as_array().unwrap().len(), 3);
-    // Three at one epoch, one of which goes on to two.
-    assert_eq!(found["epochs"], 4);
+    // Three at one epoch. The config itself goes on to two, and so does one of the others.
+    assert_eq!((&found["epochs"], &found["reference"]), (&5.into(), &"trial000".into()));
     let confirmation = &found["confirmation"];
     assert_eq!(confirmation["seeds"], serde_json::json!([43, 44]));
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
@@ -269,7 +290,8 @@ fn mistakes_are_found_before_anything_is_written() {
     fs_err::remove_file(folder.join("space.toml")).unwrap();
     bad(folder, &STUDY, 2, &["space.toml"]);
     fs_err::write(folder.join("space.toml"), SPACE).unwrap();
-    bad(folder, &[&STUDY[..], &["--min-epochs", "5"]].concat(), 2, &["--min-epochs 5: expected 1 to 4"]);
+    let long: Vec<&str> = STUDY.iter().map(|word| if *word == "1" { "5" } else { *word }).collect();
+    bad(folder, &long, 2, &["--min-epochs 5: expected 1 to 4"]);
     bad(folder, &[&STUDY[..], &["--set", "train.schedule={kind=\"cosine\",warmup=5}"]].concat(), 2, &["warmup"]);
     bad(folder, &[&STUDY[..], &["--set", "data.train=none.csv"]].concat(), 2, &["none.csv"]);
     assert!(!folder.join("s").exists());

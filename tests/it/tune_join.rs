@@ -13,7 +13,7 @@ use crate::common::{bad, command, good, json, tensors, text, timeless_metrics};
 use crate::tune::setup;
 
 /// Rungs at 1, 2 and 4 epochs. The learning rate depends on the number of all epochs.
-const STUDY: [&str; 15] = [
+const STUDY: [&str; 17] = [
     "tune",
     "tiny.toml",
     "--space",
@@ -22,6 +22,8 @@ const STUDY: [&str; 15] = [
     "8",
     "--max-epochs",
     "4",
+    "--min-epochs",
+    "1",
     "--eta",
     "2",
     "--set",
