@@ -61,7 +61,7 @@ fn pipeline(criterion: &mut Criterion) {
     let images = read(&path);
     let _ = std::fs::remove_file(&path);
 
-    let augment = Augment::new(&AugmentConfig::default(), 1);
+    let augment = Augment::new(&AugmentConfig::default(), 1, 50);
     let rows: Vec<i64> = (0..IMAGES as i64).collect();
     group.throughput(Throughput::Elements(IMAGES));
     group.bench_function("sample 2,000 affine transforms", |bencher| bencher.iter(|| augment.sample_thetas(0, &rows)));

@@ -71,7 +71,7 @@ pub fn run(args: &DataPreviewArgs) -> Result<Outcome> {
 
 /// `rows` training images, each beside its augmentations in the first `columns` epochs.
 fn contact_sheet(config: &Config, images: &Images, rows: usize, columns: usize) -> Result<ContactSheet> {
-    let augment = Augment::new(&config.augment, config.seed);
+    let augment = Augment::new(&config.augment, config.seed, config.train.epochs);
     let on_device = DeviceImages::place(images, Device::Cpu, Resident::Host)?;
     let mut sheet = ContactSheet::new(rows, &[1, columns], 2);
     for row in 0..rows {

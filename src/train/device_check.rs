@@ -113,7 +113,7 @@ fn train(device: Device, kind: Kind, steps: u64) -> Result<Trained> {
     let net = Net::new(&model, synthetic::EMOTIONS, SEED, device)?;
     let mut trainer = Trainer::new(net, DeviceImages::new(&images, device)?, &config, &placement, SEED, plan)?;
     let scalars = (0..steps).map(|step| StepScalars::on_host(LEARNING_RATE, step + 1, 0.0)).collect();
-    let augment = Augment::new(&AugmentConfig::default(), SEED);
+    let augment = Augment::new(&AugmentConfig::default(), SEED, 50);
     let sampler = Sampler::Shuffle(count);
     let schedule = EpochSchedule::new(SEED, 0, &sampler, BATCH, &augment, scalars, trainer.images())?;
     let copy = |tensors: NamedTensors| -> Result<NamedTensors> {

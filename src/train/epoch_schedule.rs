@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn an_epoch_has_every_image_once_and_keeps_the_last_batch() {
-        let augment = Augment::new(&AugmentConfig::default(), 1);
+        let augment = Augment::new(&AugmentConfig::default(), 1, 50);
         let all = schedule(&Sampler::Shuffle(150), 0, 64, &augment);
         let plan = all.plan();
         assert_eq!(plan.steps(), 3);
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_batch_has_the_parameters_of_its_images_and_its_step() {
         let config = AugmentConfig { random_erasing: 1.0, brightness: 0.5, cutmix: 1.0, ..AugmentConfig::default() };
-        let augment = Augment::new(&config, 1);
+        let augment = Augment::new(&config, 1, 50);
         let all = schedule(&Sampler::Shuffle(150), 4, 64, &augment);
         for step in 0..3 {
             let batch = all.batch(step, host(0)).unwrap();
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_repeated_image_gets_other_parameters() {
-        let augment = Augment::new(&AugmentConfig::default(), 1);
+        let augment = Augment::new(&AugmentConfig::default(), 1, 50);
         let sampler = Sampler::new(Sampling::Balanced, &[0, 1, 1, 1, 1, 1, 1, 1]);
         let ScheduledBatch { rows, params, .. } = schedule(&sampler, 0, 8, &augment).batch(0, host(0)).unwrap();
         let rows: Vec<i64> = Vec::try_from(rows).unwrap();

@@ -151,7 +151,7 @@ mod tests {
         };
         let images = DeviceImages::new(&images, Device::Cpu).unwrap();
         let scalars = (0..3).map(|step| StepScalars::on_host(0.1, step + 1, 0.0)).collect();
-        let augment = Augment::new(&AugmentConfig::default(), 1);
+        let augment = Augment::new(&AugmentConfig::default(), 1, 50);
         let schedule = EpochSchedule::new(1, 0, &Sampler::Shuffle(5), 2, &augment, scalars, &images).unwrap();
         let mut results = StepResults::new(schedule.plan(), 2, Device::Cpu).unwrap();
         results.begin_epoch().unwrap();

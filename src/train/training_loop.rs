@@ -201,7 +201,7 @@ impl<'a> TrainingLoop<'a> {
             trainer,
             validation: DeviceImages::place(&self.data.validation, device, resident)?,
             sampler: Sampler::new(config.train.sampling, self.data.train_labels()),
-            augment: Augment::new(&config.augment, config.seed),
+            augment: Augment::new(&config.augment, config.seed, config.train.epochs),
             state,
             replayed,
             checkpoint_interval: CheckpointInterval::new(&config.train.checkpoint_every),

@@ -40,6 +40,9 @@ pub struct AugmentConfig {
     /// CutMix with lambda from Beta(cutmix, cutmix).
     #[schemars(range(min = 0.0, max = 10.0))]
     pub cutmix: f64,
+    /// Fraction of the epochs after which mixup and CutMix are off.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub mix_until: f64,
 }
 
 impl Default for AugmentConfig {
@@ -56,6 +59,7 @@ impl Default for AugmentConfig {
             random_erasing: 0.0,
             mixup: 0.0,
             cutmix: 0.0,
+            mix_until: 1.0,
         }
     }
 }
@@ -82,6 +86,12 @@ impl AugmentConfig {
         for (key, value) in [("augment.mixup", self.mixup), ("augment.cutmix", self.cutmix)] {
             require((0.0..=10.0).contains(&value), key, value, "0 (off) to 10, the alpha of Beta(alpha, alpha)")?;
         }
+        require(
+            (0.0..=1.0).contains(&self.mix_until),
+            "augment.mix_until",
+            self.mix_until,
+            "0 to 1, a fraction of the epochs",
+        )?;
         Ok(())
     }
 }

@@ -66,6 +66,9 @@ impl CutBox {
 }
 
 impl Mix {
+    /// Leaves images and targets as they are.
+    pub const NONE: Self = Self::Mixup { lambda: 1.0 };
+
     /// Weight of the image in its target. For CutMix it is the exact fraction of pixels, after
     /// rounding and clipping.
     pub fn lambda(&self) -> f64 {
@@ -176,6 +179,7 @@ mod tests {
             }
             assert!(mix.mix_images(images(kind)).unwrap().equal(&expected), "{kind:?}");
         }
+        assert!(Mix::NONE.mix_images(images(Kind::BFloat16)).unwrap().equal(&images(Kind::BFloat16)));
         let empty = CutBox::centered(5, 5, 1.0);
         assert_eq!((empty.height, empty.width), (0, 0));
         assert!(Mix::Cutmix { cut: empty }.mix_images(images(Kind::Float)).unwrap().equal(&images(Kind::Float)));

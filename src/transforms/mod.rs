@@ -82,12 +82,13 @@ pub fn apply(images: &DeviceImages, rows: &Tensor, params: &AugmentParams, kind:
 pub struct Augment {
     config: AugmentConfig,
     seed: u64,
+    epochs: u32,
 }
 
 impl Augment {
-    /// Creates a sampler for the transforms in `config`.
-    pub fn new(config: &AugmentConfig, seed: u64) -> Self {
-        Self { config: config.clone(), seed }
+    /// Creates a sampler for the transforms in `config`, of a run of `epochs` epochs.
+    pub fn new(config: &AugmentConfig, seed: u64, epochs: u32) -> Self {
+        Self { config: config.clone(), seed, epochs }
     }
 
     /// Whether any affine transform is on.
@@ -145,10 +146,13 @@ impl Augment {
         rows.par_iter().zip(occurrences(rows)).flat_map_iter(rectangle).collect()
     }
 
-    /// The mixing of `step` (from 0) of `epoch`; `None` if mixing is off.
+    /// The mixing of `step` (from 0) of `epoch`; `None` if mixing is off. After `augment.mix_until` it
+    /// is [`Mix::NONE`]: the step stays the same, as a CUDA graph of it must.
     pub fn sample_mix(&self, epoch: u64, step: u64) -> Option<Mix> {
         let stream = |transform| Rng::new(&[Stream::Mix as u64, self.seed, epoch, step, transform]);
-        mixup::sample(&self.config, [0, 1, 2].map(stream))
+        let mix = mixup::sample(&self.config, [0, 1, 2].map(stream))?;
+        let is_over = epoch as f64 >= self.config.mix_until * f64::from(self.epochs);
+        Some(if is_over { Mix::NONE } else { mix })
     }
 
     /// One stream per transform: turning one off does not change the samples of the others.
@@ -182,7 +186,7 @@ mod tests {
 
     #[test]
     fn samples_are_uniform_over_their_ranges() {
-        let augment = Augment::new(&AugmentConfig::default(), 5);
+        let augment = Augment::new(&AugmentConfig::default(), 5, 50);
         let n = 20_000;
         let samples: Vec<_> = (0..n).map(|row| parameters(&augment.sample_affine(3, row, 0))).collect();
         let check = |name: &str, values: Vec<f64>, low: f64, high: f64| {
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn each_transform_can_be_off() {
-        let off = Augment::new(&all_off(), 1);
+        let off = Augment::new(&all_off(), 1, 50);
         assert!(
             !off.has_affine() && !off.has_color_jitter() && !off.has_random_erasing() && off.sample_mix(0, 0).is_none()
         );
@@ -216,7 +220,7 @@ mod tests {
         let full = AugmentConfig::default();
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         for row in 0..200 {
-            let sample = |config: &AugmentConfig| parameters(&Augment::new(config, 1).sample_affine(0, row, 0));
+            let sample = |config: &AugmentConfig| parameters(&Augment::new(config, 1, 50).sample_affine(0, row, 0));
             let all = sample(&full);
             let only = sample(&AugmentConfig { rotate: 10.0, ..all_off() });
             assert!(near(only.0, all.0), "turning the others off does not change the angle");
@@ -227,7 +231,7 @@ mod tests {
             assert!(near(only.1, all.1) && near(only.2, all.2) && near(only.0, 0.0));
             let only = sample(&AugmentConfig { flip: true, ..all_off() });
             assert!(only.5 == all.5 && near(only.1, 1.0));
-            let cropped = |config| Augment::new(&config, 1).sample_affine(0, row, 0);
+            let cropped = |config| Augment::new(&config, 1, 50).sample_affine(0, row, 0);
             let only = cropped(AugmentConfig { crop: 0.5, ..all_off() });
             let both = cropped(AugmentConfig { crop: 0.5, ..AugmentConfig::default() });
             assert_eq!(cropped(AugmentConfig::default()).then(only), both, "the crop is the last transform");
@@ -237,25 +241,28 @@ mod tests {
     #[test]
     fn samples_are_a_function_of_seed_epoch_and_row() {
         let config = AugmentConfig::default();
-        let augment = Augment::new(&config, 1);
+        let augment = Augment::new(&config, 1, 50);
         assert_eq!(augment.sample_thetas(2, &[5, 9])[THETA..], augment.sample_thetas(2, &[9])[..]);
-        let jitter = Augment::new(&AugmentConfig { brightness: 0.3, gamma: 0.2, ..all_off() }, 1);
+        let jitter = Augment::new(&AugmentConfig { brightness: 0.3, gamma: 0.2, ..all_off() }, 1, 50);
         assert!(jitter.has_color_jitter() && !jitter.has_affine());
         assert_eq!(jitter.sample_jitter(2, &[5, 9])[COLOR_JITTER..], jitter.sample_jitter(2, &[9])[..]);
         let (one, other) = (jitter.sample_jitter(2, &[5]), jitter.sample_jitter(3, &[5]));
         assert!(one[0] != other[0] && one[2] != other[2] && one[1] == 1.0, "{one:?}, {other:?}");
-        let mixing = |seed| Augment::new(&AugmentConfig { mixup: 0.4, cutmix: 1.0, ..all_off() }, seed);
+        let mixing = |seed| Augment::new(&AugmentConfig { mixup: 0.4, cutmix: 1.0, ..all_off() }, seed, 50);
         assert_eq!(mixing(1).sample_mix(2, 3), mixing(1).sample_mix(2, 3));
+        let until = Augment::new(&AugmentConfig { mixup: 0.4, mix_until: 0.75, ..all_off() }, 1, 8);
+        let is_mixed = |epoch| until.sample_mix(epoch, 3).unwrap() != Mix::NONE;
+        assert_eq!([0, 5, 6, 7].map(is_mixed), [true, true, false, false]);
         for other in [mixing(1).sample_mix(2, 4), mixing(1).sample_mix(1, 3), mixing(2).sample_mix(2, 3)] {
             assert!(other.is_some() && other != mixing(1).sample_mix(2, 3));
         }
-        let erasing = Augment::new(&AugmentConfig { random_erasing: 1.0, ..all_off() }, 1);
+        let erasing = Augment::new(&AugmentConfig { random_erasing: 1.0, ..all_off() }, 1, 50);
         assert_eq!(erasing.sample_rectangles(2, &[5, 9])[RECTANGLE..], erasing.sample_rectangles(2, &[9])[..]);
         assert_ne!(erasing.sample_rectangles(2, &[5]), erasing.sample_rectangles(3, &[5]));
         assert_ne!(augment.sample_affine(0, 1, 0), augment.sample_affine(1, 1, 0));
-        assert_ne!(augment.sample_affine(0, 1, 0), Augment::new(&config, 2).sample_affine(0, 1, 0));
+        assert_ne!(augment.sample_affine(0, 1, 0), Augment::new(&config, 2, 50).sample_affine(0, 1, 0));
         // The first occurrence has no key of its own.
-        let rotate = Augment::new(&AugmentConfig { rotate: 10.0, ..all_off() }, 1).sample_affine(2, 9, 0);
+        let rotate = Augment::new(&AugmentConfig { rotate: 10.0, ..all_off() }, 1, 50).sample_affine(2, 9, 0);
         assert_eq!(rotate, affine::random_rotation(10.0, &mut Rng::new(&[Stream::Augment as u64, 1, 2, 9, 3])));
         let twice = augment.sample_thetas(2, &[9, 5, 9]);
         assert_eq!(twice[..2 * THETA], augment.sample_thetas(2, &[9, 5])[..]);

@@ -57,3 +57,18 @@ fn resumed_run_samples_the_same_transforms_as_an_uninterrupted_run() {
     let other = [&train("uninterrupted", &["augment.gamma=0.1", "train.epochs=4"])[..], &["--resume"]].concat();
     bad(folder, &other, 2, &["augment.gamma was 0.9, now it is 0.1", "another --out"]);
 }
+
+#[test]
+fn mixing_ends_after_a_fraction_of_the_epochs() {
+    let bench = bench();
+    let metrics = |out: &'static str, until: &'static str| {
+        good(bench.path(), &with(&["train", "tiny.toml", "--out", out], &["augment.mixup=0.4", until]));
+        timeless_metrics(&bench.path().join(out))
+    };
+    let (whole, half) = (metrics("whole", "augment.mix_until=1"), metrics("half", "augment.mix_until=0.5"));
+    // Of three epochs, two begin in the first half.
+    assert_eq!(half[..2], whole[..2]);
+    assert_ne!(half[2], whole[2]);
+    let args = with(&["train", "tiny.toml", "--out", "bad"], &["augment.mix_until=1.5"]);
+    bad(bench.path(), &args, 2, &["augment.mix_until = 1.5 is not allowed", "a fraction of the epochs"]);
+}
