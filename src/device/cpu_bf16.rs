@@ -23,6 +23,18 @@ pub fn is_cpu_bf16_fast() -> bool {
     *IS_FAST
 }
 
+/// Whether bfloat16 is faster than float32 in the custom kernels: they do not use AMX, so not on Intel's
+/// cores, nor if they are limited to another instruction set.
+pub fn are_bf16_kernels_fast() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static IS_INTEL: LazyLock<bool> = LazyLock::new(x86::is_intel);
+        kernels::isa() == Some(kernels::Isa::Avx512) && cpu_has_bf16() && !*IS_INTEL
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
@@ -57,5 +69,6 @@ mod tests {
         assert_eq!(cpu_has_bf16(), has("avx512_bf16"));
         let is_intel = info.contains("GenuineIntel");
         assert_eq!(is_cpu_bf16_fast(), has("avx512_bf16") && (!is_intel || has("amx_bf16")));
+        assert_eq!(are_bf16_kernels_fast(), has("avx512_bf16") && !is_intel);
     }
 }

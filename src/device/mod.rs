@@ -13,7 +13,7 @@ use tch::{Device, Kind};
 use crate::util::error::{input, is_input};
 
 pub use config::{DeviceChoice, Precision};
-pub use cpu_bf16::{cpu_has_bf16, is_cpu_bf16_fast};
+pub use cpu_bf16::{are_bf16_kernels_fast, cpu_has_bf16, is_cpu_bf16_fast};
 pub use cuda::{
     CudaDevice, cuda_count, cuda_memory, cuda_versions, describe_cuda, has_cuda_bf16, init_cuda, probe_cuda,
 };

@@ -3,14 +3,14 @@
 //! The result is that of `max_pool2d(conv2d(x))` up to rounding. See [`kernels::conv_pool`]; the forward
 //! pass is [`kernels::winograd`]'s where that is faster.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kernels::conv_pool::{self, Gradients, KERNEL, Saved, Shape};
-use kernels::winograd::{Filters, forward_max_pool};
+use kernels::winograd::{self as winograd_kernels, Filters, forward_max_pool};
 use kernels::{Element, bf16};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autograd, op_profile, parallel, tensor_slice};
 
-use super::{conv_shape, empty_like, to_channels_last, winograd};
+use super::{conv_shape, empty_like, images_of, to_channels_last, winograd};
 use crate::device::chunk_size;
 
 /// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if
@@ -27,14 +27,29 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
 /// Computes `max_pool2d(conv2d(x, weight, bias, padding), 2)`. `x` is float32 or bf16 [N, C, H, W],
 /// as is the result; weights are float32.
 pub fn forward(shape: Shape, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    forward_with(shape, winograd::pooling_shape(x, shape), x, weight, bias)
+}
+
+/// [`forward`] by Winograd's method with the sizes `fast`, or directly.
+fn forward_with(
+    shape: Shape,
+    fast: Option<winograd_kernels::Shape>,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
     op_profile::operation("grimace::conv_max_pool", || match x.f_kind()? {
-        Kind::BFloat16 => forward_as::<bf16>(shape, x, weight, bias),
-        _ => forward_as::<f32>(shape, x, weight, bias),
+        Kind::BFloat16 => forward_as::<bf16>(shape, fast, x, weight, bias),
+        kind => {
+            ensure!(kind == Kind::Float, "no convolution with max pooling for {kind:?}");
+            forward_as::<f32>(shape, fast, x, weight, bias)
+        }
     })
 }
 
 fn forward_as<E: Element + tensor_slice::TensorElement>(
     shape: Shape,
+    fast: Option<winograd_kernels::Shape>,
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
@@ -43,9 +58,8 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
     let mut pooled = empty_like(x, sizes)?;
     let mut argmax = Tensor::f_empty([pooled.numel() as i64], (Kind::Uint8, Device::Cpu))?;
     let (input, weights) = tch::no_grad(|| -> Result<_> {
-        let winograd = winograd::pooling_shape(x, shape);
         // Winograd's filters are float32 in any precision.
-        let kind = if winograd.is_some() { Kind::Float } else { E::KIND };
+        let kind = if fast.is_some() { Kind::Float } else { E::KIND };
         let weights = to_channels_last(&weight.f_detach()?.f_to_dtype(kind, false, false)?)?;
         let (input, bias) = (to_channels_last(&x.f_detach()?)?, bias.f_detach()?.f_contiguous()?);
         let bias: &[f32] = tensor_slice::slice(&bias)?;
@@ -53,18 +67,18 @@ fn forward_as<E: Element + tensor_slice::TensorElement>(
         let pooled = tensor_slice::channels_last_slice_mut::<E>(&mut pooled)?.chunks_mut(chunk * shape.pooled_len());
         let outputs = pooled.zip(tensor_slice::slice_mut::<u8>(&mut argmax)?.chunks_mut(chunk * shape.pooled_len()));
         let work = tensor_slice::slice::<E>(&input)?.chunks(chunk * shape.input_len()).zip(outputs).collect();
-        match winograd {
-            Some(shape) => {
-                let packed = winograd::packed(&shape, Filters::Forward, &weights)?;
-                let packed = tensor_slice::slice::<f32>(&packed)?;
+        match fast {
+            Some(fast) => {
+                let filters = winograd::packed(&fast, Filters::Forward, &weights)?;
+                let filters = tensor_slice::slice::<f32>(&filters)?;
                 parallel::for_each(work, |(input, (pooled, argmax))| {
-                    forward_max_pool(&shape, input, packed, bias, pooled, argmax);
+                    forward_max_pool(&fast, input, filters, bias, pooled, argmax);
                 })?;
             }
             None => {
-                let packed = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&weights)?);
+                let filters = conv_pool::pack_for_forward::<E>(&shape, tensor_slice::slice(&weights)?);
                 parallel::for_each(work, |(input, (pooled, argmax))| {
-                    conv_pool::forward(&shape, input, &packed, bias, pooled, argmax);
+                    conv_pool::forward(&shape, input, &filters, bias, pooled, argmax);
                 })?;
             }
         }
@@ -130,14 +144,12 @@ fn backward<E: Element + tensor_slice::TensorElement>(
     ])
 }
 
-fn images_of(x: &Tensor) -> usize {
-    x.size().first().map_or(0, |images| images.unsigned_abs() as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::are_bf16_kernels_fast;
     use crate::testing::noise;
+    use kernels::winograd::TileSize;
     use tch::Reduction;
 
     /// Output, loss, and gradients of weight, bias and input of `block`.
@@ -170,8 +182,8 @@ mod tests {
         (actual.to_kind(Kind::Float) - expected).norm().double_value(&[]) / expected.norm().double_value(&[])
     }
 
-    /// Compares the fast path with libtorch's convolution and pooling on the same weights, batch
-    /// and loss.
+    /// Compares the fast paths, direct and by Winograd's method, with libtorch's convolution and pooling
+    /// on the same weights, batch and loss.
     #[test]
     fn matches_libtorch() {
         if kernels::isa().is_none() {
@@ -179,18 +191,23 @@ mod tests {
             return;
         }
         for (size, padding) in [([5, 1, 48, 48], 0), ([3, 32, 23, 21], 0), ([4, 64, 10, 11], 1), ([1, 16, 4, 5], 1)] {
-            for channels_last in [false, true] {
+            let tiles = [None, Some(TileSize::Two), Some(TileSize::Four)];
+            // One channel is not for Winograd.
+            let tiles = if size[1] == 1 { &tiles[..1] } else { &tiles[..] };
+            for (tile, channels_last) in tiles.iter().flat_map(|tile| [(*tile, false), (*tile, true)]) {
                 let mut x = noise(&size, 4).to_kind(Kind::BFloat16).to_kind(Kind::Float);
                 if channels_last {
                     x = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
                 }
                 let fast = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
-                    forward(shape(x, weight, padding).expect("supported"), x, weight, bias).unwrap()
+                    let conv = shape(x, weight, padding).expect("supported");
+                    let fast = tile.map(|tile| winograd_kernels::Shape { conv, tile, max_pool: true });
+                    forward_with(conv, fast, x, weight, bias).unwrap()
                 };
                 let reference = results(&x, libtorch(Kind::Float, padding));
                 for (index, (fast, reference)) in results(&x, fast).iter().zip(&reference).enumerate() {
                     let error = error(fast, reference);
-                    assert!(error < 1e-5, "float32 {size:?}, result {index}: differs by {error}");
+                    assert!(error < 1e-5, "float32 {size:?}, {tile:?}, result {index}: differs by {error}");
                 }
                 // Rounding to bf16 produces ties, which the paths break differently: both are
                 // compared with float32.
@@ -199,10 +216,25 @@ mod tests {
                 for (index, ((fast, theirs), reference)) in both.zip(&reference).enumerate() {
                     assert_eq!(fast.kind(), theirs.kind());
                     let (ours, theirs) = (error(&fast, reference), error(&theirs, reference));
-                    assert!(ours < 1.2 * theirs + 1e-3, "bf16 {size:?}, result {index}: {ours}, libtorch {theirs}");
+                    assert!(ours < 1.2 * theirs + 1e-3, "bf16 {size:?}, {tile:?}, {index}: {ours}, libtorch {theirs}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn winograd_runs_where_it_is_faster() {
+        let runs = |x: &Tensor, padding| {
+            let weight = noise(&[32, x.size()[1], 3, 3], 1);
+            shape(x, &weight, padding).and_then(|conv| winograd::pooling_shape(x, conv)).is_some()
+        };
+        let has_kernels = kernels::isa().is_some();
+        let x = noise(&[3, 32, 23, 21], 4);
+        assert_eq!(runs(&x, 0), has_kernels);
+        assert_eq!(runs(&x.to_kind(Kind::BFloat16), 0), has_kernels && !are_bf16_kernels_fast(), "bf16");
+        assert!(!runs(&noise(&[9, 1, 48, 48], 4), 0), "one channel");
+        assert!(!runs(&noise(&[1, 16, 4, 5], 4), 1), "few tiles");
+        assert!(!runs(&x, 3), "padding of 3");
     }
 
     #[test]
@@ -218,6 +250,9 @@ mod tests {
 
     #[test]
     fn results_on_any_number_of_threads_agree_up_to_rounding() {
+        if kernels::isa().is_none() {
+            return;
+        }
         let x = noise(&[7, 16, 12, 12], 7);
         let run = |threads| {
             tch::set_num_threads(threads);

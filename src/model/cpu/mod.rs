@@ -47,6 +47,11 @@ fn to_channels_last(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?)
 }
 
+/// N of `x` [N, ...].
+fn images_of(x: &Tensor) -> usize {
+    x.size().first().map_or(0, |images| images.unsigned_abs() as usize)
+}
+
 /// Creates an uninitialized tensor [N, channels, rows, columns] in channels-last memory format,
 /// with N, dtype and device of `x`.
 fn empty_like(x: &Tensor, [channels, rows, columns]: [i64; 3]) -> Result<Tensor> {

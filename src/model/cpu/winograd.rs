@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::tensor_slice::{self, TensorElement};
 use torch_ext::{autograd, op_profile, parallel};
 
-use super::{conv_shape, empty_like, to_channels_last};
-use crate::device::{chunk_size, is_cpu_bf16_fast, threads};
+use super::{conv_shape, empty_like, images_of, to_channels_last};
+use crate::device::{are_bf16_kernels_fast, chunk_size, is_cpu_bf16_fast, threads};
 
 /// Fewest tiles of a batch for which transforming the filters pays: twice the number at which it
 /// took as long as libtorch's convolution.
@@ -22,42 +22,46 @@ const MIN_TILES: usize = 32;
 const TILES: [TileSize; 3] = [TileSize::Two, TileSize::Three, TileSize::Four];
 
 /// Returns the sizes for the kernels, from `x` [N, C, H, W] and `weight` [F, C, 3, 3]; `None` if
-/// libtorch's convolution must run, or is faster, as in bf16 where the processor multiplies that faster
-/// than float32.
+/// libtorch's convolution must run, or is faster: in bf16 where the processor multiplies that faster
+/// than float32, and with fewer images than threads, which it shares an image among.
 pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
     if !winograd::is_enabled() {
         return None;
     }
     let conv = conv_shape(x, weight, padding)?;
-    with_fastest_tile(Shape { conv, tile: TileSize::Two, max_pool: false }, x)
+    let is_faster = is_supported(x, is_cpu_bf16_fast()) && images_of(x) >= threads();
+    fastest(Shape { conv, tile: TileSize::Two, max_pool: false }, x).filter(|_| is_faster)
 }
 
-/// Returns the sizes for [`winograd::forward_max_pool`], of a convolution that the direct kernel supports; `None` if
-/// that is faster.
+/// Returns the sizes for [`winograd::forward_max_pool`], of a convolution that
+/// [`kernels::conv_pool::forward`] supports; `None` if Winograd is disabled or does not support it, or
+/// that is faster: in bf16 where the kernels multiply that faster than float32.
 pub(super) fn pooling_shape(x: &Tensor, conv: conv::Shape) -> Option<Shape> {
     if !winograd::is_enabled() {
         return None;
     }
-    with_fastest_tile(Shape { conv, tile: TileSize::Two, max_pool: true }, x)
+    let is_faster = is_supported(x, are_bf16_kernels_fast());
+    fastest(Shape { conv, tile: TileSize::Two, max_pool: true }, x).filter(|_| is_faster)
+}
+
+/// Whether `x` is float32, or bf16 where a direct convolution is not faster in that.
+fn is_supported(x: &Tensor, is_bf16_fast: bool) -> bool {
+    match x.kind() {
+        Kind::Float => true,
+        Kind::BFloat16 => !is_bf16_fast,
+        _ => false,
+    }
 }
 
 /// Chooses the tiles with the fewest multiplications, the smaller ones if there are several: the
-/// order of the measured times. `None` if they are not supported, or the direct convolution is faster: in
-/// bf16 where the processor multiplies that faster; with fewer images than threads, because each thread
-/// computes whole images; with few tiles in the batch, because the filters are transformed in every pass;
-/// or with one pixel per image, a matrix product.
-fn with_fastest_tile(shape: Shape, x: &Tensor) -> Option<Shape> {
-    let is_faster = match x.kind() {
-        Kind::Float => true,
-        Kind::BFloat16 => !is_cpu_bf16_fast(),
-        _ => false,
-    };
-    let images = images_of(x);
+/// order of the measured times without pooling. `None` if they are not supported, or a direct convolution
+/// is faster: with few tiles in the batch, because the filters are transformed in every pass, or with one
+/// pixel per image, a matrix product.
+fn fastest(shape: Shape, x: &Tensor) -> Option<Shape> {
     let tiles = TILES.into_iter().map(|tile| Shape { tile, ..shape }).filter(Shape::is_supported);
-    let best = tiles.min_by_key(Shape::multiplications).filter(|_| is_faster)?;
+    let best = tiles.min_by_key(Shape::multiplications)?;
     let has_many_pixels = best.conv.conv_height() > 1 && best.conv.conv_width() > 1;
-    let has_work = images >= threads() && images * best.tiles_per_image() >= MIN_TILES;
-    (has_many_pixels && has_work).then_some(best)
+    (has_many_pixels && images_of(x) * best.tiles_per_image() >= MIN_TILES).then_some(best)
 }
 
 /// Computes `conv2d(x, weight, bias, padding)`. `x` is float32 or bf16, as is the result; weights are
@@ -167,10 +171,6 @@ fn empty<const DIMS: usize>(sizes: [usize; DIMS]) -> Result<Tensor> {
     Ok(Tensor::f_empty(sizes.map(|size| size as i64), (Kind::Float, Device::Cpu))?)
 }
 
-fn images_of(x: &Tensor) -> usize {
-    x.size().first().map_or(0, |images| images.unsigned_abs() as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,7 +266,7 @@ mod tests {
         let tiles = |images, side, padding, max_pool| {
             let conv = conv::Shape { height: side, width: side, channels: 16, filters: 16, padding };
             let x = Tensor::empty([images, 1, 1, 1], (Kind::Float, Device::Cpu));
-            with_fastest_tile(Shape { conv, tile: TileSize::Two, max_pool }, &x).map(|shape| shape.tile)
+            fastest(Shape { conv, tile: TileSize::Two, max_pool }, &x).map(|shape| shape.tile)
         };
         let tile = |images, side, padding| tiles(images, side, padding, false);
         // The maps of the networks, at 48 and at 32 pixels.
@@ -277,8 +277,8 @@ mod tests {
         assert_eq!(tile(4096, 2, 1), Some(TileSize::Two));
         assert_eq!((tile(4096, 1, 1), tile(4096, 3, 0)), (None, None), "one pixel");
         assert_eq!((tile(0, 24, 1), tile(7, 6, 1)), (None, None), "few tiles");
-        assert_eq!(tile(8, 6, 1).is_some(), threads() <= 8);
-        // With pooling, maps of 46, 21 and 8 pixels, of which 20 of 21 are needed; 6 pixels are two tiles.
+        assert_eq!(tile(8, 6, 1), Some(TileSize::Three), "32 tiles");
+        // With pooling, maps of 46, 21, 8 and 6 pixels. F(2x2) and F(4x4) need 144 multiplications for 6x6.
         let sizes = [48, 23, 10, 8].map(|side| tiles(4096, side, 0, true));
         assert_eq!(sizes, [Some(TileSize::Four), Some(TileSize::Four), Some(TileSize::Four), Some(TileSize::Two)]);
     }
@@ -293,6 +293,8 @@ mod tests {
         let bf16 = shape(&x.to_kind(Kind::BFloat16), &weight([16, 16, 3, 3]), 1);
         assert_eq!(bf16.is_some(), kernels::isa().is_some() && !is_cpu_bf16_fast(), "bf16");
         assert!(shape(&x.to_kind(Kind::Half), &weight([16, 16, 3, 3]), 1).is_none(), "float16");
+        let few = noise(&[threads() as i64 - 1, 16, 48, 48], 5);
+        assert!(shape(&few, &weight([16, 16, 3, 3]), 1).is_none(), "fewer images than threads");
         assert!(without_kernels(|| shape(&x, &weight([16, 16, 3, 3]), 1)).is_none(), "no kernels");
         assert_eq!(shape(&x, &weight([16, 16, 3, 3]), 1).is_some(), kernels::isa().is_some());
     }

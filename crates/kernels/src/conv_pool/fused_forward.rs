@@ -267,7 +267,8 @@ impl<D: Dot> Group<'_, D> {
     }
 }
 
-/// Stores the maximum of four pixels and its index, for a vector of filters.
+/// Stores the maximum of four pixels plus `bias`, and its index: the first of equal ones, and the last
+/// NaN, as PyTorch's `max_pool2d`. Handles a vector of filters, the first ones of each slice.
 #[inline(always)]
 pub(crate) fn store_max<V: Vector, E: Element>(four: [V; 4], bias: &[f32], pooled: &mut [E], argmax: &mut [u8]) {
     let (mut best, mut index) = (four[0], V::splat(0.0));

@@ -51,4 +51,4 @@ impl Shape {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -48,7 +48,7 @@ fn for_each_tap(shape: &Shape, row: usize, column: usize, mut visit: impl FnMut(
 }
 
 /// Indices of the four values that pooled value `index` is the maximum of.
-fn pooled_from(shape: &Shape, index: usize) -> [usize; 4] {
+pub(crate) fn pooled_from(shape: &Shape, index: usize) -> [usize; 4] {
     let (place, filter) = (index / shape.filters, index % shape.filters);
     let (place, column) = (place / shape.pooled_width(), place % shape.pooled_width());
     let (image, row) = (place / shape.pooled_height(), place % shape.pooled_height());

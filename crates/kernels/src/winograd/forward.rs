@@ -28,13 +28,15 @@ const MIN_GROUPS: usize = 4;
 /// supported.
 pub fn forward<E: Element>(shape: &Shape, input: &[E], packed: &[f32], bias: Option<&[f32]>, output: &mut [E]) {
     assert!(!shape.max_pool);
-    assert_eq!(output.len() * shape.conv.input_len(), input.len() * shape.conv.conv_len());
+    assert_eq!(output.len(), shape.images(input) * shape.conv.conv_len());
     assert!(bias.is_none_or(|bias| bias.len() == shape.conv.filters));
     run(shape, input, packed, Pixels { bias, values: output });
 }
 
 /// Convolves as [`forward`] does, pools 2x2 with stride 2, adds `bias`, and writes `pooled` and `argmax`,
-/// which are those of [`conv_pool::forward`](crate::conv_pool::forward) up to rounding.
+/// which are those of [`conv_pool::forward`](crate::conv_pool::forward) up to rounding: of outputs that
+/// are equal by definition, any may be the argmax. An infinite or NaN value makes all outputs of its
+/// windows NaN.
 ///
 /// # Panics
 /// As [`forward`].
@@ -47,15 +49,13 @@ pub fn forward_max_pool<E: Element>(
     argmax: &mut [u8],
 ) {
     assert!(shape.max_pool && bias.len() == shape.conv.filters);
-    assert_eq!(pooled.len() * shape.conv.input_len(), input.len() * shape.conv.pooled_len());
+    assert_eq!(pooled.len(), shape.images(input) * shape.conv.pooled_len());
     assert_eq!(argmax.len(), pooled.len());
     run(shape, input, packed, Pooled { bias, values: pooled, argmax });
 }
 
 fn run<E: Element>(shape: &Shape, input: &[E], packed: &[f32], output: impl Output) {
-    assert!(shape.is_supported(), "no kernel for this shape");
-    let images = input.len() / shape.conv.input_len();
-    assert_eq!(input.len(), images * shape.conv.input_len());
+    let images = shape.images(input);
     assert_eq!(packed.len(), shape.transformed_len());
     machine::run::<E>(shape.tile, Forward { shape, images, input, packed, output });
 }

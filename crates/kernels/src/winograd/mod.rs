@@ -88,8 +88,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether the kernels support these sizes: channels and filters multiples of 16, and at least
-    /// one output pixel.
+    /// Whether the kernels support these sizes: channels and filters multiples of 16, and at least one
+    /// output; before max pooling 2x2 outputs, in tiles of an even size.
     pub fn is_supported(&self) -> bool {
         let can_pool = self.tile != TileSize::Three && self.conv.can_pool();
         self.conv.padding < KERNEL && self.conv.has_output() && self.conv.has_blocks() && (!self.max_pool || can_pool)
@@ -117,6 +117,16 @@ impl Shape {
     /// Multiplications of an image per channel and filter.
     pub fn multiplications(&self) -> usize {
         self.tiles_per_image() * self.tile.places()
+    }
+
+    /// Number of images in `input`.
+    ///
+    /// # Panics
+    /// If it is not a whole number, or the shape is not supported.
+    fn images<E>(&self, input: &[E]) -> usize {
+        assert!(self.is_supported(), "no kernel for this shape");
+        assert!(input.len().is_multiple_of(self.conv.input_len()));
+        input.len() / self.conv.input_len()
     }
 
     /// Tiles per column and per row of an image. The last ones may reach beyond its edge.

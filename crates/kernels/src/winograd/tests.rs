@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bf16;
+use crate::conv_pool::tests::pooled_from;
 use crate::isa;
 use crate::isa::tests::for_each_isa;
 
@@ -171,35 +172,70 @@ fn adds_the_bias() {
 #[test]
 fn pooled_outputs_are_the_maxima() {
     for_each_isa(|_| {
-        let sizes =
-            [(23, 23, 32, 64, 0), (10, 10, 16, 32, 0), (6, 9, 16, 16, 1), (2, 3, 16, 16, 2), (12, 8, 32, 16, 1)];
+        // Of the 11 rows and columns of the last two, the last is in a tile but not pooled.
+        let sizes = [
+            (23, 23, 32, 64, 0),
+            (10, 10, 16, 32, 0),
+            (6, 9, 16, 16, 1),
+            (2, 3, 16, 16, 2),
+            (12, 8, 32, 16, 1),
+            (13, 13, 16, 16, 0),
+            (9, 13, 16, 32, 0),
+        ];
         for (tile, (height, width, channels, filters, padding)) in
             [TileSize::Two, TileSize::Four].into_iter().flat_map(|tile| sizes.map(|size| (tile, size)))
         {
             let conv = conv::Shape { height, width, channels, filters, padding };
-            let case = Case::new(Shape { conv, tile, max_pool: false }, 3);
-            let [output, ..] = case.reference();
-            let shape = Shape { max_pool: true, ..case.shape };
-            let (bias, packed) = (noise(filters, 4), packed(&shape, Filters::Forward, &case.filters));
-            let count = 3 * conv.pooled_len();
-            let (mut pooled, mut argmax) = (vec![f32::NAN; count], vec![9; count]);
-            forward_max_pool(&shape, &case.input, &packed, &bias, &mut pooled, &mut argmax);
-            let mut expected = Vec::new();
-            for (index, argmax) in argmax.iter().enumerate() {
-                let (place, filter) = (index / filters, index % filters);
-                let (image, place) = (place / (conv.pooled_len() / filters), place % (conv.pooled_len() / filters));
-                let (y, x) = (place / conv.pooled_width(), place % conv.pooled_width());
-                let four = [0, 1, 2, 3].map(|pixel| {
-                    let pixel = (2 * y + pixel / 2) * conv.conv_width() + 2 * x + pixel % 2;
-                    output[image * conv.conv_len() + pixel * filters + filter]
-                });
-                let max = four.into_iter().fold(f64::NEG_INFINITY, f64::max);
-                assert!(four[usize::from(*argmax)] > max - 1e-4, "{shape:?}, {index}: {argmax} of {four:?}");
-                expected.push(max + f64::from(bias[filter]));
-            }
-            let error = error(&pooled, &expected);
-            assert!(error < 4e-6, "{shape:?}: {error:.1e}, {:?}", isa());
+            let error = pooling_error(&Case::new(Shape { conv, tile, max_pool: false }, 3));
+            assert!(error < 4e-6, "{conv:?}, {tile:?}: {error:.1e}, {:?}", isa());
         }
+    });
+}
+
+/// Pools the images of `case`, checks every argmax, and returns the largest error of the maxima, relative
+/// to the largest value.
+fn pooling_error(case: &Case) -> f64 {
+    let [output, ..] = case.reference();
+    let conv = case.shape.conv;
+    let bias = noise(conv.filters, 4);
+    let (pooled, argmax) = pooled(case, &case.input, &bias);
+    let expected: Vec<f64> = argmax
+        .iter()
+        .enumerate()
+        .map(|(index, argmax)| {
+            let four = pooled_from(&conv, index).map(|at| output[at]);
+            let max = four.into_iter().fold(f64::NEG_INFINITY, f64::max);
+            assert!(four[usize::from(*argmax)] > max - 1e-4, "{:?}, {index}: {argmax} of {four:?}", case.shape);
+            max + f64::from(bias[index % conv.filters])
+        })
+        .collect();
+    error(&pooled, &expected)
+}
+
+/// The maxima of the convolution of `input` with the filters of `case`, and their argmax.
+fn pooled<E: Element>(case: &Case, input: &[E], bias: &[f32]) -> (Vec<E>, Vec<u8>) {
+    let shape = Shape { max_pool: true, ..case.shape };
+    let count = input.len() / shape.conv.input_len() * shape.conv.pooled_len();
+    let (mut pooled, mut argmax) = (vec![E::from_f32(f32::NAN); count], vec![9; count]);
+    let packed = packed(&shape, Filters::Forward, &case.filters);
+    forward_max_pool(&shape, input, &packed, bias, &mut pooled, &mut argmax);
+    (pooled, argmax)
+}
+
+#[test]
+fn rows_that_are_not_pooled_need_no_tiles() {
+    let conv = conv::Shape { height: 23, width: 23, channels: 16, filters: 16, padding: 0 };
+    let tiles = [false, true].map(|max_pool| Shape { conv, tile: TileSize::Four, max_pool }.tiles_per_image());
+    assert_eq!(tiles, [36, 25], "21 outputs, of which 20 are pooled");
+}
+
+#[test]
+fn of_equal_outputs_the_first_is_the_maximum() {
+    for_each_isa(|_| {
+        let conv = conv::Shape { height: 10, width: 10, channels: 16, filters: 16, padding: 0 };
+        let case = Case::new(Shape { conv, tile: TileSize::Four, max_pool: false }, 1);
+        let (maxima, argmax) = pooled(&case, &vec![0.0f32; conv.input_len()], &[0.5; 16]);
+        assert!(maxima.iter().all(|max| *max == 0.5) && argmax.iter().all(|argmax| *argmax == 0));
     });
 }
 
@@ -208,13 +244,13 @@ fn pooled_outputs_are_the_maxima() {
 fn nan_is_the_maximum() {
     for_each_isa(|_| {
         let conv = conv::Shape { height: 6, width: 6, channels: 16, filters: 16, padding: 0 };
-        let shape = Shape { conv, tile: TileSize::Four, max_pool: true };
-        let mut case = Case::new(Shape { max_pool: false, ..shape }, 1);
-        case.input[0] = f32::NAN;
-        let packed = packed(&shape, Filters::Forward, &case.filters);
-        let (mut pooled, mut argmax) = (vec![0.0; conv.pooled_len()], vec![9; conv.pooled_len()]);
-        forward_max_pool(&shape, &case.input, &packed, &[0.0; 16], &mut pooled, &mut argmax);
-        assert!(pooled[0].is_nan() && argmax.iter().all(|argmax| *argmax < 4), "{pooled:?}");
+        let mut case = Case::new(Shape { conv, tile: TileSize::Four, max_pool: false }, 1);
+        // The last pixel reaches only the last output, which is the fourth of the last maximum.
+        *case.input.last_mut().unwrap() = f32::NAN;
+        let (maxima, argmax) = pooled(&case, &case.input, &[0.0; 16]);
+        let (others, last) = maxima.split_at(3 * 16);
+        assert!(others.iter().all(|max| max.is_finite()) && last.iter().all(|max| max.is_nan()), "{maxima:?}");
+        assert!(argmax[3 * 16..].iter().all(|argmax| *argmax == 3), "{argmax:?}");
     });
 }
 
@@ -237,6 +273,13 @@ fn bf16_is_rounded_once() {
             weight_gradient::transformed(&shape, &input, &gradient, &mut sums);
             weight_gradient::transformed(&shape, &case.input, &case.gradient, &mut expected);
             assert!(sums == expected, "{tile:?}");
+            if tile == TileSize::Three {
+                continue;
+            }
+            let bias = noise(16, 4);
+            let ((maxima, argmax), expected) = (pooled(&case, &input, &bias), pooled(&case, &case.input, &bias));
+            assert!(maxima.iter().zip(&expected.0).all(|(one, other)| *one == bf16::from_f32(*other)), "{tile:?}");
+            assert!(argmax == expected.1, "{tile:?}");
         }
     });
 }
@@ -252,6 +295,10 @@ fn an_image_has_the_same_output_in_any_batch() {
             let one = Case { images: 1, input: case.input[..shape.conv.input_len()].to_vec(), ..Case::new(shape, 1) };
             let [all, first] = [&case, &one].map(|case| case.results(None)[0].clone());
             assert!(all[..shape.conv.conv_len()] == first, "{tile:?}");
+            if tile != TileSize::Three {
+                let [all, first] = [&case, &one].map(|case| pooled(case, &case.input, &[0.5; 16]));
+                assert!(all.0[..conv.pooled_len()] == first.0 && all.1[..conv.pooled_len()] == first.1, "{tile:?}");
+            }
         }
     });
 }
@@ -292,6 +339,9 @@ proptest! {
         let case = Case::new(shape, images);
         for (actual, expected) in case.results(None).iter().zip(case.reference()) {
             prop_assert!(error(actual, &expected) < 1e-5);
+        }
+        if Shape { max_pool: true, ..shape }.is_supported() {
+            prop_assert!(pooling_error(&case) < 1e-5);
         }
     }
 }

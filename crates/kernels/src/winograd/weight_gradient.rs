@@ -19,11 +19,10 @@ const TILES: usize = 24;
 /// `f32`, in the order of the images.
 ///
 /// # Panics
-/// If a length disagrees with `shape` or another, or the shape is not supported.
+/// If a length disagrees with `shape` or another, or the shape is not supported or one of max pooling.
 pub fn transformed<E: Element>(shape: &Shape, input: &[E], gradient: &[E], sums: &mut [f32]) {
-    assert!(shape.is_supported(), "no kernel for this shape");
-    let images = input.len() / shape.conv.input_len();
-    assert_eq!(input.len(), images * shape.conv.input_len());
+    assert!(!shape.max_pool);
+    let images = shape.images(input);
     assert_eq!(gradient.len(), images * shape.conv.conv_len());
     assert_eq!(sums.len(), shape.transformed_len());
     machine::run::<f32>(shape.tile, Transformed { shape, images, input, gradient, sums });
