@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Element;
 use crate::bf16;
 use crate::conv_pool::tests::pooled_from;
 use crate::isa;
@@ -340,7 +341,8 @@ proptest! {
         for (actual, expected) in case.results(None).iter().zip(case.reference()) {
             prop_assert!(error(actual, &expected) < 1e-5);
         }
-        if Shape { max_pool: true, ..shape }.is_supported() {
+        let pooling = Shape { max_pool: true, ..shape };
+        if pooling.is_supported() {
             prop_assert!(pooling_error(&case) < 1e-5);
         }
     }
