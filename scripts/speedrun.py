@@ -10,8 +10,8 @@ epoch is also evaluated with --tta, and as an ensemble of all seeds.
 
 Compute is in core-minutes: the seconds of all epochs with their validation, times threads; on a GPU,
 in minutes. It is that of the machine, so compare configs of one table, measured in one session on an
-idle machine; the seeds of several configs are trained in turn. Without duplicates means without the images of PublicTest that
-are exact copies of training images.
+idle machine; the seeds of several configs are trained in turn. Without duplicates means without the
+images of PublicTest that are exact copies of training images.
 
 A run that is finished is not repeated, so the script can be stopped and started; what a kill repeats is
 not counted. It writes results.json and results.md into DIR. PrivateTest is not read.

@@ -29,7 +29,7 @@ pub fn shape(x: &Tensor, weight: &Tensor, padding: i64) -> Option<Shape> {
         return None;
     }
     let conv = conv_shape(x, weight, padding)?;
-    let is_faster = is_supported(x, is_cpu_bf16_fast()) && images_of(x) >= threads();
+    let is_faster = has_fast_dtype(x, is_cpu_bf16_fast()) && images_of(x) >= threads();
     fastest(Shape { conv, tile: TileSize::Two, max_pool: false }, x).filter(|_| is_faster)
 }
 
@@ -40,12 +40,12 @@ pub(super) fn pooling_shape(x: &Tensor, conv: conv::Shape) -> Option<Shape> {
     if !winograd::is_enabled() {
         return None;
     }
-    let is_faster = is_supported(x, are_bf16_kernels_fast());
+    let is_faster = has_fast_dtype(x, are_bf16_kernels_fast());
     fastest(Shape { conv, tile: TileSize::Two, max_pool: true }, x).filter(|_| is_faster)
 }
 
 /// Whether `x` is float32, or bf16 where a direct convolution is not faster in that.
-fn is_supported(x: &Tensor, is_bf16_fast: bool) -> bool {
+fn has_fast_dtype(x: &Tensor, is_bf16_fast: bool) -> bool {
     match x.kind() {
         Kind::Float => true,
         Kind::BFloat16 => !is_bf16_fast,
