@@ -319,9 +319,14 @@ impl FlatParameters {
         Self::with_backward(net, kind, true)
     }
 
-    /// Creates parameters without a network, the first `decayed` of them subject to weight decay.
+    /// Creates parameters without a network: the first `decayed` of them, an even number, are two
+    /// rows of weights, and the others are biases.
     pub fn for_tests(values: &[f32], decayed: i64) -> Self {
         let values = Tensor::from_slice(values);
+        let segment = |name: &str, start, shape| Segment { name: format!("layer.{name}"), start, shape };
+        let biases = values.numel() as i64 - decayed;
+        let weights = segment("weight", 0, vec![2, decayed / 2]);
+        let layout: Vec<Segment> = [weights, segment("bias", decayed, vec![biases])].into();
         Self {
             gradients: values.zeros_like(),
             summed: values.zeros_like(),
@@ -329,9 +334,9 @@ impl FlatParameters {
             trained: values.numel() as i64,
             values,
             decayed,
-            layout: Vec::new(),
+            trained_segments: layout.len(),
+            layout,
             statistics_layout: Vec::new(),
-            trained_segments: 0,
             parameter_handles: Vec::new(),
             statistics_handles: Vec::new(),
             backward: Backward::Accumulate,

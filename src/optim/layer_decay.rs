@@ -1,12 +1,13 @@
-//! Parts of the flat parameters with learning rates of their own, for layer-wise learning-rate
-//! decay.
+//! Parts of the flat parameters that are updated on their own: those with learning rates of their
+//! own, for layer-wise learning-rate decay, and the matrices of Muon.
 
 use anyhow::Result;
 use tch::Tensor;
 
 use crate::model::FlatParameters;
+use crate::model::layer_groups::{OUTPUT, is_of};
 
-/// A range of the trained elements with one factor of the learning rate.
+/// A range of the trained elements with one factor of the learning rate and one kind of update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {
     /// First element.
@@ -17,6 +18,8 @@ pub struct Part {
     pub decayed: i64,
     /// Factor of the learning rate.
     pub factor: f64,
+    /// Rows and columns, if the part is the weights of one layer that Muon updates.
+    pub matrix: Option<[i64; 2]>,
 }
 
 impl Part {
@@ -25,23 +28,36 @@ impl Part {
     pub fn of(&self, flat: &Tensor) -> Result<Tensor> {
         Ok(flat.f_narrow(0, self.start, self.length)?)
     }
+
+    /// The matrix of `shape` in `flat`, a tensor as in [`of`](Self::of): a row for each filter or
+    /// unit. The order of the columns is that of the memory format.
+    pub fn matrix_of(&self, flat: &Tensor, shape: [i64; 2]) -> Result<Tensor> {
+        Ok(flat.f_narrow(0, self.start, shape.iter().product())?.f_view(shape)?)
+    }
 }
 
 /// All trained elements, with the full learning rate.
 pub fn one_part(parameters: &FlatParameters) -> Vec<Part> {
-    vec![Part { start: 0, length: parameters.trained, decayed: parameters.decayed, factor: 1.0 }]
+    vec![Part { start: 0, length: parameters.trained, decayed: parameters.decayed, factor: 1.0, matrix: None }]
 }
 
 /// The longest ranges of trained tensors with equal `factor`, all with weight decay or all without.
-/// Tensors of a layer are neighbors, so these are about two for each layer.
-pub fn parts(parameters: &FlatParameters, factor: impl Fn(&str) -> f64) -> Vec<Part> {
+/// Tensors of a layer are neighbors, so these are about two for each layer. With `matrices`, the
+/// weights of each layer but the output are a part of their own.
+pub fn parts(parameters: &FlatParameters, factor: impl Fn(&str) -> f64, matrices: bool) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let is_decayed = |start: i64| start < parameters.decayed;
     for segment in parameters.trained_segments() {
         let factor = factor(&segment.name);
-        let continues = |part: &&Part| part.factor == factor && is_decayed(part.start) == is_decayed(segment.start);
+        let is_matrix = matrices && is_decayed(segment.start) && !is_of(&segment.name, OUTPUT);
+        let rows = segment.shape.first().filter(|_| is_matrix);
+        let matrix = rows.map(|rows| [*rows, segment.shape.iter().skip(1).product()]);
+        let continues = |part: &&Part| {
+            let is_equal = part.factor == factor && is_decayed(part.start) == is_decayed(segment.start);
+            is_equal && part.matrix.is_none() && matrix.is_none()
+        };
         if parts.last().filter(continues).is_none() {
-            parts.push(Part { start: segment.start, length: 0, decayed: 0, factor });
+            parts.push(Part { start: segment.start, length: 0, decayed: 0, factor, matrix });
         }
     }
     // Up to the next part, with the padding between.
@@ -57,7 +73,7 @@ pub fn parts(parameters: &FlatParameters, factor: impl Fn(&str) -> f64) -> Vec<P
 mod tests {
     use super::*;
     use crate::model::Net;
-    use crate::optim::optimizer::{AdamConfig, AdamwConfig, Optimizer, OptimizerConfig, SgdConfig};
+    use crate::optim::optimizer::{AdamConfig, AdamwConfig, MuonConfig, Optimizer, OptimizerConfig, SgdConfig};
     use crate::optim::step_scalars::{DeviceScalars, StepScalars};
     use crate::testing::{networks, noise};
     use tch::{Device, Kind};
@@ -67,11 +83,11 @@ mod tests {
         for config in networks() {
             let net = Net::new(&config, 7, 1, Device::Cpu).unwrap();
             let first = net.layers().names()[0].to_owned();
-            for frozen in [vec![], vec![first]] {
+            for (frozen, matrices) in [(vec![], false), (vec![first.clone()], false), (vec![first], true)] {
                 net.freeze(&frozen).unwrap();
                 let flat = FlatParameters::new(&net, Kind::Float).unwrap();
                 let factor = |name: &str| net.layers().learning_rate_factor(0.5, name);
-                let parts = parts(&flat, factor);
+                let parts = parts(&flat, factor, matrices);
                 let ends: Vec<i64> = parts.iter().map(|part| part.start + part.length).collect();
                 assert!(parts[0].start == 0 && *ends.last().unwrap() == flat.trained, "{config:?}");
                 assert!(parts.iter().skip(1).zip(&ends).all(|(part, end)| part.start == *end), "{config:?}");
@@ -79,6 +95,9 @@ mod tests {
                 for segment in flat.trained_segments() {
                     let part = parts.iter().find(|part| segment.start < part.start + part.length).unwrap();
                     assert_eq!(part.factor, factor(&segment.name), "{}", segment.name);
+                    let is_matrix = matrices && segment.shape.len() > 1 && !segment.name.starts_with("output.");
+                    let shape = part.matrix.map(|shape| shape.iter().product::<i64>());
+                    assert_eq!(shape, is_matrix.then(|| segment.shape.iter().product()), "{}", segment.name);
                 }
             }
         }
@@ -93,6 +112,7 @@ mod tests {
             OptimizerConfig::Adam(AdamConfig::default()),
             OptimizerConfig::Adamw(AdamwConfig { weight_decay: 0.1, ..AdamwConfig::default() }),
             OptimizerConfig::Sgd(SgdConfig { weight_decay: 0.1, ..SgdConfig::default() }),
+            OptimizerConfig::Muon(MuonConfig::default()),
         ];
         for config in configs {
             for fused in [false, true] {

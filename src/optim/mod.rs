@@ -5,6 +5,7 @@ pub mod class_weights;
 pub mod ema;
 mod layer_decay;
 pub mod loss;
+mod muon;
 pub mod optimizer;
 pub(crate) mod optimizer_config;
 pub mod plateau;

@@ -1,9 +1,10 @@
-//! Adam, AdamW and SGD on flat tensors: a few in-place operations per step for any number of
+//! Adam, AdamW, SGD and Muon on flat tensors: a few in-place operations per step for any number of
 //! layers, like `torch.optim` with `foreach=True`.
 //!
 //! The update rules are those of `torch.optim`, tested against its values for 20 steps. Weight
 //! decay applies only to convolution and dense weights, which come first in the flat layout. With
-//! layer-wise learning-rate decay, each part of the flat tensors is updated on its own.
+//! layer-wise learning-rate decay, each part of the flat tensors is updated on its own, and so are
+//! the matrices of Muon.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -11,7 +12,8 @@ use torch_ext::{fused, op_profile};
 
 use super::adam_update::{adam, adam_coefficients};
 use super::layer_decay::{Part, one_part, parts};
-pub use super::optimizer_config::{AdamConfig, AdamwConfig, OptimizerConfig, SgdConfig};
+use super::muon;
+pub use super::optimizer_config::{AdamConfig, AdamwConfig, MuonConfig, OptimizerConfig, SgdConfig};
 use super::step_scalars::{DeviceScalars, StepScalars};
 use crate::model::FlatParameters;
 
@@ -22,7 +24,7 @@ pub struct Optimizer {
     /// One flat tensor per entry of [`state_names`](Self::state_names), in the layout of the
     /// gradients.
     state: Vec<Tensor>,
-    /// What has a learning rate of its own.
+    /// What is updated on its own.
     parts: Vec<Part>,
     /// Factors of the learning rate of `parts`, float32 [parts] on the device; `None` if all are 1.
     factors: Option<Tensor>,
@@ -35,22 +37,26 @@ impl Optimizer {
             .iter()
             .map(|_| parameters.gradients.f_zeros_like())
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { config: config.clone(), state, parts: one_part(parameters), factors: None })
+        let parts = match config {
+            OptimizerConfig::Muon(_) => parts(parameters, |_| 1.0, true),
+            _ => one_part(parameters),
+        };
+        Ok(Self { config: config.clone(), state, parts, factors: None })
     }
 
     /// Multiplies the learning rate of each tensor by the `factor` of its name.
     pub fn with_factors(self, parameters: &FlatParameters, factor: impl Fn(&str) -> f64) -> Result<Self> {
-        let parts = parts(parameters, factor);
+        let parts = parts(parameters, factor, matches!(self.config, OptimizerConfig::Muon(_)));
         let factors: Vec<f32> = parts.iter().map(|part| part.factor as f32).collect();
         let factors = Some(Tensor::f_from_slice(&factors)?.f_to_device(parameters.values.device())?);
         Ok(Self { parts, factors, ..self })
     }
 
-    /// Names of the state tensors.
+    /// Names of the state tensors. The momentum of Muon is in the first moment.
     pub fn state_names(config: &OptimizerConfig) -> &'static [&'static str] {
         match config {
-            OptimizerConfig::Adam(_) | OptimizerConfig::Adamw(_) => &["first_moment", "second_moment"],
             OptimizerConfig::Sgd(_) => &["momentum"],
+            _ => &["first_moment", "second_moment"],
         }
     }
 
@@ -69,24 +75,43 @@ impl Optimizer {
         tch::no_grad(|| op_profile::operation("grimace::optimizer", update))
     }
 
+    /// Updates the weights of one layer with Muon.
+    fn update_matrix(&self, parameters: &FlatParameters, part: &Part, shape: [i64; 2], lr: &Tensor) -> Result<()> {
+        let (OptimizerConfig::Muon(config), [momentum, _]) = (&self.config, &self.state[..]) else {
+            anyhow::bail!("the optimizer state does not match its kind")
+        };
+        let of = |flat: &Tensor| part.matrix_of(flat, shape);
+        let (mut values, gradient, mut momentum) =
+            (of(&parameters.values)?, of(&parameters.gradients)?, of(momentum)?);
+        muon::update(&mut values, &gradient, &mut momentum, lr, config)
+    }
+
     fn step_on_host(&mut self, parameters: &mut FlatParameters, lr: f64, step: u64) -> Result<()> {
+        for part in self.parts.iter() {
+            if let Some(shape) = part.matrix {
+                let lr = Tensor::f_from_slice(&[(lr * part.factor) as f32])?.f_to_device(parameters.values.device())?;
+                self.update_matrix(parameters, part, shape, &lr)?;
+            }
+        }
         let Self { config, state, parts, .. } = self;
-        for part in parts.iter() {
+        for part in parts.iter().filter(|part| part.matrix.is_none()) {
             let lr = lr * part.factor;
-            let mut values = part.of(&parameters.values)?;
             let gradients = part.of(&parameters.gradients)?;
+            let adamw = |c: &AdamwConfig, first: &mut Tensor, second: &mut Tensor| {
+                let mut values = part.of(&parameters.values)?;
+                let _ = values.f_narrow(0, 0, part.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
+                let update = adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]);
+                adam(&mut values, &gradients, [first, second], part, update)
+            };
             match (&*config, &mut state[..]) {
                 (OptimizerConfig::Adam(c), [first, second]) => {
                     let update = adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]);
-                    adam(&mut values, &gradients, [first, second], part, update)?;
+                    adam(&mut part.of(&parameters.values)?, &gradients, [first, second], part, update)?;
                 }
-                (OptimizerConfig::Adamw(c), [first, second]) => {
-                    let _ = values.f_narrow(0, 0, part.decayed)?.f_mul_scalar_(1.0 - lr * c.weight_decay)?;
-                    let update = adam_coefficients(lr, step, [c.beta1, c.beta2, c.eps]);
-                    adam(&mut values, &gradients, [first, second], part, update)?;
-                }
+                (OptimizerConfig::Adamw(c), [first, second]) => adamw(c, first, second)?,
+                (OptimizerConfig::Muon(c), [first, second]) => adamw(&c.adamw(), first, second)?,
                 (OptimizerConfig::Sgd(c), [momentum]) => {
-                    sgd(&mut values, &gradients, &mut part.of(momentum)?, part.decayed, lr, c)?;
+                    sgd(&mut part.of(&parameters.values)?, &gradients, &mut part.of(momentum)?, part.decayed, lr, c)?;
                 }
                 _ => anyhow::bail!("the optimizer state does not match its kind"),
             }
@@ -99,6 +124,7 @@ impl Optimizer {
             OptimizerConfig::Adam(_) => 0.0,
             OptimizerConfig::Adamw(adamw) => adamw.weight_decay,
             OptimizerConfig::Sgd(sgd) => sgd.weight_decay,
+            OptimizerConfig::Muon(muon) => muon.weight_decay,
         };
         // One launch for all learning rates.
         let rates = self.factors.as_ref().map(|factors| factors.f_mul(&scalars.lr)).transpose()?;
@@ -107,6 +133,10 @@ impl Optimizer {
                 Some(rates) => rates.f_narrow(0, index, 1)?,
                 None => scalars.lr.shallow_clone(),
             };
+            if let Some(shape) = part.matrix {
+                self.update_matrix(parameters, part, shape, &lr)?;
+                continue;
+            }
             // One launch for everything, or with weight decay one for the weights that have it and
             // one for the others.
             let ranges = match weight_decay {
@@ -144,6 +174,7 @@ impl Optimizer {
         match &self.config {
             OptimizerConfig::Adam(c) => adam(c.beta1, c.beta2, c.eps, false),
             OptimizerConfig::Adamw(c) => adam(c.beta1, c.beta2, c.eps, true),
+            OptimizerConfig::Muon(c) => adam(c.beta1, c.beta2, c.eps, true),
             OptimizerConfig::Sgd(c) => {
                 let [momentum] = &self.state[..] else { anyhow::bail!("the optimizer state does not match its kind") };
                 let coefficients = fused::Sgd { weight_decay, momentum: c.momentum, nesterov: c.nesterov };
@@ -203,6 +234,15 @@ mod tests {
                 let nesterov = record["nesterov"].as_bool().unwrap();
                 OptimizerConfig::Sgd(SgdConfig { lr, momentum: number("momentum"), nesterov, weight_decay })
             }
+            "Muon" => OptimizerConfig::Muon(MuonConfig {
+                lr,
+                momentum: number("momentum"),
+                nesterov: record["nesterov"].as_bool().unwrap(),
+                weight_decay,
+                beta1: number("beta1"),
+                beta2: number("beta2"),
+                eps: number("eps"),
+            }),
             other => panic!("unknown optimizer {other}"),
         }
     }
@@ -213,7 +253,7 @@ mod tests {
     fn agrees_with_pytorch_for_twenty_steps() {
         let golden = golden("torch_optim.json");
         let records = golden["records"].as_array().unwrap();
-        assert_eq!(records.len(), 16);
+        assert_eq!(records.len(), 20);
         for (record, fused) in records.iter().flat_map(|record| [(record, false), (record, true)]) {
             let start: Vec<f32> = (0..24).map(|i| signed(i, 100) as f32).collect();
             // The second tensor has no weight decay if decay_second is 0, like biases and norms.
