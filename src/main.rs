@@ -5,8 +5,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use grimace::cli::{self, Cli};
+use grimace::cli;
 use grimace::device;
 use grimace::util::{error, text};
 
@@ -18,7 +17,7 @@ fn main() -> ExitCode {
             print_panic(panic);
         }
     }));
-    let result = cli::run(Cli::parse());
+    let result = cli::run(cli::parse());
     if let Err(error) = &result
         && !error.is::<device::EndedElsewhere>()
     {

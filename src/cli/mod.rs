@@ -31,7 +31,7 @@ mod watch;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::common::RowArgs;
 use crate::device::{DeviceChoice, MemoryAdvice, catch_torch_panics, simplify_torch_error};
@@ -166,6 +166,22 @@ impl InferenceArgs {
     fn temperature(&self, run: &TrainedRun, tta: Tta) -> Result<f64> {
         if self.model.is_calibrated() { run.temperature(tta) } else { Ok(1.0) }
     }
+}
+
+/// Parses the command line; prints what is wrong with it, or the help, and exits.
+pub fn parse() -> Cli {
+    let matches = with_negative_numbers(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Lets every option have a negative number as its value, so that one which is out of range is named as
+/// such, not as an unknown option.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let allow = |arg: clap::Arg| {
+        let has_value = arg.get_action().takes_values() && !arg.is_positional();
+        if has_value { arg.allow_negative_numbers(true) } else { arg }
+    };
+    command.mut_args(allow).mut_subcommands(with_negative_numbers)
 }
 
 /// Runs the command.

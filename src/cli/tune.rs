@@ -17,6 +17,7 @@ use crate::tune::study::{self, StudyResult};
 use crate::tune::study_dir::trial_name;
 use crate::util::error::Outcome;
 use crate::util::signals::Signals;
+use crate::util::text::count;
 
 /// `grimace tune`
 #[derive(Debug, Args)]
@@ -103,13 +104,18 @@ fn describe(result: &StudyResult) -> String {
     if let Some((best, score)) = result.best_trial().and_then(|trial| Some((trial, trial.score()?))) {
         let epochs = result.epochs();
         text += &format!(
-            "the best of {} trials, after {} epochs ({epochs} in all): {score:.4}, which is optimistic: it selected the trial\n",
-            result.trials.len(),
-            best.epochs(),
+            "the best of {}, after {} ({epochs} in all): {score:.4}, which is optimistic: it selected the trial\n",
+            count(result.trials.len(), "trial"),
+            count(best.epochs() as usize, "epoch"),
         );
         if let Some((reference, score)) = result.reference().and_then(|trial| Some((trial, trial.score()?))) {
             let name = trial_name(reference.number);
-            text += &format!("the config itself ({name}), after {} epochs: {score:.4}\n", reference.epochs());
+            let epochs = count(reference.epochs() as usize, "epoch");
+            text += &format!("the config itself ({name}), after {epochs}: {score:.4}\n");
+        }
+        let run = result.dir.trial(best.number);
+        if !run.is_dir() {
+            text += &format!("note: {} is gone, with its weights; best.toml trains it again\n", run.display());
         }
     }
     text += &result.confirmation.as_ref().map_or(String::new(), |confirmation| confirmation.describe());

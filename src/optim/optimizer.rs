@@ -81,8 +81,7 @@ impl Optimizer {
             anyhow::bail!("the optimizer state does not match its kind")
         };
         let of = |flat: &Tensor| part.matrix_of(flat, shape);
-        let (mut values, gradient, mut momentum) =
-            (of(&parameters.values)?, of(&parameters.gradients)?, of(momentum)?);
+        let (mut values, gradient, mut momentum) = (of(&parameters.values)?, of(&parameters.gradients)?, of(momentum)?);
         muon::update(&mut values, &gradient, &mut momentum, lr, config)
     }
 

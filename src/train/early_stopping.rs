@@ -25,8 +25,13 @@ pub enum StopReason {
 
 /// The error of a run that diverged more often than `train.max_rollbacks` allows.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Diverged(pub String);
+#[error("{what}: training diverged; {advice}")]
+pub struct Diverged {
+    /// What is not a finite number, and when.
+    pub what: String,
+    /// What to do about a run on its own.
+    pub advice: String,
+}
 
 impl StopReason {
     /// The value of `stopped` in `summary.json`.

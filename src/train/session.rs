@@ -242,10 +242,12 @@ impl Session<'_> {
         let saved = resume_point.as_ref().and_then(|point| point.checkpoint.state.init.as_ref());
         let warnings = run_warnings(config, data, initial.as_ref().map(|initial| &initial.record).or(saved));
         warnings.iter().try_for_each(|warning| console.line(&format!("warning: {warning}")))?;
-        if let Some(note) = resume_point.as_ref().and_then(|point| finished_note(config, &point.checkpoint.state)) {
+        let RunOptions { command, profile, stop_after, .. } = options;
+        // The epochs of a run that another command stops are not the user's to choose.
+        let own = resume_point.as_ref().filter(|_| stop_after.is_none());
+        if let Some(note) = own.and_then(|point| finished_note(config, &point.checkpoint.state)) {
             console.line(&note)?;
         }
-        let RunOptions { command, profile, stop_after, .. } = options;
         let (stopped, summary) = TrainingLoop {
             config,
             data,

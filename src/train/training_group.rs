@@ -65,13 +65,13 @@ impl TrainingLoop<'_> {
             0 => "use --resume --set train.max_rollbacks=3 to roll back and halve the learning rate, or".to_owned(),
             count => format!("{count} rollbacks did not help:"),
         };
-        Diverged(format!(
-            "{what}: training diverged; {advice} start a new run with another --out and a smaller train.optimizer.lr \
+        let advice = format!(
+            "{advice} start a new run with another --out and a smaller train.optimizer.lr \
              (now {:e}, scheduled and rolled back {:.2e}) or precision = \"f32\"; {} holds the last good state",
             self.config.train.optimizer.lr(),
             learning_rate_at(self.config, &run.state, run.steps, run.state.step),
             dir.last_safetensors().display()
-        ))
-        .into()
+        );
+        Diverged { what: what.to_owned(), advice }.into()
     }
 }

@@ -26,6 +26,9 @@ const MIN_VALUES: usize = 3;
 /// The name of the base config in the folders of its runs.
 const BASE: &str = "base";
 
+/// What the names of these folders begin with.
+const CONFIRM: &str = "confirm-";
+
 /// Most fresh seeds.
 pub const MAX_SEEDS: u64 = 100;
 
@@ -188,13 +191,23 @@ pub fn seed_count(result: &StudyResult, options: &StudyOptions) -> Result<u64> {
     Ok((1..=MAX_SEEDS).take_while(has_both_ended).count() as u64)
 }
 
+/// Whether there are runs with fresh seeds, of any trial.
+///
+/// # Errors
+/// A directory that cannot be read.
+pub fn has_runs(result: &StudyResult) -> Result<bool> {
+    let names = fs_err::read_dir(result.dir.path())?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    Ok(names.iter().any(|name| name.to_string_lossy().starts_with(CONFIRM)))
+}
+
 fn fresh_seed(result: &StudyResult, number: u64) -> u64 {
     result.plan.base.seed.saturating_add(number)
 }
 
 /// The run directory of a config with a fresh seed.
 fn folder(name: &str, seed: u64) -> String {
-    format!("confirm-{name}-seed{seed}")
+    format!("{CONFIRM}{name}-seed{seed}")
 }
 
 impl Fresh {

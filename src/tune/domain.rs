@@ -7,6 +7,9 @@ use toml::Value;
 /// Significant digits of a sampled number: more say nothing about a config, and are hard to read.
 const DIGITS: usize = 4;
 
+/// Integers of a range that are all checked against the config.
+const MAX_CHECKED: f64 = 1000.0;
+
 /// The values of a key. The sampler sees positions in \[0, 1\].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Domain {
@@ -125,10 +128,14 @@ impl Domain {
         }
     }
 
-    /// Values with which a config is checked: the ends, or every option.
-    pub fn extremes(&self) -> Vec<Value> {
+    /// Values with which a config is checked: the ends, every option, or all of a few integers.
+    pub fn checked_values(&self) -> Vec<Value> {
         match self {
             Self::Log { low, high } | Self::Uniform { low, high } => vec![Value::Float(*low), Value::Float(*high)],
+            Self::Int { low, high, step, .. } if count(*low, *high, *step) <= MAX_CHECKED => {
+                let values = std::iter::successors(Some(*low), |value| value.checked_add(*step));
+                values.take_while(|value| value <= high).map(Value::Integer).collect()
+            }
             Self::Int { low, high, step, .. } => {
                 vec![Value::Integer(*low), Value::Integer(last(*low, *high, *step))]
             }
@@ -171,9 +178,17 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.*e}", DIGITS - 1).parse().unwrap_or(value)
 }
 
+/// A value as TOML; a tiny or huge number with an exponent.
+pub fn toml_text(value: &Value) -> String {
+    match value.as_float() {
+        Some(number) if number != 0.0 && !(1e-4..1e15).contains(&number.abs()) => format!("{number:e}"),
+        _ => value.to_string(),
+    }
+}
+
 /// A value as tables show it: a string without quotes, all else as TOML.
 pub fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| toml_text(value), str::to_owned)
 }
 
 #[cfg(test)]
@@ -193,7 +208,7 @@ mod tests {
         assert_eq!(values, [2, 2, 3, 4, 5, 5].map(Value::Integer));
         assert!((2..=5).all(|n| int.value(int.position(&Value::Integer(n)).unwrap()) == Value::Integer(n)));
         let choice = Domain::Choice(vec![Value::from("a"), Value::from(3), Value::from(vec![1, 2])]);
-        for value in choice.extremes() {
+        for value in choice.checked_values() {
             assert_eq!(choice.value(choice.position(&value).unwrap()), value);
         }
         assert_eq!((choice.value(0.0), choice.value(1.0)), (Value::from("a"), Value::from(vec![1, 2])));
@@ -204,7 +219,9 @@ mod tests {
         let steps = Domain::Int { low: 16, high: 70, step: 16, log: false };
         let values: Vec<Value> = [0.0, 0.3, 0.6, 0.99, 1.0].iter().map(|p| steps.value(*p)).collect();
         assert_eq!(values, [16, 32, 48, 64, 64].map(Value::Integer));
-        assert_eq!(steps.extremes(), [16, 64].map(Value::Integer));
+        assert_eq!(steps.checked_values(), [16, 32, 48, 64].map(Value::Integer));
+        let many = Domain::Int { low: 0, high: 4001, step: 2, log: false };
+        assert_eq!(many.checked_values(), [0, 4000].map(Value::Integer));
         let log = Domain::Int { low: 1, high: 100, step: 1, log: true };
         assert_eq!((log.value(0.0), log.value(1.0)), (Value::Integer(1), Value::Integer(100)));
         // exp of half way between ln 0.5 and ln 100.5 is 7.09.
@@ -218,6 +235,16 @@ mod tests {
                 let value = domain.value(position);
                 assert_eq!(domain.value(domain.position(&value).unwrap()), value, "{domain} {position}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_short_and_exact() {
+        for (number, expected) in [(1.055e-20, "1.055e-20"), (1e-4, "0.0001"), (0.0, "0.0"), (-2.5e300, "-2.5e300")] {
+            let value = Value::Float(number);
+            assert_eq!(toml_text(&value), expected);
+            let read: toml::Table = format!("x = {expected}").parse().unwrap();
+            assert_eq!(read["x"], value);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a journal says: the trials of a study, their results, and what is still to be trained.
 
+use std::path::Path;
+
 use anyhow::Result;
 use toml::Value;
 
@@ -7,7 +9,6 @@ use super::halving::Scored;
 use super::journal::{Record, ResultRecord};
 use super::space::Space;
 use crate::config;
-use crate::run_dir::STUDY_JSONL;
 use crate::util::error::input;
 
 /// A trial and what is known of it.
@@ -65,14 +66,18 @@ pub struct History {
 }
 
 impl History {
-    /// Adds the records after those already read. The first describes the study.
+    /// Adds the records of `journal` after those already read. The first describes the study.
     ///
     /// # Errors
     /// An input error that names a record that does not follow from those before it.
-    pub fn read(&mut self, records: &[Record], space: &Space) -> Result<()> {
+    pub fn read(&mut self, journal: &Path, records: &[Record], space: &Space) -> Result<()> {
         for (index, record) in records.iter().enumerate().skip(self.seen.max(1)) {
-            self.add(record, space)
-                .ok_or_else(|| input(format!("{STUDY_JSONL}:{}: does not follow from the lines above", index + 1)))?;
+            self.add(record, space).ok_or_else(|| {
+                let (shown, line) = (journal.display(), index + 1);
+                input(format!(
+                    "{shown}:{line}: does not follow from the lines above, so it was edited; restore it, or choose another --out"
+                ))
+            })?;
         }
         self.seen = records.len();
         Ok(())
@@ -93,7 +98,8 @@ impl History {
             }
             Record::Promotion { trial, rung } => {
                 let last = self.trials.get(*trial)?.last()?;
-                let follows = last.rung + 1 == *rung && last.score.is_some();
+                let is_new = !self.promotions.contains(&(*trial, *rung));
+                let follows = last.rung + 1 == *rung && last.score.is_some() && is_new;
                 follows.then(|| self.promotions.push((*trial, *rung)))?;
                 self.open.push(Work { trial: *trial, rung: *rung });
             }
@@ -148,13 +154,17 @@ mod tests {
         let promotion = |trial, rung| Record::Promotion { trial, rung };
         let mut records = vec![first(), trial(0, "1"), trial(1, "3"), result(1, 0, Some(0.5)), promotion(1, 1)];
         let mut history = History::default();
-        history.read(&records, &space()).unwrap();
+        let read = |history: &mut History, records: &[Record]| history.read(Path::new("s.jsonl"), records, &space());
+        read(&mut history, &records).unwrap();
         assert_eq!(history.open, [Work { trial: 0, rung: 0 }, Work { trial: 1, rung: 1 }]);
         assert_eq!(history.trials[1].positions, [0.625]);
         records.extend([result(1, 1, None), result(0, 0, Some(0.2))]);
-        history.read(&records, &space()).unwrap();
+        read(&mut history, &records).unwrap();
         assert!(history.open.is_empty() && history.trials[1].score().is_none());
         assert_eq!((history.results.len(), history.promotions.as_slice()), (3, &[(1, 1)][..]));
+        records.splice(5..5, [promotion(1, 1)]);
+        let twice = read(&mut History::default(), &records).unwrap_err().to_string();
+        assert!(twice.starts_with("s.jsonl:6: does not follow from the lines above"), "{twice}");
     }
 
     #[test]
@@ -170,8 +180,12 @@ mod tests {
             Record::Promotion { trial: 7, rung: 1 },
         ] {
             let records = [first(), trial(0, "1"), record.clone()];
-            let message = History::default().read(&records, &space()).unwrap_err().to_string();
-            assert!(message.contains("study.jsonl:3: does not follow from the lines above"), "{record:?}: {message}");
+            let read = History::default().read(Path::new("d/study.jsonl"), &records, &space());
+            let message = read.unwrap_err().to_string();
+            assert!(
+                message.starts_with("d/study.jsonl:3: does not follow from the lines above"),
+                "{record:?}: {message}"
+            );
         }
     }
 }

@@ -119,6 +119,11 @@ impl Drop for JournalLock {
 }
 
 impl Journal {
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens the journal at `path`, or creates it. With `is_shared`, other processes append to it.
     ///
     /// # Errors
@@ -166,6 +171,11 @@ impl Journal {
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines = bytes.get(..complete).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
         for line in lines {
+            if line.trim_ascii().is_empty() {
+                // An editor may have added it.
+                self.end += line.len() as u64;
+                continue;
+            }
             let record = serde_json::from_slice(line).map_err(|error| {
                 let number = self.records.len() + 1;
                 input(format!("{shown}:{number}: is not a record of a study ({error}); choose another --out"))
@@ -254,12 +264,17 @@ mod tests {
     fn a_broken_line_within_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("study.jsonl");
-        for text in ["x\n{\"event\":\"trial\",\"trial\":0,\"values\":[]}\n", "{\"event\":\"none\"}\n", "\n"] {
+        for text in ["x\n{\"event\":\"trial\",\"trial\":0,\"values\":[]}\n", "{\"event\":\"none\"}\n"] {
             fs::write(&path, text).unwrap();
             let message = open(&path).unwrap_err().to_string();
             assert!(message.contains("study.jsonl:1: is not a record of a study"), "{message}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text, "nothing is lost");
         }
+        fs::write(&path, serde_json::to_string(&trial(0)).unwrap() + "\n\n").unwrap();
+        let (mut journal, lock) = open(&path).unwrap();
+        journal.append(&lock, trial(1)).unwrap();
+        drop(lock);
+        assert_eq!(open(&path).unwrap().0.records, [trial(0), trial(1)], "a blank line is none");
     }
 
     #[test]

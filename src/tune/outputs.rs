@@ -11,6 +11,9 @@ use super::study::StudyResult;
 use super::study_dir::trial_name;
 use crate::util::files::write_atomically;
 
+/// The config of the best trial.
+pub const BEST_TOML: &str = "best.toml";
+
 /// Columns of `trials.csv` before those of the keys.
 const HEADER: [&str; 6] = ["trial", "state", "rung", "epochs", "best_epoch", "score"];
 
@@ -21,7 +24,7 @@ const HEADER: [&str; 6] = ["trial", "state", "rung", "epochs", "best_epoch", "sc
 pub fn write(result: &StudyResult, options: &StudyOptions, _lock: &JournalLock) -> Result<()> {
     write_atomically(&result.dir.file("trials.csv"), &to_csv(result)?)?;
     match best_toml(result, options)? {
-        Some(text) => write_atomically(&result.dir.file("best.toml"), text.as_bytes()),
+        Some(text) => write_atomically(&result.dir.file(BEST_TOML), text.as_bytes()),
         None => Ok(()),
     }
 }
@@ -74,7 +77,8 @@ fn best_toml(result: &StudyResult, options: &StudyOptions) -> Result<Option<Stri
          # {name} of {dir}, {metric} {score:.4} in epoch {best_epoch} of {epochs}.\n\
          # Seed of the search {seed}, of the training {run_seed}; {trained} epochs in all trials.\n\
          # The score selected the trial, so it is optimistic. --confirm trains it with fresh seeds; an\n\
-         # unbiased accuracy needs test images.\n\
+         # unbiased accuracy needs test images. A search that starts here needs another --seed: with\n\
+         # {seed} it begins with the same random values.\n\
          # What was varied:\n{varied}",
         count = result.trials.len(),
         sampler = options.sampler.name(),
@@ -129,7 +133,9 @@ pub fn to_json(result: &StudyResult) -> Json {
             json!({
                 "trial": trial_name(trial.number),
                 "state": state(result, trial),
+                "rung": trial.last().map(|last| last.rung),
                 "epochs": trial.epochs(),
+                "best_epoch": trial.last().and_then(|last| last.best_epoch),
                 "score": trial.score(),
                 "error": trial.last().and_then(|last| last.error.clone()),
                 "values": values(trial),
@@ -138,9 +144,13 @@ pub fn to_json(result: &StudyResult) -> Json {
         .collect();
     json!({
         "study": result.dir.path(),
+        "interrupted": result.signal.is_some(),
+        "metric": result.plan.base.train.early_stop.monitor.name(),
+        "rungs": result.plan.ladder.epochs(),
         "epochs": result.epochs(),
         "reference": result.reference().map(|trial| trial_name(trial.number)),
         "best": result.best.map(trial_name),
+        "best_config": result.best.map(|_| result.dir.file(BEST_TOML)),
         "score": result.best_trial().and_then(Trial::score),
         "trials": trials,
         "confirmation": result.confirmation,

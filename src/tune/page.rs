@@ -1,6 +1,7 @@
 //! Fills [`StudyReport`], the HTML report of a study.
 
 use anyhow::Result;
+use toml::Value;
 
 use super::confirmation::{Confirmation, Mean};
 use super::domain::{Domain, plain};
@@ -14,6 +15,10 @@ use crate::data::config::describe_split;
 use crate::report::html::{Fact, StudyReport};
 use crate::report::plot::{Coordinate, Measured, Standing, TrialLine};
 use crate::report::text_table::thousands;
+use crate::util::text::count;
+
+/// The key that names the variant of a table.
+const KIND: &str = "kind";
 
 /// How importance is computed.
 const METHOD: &str = "How much of the variance of the scores at the first rung each key explains alone: epsilon squared, over \
@@ -57,7 +62,13 @@ fn describe(result: &StudyResult, metric: &str) -> String {
         return "All trials failed.".to_owned();
     };
     let name = super::study_dir::trial_name(best.number);
-    let text = format!("The best of {} trials is {name}: {metric} {score:.4}.", result.trials.len());
+    let reference = result.reference().filter(|reference| reference.number != best.number);
+    let reference =
+        reference.and_then(|trial| Some((trial, trial.score()?))).map_or(String::new(), |(trial, score)| {
+            format!(" The config itself, {}, has {score:.4}.", super::study_dir::trial_name(trial.number))
+        });
+    let trials = count(result.trials.len(), "trial");
+    let text = format!("The best of {trials} is {name}: {metric} {score:.4}.{reference}");
     match &result.confirmation {
         None => text,
         Some(Confirmation { best, seeds, difference: None, .. }) => {
@@ -77,6 +88,10 @@ fn describe(result: &StudyResult, metric: &str) -> String {
 }
 
 fn caveats(result: &StudyResult) -> Vec<String> {
+    if result.best.is_none() {
+        let errors = result.results.iter().filter_map(|record| Some((record.trial, record.error.as_ref()?)));
+        return errors.map(|(trial, error)| format!("{}: {error}", super::study_dir::trial_name(trial))).collect();
+    }
     let optimism = match &result.confirmation {
         None => {
             "The best score selected its trial, so it is optimistic; --confirm K trains the config with K fresh seeds."
@@ -188,7 +203,7 @@ fn labels(domain: &Domain) -> Vec<(f64, String)> {
         _ => Some(position),
     };
     let mut positions: Vec<f64> = match domain {
-        Domain::Choice(_) => domain.extremes().iter().filter_map(|value| domain.position(value)).collect(),
+        Domain::Choice(_) => domain.checked_values().iter().filter_map(|value| domain.position(value)).collect(),
         _ => [0.0, 0.25, 0.5, 0.75, 1.0].into_iter().filter_map(nearest).collect(),
     };
     positions.dedup();
@@ -197,11 +212,24 @@ fn labels(domain: &Domain) -> Vec<(f64, String)> {
         let text = match value.as_float() {
             Some(number) if domain.is_logarithmic() => format!("{number:.1e}"),
             Some(number) => format!("{number:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-            None => plain(&value),
+            None => option_label(&value, domain),
         };
         (position, text)
     };
     positions.into_iter().map(label).collect()
+}
+
+/// An option as a label. Of a table, only what tells it from the others, since space is scarce.
+fn option_label(value: &Value, domain: &Domain) -> String {
+    let (Some(table), Domain::Choice(options)) = (value.as_table(), domain) else { return plain(value) };
+    let differs = |key: &&String| options.iter().any(|other| other.get(key) != table.get(*key));
+    let keys = table.keys().filter(|key| *key == KIND).chain(table.keys().filter(|key| *key != KIND));
+    let entry = |key: &String| match table.get(key).map(plain).unwrap_or_default() {
+        value if key == KIND => value,
+        value => format!("{key} {value}"),
+    };
+    let entries: Vec<String> = keys.filter(differs).map(entry).collect();
+    if entries.is_empty() { plain(value) } else { entries.join(", ") }
 }
 
 /// Each key with the share of the variance at the first rung that it explains, the largest first.
@@ -243,6 +271,13 @@ mod tests {
         assert_eq!(texts(&steps), ["16", "32", "48", "64"]);
         assert_eq!(labels(&steps)[3].0, steps.position(&toml::Value::Integer(64)).unwrap());
         assert_eq!(texts(&Domain::Uniform { low: 0.0, high: 0.5 }), ["0", "0.125", "0.25", "0.375", "0.5"]);
+        let tables =
+            [r#"{ kind = "sgd", lr = 0.05 }"#, r#"{ lr = 0.02, kind = "sgd" }"#, r#"{ kind = "adam", lr = 0.02 }"#];
+        let tables = tables.map(|text| format!("x = {text}").parse::<toml::Table>().unwrap()["x"].clone());
+        let some = Domain::Choice(tables[..2].to_vec());
+        assert_eq!(texts(&some), ["lr 0.05", "lr 0.02"]);
+        assert_eq!(texts(&Domain::Choice(tables.to_vec())), ["sgd, lr 0.05", "sgd, lr 0.02", "adam, lr 0.02"]);
+        assert_eq!(texts(&Domain::Choice(vec![true.into(), "a".into()])), ["true", "a"]);
         assert_eq!(texts(&Domain::Int { low: 0, high: 1, step: 1, log: false }), ["0", "1"]);
     }
 }

@@ -166,21 +166,33 @@ fn first_rung(max: u32, images: usize, batch: usize) -> u32 {
 /// # Errors
 /// An input error with what differs.
 pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<()> {
-    let refuse = |what: &str, before: String, now: String| {
+    let differs = |what: &str, before: String, now: String, advice: &str| {
         Err(input(format!(
-            "{shown}: was started with {what} {before}, but is resumed with {now}; choose another --out"
+            "{shown}: was started with {what} {before}, but is resumed with {now}; {advice}choose another --out"
         )))
     };
+    let refuse = |what: &str, before: String, now: String| differs(what, before, now, "");
     if old.format != new.format {
         return refuse("format", old.format.to_string(), new.format.to_string());
     }
     let epochs = |rungs: &[u32]| format!("{rungs:?}");
-    for (what, before, now) in [
+    let metric = |record: &StudyRecord| record.metric.trim_start_matches("val_").to_owned();
+    for (option, before, now) in [
         ("--sampler", old.sampler.name().to_owned(), new.sampler.name().to_owned()),
         ("--seed", old.seed.to_string(), new.seed.to_string()),
-        ("--metric", old.metric.clone(), new.metric.clone()),
+        ("--metric", metric(old), metric(new)),
         ("--eta", old.eta.to_string(), new.eta.to_string()),
-        ("rungs at epochs", epochs(&old.rungs), epochs(&new.rungs)),
+    ] {
+        if before != now {
+            let advice = format!("give {option} {before}, or ");
+            return differs(option, before, now, &advice);
+        }
+    }
+    if old.rungs != new.rungs {
+        let advice = "give --max-epochs and --min-epochs as before, or ";
+        return differs("rungs at epochs", epochs(&old.rungs), epochs(&new.rungs), advice);
+    }
+    for (what, before, now) in [
         ("images of hash", old.data_hash.clone(), new.data_hash.clone()),
         ("a split of hash", old.split_hash.clone(), new.split_hash.clone()),
     ] {
@@ -239,11 +251,20 @@ mod tests {
             check_same(&record, &other, "s").unwrap_err().to_string()
         };
         for (message, part) in [
-            (changed(|r| r.sampler = Sampler::Random), "--sampler tpe, but is resumed with random; choose another"),
+            (
+                changed(|r| r.sampler = Sampler::Random),
+                "--sampler tpe, but is resumed with random; give --sampler tpe, or choose another",
+            ),
             (changed(|r| r.seed = 2), "--seed 1, but is resumed with 2"),
             (changed(|r| r.eta = 2), "--eta 3, but"),
-            (changed(|r| r.rungs = vec![1, 4]), "rungs at epochs [1, 3], but is resumed with [1, 4]"),
-            (changed(|r| r.metric = "val_macro_f1".to_owned()), "--metric val_accuracy, but"),
+            (
+                changed(|r| r.rungs = vec![1, 4]),
+                "rungs at epochs [1, 3], but is resumed with [1, 4]; give --max-epochs and --min-epochs as before, or",
+            ),
+            (
+                changed(|r| r.metric = "val_macro_f1".to_owned()),
+                "--metric accuracy, but is resumed with macro_f1; give --metric accuracy, or",
+            ),
             (
                 changed(|r| r.space = Vec::new()),
                 "the space train.batch = { int = [1, 2] }, but is resumed with nothing",

@@ -20,6 +20,8 @@ use crate::util::rng::{Rng, Stream};
 const STARTUP: usize = 10;
 /// Candidates for each key, as in the paper's experiments with Hyperopt.
 const CANDIDATES: usize = 24;
+/// Attempts at a trial that TPE makes, before random ones.
+const GUIDED: u64 = 20;
 /// The good part of the trials.
 const GOOD: f64 = 0.2;
 /// Trials in the good part, at least and at most.
@@ -46,21 +48,24 @@ impl Sampler {
         }
     }
 
-    /// Positions in the domains for the trial `number`. `positions` has those of earlier trials.
+    /// Positions in the domains for the trial `number`. `positions` has those of earlier trials. Each
+    /// `attempt`, from 0, draws others; after some they are all at random, which finds what is left of a
+    /// small space.
     pub fn sample(
         self,
-        seed: u64,
-        number: usize,
+        (seed, number, attempt): (u64, usize, u64),
         domains: &[&Domain],
         positions: &[Vec<f64>],
         results: &[Scored],
     ) -> Vec<f64> {
         let split = match self {
-            Self::Tpe => split(results),
-            Self::Random => None,
+            Self::Tpe if attempt < GUIDED => split(results),
+            _ => None,
         };
         let sample = |(index, domain): (usize, &&Domain)| {
-            let rng = &mut Rng::new(&[Stream::Tune as u64, seed, number as u64, index as u64]);
+            let stream = [Stream::Tune as u64, seed, number as u64, index as u64, attempt];
+            // The first attempt has no number in its stream.
+            let rng = &mut Rng::new(stream.get(..if attempt == 0 { 4 } else { 5 }).unwrap_or(&stream));
             let Some((good, bad)) = &split else { return rng.uniform() };
             let at = |trials: &[usize]| -> Vec<f64> {
                 trials.iter().filter_map(|trial| positions.get(*trial)?.get(index).copied()).collect()
@@ -201,7 +206,7 @@ mod tests {
         let (domains, mut positions, mut results) = (domains(), Vec::new(), Vec::new());
         let domains: Vec<&Domain> = domains.iter().collect();
         for trial in 0..trials {
-            let at = sampler.sample(seed, trial, &domains, &positions, &results);
+            let at = sampler.sample((seed, trial, 0), &domains, &positions, &results);
             let values: Vec<Value> =
                 domains.iter().zip(&at).map(|(domain, position)| domain.value(*position)).collect();
             let found: Vec<f64> =
@@ -232,6 +237,18 @@ mod tests {
             assert_ne!(search(sampler, 1, 30), search(sampler, 2, 30));
         }
         assert_eq!(search(Sampler::Tpe, 1, 10), search(Sampler::Random, 1, 10), "10 at random");
+    }
+
+    #[test]
+    fn attempts_differ_and_find_every_option() {
+        let domain = Domain::Choice(["a", "b", "c"].map(Value::from).to_vec());
+        let results: Vec<Scored> = (0..20).map(|trial| Scored { trial, rung: 0, score: Some(1.0) }).collect();
+        let positions = vec![vec![0.1]; 20];
+        for sampler in [Sampler::Tpe, Sampler::Random] {
+            let draw = |attempt| sampler.sample((1, 20, attempt), &[&domain], &positions, &results);
+            let found: Vec<Value> = (0..100).map(|attempt| domain.value(draw(attempt)[0])).collect();
+            assert!(["a", "b", "c"].iter().all(|option| found.contains(&Value::from(*option))), "{found:?}");
+        }
     }
 
     #[test]

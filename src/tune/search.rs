@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use toml::Value;
 
-use super::domain::Domain;
+use super::domain::{Domain, toml_text};
 use super::halving::{Decision, Position};
 use super::history::{History, Work};
 use super::journal::{Journal, JournalLock, Record, ResultRecord};
@@ -14,9 +14,14 @@ use super::study_dir::{Claim, StudyDir, trial_name};
 use super::trial::{Runs, Trained};
 use crate::config;
 use crate::report::Console;
+use crate::run_dir::{RunDir, Summary};
 
 /// Interval at which a process without work looks at what others have done.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Attempts at a trial that is not the same as another. Of a space with few values left, they miss one
+/// in a hundred with a probability of 4e-5.
+const ATTEMPTS: u64 = 1000;
 
 /// A search in progress.
 pub struct Search<'a, 'r> {
@@ -32,6 +37,8 @@ pub struct Search<'a, 'r> {
     pub history: History,
     /// Trains runs.
     pub runs: &'a mut Runs<'r>,
+    /// Whether every combination of the space has been a trial.
+    pub is_exhausted: bool,
 }
 
 /// What this process does next.
@@ -83,13 +90,13 @@ impl Search<'_, '_> {
 
     fn lock(&mut self) -> Result<JournalLock> {
         let lock = self.journal.lock()?;
-        self.history.read(&self.journal.records, &self.plan.space)?;
+        self.history.read(self.journal.path(), &self.journal.records, &self.plan.space)?;
         Ok(lock)
     }
 
     fn append(&mut self, lock: &JournalLock, record: Record) -> Result<()> {
         self.journal.append(lock, record)?;
-        self.history.read(&self.journal.records, &self.plan.space)
+        self.history.read(self.journal.path(), &self.journal.records, &self.plan.space)
     }
 
     /// What was decided and nobody trains comes first, then a new decision.
@@ -98,25 +105,36 @@ impl Search<'_, '_> {
         if let Some(next) = self.claim_open(&lock)? {
             return Ok(next);
         }
-        let results = self.history.scored();
-        let position = Position {
-            results: &results,
-            promotions: &self.history.promotions,
-            started: self.history.trials.len(),
-            limit: self.options.trials,
-            is_idle: self.history.open.is_empty(),
-            reference: self.plan.reference(&self.history.trials),
-        };
-        match self.plan.ladder.decide(position) {
+        let record = match self.decide() {
             Decision::Finish => return Ok(Next::Finish),
             Decision::Wait => return Ok(Next::Wait),
-            Decision::Promote { trial, rung } => self.append(&lock, Record::Promotion { trial, rung })?,
-            Decision::Start => {
-                let record = self.sample()?;
-                self.append(&lock, record)?;
-            }
-        }
+            Decision::Promote { trial, rung } => Record::Promotion { trial, rung },
+            Decision::Start => match self.sample()? {
+                Some(record) => record,
+                None => {
+                    let count = self.history.trials.len();
+                    Console::default().line(&format!("note: all values of the space are tried, in {count} trials"))?;
+                    self.is_exhausted = true;
+                    drop(lock);
+                    return self.next();
+                }
+            },
+        };
+        self.append(&lock, record)?;
         Ok(self.claim_open(&lock)?.unwrap_or(Next::Wait))
+    }
+
+    fn decide(&self) -> Decision {
+        let results = self.history.scored();
+        let started = self.history.trials.len();
+        self.plan.ladder.decide(Position {
+            results: &results,
+            promotions: &self.history.promotions,
+            started,
+            limit: if self.is_exhausted { started } else { self.options.trials },
+            is_idle: self.history.open.is_empty(),
+            reference: self.plan.reference(&self.history.trials),
+        })
     }
 
     /// The first work without a result that no other process has claimed.
@@ -130,22 +148,28 @@ impl Search<'_, '_> {
     }
 
     /// The next trial with its values; the first has those of the config itself, if the space has them.
-    fn sample(&self) -> Result<Record> {
+    /// Every trial has the same seed, so equal values would be the same training: `None` if there are no
+    /// others.
+    fn sample(&self) -> Result<Option<Record>> {
         let domains: Vec<&Domain> = self.plan.space.parameters.iter().map(|parameter| &parameter.domain).collect();
         let positions: Vec<Vec<f64>> = self.history.trials.iter().map(|trial| trial.positions.clone()).collect();
         let number = self.history.trials.len();
         if number == 0 {
             match self.plan.space.values_of(&self.plan.base) {
-                Ok(values) => return Ok(trial_record(number, &values)),
+                Ok(values) => return Ok(Some(trial_record(number, &values))),
                 Err(key) => Console::default().line(&format!(
                     "note: the config itself is not a trial: the space does not have its value of {key}"
                 ))?,
             }
         }
         let results = self.history.scored();
-        let sampled = self.options.sampler.sample(self.options.seed, number, &domains, &positions, &results);
-        let values: Vec<Value> = domains.iter().zip(sampled).map(|(domain, at)| domain.value(at)).collect();
-        Ok(trial_record(number, &values))
+        let draw = |attempt| -> Vec<Value> {
+            let stream = (self.options.seed, number, attempt);
+            let sampled = self.options.sampler.sample(stream, &domains, &positions, &results);
+            domains.iter().zip(sampled).map(|(domain, at)| domain.value(at)).collect()
+        };
+        let is_new = |values: &Vec<Value>| self.history.trials.iter().all(|trial| trial.values != *values);
+        Ok((0..ATTEMPTS).map(draw).find(is_new).map(|values| trial_record(number, &values)))
     }
 
     /// Trains a trial up to a rung and records the result; the signal that interrupted it.
@@ -165,17 +189,16 @@ impl Search<'_, '_> {
         let result = match trained {
             Trained::Interrupted(signal) => return Ok(Some(signal)),
             Trained::Failed(error) => failure(work, before, error),
-            Trained::Done(summary) => match summary.best_monitor_value.filter(|score| score.is_finite()) {
-                Some(score) => ResultRecord {
-                    trial: number,
-                    rung,
-                    epochs: summary.epochs,
-                    best_epoch: summary.best_epoch,
-                    score: Some(score),
-                    error: None,
-                },
-                None => failure(work, summary.epochs, "has no finite metric".to_owned()),
-            },
+            Trained::Done(summary) => {
+                let reached = summary.epochs.min(epochs);
+                match self.best_until(&summary, number, epochs)? {
+                    Some((best_epoch, score)) => {
+                        let (best_epoch, score) = (Some(best_epoch), Some(score));
+                        ResultRecord { trial: number, rung, epochs: reached, best_epoch, score, error: None }
+                    }
+                    None => failure(work, reached, "has no finite metric".to_owned()),
+                }
+            }
         };
         Console::default().line(&self.describe(&name, &result))?;
         // Together, so that nobody claims work that has just been done.
@@ -183,6 +206,24 @@ impl Search<'_, '_> {
         self.append(&lock, Record::Result(result))?;
         claim.release(&lock)?;
         Ok(None)
+    }
+
+    /// Best epoch and its score up to `epochs`. A run may be ahead of the journal, if it was trained by
+    /// hand or the journal is an older copy.
+    fn best_until(&self, summary: &Summary, trial: usize, epochs: u32) -> Result<Option<(u32, f64)>> {
+        if summary.epochs <= epochs {
+            let best = summary.best_epoch.zip(summary.best_monitor_value);
+            return Ok(best.filter(|(_, score)| score.is_finite()));
+        }
+        let monitor = self.options.metric.monitor();
+        let mut best: Option<(u32, f64)> = None;
+        for epoch in RunDir::open(&self.dir.trial(trial))?.read_metrics()?.iter().filter(|one| one.epoch <= epochs) {
+            let value = epoch.monitored_value(monitor);
+            if monitor.is_better(value, best.map(|(_, best)| best)) {
+                best = Some((epoch.epoch, value));
+            }
+        }
+        Ok(best)
     }
 
     fn describe(&self, name: &str, result: &ResultRecord) -> String {
@@ -196,7 +237,7 @@ impl Search<'_, '_> {
 }
 
 fn trial_record(trial: usize, values: &[Value]) -> Record {
-    Record::Trial { trial, values: values.iter().map(ToString::to_string).collect() }
+    Record::Trial { trial, values: values.iter().map(toml_text).collect() }
 }
 
 fn failure(work: Work, epochs: u32, error: String) -> ResultRecord {

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use toml::{Table, Value};
 
-use super::domain::Domain;
+use super::domain::{Domain, toml_text};
 use crate::config::{self, Config, MAX_CONFIG, find_line};
+use crate::train::initial_weights::WeightsFile;
 use crate::util::error::input;
 use crate::util::files::read_small_text;
 use crate::util::text::short;
@@ -116,7 +117,8 @@ impl Space {
 
     /// `key=value` for each parameter, the values in its order.
     pub fn assignments(&self, values: &[Value]) -> Vec<String> {
-        self.parameters.iter().zip(values).map(|(parameter, value)| format!("{}={value}", parameter.key)).collect()
+        let pairs = self.parameters.iter().zip(values);
+        pairs.map(|(parameter, value)| format!("{}={}", parameter.key, toml_text(value))).collect()
     }
 }
 
@@ -220,16 +222,22 @@ fn domain(kind: &str, values: &[Value]) -> Result<Domain, String> {
     }
 }
 
-/// Checks that the config takes the extreme values of a parameter.
+/// Checks that the config takes the values of a parameter: of a range of numbers, the ends.
 fn check(parameter: &Parameter, base: &Config) -> Result<(), String> {
     let key = &parameter.key;
     if let Some((_, why)) = FIXED.iter().find(|(fixed, _)| is_within(key, fixed) || is_within(fixed, key)) {
         return Err(format!("{key}: a search does not vary this key: {why}"));
     }
-    for value in parameter.domain.extremes() {
-        let text = format!("{key}={value}");
-        if let Err(error) = config::with_values(base, std::slice::from_ref(&text)) {
-            let problem = error.to_string();
+    for value in parameter.domain.checked_values() {
+        let text = format!("{key}={}", toml_text(&value));
+        let found = config::with_values(base, std::slice::from_ref(&text));
+        // Weights that are missing would end the study in the middle.
+        let found = found.and_then(|config| match &config.train.init {
+            Some(path) if key == "train.init" => WeightsFile::open(path).map(drop),
+            _ => Ok(()),
+        });
+        if let Err(error) = found {
+            let problem = format!("{error:#}");
             let named = if problem.starts_with(key.as_str()) { String::new() } else { format!("{key}: ") };
             return Err(format!("{named}{problem}{}", advice(key, &parameter.domain)));
         }
@@ -237,12 +245,17 @@ fn check(parameter: &Parameter, base: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// What to do about a `kind` that does not fit the other keys of its table.
+/// What to do about a `kind` that does not fit the other keys of its table, or integers of which some
+/// are not allowed.
 fn advice(key: &str, domain: &Domain) -> String {
-    let tables = key.strip_suffix(".kind").filter(|_| domain.options().is_some());
-    tables.map_or(String::new(), |table| {
-        format!("; choose among whole tables: {table} = {{ choice = [{{ kind = ... }}, ...] }}")
-    })
+    match (key.strip_suffix(".kind"), domain) {
+        (Some(table), Domain::Choice(_)) => {
+            format!("; choose among whole tables: {table} = {{ choice = [{{ kind = ... }}, ...] }}")
+        }
+        (_, Domain::Uniform { .. } | Domain::Log { .. }) => "; for an integer, give { int = [LOW, HIGH] }".to_owned(),
+        (_, Domain::Int { step: 1, .. }) => "; leave values out with step = N, or list them with choice".to_owned(),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -325,8 +338,13 @@ mod tests {
             ("[train]\n\nbatch = { int = [0, 4] }", &["s.toml:3: train.batch = 0 is not allowed", "1 to 65536"]),
             (
                 "train.batch = { uniform = [1, 4] }",
-                &["s.toml:1: train.batch = 1.0 is not allowed: expected an integer"],
+                &["s.toml:1: train.batch = 1.0 is not allowed: expected an integer", "give { int = [LOW"],
             ),
+            (
+                "model.kernel = { int = [3, 7] }",
+                &["s.toml:1: model.kernel = 4 is not allowed", "with step = N, or list"],
+            ),
+            ("train.init = { choice = [\"no-run\", \"no-other\"] }", &["s.toml:1: train.init", "no-run: no such file"]),
             ("train.batch = { int = [1, 4], step = 4 }", &["step: expected an integer from 1 to the distance"]),
             ("train.batch = { int = [1, 4], step = 0.5 }", &["step: expected an integer"]),
             ("train.batch = { int = [1, 4], step = 2, log = true }", &["has step and log; give one of them"]),

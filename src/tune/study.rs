@@ -21,6 +21,7 @@ use crate::run_dir::{LOCK_FILE, STUDY_JSONL};
 use crate::sweep::runner::DatasetCache;
 use crate::util::error::{Outcome, input};
 use crate::util::signals::Signals;
+use crate::util::text::count;
 
 /// The result of a study.
 pub struct StudyResult {
@@ -88,7 +89,8 @@ impl StudyResult {
         }
         if self.best.is_none() {
             let error = self.results.iter().find_map(|result| result.error.clone()).unwrap_or_default();
-            return Err(anyhow!("all {} trials failed; the first: {error}", self.trials.len()));
+            let trials = count(self.trials.len(), "trial");
+            return Err(anyhow!("all {trials} failed; the first: {error}"));
         }
         Ok(Outcome::Done)
     }
@@ -115,8 +117,15 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
     let resume_command = resume_command(options, &dir)?;
     let mut runs =
         Runs { signals, command: &options.command, resume_command: &resume_command, datasets: &mut datasets };
-    let mut search =
-        Search { options, plan: &plan, dir: &dir, journal: &mut journal, history: History::default(), runs: &mut runs };
+    let mut search = Search {
+        options,
+        plan: &plan,
+        dir: &dir,
+        journal: &mut journal,
+        history: History::default(),
+        runs: &mut runs,
+        is_exhausted: false,
+    };
     let signal = search.run()?;
     let (History { trials, results, .. }, lock) = search.into_history()?;
     let best = best(&results);
@@ -133,10 +142,15 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
     };
     outputs::write(&result, options, &lock)?;
     drop(lock);
-    if result.signal.is_none() && confirmation::seed_count(&result, options)? > 0 {
-        match confirmation::run(&result, options, &mut journal, &mut runs)? {
-            Ok(confirmation) => result.confirmation = Some(confirmation),
-            Err(signal) => result.signal = Some(signal),
+    if result.signal.is_none() {
+        if confirmation::seed_count(&result, options)? > 0 {
+            match confirmation::run(&result, options, &mut journal, &mut runs)? {
+                Ok(confirmation) => result.confirmation = Some(confirmation),
+                Err(signal) => result.signal = Some(signal),
+            }
+        } else if confirmation::has_runs(&result)? {
+            let note = "note: the best trial is not the one that fresh seeds have confirmed; --confirm K confirms it";
+            Console::default().line(note)?;
         }
     }
     if result.signal.is_none() {
@@ -199,8 +213,11 @@ fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> 
         }
     };
     drop(lock);
-    let (trials, rungs) = (options.trials, rungs.join(", "));
-    console.line(&format!("study: {trials} trials, rungs at epochs {rungs}, in {shown_dir}"))?;
+    let rungs = match &rungs[..] {
+        [all] => format!("each of {all} epochs: halving is off"),
+        _ => format!("rungs at epochs {}", rungs.join(", ")),
+    };
+    console.line(&format!("study: up to {}, {rungs}, in {shown_dir}", count(options.trials, "trial")))?;
     let recorded = config::from_text(&recorded, &format!("{}:1", path.display()))?;
     Ok((journal, recorded))
 }

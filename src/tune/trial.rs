@@ -67,8 +67,12 @@ impl Runs<'_> {
     }
 }
 
-/// An error as the result of a trial.
+/// An error as the result of a trial. The advice for a run that diverged is not one for a trial, whose
+/// config is that of the study.
 fn failed(error: Error) -> Trained {
+    if let Some(Diverged { what, .. }) = error.downcast_ref() {
+        return Trained::Failed(format!("{what}: training diverged"));
+    }
     let error = device::simplify_torch_error(error, MemoryAdvice::Training);
     Trained::Failed(format!("{error:#}"))
 }

@@ -61,6 +61,12 @@ fn a_vgg_trains_resumes_and_exports() {
 }
 
 #[test]
+fn muon_trains_and_resumes() {
+    let optimizer = "optimizer = { kind = \"muon\", lr = 5e-3 }\nema = 0.9\nclip_norm = 1.0\nlayer_decay = 0.8";
+    trains_resumes_and_exports(VGG, optimizer);
+}
+
+#[test]
 fn a_resnet_trains_resumes_and_exports() {
     trains_resumes_and_exports(RESNET, &format!("{RECIPE}\nprogressive = {{ from = 32, to = 44, until = 1.0 }}"));
 }

@@ -284,8 +284,9 @@ fn a_resumed_run_has_the_same_best_epoch_by_the_monitored_metric() {
 #[test]
 fn config_variants_train() {
     let bench = bench();
-    let variants: [&[&str]; 6] = [
+    let variants: [&[&str]; 7] = [
         &["precision=bf16"],
+        &["train.optimizer={kind=\"muon\",lr=2e-3}", "model.dense=[32]", "train.layer_decay=0.9"],
         &["train.optimizer={kind=\"adamw\",weight_decay=0.05}", "train.schedule={kind=\"constant\"}"],
         &["train.optimizer={kind=\"sgd\",lr=0.05}", "train.early_stop.monitor=val_loss"],
         &["model.pooling=average", "model.convolutions=2", "model.padding=same", "model.activation=gelu"],
@@ -301,7 +302,7 @@ fn config_variants_train() {
         let summary = json(bench.path().join(&out).join("summary.json"));
         assert_eq!(summary["epochs"], 2, "{variant:?}");
         assert_eq!(summary["precision"], if number == 0 { "bf16" } else { "f32" });
-        assert_eq!(summary["threads"], if number == 5 { 2 } else { 1 });
+        assert_eq!(summary["threads"], if number == 6 { 2 } else { 1 });
         let lines = text(bench.path().join(&out).join("metrics.jsonl"));
         assert!(!lines.contains("null"), "{variant:?}: {lines}");
     }

@@ -79,7 +79,7 @@ fn the_first_trial_is_the_config_itself() {
     assert_eq!(found, (&3e-3.into(), &64.into(), &vec![8].into()));
     assert!(!own.stderr.contains("the config itself is not a trial"), "{}", own.all());
     // 500 steps are more epochs than the training has.
-    assert!(own.stderr.contains("study: 1 trials, rungs at epochs 2, in own"), "{}", own.all());
+    assert!(own.stderr.contains("study: up to 1 trial, each of 2 epochs: halving is off, in own"), "{}", own.all());
     // It is trained with a fresh seed once, not twice.
     let confirmation = &own.json()["confirmation"];
     assert!(confirmation["difference"].is_null() && confirmation["base"] == confirmation["best"], "{confirmation}");
@@ -129,7 +129,13 @@ fn a_killed_study_ends_as_an_unbroken_one() {
 
     // Once more changes nothing.
     good(broken, &again);
-    assert_eq!(text(broken.join("s/study.jsonl")), text(whole.join("s/study.jsonl")));
+    let unbroken = text(whole.join("s/study.jsonl"));
+    assert_eq!(text(broken.join("s/study.jsonl")), unbroken);
+    // An older copy of the journal: its runs are ahead of it, and only the epochs up to a rung count.
+    let older: String = unbroken.split_inclusive('\n').take(4).collect();
+    fs_err::write(&journal, older + "\n").unwrap();
+    let done = good(broken, &again);
+    assert_eq!(text(&journal).replace("\n\n", "\n"), unbroken, "{}", done.all());
     promoted_trials_equal_runs_trained_at_once(whole);
 }
 
@@ -202,13 +208,16 @@ fn a_study_is_confirmed_with_fresh_seeds() {
     // Resumed without the option, it keeps what was confirmed.
     assert_eq!(good(folder, &resumed(&args)).json()["confirmation"], *confirmation);
     assert_eq!(text(folder.join("s/report.html")).matches("best minus base").count(), 1);
+    fs_err::remove_dir_all(folder.join("s/confirm-base-seed43")).unwrap();
+    let note = "the best trial is not the one that fresh seeds have confirmed; --confirm K confirms it";
+    assert!(good(folder, &resumed(&args)).stderr.contains(note));
     // Runs of a study are ordinary runs.
     assert!(good(folder, &["runs", "s"]).stdout.contains("paused"));
     bad(folder, &["evaluate", "s", "--data", "small.csv"], 2, &["s: is a study, expected one of its runs"]);
 }
 
 /// Schedules and learning rates that each fit the config, whose learning rate is 3e-3.
-const CLASHING: &str = "train.optimizer.lr = { choice = [1e-3, 2.9e-3] }\ntrain.schedule = { choice = [\
+const CLASHING: &str = "train.optimizer.lr = { log = [1e-3, 2.9e-3] }\ntrain.schedule = { choice = [\
                         { kind = \"plateau\", min_lr = 2e-3 }, { kind = \"plateau\", min_lr = 1.5e-3 }] }\n";
 
 #[test]
@@ -228,7 +237,7 @@ fn trials_that_fail_do_not_end_a_study() {
     assert!(!done.stderr.contains("trial004: up to"), "{}", done.all());
     assert!(text(folder.join("s/trials.csv")).starts_with(&rows));
 
-    fs_err::write(folder.join("space.toml"), CLASHING.replace("2.9e-3", "1.1e-3")).unwrap();
+    fs_err::write(folder.join("space.toml"), CLASHING.replace("2.9e-3", "1.4e-3")).unwrap();
     bad(folder, &study("2", "t"), 1, &["all 2 trials failed; the first: train.schedule.min_lr = "]);
     assert!(!folder.join("t/best.toml").exists());
 }
@@ -241,13 +250,32 @@ fn a_trial_that_diverges_fails_and_a_run_that_confirms_may() {
     let args = ["tune", "tiny.toml", "--space", "space.toml", "--trials", "5", "--max-epochs", "2", "--out", "s"];
     let args = [&args[..], &["--sampler", "random", "--confirm", "1"], &DIVERGING[..]].concat();
     let done = good(folder, &args);
-    assert!(text(folder.join("s/study.jsonl")).contains("training diverged"), "{}", done.all());
+    assert!(text(folder.join("s/study.jsonl")).contains("training diverged\""), "{}", done.all());
+    assert!(!done.all().contains("max_rollbacks"), "advice for a run that is not one of a study: {}", done.all());
     assert!(text(folder.join("s/trials.csv")).contains(",failed,"));
     for part in ["base none", "difference none", "failed: confirm-base-seed43: ", "training diverged"] {
         assert!(done.stdout.contains(part), "{part}: {}", done.all());
     }
     let page = text(folder.join("s/report.html"));
     assert!(page.contains("Failed, and not part of the means: confirm-base-seed43"), "{page}");
+}
+
+#[test]
+fn a_small_space_is_tried_once() {
+    let folder = setup();
+    let folder = folder.path();
+    fs_err::write(folder.join("space.toml"), "augment.flip = { choice = [true, false] }\n").unwrap();
+    let args = ["tune", "tiny.toml", "--space", "space.toml", "--trials", "9", "--max-epochs", "1", "--out", "s"];
+    let done = good(folder, &[&args[..], &["--json"]].concat());
+    assert!(done.stderr.contains("note: all values of the space are tried, in 2 trials"), "{}", done.all());
+    let found = done.json();
+    let flips: Vec<&serde_json::Value> =
+        found["trials"].as_array().unwrap().iter().map(|trial| &trial["values"]["augment.flip"]).collect();
+    assert!(flips.len() == 2 && flips[0] != flips[1], "{found}");
+    assert_eq!((&found["rungs"], &found["interrupted"]), (&serde_json::json!([1]), &false.into()));
+    fs_err::remove_dir_all(folder.join("s").join(found["best"].as_str().unwrap())).unwrap();
+    let again = good(folder, &resumed(&args));
+    assert!(again.stdout.contains("is gone, with its weights; best.toml trains it again"), "{}", again.all());
 }
 
 #[test]
@@ -282,6 +310,10 @@ fn mistakes_are_found_before_anything_is_written() {
         ),
         ("train.batch = [", &["space.toml:1: not valid TOML"]),
         ("", &["space.toml: varies no key"]),
+        (
+            "train.init = { choice = [\"none\", \"runs\"] }",
+            &["space.toml:1: train.init = \"none\": none: no such file"],
+        ),
     ] {
         fs_err::write(folder.join("space.toml"), space).unwrap();
         bad(folder, &STUDY, 2, parts);
@@ -294,6 +326,7 @@ fn mistakes_are_found_before_anything_is_written() {
     bad(folder, &long, 2, &["--min-epochs 5: expected 1 to 4"]);
     bad(folder, &[&STUDY[..], &["--set", "train.schedule={kind=\"cosine\",warmup=5}"]].concat(), 2, &["warmup"]);
     bad(folder, &[&STUDY[..], &["--set", "data.train=none.csv"]].concat(), 2, &["none.csv"]);
+    bad(folder, &[&STUDY[..], &["--confirm", "-1"]].concat(), 2, &["invalid value '-1' for '--confirm <K>'"]);
     assert!(!folder.join("s").exists());
 }
 
@@ -311,7 +344,7 @@ fn a_study_is_neither_overwritten_nor_resumed_as_another() {
     bad(folder, &args, 2, &["s: holds a study; choose another --out, or resume it with --resume"]);
     let with = |more: &[&'static str]| [&resumed(&args)[..], more].concat();
     bad(folder, &with(&["--seed", "7"]), 2, &["s: was started with --seed 42, but is resumed with 7"]);
-    bad(folder, &with(&["--sampler", "random"]), 2, &["--sampler tpe, but is resumed with random"]);
+    bad(folder, &with(&["--sampler", "random"]), 2, &["is resumed with random; give --sampler tpe, or choose"]);
     bad(folder, &with(&["--set", "train.clip_norm=1"]), 2, &["train.clip_norm"]);
     bad(folder, &with(&["--set", "train.early_stop.patience=9"]), 2, &["train.early_stop.patience"]);
     let images = text(folder.join("small.csv"));

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Plot;
 use super::axis::is_plottable;
-use super::canvas::{Align, Canvas, Color, GRID, INK, Point, SMALL, TEXT, VERMILION, WIDTH};
+use super::canvas::{Align, Canvas, Color, GRID, INK, Point, SMALL, TEXT, VERMILION, WHITE, WIDTH};
 use super::legend::{Mark, draw_legend};
 
 /// Bottom and top of the axes.
@@ -108,12 +108,15 @@ fn y(position: f64) -> f64 {
 fn draw_axis(canvas: &mut Canvas, axis: &Coordinate, (x, spacing, width, is_low): (f64, f64, f64, bool)) {
     canvas.vertical(x, (ROWS.0, ROWS.1), 1.0, INK);
     let row = if is_low { ROWS.1 - 16.0 } else { ROWS.1 - 36.0 };
-    let name = TEXT.fit(&axis.name, (2.0 * spacing - 12.0).min(width - x - 4.0).max(60.0));
+    let name = TEXT.fit(&axis.name, (2.0 * spacing - 28.0).min(width - x - 4.0).max(60.0));
     canvas.text((x - 6.0, row), &name, TEXT.bold());
     for (position, label) in axis.labels.iter().filter(|(position, _)| is_plottable(*position)) {
         let y = y(*position);
         canvas.horizontal(y, (x - 3.0, x + 3.0), 1.0, GRID);
-        canvas.text((x + 6.0, y), &SMALL.fit(label, spacing.min(RIGHT) - 12.0), SMALL.aligned(Align::Start));
+        let label = SMALL.fit(label, spacing.min(RIGHT) - 12.0);
+        // Lines cross it.
+        canvas.rect((x + 4.0, y - 8.0), (x + 8.0 + SMALL.width(&label), y + 8.0), WHITE, 0.75);
+        canvas.text((x + 6.0, y), &label, SMALL.aligned(Align::Start));
     }
 }
 

@@ -31,6 +31,7 @@ fn recipes() -> Vec<(&'static str, String, String, &'static str)> {
         ("leaky_relu", cnn("activation = \"leaky_relu\""), sgd(""), ""),
         ("vgg", VGG.into(), nesterov.into(), ""),
         ("resnet, adamw", RESNET.into(), adamw.into(), ""),
+        ("muon", RESNET.into(), "optimizer = { kind = \"muon\", lr = 1e-3 }".into(), ""),
         ("progressive", RESNET.into(), sgd("progressive = { from = 32, until = 0.9 }"), ""),
         ("torchvision, layer decay", TORCHVISION.into(), sgd("layer_decay = 0.5\nclip_norm = 0.5"), ""),
         ("frozen", RESNET.into(), format!("{adamw}\nfreeze = [\"stem\", \"stage1\"]\nlayer_decay = 0.5"), ""),

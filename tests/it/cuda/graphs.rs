@@ -44,6 +44,7 @@ fn a_graph_trains_bit_for_bit_as_without() {
         ("cnn", CNN, "optimizer = { kind = \"adam\" }", "random_erasing = 0.5\nbrightness = 0.2"),
         ("resnet", RESNET, SIZES, "mixup = 0.2\ncutmix = 1.0"),
         ("fine-tuning", RESNET, FINE_TUNING, ""),
+        ("muon", RESNET, "optimizer = { kind = \"muon\", lr = 1e-3 }", ""),
     ] {
         fs_err::write(folder.join("small.toml"), config(model, recipe, augment)).unwrap();
         let (eager, graph) = (format!("{name}-eager"), format!("{name}-graph"));

@@ -234,6 +234,8 @@ fn configs_with_a_training_out_of_range() {
         (optimizer("{ kind = \"adamw\", weight_decay = 11 }"), &["c.toml:13: train.optimizer.weight_decay = 11"]),
         (optimizer("{ kind = \"sgd\", momentum = 1 }"), &["c.toml:13: train.optimizer.momentum = 1", "0 to below 1"]),
         (optimizer("{ kind = \"sgd\", momentum = 0 }"), &["c.toml:13: train.optimizer.nesterov", "momentum is 0"]),
+        (optimizer("{ kind = \"muon\", momentum = 0 }"), &["c.toml:13: train.optimizer.nesterov", "momentum is 0"]),
+        (optimizer("{ kind = \"muon\", step = 5 }"), &["c.toml:13: train.optimizer.step: unknown key", "beta1"]),
         (
             optimizer("{ kind = \"rmsprop\" }"),
             &["c.toml:13: train.optimizer.kind = \"rmsprop\" is not allowed", "\"adamw\""],
