@@ -145,13 +145,13 @@ def train_and_test(options, config, out, tests, keys):
     return evaluate(options, out, *tests) | {"seconds": summary["seconds"]}
 
 
-def fresh_runs(options, folder, tests, configs, seeds, prefix, keys=None):
-    """For each config the results of every seed, trained in turn."""
+def fresh_runs(options, folder, tests, configs, seeds, prefix, keys):
+    """For each config the results of every seed, trained in turn with `keys`: the same split for all."""
     results = {name: [] for name in configs}
     for seed in seeds:
         for name, config in configs.items():
             out = folder / f"{prefix}-{name}-seed{seed}"
-            results[name].append(train_and_test(options, config, out, tests, {"seed": seed} | (keys or {})))
+            results[name].append(train_and_test(options, config, out, tests, {"seed": seed} | keys))
             print(f"{out}: {results[name][-1]}", file=sys.stderr)
     return results
 
@@ -171,7 +171,7 @@ def repeat(options, kind, repetition):
     seeds = [1000 * (number + 1) + repetition for number in range(options.fresh)]
     return {
         "search": {name: {key: study[key] for key in ("score", "epochs", "best")} for name, study in found.items()},
-        "fresh": fresh_runs(options, folder, tests, configs, seeds, "fresh"),
+        "fresh": fresh_runs(options, folder, tests, configs, seeds, "fresh", {"data.split_seed": repetition}),
     }
 
 
@@ -179,7 +179,8 @@ def train_on_all(options):
     """The config that the first repetition found, and the notebook's, on all real images."""
     folder, tests = prepare(options, "real", 1)
     configs = {"notebook": folder / "base.toml", "tpe": folder / "tpe" / "best.toml"}
-    keys = {"data.train": folder / "train.csv" if options.tiny else options.data / "my_emotion_train.csv"}
+    train = folder / "train.csv" if options.tiny else options.data / "my_emotion_train.csv"
+    keys = {"data.split_seed": 1, "data.train": train}
     seeds = [9000 + number for number in range(options.full_seeds)]
     return fresh_runs(options, options.out / "real", tests, configs, seeds, "all", keys)
 

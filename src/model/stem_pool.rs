@@ -1,7 +1,8 @@
 //! `model.stem_pool` of a ResNet.
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::util::flag_or_name::FlagOrName;
 
 /// `model.stem_pool`: `true`, `false` or `"3x3"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,43 +15,18 @@ pub enum StemPool {
     AfterRelu,
 }
 
-/// The value of [`StemPool::AfterRelu`].
-const OVERLAPPING: &str = "3x3";
+const VALUES: FlagOrName<StemPool> =
+    FlagOrName { off: StemPool::Off, on: StemPool::BeforeNorm, named: ("3x3", StemPool::AfterRelu) };
 
 impl Serialize for StemPool {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_bool(false),
-            Self::BeforeNorm => serializer.serialize_bool(true),
-            Self::AfterRelu => serializer.serialize_str(OVERLAPPING),
-        }
-    }
-}
-
-struct StemPoolVisitor;
-
-impl Visitor<'_> for StemPoolVisitor {
-    type Value = StemPool;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("true, false or \"3x3\"")
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<StemPool, E> {
-        Ok(if value { StemPool::BeforeNorm } else { StemPool::Off })
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<StemPool, E> {
-        if value == OVERLAPPING {
-            return Ok(StemPool::AfterRelu);
-        }
-        Err(E::invalid_value(de::Unexpected::Str(value), &self))
+        VALUES.serialize(*self, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for StemPool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StemPoolVisitor)
+        VALUES.deserialize(deserializer)
     }
 }
 
@@ -60,7 +36,7 @@ impl schemars::JsonSchema for StemPool {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"enum": [true, false, OVERLAPPING]})
+        VALUES.json_schema()
     }
 }
 

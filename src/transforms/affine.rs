@@ -41,11 +41,6 @@ impl Affine {
     }
 }
 
-/// A horizontal flip with probability 1/2 if `enabled`; Keras' `horizontal_flip`.
-pub fn random_flip(enabled: bool, rng: &mut Rng) -> Affine {
-    flip(enabled && rng.uniform() < 0.5)
-}
-
 /// A horizontal flip, or the identity.
 pub fn flip(flipped: bool) -> Affine {
     if flipped { Affine { matrix: [[-1.0, 0.0], [0.0, 1.0]], offset: [0.0, 0.0] } } else { Affine::IDENTITY }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::flip::Flip;
 use crate::util::validate::{InvalidValue, require};
 
 /// `[augment]`: random transforms of the training images; 0 or false disables one.
@@ -17,8 +18,9 @@ pub struct AugmentConfig {
     /// Zoom factors for x and y from U(1 - zoom, 1 + zoom).
     #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub zoom: f64,
-    /// Horizontal flip with probability 1/2.
-    pub flip: bool,
+    /// Horizontal flip: `true` with probability 1/2; `"alternating"` in every other epoch, so that two
+    /// epochs have each image both ways.
+    pub flip: Flip,
     /// Random resized crop with a fraction of the area from U(1 - crop, 1).
     #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub crop: f64,
@@ -51,7 +53,7 @@ impl Default for AugmentConfig {
             rotate: 10.0,
             shift: 0.1,
             zoom: 0.1,
-            flip: true,
+            flip: Flip::Random,
             crop: 0.0,
             brightness: 0.0,
             contrast: 0.0,

@@ -31,6 +31,7 @@ pub mod affine;
 mod augment_params;
 mod color_jitter;
 mod config;
+pub mod flip;
 mod mix_tensors;
 mod mixup;
 mod random_erasing;
@@ -52,6 +53,7 @@ pub use mixup::{CutBox, Mix};
 pub use random_erasing::RECTANGLE;
 pub use warp::{gather_warp, warp};
 
+use self::flip::Flip;
 use crate::data::device_images::{DeviceImages, scale_to_unit};
 use crate::util::rng::{Rng, Stream};
 
@@ -94,7 +96,7 @@ impl Augment {
     /// Whether any affine transform is on.
     pub fn has_affine(&self) -> bool {
         let AugmentConfig { rotate, shift, zoom, flip, crop, .. } = self.config;
-        rotate > 0.0 || shift > 0.0 || zoom > 0.0 || flip || crop > 0.0
+        rotate > 0.0 || shift > 0.0 || zoom > 0.0 || flip != Flip::Off || crop > 0.0
     }
 
     /// Whether brightness, contrast or gamma is on.
@@ -112,7 +114,8 @@ impl Augment {
     /// count from 0.
     pub fn sample_affine(&self, epoch: u64, row: u64, occurrence: u64) -> Affine {
         let rng = |transform| self.rng(epoch, (row, occurrence), transform);
-        affine::random_flip(self.config.flip, &mut rng(0))
+        let flip = self.config.flip.is_flipped(epoch, |epoch| self.rng(epoch, (row, occurrence), 0));
+        affine::flip(flip)
             .then(affine::random_zoom(self.config.zoom, &mut rng(1)))
             .then(affine::random_shift(self.config.shift, &mut rng(2)))
             .then(affine::random_rotation(self.config.rotate, &mut rng(3)))
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     fn all_off() -> AugmentConfig {
-        AugmentConfig { rotate: 0.0, shift: 0.0, zoom: 0.0, flip: false, ..AugmentConfig::default() }
+        AugmentConfig { rotate: 0.0, shift: 0.0, zoom: 0.0, flip: Flip::Off, ..AugmentConfig::default() }
     }
 
     /// Recovers the parameters of a transform without crop: angle in degrees, zoom x and y, shift x
@@ -229,7 +232,7 @@ mod tests {
             assert!(near(only.3, all.3) && near(only.4, all.4) && near(only.0, 0.0));
             let only = sample(&AugmentConfig { zoom: 0.1, ..all_off() });
             assert!(near(only.1, all.1) && near(only.2, all.2) && near(only.0, 0.0));
-            let only = sample(&AugmentConfig { flip: true, ..all_off() });
+            let only = sample(&AugmentConfig { flip: Flip::Random, ..all_off() });
             assert!(only.5 == all.5 && near(only.1, 1.0));
             let cropped = |config| Augment::new(&config, 1, 50).sample_affine(0, row, 0);
             let only = cropped(AugmentConfig { crop: 0.5, ..all_off() });

@@ -3,6 +3,7 @@
 pub mod container;
 pub mod error;
 pub mod files;
+pub mod flag_or_name;
 pub mod rng;
 pub mod signals;
 pub mod stats;

@@ -149,7 +149,7 @@ fn configs_with_values_of_other_types() {
         (optimizer("{ lr = \"3e-3\" }"), &["c.toml:13: train.optimizer.lr = \"3e-3\" is not allowed"]),
         (predict("tta = 10"), &["c.toml:15: predict.tta"]),
         (format!("predict = [\"flip\"]\n{TINY}"), &["c.toml:1: predict is an array; expected a table"]),
-        (augment("flip = 1"), &["c.toml:15: augment.flip = 1 is not allowed: expected a boolean"]),
+        (augment("flip = 1"), &["c.toml:15: augment.flip = 1 is not allowed: expected true, false or \"alternating\""]),
     ]);
 }
 
