@@ -36,8 +36,9 @@ def train(options, config, seed):
         "seed": seed,
         "threads": options.threads,
         "device": options.device,
-        "precision": options.precision,
     }
+    if options.precision:
+        keys["precision"] = options.precision
     if options.epochs:
         keys["train.epochs"] = options.epochs
     run(options, "train", config, *sets(keys), "--out", out, "--resume")
@@ -123,7 +124,7 @@ def main():
     found = parser(__doc__)
     found.add_argument("configs", nargs="+", metavar="CONFIG", help="configs of networks")
     found.add_argument("--seeds", type=int, default=3, help="seeds of each config, from 42 on")
-    found.add_argument("--precision", default="auto", help="auto, f32, tf32 or bf16, for all configs")
+    found.add_argument("--precision", help="auto, f32, tf32 or bf16, instead of the configs' own")
     found.add_argument("--tta", choices=["flip", "ten_crop"], default="ten_crop", help="test-time augmentation")
     found.add_argument("--epochs", type=int, default=0, help="other than the configs', to check the script")
     options = found.parse_args()

@@ -6,7 +6,7 @@ use kernels::adam::{self, Update};
 use tch::{Device, Tensor};
 use torch_ext::{parallel, tensor_slice};
 
-use super::layer_decay::Part;
+use super::parts::Part;
 use crate::device;
 
 /// Adam's update of the `values` of `part`: a fused kernel on the CPU, libtorch operations
@@ -88,7 +88,7 @@ fn adam_reference(
 mod tests {
     use super::*;
     use crate::model::FlatParameters;
-    use crate::optim::layer_decay::one_part;
+    use crate::optim::parts::one_part;
     use crate::testing::signed;
 
     #[test]

@@ -18,7 +18,7 @@ const ITERATIONS: usize = 5;
 /// Lower bound of the norm that a matrix is divided by.
 const EPSILON: f64 = 1e-7;
 
-/// Elements of an update have the root mean square of AdamW's with this factor (Liu et al. 2025).
+/// Root mean square of the elements of an update, like that of AdamW's (Liu et al. 2025).
 const ADAMW_RMS: f64 = 0.2;
 
 /// Updates the weights of a layer and its `momentum`, float32 [rows, columns] with a row for each

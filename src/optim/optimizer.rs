@@ -11,9 +11,9 @@ use tch::Tensor;
 use torch_ext::{fused, op_profile};
 
 use super::adam_update::{adam, adam_coefficients};
-use super::layer_decay::{Part, one_part, parts};
 use super::muon;
 pub use super::optimizer_config::{AdamConfig, AdamwConfig, MuonConfig, OptimizerConfig, SgdConfig};
+use super::parts::{Part, one_part, parts};
 use super::step_scalars::{DeviceScalars, StepScalars};
 use crate::model::FlatParameters;
 
@@ -52,7 +52,8 @@ impl Optimizer {
         Ok(Self { parts, factors, ..self })
     }
 
-    /// Names of the state tensors. The momentum of Muon is in the first moment.
+    /// Names of the state tensors. The momentum of Muon's matrices is in the first moment; they have no
+    /// second one, so theirs stays 0.
     pub fn state_names(config: &OptimizerConfig) -> &'static [&'static str] {
         match config {
             OptimizerConfig::Sgd(_) => &["momentum"],
@@ -65,14 +66,20 @@ impl Optimizer {
         Self::state_names(&self.config).iter().copied().zip(&self.state)
     }
 
-    /// Updates the parameters from their gradients: with libtorch's fused optimizers on a GPU, which
-    /// read the scalars there.
+    /// Updates the parameters from their gradients: on a GPU with libtorch's fused optimizers, and for
+    /// matrices with Muon's operations, which all read the scalars there.
     pub fn step(&mut self, parameters: &mut FlatParameters, scalars: &StepScalars) -> Result<()> {
         let update = || match &scalars.on_device {
             Some(on_device) => self.step_fused(parameters, on_device),
             None => self.step_on_host(parameters, scalars.lr, scalars.number),
         };
         tch::no_grad(|| op_profile::operation("grimace::optimizer", update))
+    }
+
+    /// Whether other kinds of processors may round an update differently: matrix products differ, which
+    /// the other updates do not have.
+    pub fn multiplies_matrices(&self) -> bool {
+        self.parts.iter().any(|part| part.matrix.is_some())
     }
 
     /// Updates the weights of one layer with Muon.

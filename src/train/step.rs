@@ -27,7 +27,7 @@ use crate::optim::ema::Ema;
 use crate::optim::loss::Loss;
 use crate::optim::optimizer::Optimizer;
 use crate::run_dir::checkpoint::State;
-use crate::transforms::resize::resize;
+use crate::transforms::resize::ImageSize;
 use crate::util::rng::{Rng, Stream};
 use crate::util::signals::Signals;
 
@@ -49,8 +49,8 @@ pub struct Trainer {
     /// Whether float32 is computed in TF32.
     tf32: bool,
     seed: u64,
-    /// Side length of the images of the epoch, in pixels.
-    side: usize,
+    /// Size of the images of the epoch.
+    size: ImageSize,
     /// The images of the next steps, if they are on the host.
     stream: Option<ImageStream>,
     /// The schedule of the epoch; `None` before the first.
@@ -128,7 +128,7 @@ impl Trainer {
             kind,
             tf32: placement.tf32,
             seed,
-            side: SIDE,
+            size: ImageSize { side: SIDE, method: config.progressive.method },
             stream: None,
             schedule: None,
             results,
@@ -173,7 +173,7 @@ impl Trainer {
             _ => None,
         };
         self.collected = step;
-        self.side = side;
+        self.size.side = side;
         self.results.begin_epoch()?;
         match (&mut self.graphs, &mut self.schedule) {
             (Some(graphs), Some(own)) => {
@@ -197,7 +197,7 @@ impl Trainer {
         // Taken out, because a graph's step borrows the trainer.
         if let Some(mut graphs) = self.graphs.take() {
             let images = self.schedule()?.plan().images(step);
-            let side = self.side;
+            let side = self.size.side;
             let problem = match graphs.run(images, side, &mut StepAt { trainer: self, epoch, step })? {
                 StepOutcome::Done => {
                     self.graphs = Some(graphs);
@@ -252,7 +252,7 @@ impl Trainer {
             images = images.first(part.len)?;
         }
         let TrainingBatch { x, targets, labels } = images;
-        let x = resize(x, self.side)?.f_to_dtype(self.kind, false, false)?;
+        let x = self.size.apply(x)?.f_to_dtype(self.kind, false, false)?;
         self.lap(Phase::Input);
         let tf32 = self.tf32.then(Tf32::allow).transpose()?;
         self.parameters.begin_step()?;

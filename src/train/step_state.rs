@@ -17,6 +17,12 @@ impl Trainer {
         all.filter(|flat| flat.numel() > 0).try_for_each(|flat| group.broadcast(&mut flat.shallow_clone()))
     }
 
+    /// As [`broadcast`](Self::broadcast), if the updates of the processes of a group may have been rounded
+    /// differently.
+    pub fn remove_drift(&mut self) -> Result<()> {
+        if self.optimizer.multiplies_matrices() { self.broadcast() } else { Ok(()) }
+    }
+
     /// Tensors of network, optimizer and EMA for checkpoints: views on the CPU, a copy from a GPU,
     /// which is one because each waits for the device.
     pub fn snapshot(&self) -> Result<Snapshot> {

@@ -234,6 +234,7 @@ impl<'a> TrainingLoop<'a> {
             EpochSchedule::new(config.seed, epoch, sampler, config.train.batch, &run.augment, scalars, images)?;
         let plan = schedule.plan();
         let side = side_at_epoch(&config.train.progressive, epoch, config.train.epochs);
+        run.trainer.remove_drift()?;
         run.trainer.begin_epoch(schedule, run.state.step, side)?;
         run.trainer.lap(Phase::Schedule);
         let title = format!("epoch {:>3}/{}", epoch + 1, config.train.epochs);

@@ -234,6 +234,9 @@ mod tests {
             assert!(near(only.1, all.1) && near(only.2, all.2) && near(only.0, 0.0));
             let only = sample(&AugmentConfig { flip: Flip::Random, ..all_off() });
             assert!(only.5 == all.5 && near(only.1, 1.0));
+            let alternating = Augment::new(&AugmentConfig { flip: Flip::Alternating, ..all_off() }, 1, 50);
+            let flipped = [0, 1, 2].map(|epoch| parameters(&alternating.sample_affine(epoch, row, 0)).5);
+            assert!(flipped == [all.5, !all.5, all.5], "{flipped:?}");
             let cropped = |config| Augment::new(&config, 1, 50).sample_affine(0, row, 0);
             let only = cropped(AugmentConfig { crop: 0.5, ..all_off() });
             let both = cropped(AugmentConfig { crop: 0.5, ..AugmentConfig::default() });

@@ -1,4 +1,5 @@
-//! Progressive resizing: training starts on smaller images, or has smaller images to the end.
+//! Progressive resizing: training starts on smaller images, or has smaller images to the end, which
+//! are resized or cropped.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -23,11 +24,24 @@ pub struct ProgressiveConfig {
     /// Fraction of the epochs after which images have their last size.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub until: f64,
+    /// How images become smaller, after augmentation.
+    pub method: SizeMethod,
+}
+
+/// `train.progressive.method`: how images become smaller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeMethod {
+    /// the whole image at a smaller scale
+    #[default]
+    Resize,
+    /// the middle of the image at its own scale; with `augment.shift`, it is a random crop
+    Crop,
 }
 
 impl Default for ProgressiveConfig {
     fn default() -> Self {
-        Self { from: SIDE, to: SIDE, until: 0.5 }
+        Self { from: SIDE, to: SIDE, until: 0.5, method: SizeMethod::default() }
     }
 }
 
@@ -66,9 +80,37 @@ pub fn side_at_epoch(config: &ProgressiveConfig, epoch: u32, epochs: u32) -> usi
     config.from + STEP * (progress * steps) as usize
 }
 
+/// The size of the images of an epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageSize {
+    /// Height and width in pixels, at most 48.
+    pub side: usize,
+    /// How they become smaller.
+    pub method: SizeMethod,
+}
+
+impl ImageSize {
+    /// Makes [B, 1, 48, 48] as small as [B, 1, side, side]; the dtype stays.
+    pub fn apply(self, images: Tensor) -> Result<Tensor> {
+        match self.method {
+            SizeMethod::Resize => resize(images, self.side),
+            SizeMethod::Crop => crop(images, self.side),
+        }
+    }
+}
+
+/// The middle of [B, 1, 48, 48]: [B, 1, side, side].
+fn crop(images: Tensor, side: usize) -> Result<Tensor> {
+    if side == SIDE {
+        return Ok(images);
+    }
+    let (margin, side) = ((SIDE.saturating_sub(side) / 2) as i64, side as i64);
+    Ok(images.f_narrow(2, margin, side)?.f_narrow(3, margin, side)?.f_contiguous()?)
+}
+
 /// Resizes [B, 1, 48, 48] to [B, 1, side, side] like `torch.nn.functional.interpolate` with
 /// `mode="bilinear", antialias=True`, computed in float32.
-pub fn resize(images: Tensor, side: usize) -> Result<Tensor> {
+fn resize(images: Tensor, side: usize) -> Result<Tensor> {
     if side == SIDE {
         return Ok(images);
     }
@@ -84,17 +126,17 @@ mod tests {
 
     #[test]
     fn size_grows_to_full_size() {
-        let config = ProgressiveConfig { from: 32, to: 48, until: 0.5 };
+        let config = ProgressiveConfig { from: 32, until: 0.5, ..ProgressiveConfig::default() };
         let sides: Vec<usize> = (0..20).map(|epoch| side_at_epoch(&config, epoch, 20)).collect();
         assert_eq!(sides[..10], [32, 32, 32, 36, 36, 40, 40, 40, 44, 44]);
         assert!(sides[10..].iter().all(|side| *side == 48));
         assert_eq!(side_at_epoch(&ProgressiveConfig::default(), 0, 20), 48, "off by default");
-        assert_eq!(side_at_epoch(&ProgressiveConfig { from: 32, to: 48, until: 0.0 }, 0, 20), 48);
+        assert_eq!(side_at_epoch(&ProgressiveConfig { until: 0.0, ..config }, 0, 20), 48);
     }
 
     #[test]
     fn the_last_size_may_be_smaller() {
-        let config = ProgressiveConfig { from: 32, to: 40, until: 0.5 };
+        let config = ProgressiveConfig { from: 32, to: 40, ..ProgressiveConfig::default() };
         let sides: Vec<usize> = (0..8).map(|epoch| side_at_epoch(&config, epoch, 8)).collect();
         assert_eq!(sides, [32, 32, 36, 36, 40, 40, 40, 40]);
         let constant = ProgressiveConfig { from: 40, to: 40, ..config.clone() };
@@ -105,6 +147,17 @@ mod tests {
             let problem = ProgressiveConfig { to, ..config.clone() }.check().unwrap_err();
             assert_eq!(problem.key, "train.progressive.to");
         }
+    }
+
+    #[test]
+    fn a_crop_is_the_middle_at_its_own_scale() {
+        let pixels = Tensor::arange(2 * 48 * 48, (Kind::Float, Device::Cpu)).view([2, 1, 48, 48]);
+        let cropped = |side| ImageSize { side, method: SizeMethod::Crop }.apply(pixels.shallow_clone()).unwrap();
+        let small = cropped(40);
+        assert_eq!((small.size(), small.is_contiguous()), (vec![2, 1, 40, 40], true));
+        let at = |image: i64, row: i64, column: i64| small.double_value(&[image, 0, row, column]);
+        assert_eq!((at(0, 0, 0), at(1, 39, 5)), (4.0 * 48.0 + 4.0, f64::from(48 * 48 + 43 * 48 + 9)));
+        assert_eq!(cropped(48).data_ptr(), pixels.data_ptr(), "not copied");
     }
 
     #[test]

@@ -191,14 +191,23 @@ pub fn seed_count(result: &StudyResult, options: &StudyOptions) -> Result<u64> {
     Ok((1..=MAX_SEEDS).take_while(has_both_ended).count() as u64)
 }
 
-/// Whether there are runs with fresh seeds, of any trial.
+/// If there are runs with fresh seeds and none are kept: why.
 ///
 /// # Errors
-/// A directory that cannot be read.
-pub fn has_runs(result: &StudyResult) -> Result<bool> {
-    let names = fs_err::read_dir(result.dir.path())?.map(|entry| Ok(entry?.file_name()));
-    let names = names.collect::<Result<Vec<_>>>()?;
-    Ok(names.iter().any(|name| name.to_string_lossy().starts_with(CONFIRM)))
+/// A directory that cannot be read, or those of the best trial's config.
+pub fn note(result: &StudyResult) -> Result<Option<&'static str>> {
+    let Some(best) = best_name(result)? else { return Ok(None) };
+    let entries = fs_err::read_dir(result.dir.path())?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names = names.collect::<Result<Vec<String>>>()?;
+    let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+    Ok(if has(&format!("{CONFIRM}{best}-")) {
+        Some("note: the fresh seeds of the best trial are not all trained; --confirm K trains the rest")
+    } else if has(CONFIRM) {
+        Some("note: the best trial is not the one that fresh seeds have confirmed; --confirm K confirms it")
+    } else {
+        None
+    })
 }
 
 fn fresh_seed(result: &StudyResult, number: u64) -> u64 {

@@ -51,6 +51,27 @@ impl Domain {
         }
     }
 
+    /// Number of values; `None` for numbers that are not integers.
+    pub fn count(&self) -> Option<f64> {
+        match self {
+            Self::Log { .. } | Self::Uniform { .. } => None,
+            Self::Int { low, high, step, .. } => Some(count(*low, *high, *step)),
+            Self::Choice(values) => Some(values.len() as f64),
+        }
+    }
+
+    /// The integer or option `index`, from 0.
+    pub fn nth(&self, index: u64) -> Option<Value> {
+        match self {
+            Self::Log { .. } | Self::Uniform { .. } => None,
+            Self::Int { low, step, .. } => {
+                let offset = i64::try_from(index).ok()?.checked_mul(*step)?;
+                low.checked_add(offset).map(Value::Integer)
+            }
+            Self::Choice(values) => values.get(usize::try_from(index).ok()?).cloned(),
+        }
+    }
+
     /// Whether an axis of its values is logarithmic.
     pub fn is_logarithmic(&self) -> bool {
         matches!(self, Self::Log { .. } | Self::Int { log: true, .. })

@@ -169,13 +169,12 @@ impl Journal {
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.read_to_end(&mut bytes)?;
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let torn = bytes.len() - complete;
+        // An editor may have added blank lines.
+        let records = bytes.get(..complete).unwrap_or_default().trim_ascii_end().len();
+        let complete = if records == 0 { 0 } else { records + 1 };
         let lines = bytes.get(..complete).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
         for line in lines {
-            if line.trim_ascii().is_empty() {
-                // An editor may have added it.
-                self.end += line.len() as u64;
-                continue;
-            }
             let record = serde_json::from_slice(line).map_err(|error| {
                 let number = self.records.len() + 1;
                 input(format!("{shown}:{number}: is not a record of a study ({error}); choose another --out"))
@@ -184,7 +183,12 @@ impl Journal {
             self.end += line.len() as u64;
         }
         if complete < bytes.len() {
-            self.note = Some(format!("{shown}: removed an unfinished last line of {} bytes", bytes.len() - complete));
+            let what = if torn > 0 {
+                format!("an unfinished last line of {torn} bytes")
+            } else {
+                "blank lines at its end".into()
+            };
+            self.note = Some(format!("{shown}: removed {what}"));
             self.file.set_len(self.end)?;
         }
         Ok(())
@@ -270,11 +274,24 @@ mod tests {
             assert!(message.contains("study.jsonl:1: is not a record of a study"), "{message}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text, "nothing is lost");
         }
-        fs::write(&path, serde_json::to_string(&trial(0)).unwrap() + "\n\n").unwrap();
-        let (mut journal, lock) = open(&path).unwrap();
-        journal.append(&lock, trial(1)).unwrap();
-        drop(lock);
-        assert_eq!(open(&path).unwrap().0.records, [trial(0), trial(1)], "a blank line is none");
+    }
+
+    #[test]
+    fn blank_lines_at_the_end_are_removed_and_within_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("study.jsonl");
+        let line = serde_json::to_string(&trial(0)).unwrap() + "\n";
+        for blank in ["\n", "\n \n\n", "\r\n", "\n  "] {
+            fs::write(&path, format!("{line}{blank}")).unwrap();
+            let (mut journal, lock) = open(&path).unwrap();
+            assert!(journal.note.as_ref().unwrap().contains("removed "), "{:?}", journal.note);
+            journal.append(&lock, trial(1)).unwrap();
+            drop(lock);
+            assert_eq!(open(&path).unwrap().0.records, [trial(0), trial(1)], "{blank:?}");
+        }
+        fs::write(&path, format!("{line}\n{line}")).unwrap();
+        let message = open(&path).unwrap_err().to_string();
+        assert!(message.contains("study.jsonl:2: is not a record of a study"), "{message}");
     }
 
     #[test]

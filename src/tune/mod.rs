@@ -15,6 +15,7 @@ pub mod plan;
 pub mod sampler;
 pub mod search;
 pub mod space;
+mod space_table;
 pub mod study;
 pub mod study_dir;
 pub mod trial;

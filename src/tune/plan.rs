@@ -188,10 +188,6 @@ pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<(
             return differs(option, before, now, &advice);
         }
     }
-    if old.rungs != new.rungs {
-        let advice = "give --max-epochs and --min-epochs as before, or ";
-        return differs("rungs at epochs", epochs(&old.rungs), epochs(&new.rungs), advice);
-    }
     for (what, before, now) in [
         ("images of hash", old.data_hash.clone(), new.data_hash.clone()),
         ("a split of hash", old.split_hash.clone(), new.split_hash.clone()),
@@ -201,18 +197,22 @@ pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<(
         }
     }
     if old.space != new.space {
-        let differs = |line: &&String, others: &[String]| !others.contains(line);
+        let is_missing = |line: &&String, others: &[String]| !others.contains(line);
         let none = "nothing".to_owned();
-        let before = old.space.iter().find(|line| differs(line, &new.space)).unwrap_or(&none);
-        let now = new.space.iter().find(|line| differs(line, &old.space)).unwrap_or(&none);
+        let before = old.space.iter().find(|line| is_missing(line, &new.space)).unwrap_or(&none);
+        let now = new.space.iter().find(|line| is_missing(line, &old.space)).unwrap_or(&none);
         return refuse("the space", before.clone(), now.clone());
     }
     let (before, now) = (config::read_table(&old.config)?, config::read_table(&new.config)?);
     let may_change = |key: &str| resume::may_change(key) && !FIXED.contains(&key);
-    match config::differing_keys(&before, &now).into_iter().find(|key| !may_change(key)) {
-        Some(key) => refuse(&key, config::format_value(&before, &key), config::format_value(&now, &key)),
-        None => Ok(()),
+    if let Some(key) = config::differing_keys(&before, &now).into_iter().find(|key| !may_change(key)) {
+        return refuse(&key, config::format_value(&before, &key), config::format_value(&now, &key));
     }
+    if old.rungs != new.rungs {
+        let advice = old.rungs.first().map_or(String::new(), |first| format!("give --min-epochs {first}, or "));
+        return differs("rungs at epochs", epochs(&old.rungs), epochs(&new.rungs), &advice);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -259,7 +259,7 @@ mod tests {
             (changed(|r| r.eta = 2), "--eta 3, but"),
             (
                 changed(|r| r.rungs = vec![1, 4]),
-                "rungs at epochs [1, 3], but is resumed with [1, 4]; give --max-epochs and --min-epochs as before, or",
+                "rungs at epochs [1, 3], but is resumed with [1, 4]; give --min-epochs 1, or",
             ),
             (
                 changed(|r| r.metric = "val_macro_f1".to_owned()),

@@ -15,13 +15,15 @@ use super::trial::{Runs, Trained};
 use crate::config;
 use crate::report::Console;
 use crate::run_dir::{RunDir, Summary};
+use crate::util::text::count;
 
 /// Interval at which a process without work looks at what others have done.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Attempts at a trial that is not the same as another. Of a space with few values left, they miss one
-/// in a hundred with a probability of 4e-5.
+/// Attempts to draw a trial that is not the same as another.
 const ATTEMPTS: u64 = 1000;
+/// Combinations of a space that are tried one by one if no other is drawn.
+const MAX_COMBINATIONS: f64 = 100_000.0;
 
 /// A search in progress.
 pub struct Search<'a, 'r> {
@@ -37,7 +39,7 @@ pub struct Search<'a, 'r> {
     pub history: History,
     /// Trains runs.
     pub runs: &'a mut Runs<'r>,
-    /// Whether every combination of the space has been a trial.
+    /// Whether no combination of the space is found that has not been a trial.
     pub is_exhausted: bool,
 }
 
@@ -112,8 +114,8 @@ impl Search<'_, '_> {
             Decision::Start => match self.sample()? {
                 Some(record) => record,
                 None => {
-                    let count = self.history.trials.len();
-                    Console::default().line(&format!("note: all values of the space are tried, in {count} trials"))?;
+                    let trials = count(self.history.trials.len(), "trial");
+                    Console::default().line(&format!("note: the space has no other values, after {trials}"))?;
                     self.is_exhausted = true;
                     drop(lock);
                     return self.next();
@@ -169,7 +171,11 @@ impl Search<'_, '_> {
             domains.iter().zip(sampled).map(|(domain, at)| domain.value(at)).collect()
         };
         let is_new = |values: &Vec<Value>| self.history.trials.iter().all(|trial| trial.values != *values);
-        Ok((0..ATTEMPTS).map(draw).find(is_new).map(|values| trial_record(number, &values)))
+        // Of a few combinations, the last ones may be hard to draw.
+        let size = self.plan.space.size().filter(|size| *size <= MAX_COMBINATIONS).map_or(0, |size| size as u64);
+        let rest = (0..size).filter_map(|index| self.plan.space.combination(index));
+        let found = (0..ATTEMPTS).map(draw).chain(rest).find(is_new);
+        Ok(found.map(|values| trial_record(number, &values)))
     }
 
     /// Trains a trial up to a rung and records the result; the signal that interrupted it.

@@ -3,24 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
-use toml::{Table, Value};
+use toml::Value;
 
 use super::domain::{Domain, toml_text};
+use super::space_table::{EXPECTED, collect};
 use crate::config::{self, Config, MAX_CONFIG, find_line};
 use crate::train::initial_weights::WeightsFile;
 use crate::util::error::input;
 use crate::util::files::read_small_text;
-use crate::util::text::short;
-
-/// Kinds of domains, as they are written.
-const KINDS: [&str; 4] = ["log", "uniform", "int", "choice"];
-
-/// What a parameter has to look like, for messages.
-const EXPECTED: &str =
-    "one of { log = [LOW, HIGH] }, { uniform = [LOW, HIGH] }, { int = [LOW, HIGH] }, { choice = [A, B, ...] }";
-
-/// Characters of a value in a message.
-const MAX_SHOWN: usize = 100;
 
 /// Keys that a search may not vary, or tables of them, and why.
 const FIXED: [(&str, &str); 8] = [
@@ -96,6 +86,22 @@ impl Space {
         self.parameters.iter().map(|parameter| format!("{} = {}", parameter.key, parameter.domain)).collect()
     }
 
+    /// Number of combinations, if all values are options or integers.
+    pub fn size(&self) -> Option<f64> {
+        self.parameters.iter().map(|parameter| parameter.domain.count()).product()
+    }
+
+    /// The combination `index`, from 0 to below [`size`](Self::size).
+    pub fn combination(&self, mut index: u64) -> Option<Vec<Value>> {
+        let value = |parameter: &Parameter| {
+            let count = parameter.domain.count()? as u64;
+            let own = index % count.max(1);
+            index /= count.max(1);
+            parameter.domain.nth(own)
+        };
+        self.parameters.iter().map(value).collect()
+    }
+
     /// The values that `config` itself has.
     ///
     /// # Errors
@@ -127,101 +133,6 @@ fn is_within(key: &str, table: &str) -> bool {
     key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Adds the parameters in `table`, whose own key is `path`. The error is a key and what is wrong with
-/// it.
-fn collect(table: &Table, path: &str, found: &mut Vec<Parameter>) -> Result<(), (String, String)> {
-    for (name, value) in table {
-        let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        let shown = || short(&value.to_string(), MAX_SHOWN);
-        let wrong = |problem: String| (key.clone(), format!("{key} = {}: {problem}", shown()));
-        let Some(inner) = value.as_table() else {
-            return Err(wrong(format!("is not a set of values; expected {EXPECTED}")));
-        };
-        let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| inner.contains_key(*kind)).collect();
-        let domain = match kinds.as_slice() {
-            [] if inner.is_empty() => return Err(wrong(format!("is not a set of values; expected {EXPECTED}"))),
-            [] => {
-                collect(inner, &key, found)?;
-                continue;
-            }
-            // `log` beside `int` is an option of it.
-            ["int"] | ["log", "int"] => integers(inner),
-            [kind] if inner.len() == 1 => array(inner, kind).and_then(|values| domain(kind, values)),
-            _ => Err(format!("has more than one entry; expected {EXPECTED}")),
-        };
-        found.push(Parameter { domain: domain.map_err(wrong)?, key });
-    }
-    Ok(())
-}
-
-fn array<'a>(table: &'a Table, kind: &str) -> Result<&'a [Value], String> {
-    let values = table.get(kind).and_then(Value::as_array);
-    values.map(Vec::as_slice).ok_or_else(|| format!("{kind} is not an array; expected {EXPECTED}"))
-}
-
-/// The two ends of a kind.
-fn ends<'a>(kind: &str, values: &'a [Value]) -> Result<(&'a Value, &'a Value), String> {
-    match values {
-        [low, high] => Ok((low, high)),
-        _ => Err(format!("has {} values; expected {{ {kind} = [LOW, HIGH] }}", values.len())),
-    }
-}
-
-/// `{ int = [LOW, HIGH] }`, with `step` or `log`.
-fn integers(table: &Table) -> Result<Domain, String> {
-    let (low, high) = ends("int", array(table, "int")?)?;
-    let (Some(low), Some(high)) = (low.as_integer(), high.as_integer()) else {
-        return Err("expected two integers".to_owned());
-    };
-    if low >= high {
-        return Err("expected the first value below the second".to_owned());
-    }
-    if let Some(other) = table.keys().find(|key| !["int", "step", "log"].contains(&key.as_str())) {
-        return Err(format!("has more than one entry: {other}; beside int, expected step = N or log = true"));
-    }
-    let log = match table.get("log") {
-        None => false,
-        Some(Value::Boolean(log)) => *log,
-        Some(_) => return Err("has more than one entry; beside int, log is true or false".to_owned()),
-    };
-    let step = table.get("step").map_or(Some(1), Value::as_integer);
-    let step = step.filter(|step| *step >= 1 && low.checked_add(*step).is_some_and(|next| next <= high));
-    let step = step.ok_or("step: expected an integer from 1 to the distance of the two values")?;
-    match log {
-        true if low < 1 => Err("expected values above 0, because their logarithm is sampled".to_owned()),
-        true if step > 1 => Err("has step and log; give one of them".to_owned()),
-        _ => Ok(Domain::Int { low, high, step, log }),
-    }
-}
-
-/// The domain of a kind with these values.
-fn domain(kind: &str, values: &[Value]) -> Result<Domain, String> {
-    if kind == "choice" {
-        let is_repeated = |(index, value): (usize, &Value)| values.iter().take(index).any(|other| other == value);
-        return match values {
-            [] | [_] => Err("has fewer than two options; expected { choice = [A, B, ...] }".to_owned()),
-            _ if values.iter().enumerate().any(is_repeated) => Err("has an option twice".to_owned()),
-            _ => Ok(Domain::Choice(values.to_vec())),
-        };
-    }
-    let (low, high) = ends(kind, values)?;
-    let number = |value: &Value| match value {
-        Value::Integer(value) => Some(*value as f64),
-        Value::Float(value) => Some(*value).filter(|value| value.is_finite()),
-        _ => None,
-    };
-    let (Some(low), Some(high)) = (number(low), number(high)) else {
-        return Err("expected two finite numbers".to_owned());
-    };
-    match kind {
-        _ if low >= high => Err("expected the first value below the second".to_owned()),
-        "log" if low <= 0.0 => Err("expected values above 0, because their logarithm is sampled".to_owned()),
-        "log" => Ok(Domain::Log { low, high }),
-        _ if !(high - low).is_finite() => Err("expected a smaller range".to_owned()),
-        _ => Ok(Domain::Uniform { low, high }),
-    }
-}
-
 /// Checks that the config takes the values of a parameter: of a range of numbers, the ends.
 fn check(parameter: &Parameter, base: &Config) -> Result<(), String> {
     let key = &parameter.key;
@@ -239,7 +150,7 @@ fn check(parameter: &Parameter, base: &Config) -> Result<(), String> {
         if let Err(error) = found {
             let problem = format!("{error:#}");
             let named = if problem.starts_with(key.as_str()) { String::new() } else { format!("{key}: ") };
-            return Err(format!("{named}{problem}{}", advice(key, &parameter.domain)));
+            return Err(format!("{named}{problem}{}", advice(key, &parameter.domain, &value, &problem)));
         }
     }
     Ok(())
@@ -247,19 +158,25 @@ fn check(parameter: &Parameter, base: &Config) -> Result<(), String> {
 
 /// What to do about a `kind` that does not fit the other keys of its table, or integers of which some
 /// are not allowed.
-fn advice(key: &str, domain: &Domain) -> String {
+fn advice(key: &str, domain: &Domain, value: &Value, problem: &str) -> String {
     match (key.strip_suffix(".kind"), domain) {
         (Some(table), Domain::Choice(_)) => {
             format!("; choose among whole tables: {table} = {{ choice = [{{ kind = ... }}, ...] }}")
         }
-        (_, Domain::Uniform { .. } | Domain::Log { .. }) => "; for an integer, give { int = [LOW, HIGH] }".to_owned(),
-        (_, Domain::Int { step: 1, .. }) => "; leave values out with step = N, or list them with choice".to_owned(),
+        (_, Domain::Uniform { .. } | Domain::Log { .. }) if problem.contains("expected an integer") => {
+            "; give { int = [LOW, HIGH] }".to_owned()
+        }
+        (_, Domain::Int { low, step: 1, .. }) if value.as_integer() > Some(*low) => {
+            "; leave values out with step = N, or list them with choice".to_owned()
+        }
         _ => String::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn base() -> Config {
@@ -303,6 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn combinations_are_all_different() {
+        let space = parse(
+            "train.batch = { int = [16, 64], step = 16 }\naugment.flip = { choice = [true, false] }\n\
+                           train.early_stop.patience = { int = [1, 3], log = true }\n",
+        )
+        .unwrap();
+        assert_eq!(space.size(), Some(24.0));
+        let all: HashSet<String> =
+            (0..24).map(|index| space.assignments(&space.combination(index).unwrap()).join(" ")).collect();
+        assert_eq!(all.len(), 24);
+        assert!(all.contains("augment.flip=false train.batch=64 train.early_stop.patience=3"), "{all:?}");
+        assert_eq!(parse("train.ema = { uniform = [0, 0.5] }").unwrap().size(), None);
+    }
+
+    #[test]
     fn the_values_of_the_config_itself() {
         let space = parse(
             "train.batch = { int = [16, 128], step = 16 }\naugment.flip = { choice = [true, false] }\n\
@@ -338,7 +270,7 @@ mod tests {
             ("[train]\n\nbatch = { int = [0, 4] }", &["s.toml:3: train.batch = 0 is not allowed", "1 to 65536"]),
             (
                 "train.batch = { uniform = [1, 4] }",
-                &["s.toml:1: train.batch = 1.0 is not allowed: expected an integer", "give { int = [LOW"],
+                &["s.toml:1: train.batch = 1.0 is not allowed: expected an integer", "; give { int = [LOW"],
             ),
             (
                 "model.kernel = { int = [3, 7] }",
@@ -370,6 +302,12 @@ mod tests {
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(parts.iter().all(|part| message.contains(part)), "{text:?}: {parts:?} are not in {message:?}");
+            let has_hint = message.contains("; give {") || message.contains("; leave values");
+            assert_eq!(
+                has_hint,
+                parts.iter().any(|part| part.contains("give {") || part.contains("step = N")),
+                "{message}"
+            );
         }
     }
 }

@@ -148,8 +148,7 @@ pub fn run(options: &StudyOptions, signals: &Signals) -> Result<StudyResult> {
                 Ok(confirmation) => result.confirmation = Some(confirmation),
                 Err(signal) => result.signal = Some(signal),
             }
-        } else if confirmation::has_runs(&result)? {
-            let note = "note: the best trial is not the one that fresh seeds have confirmed; --confirm K confirms it";
+        } else if let Some(note) = confirmation::note(&result)? {
             Console::default().line(note)?;
         }
     }
@@ -192,7 +191,10 @@ fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> 
     let mut journal = Journal::open(&path, options.join)?;
     let lock = journal.lock()?;
     journal.note.take().iter().try_for_each(|note| console.line(note))?;
-    let rungs: Vec<String> = record.rungs.iter().map(u32::to_string).collect();
+    let rungs = match &record.rungs[..] {
+        [all] => format!("each of {}, without halving", count(*all as usize, "epoch")),
+        rungs => format!("rungs at epochs {}", rungs.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
+    };
     let shown_dir = dir.path().display().to_string();
     let recorded = match journal.records.first() {
         None => {
@@ -213,10 +215,6 @@ fn open_journal(dir: &StudyDir, record: StudyRecord, options: &StudyOptions) -> 
         }
     };
     drop(lock);
-    let rungs = match &rungs[..] {
-        [all] => format!("each of {all} epochs: halving is off"),
-        _ => format!("rungs at epochs {}", rungs.join(", ")),
-    };
     console.line(&format!("study: up to {}, {rungs}, in {shown_dir}", count(options.trials, "trial")))?;
     let recorded = config::from_text(&recorded, &format!("{}:1", path.display()))?;
     Ok((journal, recorded))

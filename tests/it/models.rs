@@ -61,6 +61,12 @@ fn a_vgg_trains_resumes_and_exports() {
 }
 
 #[test]
+fn a_resnet_trains_on_crops() {
+    let crops = "progressive = { from = 40, to = 40, method = \"crop\" }";
+    trains_resumes_and_exports(RESNET, &format!("{RECIPE}\n{crops}"));
+}
+
+#[test]
 fn muon_trains_and_resumes() {
     let optimizer = "optimizer = { kind = \"muon\", lr = 5e-3 }\nema = 0.9\nclip_norm = 1.0\nlayer_decay = 0.8";
     trains_resumes_and_exports(VGG, optimizer);
