@@ -131,15 +131,19 @@ fn three_processes_share_uneven_batches() {
 
 #[test]
 fn a_group_repeats_its_results_bit_for_bit() {
-    let bench = bench();
-    for out in ["first", "second"] {
-        train_group(bench.path(), &["train", "tiny.toml", "--out", out, "--set", "train.sync_batch_norm=false"], 2);
+    // Muon multiplies matrices in every process.
+    for optimizer in ["train.optimizer={kind=\"adam\"}", "train.optimizer={kind=\"muon\",lr=1e-3}"] {
+        let bench = bench();
+        for out in ["first", "second"] {
+            let sets = ["--set", "train.sync_batch_norm=false", "--set", optimizer];
+            train_group(bench.path(), &[&["train", "tiny.toml", "--out", out], &sets[..]].concat(), 2);
+        }
+        let [first, second] = ["first", "second"].map(|run| bench.path().join(run));
+        assert_eq!(tensors(&first.join("last.safetensors")), tensors(&second.join("last.safetensors")), "{optimizer}");
+        assert_eq!(timeless_metrics(&first), timeless_metrics(&second), "{optimizer}");
+        let summary = json(first.join("summary.json"));
+        assert_eq!((summary["device"].as_str(), summary["stopped"].as_str()), (Some("2 x cpu"), Some("epochs")));
     }
-    let [first, second] = ["first", "second"].map(|run| bench.path().join(run));
-    assert_eq!(tensors(&first.join("last.safetensors")), tensors(&second.join("last.safetensors")));
-    assert_eq!(timeless_metrics(&first), timeless_metrics(&second));
-    let summary = json(first.join("summary.json"));
-    assert_eq!((summary["device"].as_str(), summary["stopped"].as_str()), (Some("2 x cpu"), Some("epochs")));
 }
 
 #[test]
