@@ -135,3 +135,9 @@ pub(crate) fn check_common(name: &str, seed: u64, threads: usize, data: &DataCon
     require(threads <= 1024, "threads", threads, "0 (one per core) to 1024")?;
     data.check()
 }
+/// The text of a resolved config, with defaults for keys that an older version did not have. A text that
+/// is not a config stays as it is.
+pub fn with_defaults(text: &str) -> String {
+    let resolved = from_text::<Config>(text, "").ok().and_then(|config| config.to_toml().ok());
+    resolved.unwrap_or_else(|| text.to_owned())
+}

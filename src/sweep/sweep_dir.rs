@@ -6,7 +6,7 @@ use anyhow::Result;
 use fs_err as fs;
 
 use super::plan::PlannedRun;
-use crate::config::{self, Config};
+use crate::config;
 use crate::run_dir::{LOCK_FILE, Lock, MAX_SUMMARY, RunDir, SWEEP_JSON, Summary};
 use crate::util::error::input;
 use crate::util::files::{is_temporary, read_small_text, write_atomically};
@@ -184,10 +184,8 @@ fn is_unused(path: &Path) -> Result<bool> {
 /// An input error with the key and both values.
 pub(super) fn check_same_config(run: &Path, config: &str) -> Result<()> {
     let text = read_small_text(&run.join("config.toml"), MAX_SUMMARY, "a config file in TOML").ok();
-    // Parsed as a config, which fills in defaults for keys that an older version did not have.
-    let resolved = |text: &String| config::from_text::<Config>(text, "").ok()?.to_toml().ok();
-    let text = text.map(|text| resolved(&text).unwrap_or(text));
-    let Some(old) = text.and_then(|text| config::read_table(&text).ok()) else { return Ok(()) };
+    let old = text.and_then(|text| config::read_table(&config::with_defaults(&text)).ok());
+    let Some(old) = old else { return Ok(()) };
     let new = config::read_table(config)?;
     let differs = config::differing_keys(&old, &new).into_iter().find(|key| !crate::train::resume::may_change(key));
     match differs {
@@ -221,7 +219,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = "name = \"x\"\n[data]\ntrain = \"x.csv\"\n[model]\nkind = \"cnn\"\n";
         fs::write(folder.path().join("config.toml"), text).unwrap();
-        let resolved = config::from_text::<Config>(text, "").unwrap().to_toml().unwrap();
+        let resolved = config::from_text::<config::Config>(text, "").unwrap().to_toml().unwrap();
         check_same_config(folder.path(), &resolved).unwrap();
         let changed = resolved.replace("batch = 64", "batch = 32");
         let message = check_same_config(folder.path(), &changed).unwrap_err().to_string();

@@ -203,7 +203,7 @@ pub fn check_same(old: &StudyRecord, new: &StudyRecord, shown: &str) -> Result<(
         let now = new.space.iter().find(|line| is_missing(line, &old.space)).unwrap_or(&none);
         return refuse("the space", before.clone(), now.clone());
     }
-    let (before, now) = (config::read_table(&old.config)?, config::read_table(&new.config)?);
+    let (before, now) = (config::read_table(&config::with_defaults(&old.config))?, config::read_table(&new.config)?);
     let may_change = |key: &str| resume::may_change(key) && !FIXED.contains(&key);
     if let Some(key) = config::differing_keys(&before, &now).into_iter().find(|key| !may_change(key)) {
         return refuse(&key, config::format_value(&before, &key), config::format_value(&now, &key));
@@ -228,9 +228,8 @@ mod tests {
         assert_eq!(first_rung(1, 1, 1_000), 1);
     }
 
-    #[test]
-    fn other_options_are_refused() {
-        let record = StudyRecord {
+    fn record() -> StudyRecord {
+        StudyRecord {
             format: 1,
             sampler: Sampler::Tpe,
             seed: 1,
@@ -241,7 +240,22 @@ mod tests {
             data_hash: "d1".to_owned(),
             split_hash: "s1".to_owned(),
             config: "threads = 1\n[train]\nbatch = 3\nmax_rollbacks = 0\n".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_study_of_an_older_version_lacks_new_keys() {
+        let config: Config =
+            config::from_text("name = \"x\"\n[data]\ntrain = \"a.csv\"\n[model]\nkind = \"cnn\"\n", "x").unwrap();
+        let new = StudyRecord { config: config.to_toml().unwrap(), ..record() };
+        let method = "method = \"resize\"\n";
+        assert!(new.config.contains(method), "{}", new.config);
+        check_same(&StudyRecord { config: new.config.replace(method, ""), ..record() }, &new, "s").unwrap();
+    }
+
+    #[test]
+    fn other_options_are_refused() {
+        let record = record();
         check_same(&record, &record, "s").unwrap();
         let text = record.config.replace("threads = 1", "threads = 2");
         check_same(&record, &StudyRecord { config: text, ..record.clone() }, "s").unwrap();
