@@ -119,7 +119,7 @@ fn describe(result: &StudyResult) -> String {
         }
     }
     text += &result.confirmation.as_ref().map_or(String::new(), |confirmation| confirmation.describe());
-    for name in ["best.toml", "trials.csv", "report.html"] {
+    for name in [outputs::BEST_TOML, "trials.csv", "report.html"] {
         let path = result.dir.file(name);
         if path.exists() {
             text += &format!("{}: {}\n", name.split('.').next().unwrap_or(name), path.display());

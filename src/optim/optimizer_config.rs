@@ -14,7 +14,7 @@ pub enum OptimizerConfig {
     Adamw(AdamwConfig),
     /// Stochastic gradient descent with momentum.
     Sgd(SgdConfig),
-    /// Muon (Jordan et al. 2024) for convolutions and hidden dense layers; AdamW for the output layer, biases and norms.
+    /// Muon (Jordan et al. 2024) for convolutions and hidden dense layers, AdamW for everything else.
     Muon(MuonConfig),
 }
 

@@ -11,6 +11,7 @@ use super::journal::JournalLock;
 use super::outputs;
 use super::plan::StudyOptions;
 use super::study::StudyResult;
+use super::study_dir::trial_name;
 use crate::data::config::describe_split;
 use crate::report::html::{Fact, StudyReport};
 use crate::report::plot::{Coordinate, Measured, Standing, TrialLine};
@@ -32,7 +33,7 @@ const METHOD: &str = "How much of the variance of the scores at the first rung e
 pub fn write(result: &StudyResult, options: &StudyOptions, _lock: &JournalLock) -> Result<()> {
     let rows = outputs::rows(result);
     let (head, rows) = rows.split_first().map_or((Vec::new(), &[][..]), |(head, rows)| (head.clone(), rows));
-    let best = result.best.map(super::study_dir::trial_name);
+    let best = result.best.map(trial_name);
     let rows = rows.iter().map(|cells| {
         let name = cells.first();
         let has_report = name.is_some_and(|name| result.dir.file(name).join("report.html").is_file());
@@ -61,11 +62,11 @@ fn describe(result: &StudyResult, metric: &str) -> String {
     let Some((best, score)) = result.best_trial().and_then(|trial| Some((trial, trial.score()?))) else {
         return "All trials failed.".to_owned();
     };
-    let name = super::study_dir::trial_name(best.number);
+    let name = trial_name(best.number);
     let reference = result.reference().filter(|reference| reference.number != best.number);
     let reference =
         reference.and_then(|trial| Some((trial, trial.score()?))).map_or(String::new(), |(trial, score)| {
-            format!(" The config itself, {}, has {score:.4}.", super::study_dir::trial_name(trial.number))
+            format!(" The config itself, {}, has {score:.4}.", trial_name(trial.number))
         });
     let trials = count(result.trials.len(), "trial");
     let text = format!("The best of {trials} is {name}: {metric} {score:.4}.{reference}");
@@ -90,7 +91,7 @@ fn describe(result: &StudyResult, metric: &str) -> String {
 fn caveats(result: &StudyResult) -> Vec<String> {
     if result.best.is_none() {
         let errors = result.results.iter().filter_map(|record| Some((record.trial, record.error.as_ref()?)));
-        return errors.map(|(trial, error)| format!("{}: {error}", super::study_dir::trial_name(trial))).collect();
+        return errors.map(|(trial, error)| format!("{}: {error}", trial_name(trial))).collect();
     }
     let optimism = match &result.confirmation {
         None => {
