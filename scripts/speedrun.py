@@ -14,7 +14,8 @@ idle machine; the seeds of several configs are trained in turn. Without duplicat
 images of PublicTest that are exact copies of training images.
 
 A run that is finished is not repeated, so the script can be stopped and started; what a kill repeats is
-not counted. It writes results.json and results.md into DIR. PrivateTest is not read.
+not counted. DIR takes runs of one machine. It writes results.json and results.md into DIR. PrivateTest
+is not read.
 """
 import json
 import math
@@ -24,6 +25,23 @@ import sys
 
 from bench import machine
 from experiment import interval, parser, run, sets, write_results
+
+
+def describe(options):
+    """The machine as one line: its CPU, and its GPU if runs may use it."""
+    found = machine.describe("cpu" if options.device == "cpu" else "cuda")
+    cpu = f"{found['cpu']}, {found['cores']} cores ({', '.join(found['instructions'])})"
+    return cpu if found.get("gpu", "unknown") == "unknown" else f"{found['gpu']}; {cpu}"
+
+
+def check_machine(options):
+    """Exits if the runs in DIR are another machine's: their compute cannot be compared."""
+    path, here = options.out / "machine.txt", describe(options)
+    before = path.read_text().strip() if path.exists() else here
+    if before != here:
+        sys.exit(f"{options.out}: its runs are of another machine: {before}. This one is {here}. Give another --out")
+    path.write_text(here + "\n")
+    return here
 
 
 def train(options, config, seed):
@@ -137,6 +155,7 @@ def main():
     if len({config.stem for config in options.configs}) < len(options.configs):
         sys.exit("speedrun needs configs with different file names: they name the runs")
     options.out.mkdir(parents=True, exist_ok=True)
+    here = check_machine(options)
     results = {config.stem: {"runs": []} for config in options.configs}
     for seed in range(42, 42 + options.seeds):
         for config in options.configs:
@@ -146,9 +165,7 @@ def main():
             check_equal(options, results)
     for found in results.values():
         found["ensemble"] = ensemble(options, found["runs"]) if options.seeds > 1 else None
-    found = machine.describe("cpu")
-    name = f"{found['cpu']}, {found['cores']} cores ({', '.join(found['instructions'])})"
-    results = {"machine": name, "configs": results}
+    results = {"machine": here, "configs": results}
     write_results(options, results, report(options, results))
 
 

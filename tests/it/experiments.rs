@@ -52,6 +52,11 @@ fn speedrun_reports_the_last_epoch_of_each_seed() {
     // Finished runs are kept.
     let again = script("speedrun.py", &args, bench.path());
     assert_eq!((again.code, text(bench.path().join("speed/results.md"))), (0, table), "{}", again.all());
+
+    // Those of another machine do not mix with new ones.
+    fs_err::write(bench.path().join("speed/machine.txt"), "another CPU\n").unwrap();
+    let other = script("speedrun.py", &args, bench.path());
+    assert!(other.code == 1 && other.stderr.contains("another machine: another CPU. This one is "), "{}", other.all());
 }
 
 #[test]
