@@ -38,7 +38,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "E", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     pub max_epochs: Option<u32>,
     /// Epochs after which trials are first compared; that of a full training turns halving off
-    /// [default: a 27th of it, but at least 500 steps]
+    /// [default: a third of it, but at least 500 steps]
     #[arg(long, value_name = "E", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     pub min_epochs: Option<u32>,
     /// One in this many trials goes on to this many times the epochs
